@@ -1,0 +1,207 @@
+"""A running server of a test: what it is started from, and its life from start to stop.
+
+Rule: one that is started is ended, in every case, with all that it left; no wait is without a bound; nothing is
+guessed by time: a server is up when its own log says so and its port answers.
+It may import `keeper` and the standard library.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import pwd
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+from tests.servers import keeper
+
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8"}
+PATIENCE = 20.0  # seconds for a server to start, reload or stop
+
+
+class Site(NamedTuple):
+    """What a server is to serve, and where; `configure` functions make a `Plan` of it."""
+
+    directory: Path  # the test's, which the user can traverse
+    run: Path  # a new one below it, owned by `user`, for the server's own files
+    port: int
+    user: str
+    file: Path  # the CGI script or WSGI file, at its place below `directory`
+    prefix: str  # where a WSGI application is mounted: "" or "/cron"
+    env: Mapping[str, str]
+    extra: Sequence[str]  # lines for the configuration, or arguments of the command
+    python: str  # the interpreter with the package and its servers
+
+    @property
+    def log(self) -> Path:
+        return self.run / "error.log"
+
+    def write(self, name: str, *lines: str) -> str:
+        """Write a configuration file; its path."""
+        path = self.run / name
+        path.write_text("\n".join(lines) + "\n")
+        return str(path)
+
+
+class Process(NamedTuple):
+    """One process to start, as the tests' own user or as another."""
+
+    argv: Sequence[str]
+    user: str | None = None
+    env: Mapping[str, str] = {}
+    cwd: Path | None = None
+
+
+class Plan(NamedTuple):
+    """How a server is run. The last process is the one that listens and that signals go to."""
+
+    processes: Sequence[Process]
+    ready: str  # a pattern that its log shows once for each start and each reload
+    path: str = ""  # of the script or application, below the server's root
+    reload: signal.Signals | None = None  # none: it can only be started anew
+    secure_port: int | None = None
+    certificate: Path | None = None
+
+
+def as_user(user: str | None) -> dict[str, Any]:
+    """The arguments that make `subprocess` run a program as `user`; none where the tests themselves are not root."""
+    if user is None or os.geteuid() != 0:
+        return {}
+    entry = pwd.getpwnam(user)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    return keeper.parent(pid) is not None
+
+
+def gone(pid: int) -> bool:
+    return not alive(pid)
+
+
+def answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+class Server:
+    """A server under test. `stop` and the end of the `with` block differ: the first is what a host does, and lets
+    live what survives it; the second also ends the jobs that were left."""
+
+    def __init__(self, plan: Plan, site: Site) -> None:
+        self._plan = plan
+        self.port = site.port
+        self._pids: list[int] = []
+        self.user = site.user
+        self.directory = site.directory
+        self.error_log = site.log
+        self.url = f"http://127.0.0.1:{site.port}{plan.path}"
+        self.secure_url = f"https://127.0.0.1:{plan.secure_port}{plan.path}" if plan.secure_port else None
+        self.certificate = plan.certificate
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-I", "-S", keeper.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Server:
+        try:
+            self._await(self._start)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if any(error):  # pytest shows it beside the failure
+            print(f"--- {self.error_log}\n{self.log_text()[-4000:]}", file=sys.stderr)
+        assert self._keeper.stdin and self._keeper.stdout
+        self._keeper.stdin.close()
+        try:
+            self._keeper.wait(PATIENCE)
+        finally:
+            self._keeper.stdout.close()
+
+    @property
+    def pid(self) -> int:
+        """The process that listens and takes signals."""
+        return self._pids[-1]
+
+    def processes(self) -> list[int]:
+        """Everything that lives of it: its own processes, running scripts, and the jobs they detached."""
+        return keeper.descendants(self._keeper.pid)
+
+    def log_text(self) -> str:
+        return self.error_log.read_text(errors="backslashreplace") if self.error_log.exists() else ""
+
+    def reload(self) -> None:
+        """What the host does for a changed configuration: a graceful reload, or a new start where there is none."""
+        if self._plan.reload is None:
+            self.stop()
+            self._await(self._start)
+        else:
+            signalled = self._plan.reload
+            self._await(lambda: os.kill(self.pid, signalled))
+
+    def stop(self) -> None:
+        """SIGTERM to the server's own processes, the one in front first."""
+        for pid in reversed(self._pids):
+            if alive(pid):
+                os.kill(pid, signal.SIGTERM)
+            self._until(functools.partial(gone, pid), f"process {pid} does not stop")
+
+    def _start(self) -> None:
+        self._pids = []
+        for process in self._plan.processes:
+            request = {
+                "args": list(process.argv),
+                "env": {**ENVIRONMENT, **process.env},
+                "cwd": str(process.cwd or self.directory),
+                "log": str(self.error_log),
+                **as_user(process.user),
+            }
+            assert self._keeper.stdin and self._keeper.stdout
+            self._keeper.stdin.write(json.dumps(request).encode() + b"\n")
+            self._keeper.stdin.flush()
+            answer = json.loads(self._keeper.stdout.readline())
+            if not isinstance(answer, int):
+                raise RuntimeError(f"{process.argv[0]} cannot be started: {answer}")
+            self._pids.append(answer)
+
+    def _await(self, act: Callable[[], None]) -> None:
+        """Do something that makes the server say once more that it is ready, and wait until it is."""
+        before = len(re.findall(self._plan.ready, self.log_text()))
+        act()
+
+        def is_ready() -> bool:
+            if not all(map(alive, self._pids)):
+                raise RuntimeError(f"the server ended at once:\n{self.log_text()[-4000:]}")
+            return len(re.findall(self._plan.ready, self.log_text())) > before and answers(self.port)
+
+        self._until(is_ready, "the server does not answer")
+
+    def _until(self, condition: Callable[[], bool], failure: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{failure} within {PATIENCE:.0f} s:\n{self.log_text()[-4000:]}")
+            time.sleep(0.01)
