@@ -1,0 +1,38 @@
+"""Cron by URL for shared hosting: signed trigger URLs run commands once and to their end, without a daemon.
+
+Public names, loaded when first used, so that importing the package costs a request nothing:
+
+- `application`: the WSGI application of the home that the environment names; `create_app(home=…, user=…)` makes others.
+- `schedulable`: decorator that makes a function a command.
+- `trigger_url(name, home=None)`: the signed URL of a task.
+- `run(name, home=None)`, `run_due(home=None)`: run a task, or all that are due, and return what became of them.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .wsgi import application as application
+    from .wsgi import create_app as create_app
+
+_EXPORTS = {
+    "application": "wsgi",
+    "create_app": "wsgi",
+    "schedulable": "discovery",
+    "trigger_url": "api",
+    "run": "api",
+    "run_due": "api",
+}
+
+__all__ = ["__version__", "application", "create_app"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'webscheduler' has no attribute {name!r}")
+
+    import importlib
+
+    return getattr(importlib.import_module(f"webscheduler.{_EXPORTS[name]}"), name)

@@ -1,0 +1,74 @@
+"""Client addresses: which one a request came from, and whether a list of networks holds it. A leaf.
+
+The rule: an address is believed only as far as it can be proven. The peer of the connection is known; what
+X-Forwarded-For says is believed from right to left, and only as long as each hop is a proxy that the settings trust.
+What is no address is in no network. `ipaddress` costs 5 ms to import, so this module is loaded only where an
+allow-list or a trusted proxy is set.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from ipaddress import IPv4Address
+    from typing import Union
+
+    Address = Union[IPv4Address, IPv6Address]
+    Network = Union[IPv4Network, IPv6Network]
+
+
+def address(text: str) -> Address | None:
+    """The address in `text`, with or without a port; IPv4-mapped IPv6 (RFC 4291, 2.5.5.2) becomes IPv4."""
+    text = text.strip()
+
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+
+    try:
+        found = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+
+    return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
+
+
+def network(text: str) -> Network | None:
+    """The network in `text` (an address alone is a network of one), or None; bits below the prefix must be zero."""
+    try:
+        found = ip_network(text)
+    except ValueError:
+        return None
+
+    if isinstance(found, IPv6Network) and found.prefixlen >= 96 and found.network_address.ipv4_mapped:
+        return IPv4Network((found.network_address.ipv4_mapped, found.prefixlen - 96))
+
+    return found
+
+
+def allowed(text: str, networks: Sequence[str]) -> bool:
+    """Whether the address in `text` lies in one of the networks; `unix` stands for a peer without an address."""
+    if not text:
+        return "unix" in networks
+
+    found = address(text)
+    return found is not None and any(found in net for net in map(network, networks) if net is not None)
+
+
+def client(peer: str, forwarded: str, trusted: Sequence[str]) -> str:
+    """The client's address: the peer's, or the first from the right of X-Forwarded-For that is no trusted proxy."""
+    hops = [hop.strip() for hop in forwarded.split(",")] if forwarded.strip() else []
+    current = peer
+
+    while hops and allowed(current, trusted):
+        current = hops.pop()
+
+        if address(current) is None:
+            return current[:64]  # not an address: in no allow-list, but worth showing
+
+    found = address(current)
+    return str(found) if found is not None else current[:64]

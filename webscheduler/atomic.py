@@ -1,0 +1,46 @@
+"""Replacing a file as a whole. A leaf: imports the standard library alone.
+
+The rule: temporary file in the same directory, flush, fsync, rename, fsync of the directory (rename(2): atomic only
+within a file system; the directory's entry is durable only once the directory is synced).
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def replace(path: str, content: bytes, mode: int = 0o600) -> None:
+    """Replace a file so that a reader, or a power cut, meets the old or the new content and never a part."""
+    directory = os.path.dirname(path)
+    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+
+    try:
+        os.fchmod(descriptor, mode)  # the umask may have taken bits of it away
+        view = memoryview(content)
+
+        while view:
+            view = view[os.write(descriptor, view):]
+
+        os.fsync(descriptor)
+        os.close(descriptor)
+        descriptor = -1
+        os.replace(temporary, path)
+    except BaseException:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        raise
+
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems cannot sync a directory; the replacement itself stands
+    finally:
+        os.close(descriptor)

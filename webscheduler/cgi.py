@@ -1,0 +1,63 @@
+"""The CGI door (RFC 3875): one process, one request. Imports `trigger`.
+
+The rule: the whole response goes out in one write and the process ends at once, since a server waits for a script
+that is still tidying up. Nothing the client gets tells of a fault here; one line in the server's error log does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from . import config, strategies, trigger
+from .errors import WebschedulerError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+REASONS = {200: "OK", 202: "Accepted", 303: "See Other", 400: "Bad Request", 403: "Forbidden", 404: "Not Found",
+           413: "Content Too Large", 500: "Internal Server Error", 503: "Service Unavailable"}
+
+
+def main(home: str | None = None) -> None:
+    """Answer the request that the environment describes, and end the process."""
+    environ: dict[str, Any] = {key.decode("latin-1"): value.decode("latin-1") for key, value in os.environb.items()}
+    environ.update({"wsgi.input": getattr(sys.stdin, "buffer", None), "wsgi.errors": sys.stderr})
+
+    try:
+        reply = trigger.answer(environ, home or config.find_home(), True, time.time, report)
+    except WebschedulerError as error:
+        report(f"webscheduler: {error}")
+        reply = trigger.unavailable()
+    except Exception as error:
+        report(f"webscheduler: {type(error).__name__}: {error} ({_place(error)})")
+        reply = trigger.unavailable()
+
+    head = (f"Status: {reply.status} {REASONS.get(reply.status, 'Other')}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(reply.body)}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n")
+    response = head.encode("ascii") + (b"" if environ.get("REQUEST_METHOD") == "HEAD" else reply.body)
+
+    try:
+        if reply.after:
+            strategies.let_go(response)
+            reply.after()
+        else:
+            strategies.write_all(response)
+    finally:
+        os._exit(0)
+
+
+def report(line: str) -> None:
+    """One line for the server's error log."""
+    print(line.replace("\n", " "), file=sys.stderr, flush=True)
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+
+    return f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"

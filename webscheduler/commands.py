@@ -1,0 +1,116 @@
+"""The commands that tasks may name, and how each becomes a program to run. Imports `errors` and `task`.
+
+The rule: a command is known by its name and turns into an argv, never into a shell line. A task's arguments are split
+as a shell would, without a shell, and reach a command only if it is registered to take them. Nothing here imports
+code of the user: functions run in a Python process of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .errors import BadInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .task import Task
+
+
+class Command:
+    """A registered command. source: builtin, setting, file or function. arguments: whether tasks may add some."""
+
+    __slots__ = ("arguments", "argv", "cwd", "description", "name", "source")
+
+    def __init__(
+        self, name: str, source: str, argv: list[str], arguments: bool, description: str = "", cwd: str | None = None
+    ) -> None:
+        self.name, self.source, self.argv, self.arguments = name, source, argv, arguments
+        self.description, self.cwd = description, cwd
+
+
+def registry(config: dict[str, Any]) -> dict[str, Command]:
+    """All commands by name: built in, then those of the settings, which may replace them."""
+    found = {
+        name: Command(name, "builtin", python(config, f"webscheduler.builtin:{name}"), True, description)
+        for name, description in BUILTIN.items()
+    }
+
+    for name, row in config["commands"].items():
+        found[name] = Command(name, "setting", list(row["argv"]), row.get("arguments", False),
+                              row.get("description", ""), row.get("cwd"))
+
+    return found
+
+
+BUILTIN = {
+    "hello": "Prints a greeting: shows that everything works.",
+    "http": "Fetches a URL within a time limit; its status decides: http URL [SECONDS].",
+}
+
+
+def argv(config: dict[str, Any], task: Task) -> tuple[list[str], str | None]:
+    """Program and arguments of a task, and the command's own working directory. Raises BadInput."""
+    if task["argv"]:
+        return list(task["argv"]), None
+
+    if not task["command"]:
+        raise BadInput(f"task {task.name} has neither a command nor an argv", "command")
+
+    command = registry(config).get(task["command"])
+
+    if command is None:
+        raise BadInput(f"task {task.name}: no command is registered as {task['command']!r}", "command")
+
+    return [*command.argv, *arguments(command, task["arguments"])], command.cwd
+
+
+def arguments(command: Command, text: str) -> list[str]:
+    """The text split as a POSIX shell splits words. Raises BadInput, too where the command takes none."""
+    if not text.strip():
+        return []
+
+    if not command.arguments:
+        raise BadInput(f"arguments: {command.name} is not registered to take any", "arguments")
+
+    import shlex
+
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise BadInput(f"arguments: {error}".lower().rstrip("."), "arguments")
+
+
+def interpreter(config: dict[str, Any]) -> str:
+    """The Python that runs what must not run inside a request: the setting, else this one, else its neighbours.
+
+    Inside some servers sys.executable is the server (uWSGI) or empty (mod_wsgi).
+    """
+    if config["python"]:
+        return str(config["python"])
+
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+
+    for candidate in (sys.executable, os.path.join(sys.prefix, "bin", "python3"),
+                      os.path.join(sys.exec_prefix, "bin", version), "/usr/bin/" + version):
+        if candidate and os.path.basename(candidate).startswith("python") and os.access(candidate, os.X_OK):
+            return candidate
+
+    return "/usr/bin/python3"
+
+
+def python(config: dict[str, Any], target: str, *words: str) -> list[str]:
+    """argv of a Python process that calls `module:function` of this package with the words that follow.
+
+    It finds the package where this process found it, and libraries where this process finds them, after its own.
+    """
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    code = (
+        "import sys;r,p,t=sys.argv[1:4];sys.path[:]=[r]+[e for e in sys.path+p.split(':') if e and e!=r];"
+        "del sys.argv[1:4];m,f=t.split(':');import importlib;"
+        "sys.exit(getattr(importlib.import_module(m),f)(*sys.argv[1:]))"
+    )
+    path = ":".join(entry for entry in sys.path if os.path.isabs(entry))
+    return [interpreter(config), "-I", "-c", code, root, path, target, *words]

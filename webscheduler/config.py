@@ -1,0 +1,146 @@
+"""The settings of an installation, and where it lives. Imports `atomic`, `errors` and `task`.
+
+The rule: SETTINGS is the one table that loader, command line, panel and docs read. A setting that breaks its rule is
+an error that names it, never a silent default. `config.json` may be edited by hand, so settings that are not in the
+table are kept when it is rewritten.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from . import atomic
+from .errors import BadInput, Unusable
+from .task import Field, check
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Values = dict[str, Any]
+else:
+    Values = dict
+
+VERSION = 1
+
+SETTINGS: dict[str, Field] = {
+    "baseUrl": Field("text", None, "Where the scheduler is reached from outside, as in https://example.org/cgi-bin/"
+                     "webscheduler.cgi; trigger URLs start with it.", 1000, True),
+    "name": Field("text", "webscheduler", "What this installation is called in the panel and in notifications.", 100),
+    "timezone": Field("text", "UTC", "Zone of schedules whose task names none.", 100),
+    "language": Field("choice", "auto", "Language of the panel; auto follows the browser.", ("auto", "en", "fr")),
+    "defaultTimeout": Field("int", 300, "Seconds a run may take where its task says nothing; 0: any.",
+                            (0, 366 * 86400)),
+    "maxConcurrentTasks": Field("int", 5, "Due runs that may be alive at once.", (1, 1000)),
+    "tickBudgetSeconds": Field("int", None, "Seconds in which one tick starts tasks; unset: 55 under fork, else 25.",
+                               (1, 3600), True),
+    "logRetentionDays": Field("int", 30, "Days that history is kept; 0: for ever.", (0, 36500)),
+    "failureRetentionDays": Field("int", None, "Days that failed runs are kept; unset: as the others.",
+                                  (0, 36500), True),
+    "logOutput": Field("bool", True, "Keep standard output in history."),
+    "logErrorOutput": Field("bool", True, "Keep standard error in history."),
+    "python": Field("text", None, "Python that runs detached runs and functions; unset: the one in use.", 1000, True),
+    "php": Field("text", None, "PHP that runs .php files of commands/; unset: php in PATH.", 1000, True),
+    "environment": Field("map", {}, "Variables for every command."),
+    "modules": Field("lines", [], "Python modules that are imported to discover commands.", 200),
+    "setup": Field("text", None, "Callable run before functions and discovery, as in django:setup.", 200, True),
+    "commands": Field("commands", {}, "Commands by name: argv, arguments (may tasks add some), description, cwd."),
+    "trustedProxies": Field("networks", [], "Proxies whose X-Forwarded-For is believed; `unix`: a peer on a socket."),
+    "signatureWindowSeconds": Field("int", 300, "How far a timed signature's time may be off.", (1, 86400)),
+    "notify": Field("object", {}, "Where failures are told: {\"email\": ADDRESS} or {\"url\": WEBHOOK}."),
+}
+
+
+class Config(Values):
+    """All settings, checked, every name of SETTINGS present, plus the `home` they belong to."""
+
+    __slots__ = ("home",)
+
+    def __init__(self, home: str, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self.home = home
+
+
+def find_home(environ: dict[str, str] | None = None) -> str:
+    """Absolute path of the home directory: WEBSCHEDULER_HOME, else `~/.webscheduler`. It need not exist."""
+    environ = environ if environ is not None else dict(os.environ)
+    home = environ.get("WEBSCHEDULER_HOME")
+
+    if not home:
+        account = environ.get("HOME")
+
+        if not account:  # under CGI (RFC 3875) nobody promises HOME
+            import pwd
+
+            try:
+                account = pwd.getpwuid(os.getuid()).pw_dir
+            except KeyError:
+                raise Unusable("neither WEBSCHEDULER_HOME nor HOME is set: set WEBSCHEDULER_HOME")
+
+        home = os.path.join(account, ".webscheduler")
+
+    if "\0" in home or not os.path.isabs(home):
+        raise Unusable(f"WEBSCHEDULER_HOME must be an absolute path, not {home[:100]!r}")
+
+    return os.path.normpath(home)
+
+
+def load(home: str) -> Config:
+    """The settings of the installation at `home`. Raises Unusable when home or file cannot be read or parsed."""
+    raw = read_raw(home)
+    values = {}
+
+    for name, row in SETTINGS.items():
+        try:
+            values[name] = check(name, row, raw.get(name, row.default))
+        except BadInput as error:
+            raise Unusable(f"config.json: {error}: mend it with `webscheduler config set {name} VALUE`")
+
+    return Config(home, values)
+
+
+def read_raw(home: str) -> dict[str, Any]:
+    """config.json as it is; a home without the file has default settings."""
+    path = os.path.join(home, "config.json")
+
+    try:
+        with open(path, "rb") as file:
+            raw = json.loads(file.read() or b"{}")
+    except FileNotFoundError:
+        if not os.path.isdir(home):
+            raise Unusable(f"there is no installation at {home}: `webscheduler init` makes one")
+
+        return {}
+    except (OSError, ValueError) as error:
+        raise Unusable(f"{path} cannot be read ({_short(error)}): mend it, or remove it for default settings")
+
+    if not isinstance(raw, dict):
+        raise Unusable(f"{path} must hold an object of settings")
+
+    if isinstance(raw.get("version"), int) and raw["version"] > VERSION:
+        raise Unusable(f"{path} was written by a newer webscheduler (format {raw['version']}): update this one")
+
+    return raw
+
+
+def set_value(home: str, name: str, value: Any) -> None:
+    """Store one setting, checked; None where that is no value goes back to the default. Raises BadInput."""
+    row = SETTINGS.get(name)
+
+    if row is None:
+        raise BadInput(f"no setting is named {name!r}: `webscheduler config list` shows them", name)
+
+    raw = read_raw(home)
+
+    if value is None:
+        raw.pop(name, None)
+    else:
+        raw[name] = check(name, row, value)
+
+    raw["version"] = VERSION
+    atomic.replace(os.path.join(home, "config.json"), json.dumps(raw, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def _short(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error).split("\n")[0][:200]

@@ -1,0 +1,239 @@
+"""Changing tasks: what the command line and the panel do, in one place. Imports the files below the work.
+
+The rules: what a person enters is checked as a whole before anything is written, and an error names the field. A task
+that runs is neither renamed nor removed. A secret is handed out once, by the call that makes it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import commands, decision, history, locks, signing, store
+from .errors import BadInput, NoSuchTask
+from .installation import new_task
+from .task import DUE, FIELDS, Task, check, check_name, file_name, format_time, load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from .config import Config
+
+
+def create(settings: Config, name: str, fields: dict[str, Any], now: float, panel: bool = False) -> Task:
+    """Add a task with these fields (names of FIELDS), enabled unless they say otherwise. Raises BadInput."""
+    check_name(name)
+
+    def change(tasks: store.Tasks) -> Task:
+        _free(tasks, name)
+        row = new_task(now, {"enabled": True, **fields})
+        task = entered(settings, name, row, panel)
+        tasks[name] = row
+        return task
+
+    return store.update(settings.home, change)
+
+
+def edit(settings: Config, name: str, fields: dict[str, Any], now: float, panel: bool = False) -> Task:
+    """Change fields of a task; those not named stay. Enabling or another schedule counts from now. Raises BadInput."""
+
+    def change(tasks: store.Tasks) -> Task:
+        row = {**row_of(tasks, name), **fields}
+        before = tasks[name]
+        task = entered(settings, name, row, panel, before)
+        scheduled = ("expression", "intervalSeconds", "timezone", "enabled")
+
+        if any(row.get(field) != before.get(field) for field in scheduled):
+            row.update(scheduledSince=format_time(now), nextRunAt=None)
+
+        tasks[name] = row
+        return task
+
+    return store.update(settings.home, change)
+
+
+def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
+    """Remove a task, and its history unless that is to be kept. Raises BadInput while it runs."""
+    if name == DUE:
+        raise BadInput("@due is built in and cannot be removed: `webscheduler disable @due` switches it off", "name")
+
+    def act() -> None:
+        store.update(home, lambda tasks: row_of(tasks, name) and tasks.pop(name))
+
+        if not keep_logs:
+            _unlink(history.path(home, name))
+
+    decision.with_gates(home, [name], now, act)
+
+
+def rename(home: str, old: str, new: str, now: float) -> None:
+    """Give a task another name; its URL, history and limits go with it. Raises BadInput while it runs."""
+    if DUE in (old, new):
+        raise BadInput("@due is built in: it cannot be renamed, and no other task can be called so", "name")
+
+    check_name(new)
+
+    def change(tasks: store.Tasks) -> None:
+        row_of(tasks, old)
+        others = {name: row for name, row in tasks.items() if name != old}
+        _free(others, new)
+        items = [(new if name == old else name, row) for name, row in tasks.items()]
+        tasks.clear()
+        tasks.update(items)
+
+    def act() -> None:
+        store.update(home, change)
+
+        if file_name(old) != file_name(new):
+            locks.copy_record(home, old, new)
+
+            if os.path.exists(history.path(home, old)):
+                os.replace(history.path(home, old), history.path(home, new))
+
+    same = file_name(old) == file_name(new)
+    decision.with_gates(home, [old] if same else sorted([old, new]), now, act)
+
+
+def set_enabled(home: str, names: Iterable[str], enabled: bool, now: float) -> None:
+    """Enable or disable tasks, all or none."""
+
+    def change(tasks: store.Tasks) -> None:
+        for name in names:
+            row = row_of(tasks, name)
+
+            if row.get("enabled", False) != enabled:
+                row.update(enabled=enabled, nextRunAt=None, **({"scheduledSince": format_time(now)} if enabled else {}))
+
+    store.update(home, change)
+
+
+def rotate_secret(home: str, name: str) -> str:
+    """Give the task a new secret, and a slug if it has none; every URL signed before is refused from now on."""
+    secret = signing.new_secret()
+
+    def change(tasks: store.Tasks) -> None:
+        row = row_of(tasks, name)
+        row.update(secret=secret, slug=row.get("slug") or signing.new_slug())
+
+    store.update(home, change)
+    return secret
+
+
+def with_keys(home: str, name: str) -> Task:
+    """The task, given a slug and a secret first if it came without (a state.json of the first fields only)."""
+    row = row_of(store.read(home), name)
+
+    if row.get("slug") and row.get("secret"):
+        return load(name, row)
+
+    def change(tasks: store.Tasks) -> Task:
+        row = row_of(tasks, name)
+        row.update(slug=row.get("slug") or signing.new_slug(), secret=row.get("secret") or signing.new_secret())
+        return load(name, row)
+
+    return store.update(home, change)
+
+
+def public(task: Task, base: str | None) -> dict[str, Any]:
+    """A task as others may see it: its fields without the secret, its name, and its URL where a base is known."""
+    url = None
+
+    if base and task["slug"] and task["secret"] and task["signature"] != "timed":
+        url = signing.trigger_url(base, task["slug"], task["secret"])
+
+    return {"name": task.name, **{field: value for field, value in task.items() if field != "secret"}, "url": url}
+
+
+def row_of(tasks: store.Tasks, name: str) -> dict[str, Any]:
+    """The task's row, or NoSuchTask."""
+    row = tasks.get(name)
+
+    if not isinstance(row, dict):
+        raise NoSuchTask(name)
+
+    return row
+
+
+def _free(tasks: store.Tasks, name: str) -> None:
+    for other in tasks:
+        if other == name:
+            raise BadInput(f"name: a task named {name!r} exists already", "name")
+
+        if file_name(other) == file_name(name):
+            raise BadInput(f"name: {name!r} would share its files with {other!r}: choose another", "name")
+
+
+def entered(
+    settings: Config, name: str, row: dict[str, Any], panel: bool = False, before: dict[str, Any] | None = None
+) -> Task:
+    """Check what was entered as a whole, beyond the rules of single fields. `panel`: only registered commands, and
+    nothing that names a program, directory or environment may differ from `before`. Raises BadInput."""
+    task = load(name, row)
+
+    if panel:
+        for field in ("argv", "cwd", "environment"):
+            if task[field] != check(field, FIELDS[field], (before or {}).get(field, FIELDS[field].default)):
+                raise BadInput(f"{field}: can only be changed on the command line", field)
+
+    if name == DUE:
+        if task["expression"] or task["intervalSeconds"] or task["command"] or task["argv"]:
+            raise BadInput("@due runs whatever is due: it has no command and no schedule of its own", "name")
+
+        return task
+
+    if bool(task["argv"]) == bool(task["command"]):
+        raise BadInput("command: give either a registered command or a program with its arguments", "command")
+
+    if task["command"] and (before is None or before.get("command") != task["command"]
+                            or before.get("arguments", "") != task["arguments"]):
+        command = commands.registry(settings).get(task["command"])
+
+        if command is None:
+            raise BadInput(f"command: no {task['command']!r}: `webscheduler commands` lists them", "command")
+
+        commands.arguments(command, task["arguments"])
+    elif task["argv"] and task["arguments"]:
+        raise BadInput("arguments: belong to a registered command; a program's are part of its argv", "arguments")
+
+    zone(task["timezone"] or settings["timezone"])
+
+    if task["expression"]:
+        check_expression(task["expression"])
+
+    return task
+
+
+def check_expression(text: str) -> None:
+    """Refuse an expression that does not parse or never comes. Raises BadInput naming the field of it."""
+    from .cron import Cron, CronError
+
+    try:
+        expression = Cron(text)
+    except CronError as error:
+        raise BadInput(f"expression: {error}", "expression")
+
+    if expression.never():
+        raise BadInput(f"expression: {text!r} never comes: no such day exists", "expression")
+
+
+def zone(name: str) -> Any:
+    """The time zone (a tzinfo). Raises BadInput for a name that the system does not know."""
+    from datetime import timezone
+
+    if name == "UTC":
+        return timezone.utc  # needs no database
+
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError):
+        raise BadInput(f"timezone: {name[:60]!r} is not known here: use a name like Europe/Paris, or UTC", "timezone")
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,40 @@
+"""What can go wrong, as one family of exceptions. A leaf: imports nothing.
+
+The rule: every error that a person can meet is one line that says what is wrong and what to do. The class carries
+the rest: the exit status of the command line, and the HTTP status of a trigger that met it. A trigger that loses a
+race, is refused or is skipped has not failed: those are ordinary return values and not found here.
+"""
+
+from __future__ import annotations
+
+
+class WebschedulerError(Exception):
+    """Base of all errors raised on purpose."""
+
+    exit_code = 1
+    http_status = 503
+
+
+class BadInput(WebschedulerError):
+    """A value from a person or a file breaks a rule; `field` names it (empty: the message says which)."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class NoSuchTask(BadInput):
+    """No task of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no task is named {name!r}: `webscheduler list` shows the names", "name")
+
+
+class Unusable(WebschedulerError):
+    """The installation cannot work: home gone, files unreadable, no locks. A trigger answers 503."""
+
+
+class Busy(WebschedulerError):
+    """A lock was not to be had in time; the same call may go through a moment later."""

@@ -1,0 +1,244 @@
+"""History: what became of each run, one JSON object a line, in logs/NAME.jsonl. Imports `atomic` and `task`.
+
+The rules: an append locks the file, makes sure that it is still the one that the name means (clean-up replaces it),
+cuts off a tail that a kill tore, writes one line and syncs. Readers take no lock, go from the end, and skip what does
+not parse. What a run printed is kept up to LIMIT bytes a stream, head and tail, whatever it printed.
+Besides, refused.json: the last refusals of requests without a valid signature, rewritten at most once a minute, so
+that a mangled paste leaves a trace and nobody fills the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from . import atomic
+from .errors import Unusable
+from .task import file_name
+
+try:
+    import fcntl
+except ImportError:  # see `locks`: nothing gets as far as here without it
+    fcntl = None  # type: ignore[assignment,unused-ignore]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Callable
+
+LIMIT = 65536
+HALF_IN_JSON = 48 * 1024  # four halves and the rest of a line stay below 200 KiB, whatever the bytes
+REFUSALS = 50
+
+
+def path(home: str, name: str) -> str:
+    """Where the history of the task is."""
+    return os.path.join(home, "logs", file_name(name) + ".jsonl")
+
+
+def append(home: str, name: str, entry: dict[str, Any]) -> None:
+    """Add one line. Raises Unusable when it cannot be written; then it is not there at all."""
+    data = json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+    try:
+        descriptor = _open_locked(path(home, name))
+
+        try:
+            end = _cut_torn_tail(descriptor)
+            view = memoryview(data)
+
+            try:
+                while view:
+                    view = view[os.write(descriptor, view):]
+            except OSError:
+                os.ftruncate(descriptor, end)  # the disk is full: no half line
+                raise
+
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise Unusable(f"{path(home, name)} cannot be written: {error.strerror}")
+
+
+def _open_locked(file: str) -> int:
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            mine = os.fstat(descriptor)
+
+            try:
+                there = os.stat(file)
+            except FileNotFoundError:
+                there = None
+
+            if there is not None and (there.st_ino, there.st_dev) == (mine.st_ino, mine.st_dev):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+        os.close(descriptor)  # replaced while we waited: what we would write were lost
+
+
+def _cut_torn_tail(descriptor: int) -> int:
+    """Cut what follows the last line break; the end of the file after that."""
+    end = size = os.fstat(descriptor).st_size
+
+    while end:
+        start = max(0, end - 8192)
+        part = os.pread(descriptor, end - start, start)
+
+        if part.endswith(b"\n") and end == size:
+            return end
+
+        cut = part.rfind(b"\n")
+
+        if cut >= 0:
+            end = start + cut + 1
+            break
+
+        end = start
+
+    os.ftruncate(descriptor, end)
+    return end
+
+
+def lines(home: str, name: str) -> Iterator[bytes]:
+    """Whole lines of the task's history, newest first, without reading more of the file than is asked for."""
+    try:
+        file = open(path(home, name), "rb")
+    except FileNotFoundError:
+        return
+
+    with file:
+        end = file.seek(0, os.SEEK_END)
+        rest = b""  # the beginning of a line whose end is still to be found; a torn tail to begin with
+        whole = False
+
+        while end:
+            start = max(0, end - 65536)
+            file.seek(start)
+            parts = (file.read(end - start) + rest).split(b"\n")
+            end, rest = start, parts[0]
+
+            for part in reversed(parts[1:]):
+                if whole and part:
+                    yield part
+
+                whole = True
+
+        if whole and rest:
+            yield rest
+
+
+def entries(home: str, name: str) -> Iterator[dict[str, Any]]:
+    """The task's history, newest first; lines that do not parse are skipped."""
+    for text in lines(home, name):
+        try:
+            entry = json.loads(text)
+        except ValueError:
+            continue
+
+        if isinstance(entry, dict):
+            yield entry
+
+
+def contains(home: str, name: str, run: str) -> bool:
+    """Whether a whole line of the task's history is the record of that run."""
+    needle = json.dumps(run).encode()
+
+    for text in lines(home, name):
+        if needle in text:  # parsing is a hundred times slower than looking
+            try:
+                entry = json.loads(text)
+            except ValueError:
+                continue
+
+            if isinstance(entry, dict) and entry.get("run") == run:
+                return True
+
+    return False
+
+
+def clean(home: str, name: str, keep: Callable[[dict[str, Any]], bool]) -> int:
+    """Drop the entries that are not to be kept; how many went. Appenders wait, and then append to the new file."""
+    file = path(home, name)
+
+    if not os.path.exists(file):
+        return 0
+
+    descriptor = _open_locked(file)
+
+    try:
+        kept, dropped = [], 0
+
+        with open(file, "rb") as source:
+            for text in source:
+                try:
+                    entry = json.loads(text)
+                    good = text.endswith(b"\n") and isinstance(entry, dict)
+                except ValueError:
+                    good = False
+
+                if good and keep(entry):
+                    kept.append(text)
+                else:
+                    dropped += good
+
+        if dropped:
+            atomic.replace(file, b"".join(kept))
+    finally:
+        os.close(descriptor)
+
+    return dropped
+
+
+def clip(head: bytes, tail: bytes, dropped: int) -> str:
+    """What is kept of a stream as text: undecodable bytes escaped, and a line that says how many bytes went between."""
+    if not dropped:
+        return _text(head + tail, 2 * HALF_IN_JSON)
+
+    return f"{_text(head, HALF_IN_JSON)}\n... [truncated] {dropped} bytes ...\n{_text(tail, HALF_IN_JSON)}"
+
+
+def _text(data: bytes, most: int) -> str:
+    text = data.decode("utf-8", "backslashreplace")
+
+    # A stream of control characters grows sixfold in JSON; a line of history is to stay bounded all the same.
+    while len(json.dumps(text, ensure_ascii=False).encode("utf-8", "backslashreplace")) > most:
+        text = text[: len(text) // 4] + "\n... [truncated] unprintable ...\n" + text[-len(text) // 4:]
+
+    return text
+
+
+def refuse(home: str, now: float, refusal: dict[str, Any]) -> None:
+    """Note a request without a valid signature, unless one was noted less than a minute ago. Never raises."""
+    file = os.path.join(home, "refused.json")
+
+    try:
+        status = os.stat(file)
+
+        if 0 <= now - status.st_mtime < 60:
+            return
+    except OSError:
+        pass
+
+    try:
+        known = refusals(home)[: REFUSALS - 1]
+        atomic.replace(file, json.dumps([refusal, *known]).encode() + b"\n")
+    except OSError:
+        pass  # the answer is the same neutral one whether or not a trace could be left
+
+
+def refusals(home: str) -> list[dict[str, Any]]:
+    """The refusals noted last, newest first."""
+    try:
+        with open(os.path.join(home, "refused.json"), "rb") as file:
+            found = json.loads(file.read())
+    except (OSError, ValueError):
+        return []
+
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []

@@ -1,0 +1,104 @@
+"""Making an installation, and who may use it. Imports the files below the work.
+
+The rules: a home is for its owner alone (directories 0700, files 0600) and never inside a document root, where a web
+server might hand out state.json with every secret. Making it twice changes nothing that is there.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import atomic, config, signing, store
+from .errors import BadInput, Unusable
+from .task import DUE, FIELDS, format_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+DIRECTORIES = ("locks", "runs", "logs", "output", "commands")
+DOCUMENT_ROOTS = ("public_html", "htdocs", "www", "html", "httpdocs", "web", "cgi-bin", "public", "webroot", "wwwroot")
+
+
+def create(home: str, now: float) -> bool:
+    """Make or complete the home; True if it was not there. Raises BadInput for a home that a web server may serve."""
+    root = document_root_above(home)
+
+    if root:
+        raise BadInput(f"{home} lies below {root}, which a web server may serve: choose a home outside of it")
+
+    new = not os.path.isdir(home)
+
+    try:
+        os.makedirs(home, 0o700, exist_ok=True)
+        os.chmod(home, 0o700)
+
+        for directory in DIRECTORIES:
+            os.makedirs(os.path.join(home, directory), 0o700, exist_ok=True)
+            os.chmod(os.path.join(home, directory), 0o700)
+
+        if not os.path.exists(os.path.join(home, ".gitignore")):
+            atomic.replace(os.path.join(home, ".gitignore"), b"*\n")  # no secret of it is ever committed
+    except OSError as error:
+        raise Unusable(f"{error.filename or home} cannot be made: {error.strerror}")
+
+    if not os.path.exists(os.path.join(home, "config.json")):
+        config.set_value(home, "timezone", "UTC")
+
+    store.create(home)
+    store.update(home, lambda tasks: tasks.setdefault(DUE, new_task(now, {"group": "built-in", **DUE_FIELDS})))
+    return new
+
+
+DUE_FIELDS = {"enabled": True, "title": "Everything that is due", "timeout": 0, "description":
+              "Runs whatever is due. Have your panel call its URL as often as it can, and let it run all your tasks."}
+
+
+def new_task(now: float, fields: dict[str, Any]) -> dict[str, Any]:
+    """A complete row of state.json with a slug and a secret of its own."""
+    row = {name: field.default for name, field in FIELDS.items()}
+    keys = {"slug": signing.new_slug(), "secret": signing.new_secret(), "createdAt": format_time(now)}
+    return {**row, **keys, **fields}
+
+
+def document_root_above(home: str) -> str:
+    """The directory at or above `home` that web servers are known to serve, or empty."""
+    environ_root = os.environ.get("DOCUMENT_ROOT", "")
+
+    if environ_root and (os.path.realpath(home) + "/").startswith(os.path.realpath(environ_root).rstrip("/") + "/"):
+        return environ_root
+
+    parts = os.path.realpath(home).split("/")
+
+    for depth in range(len(parts), 1, -1):
+        directory = "/".join(parts[:depth])
+
+        # /var/www may well be an account's home: it is a root where a start page shows that it is served.
+        served = any(os.path.exists(os.path.join(directory, f"index.{end}")) for end in ("html", "php", "htm"))
+
+        if parts[depth - 1] in DOCUMENT_ROOTS and (parts[depth - 1] != "www" or served):
+            return directory
+
+    return ""
+
+
+def check_owner(home: str) -> None:
+    """Refuse to work as another user than the home's owner: files that the web server cannot read would remain."""
+    try:
+        owner = os.stat(home).st_uid
+    except OSError:
+        raise Unusable(f"there is no installation at {home}: `webscheduler init` makes one")
+
+    if owner != os.geteuid():
+        import pwd
+        import shlex
+        import sys
+
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+
+        words = " ".join(shlex.quote(word) for word in sys.argv[1:])
+        raise Unusable(f"{home} belongs to {name}: sudo -u {name} WEBSCHEDULER_HOME={shlex.quote(home)} "
+                       f"{shlex.quote(sys.argv[0])} {words}".rstrip())

@@ -1,0 +1,201 @@
+"""Records what became of a run, exactly once, whatever is killed and whenever. Imports the files below.
+
+The rule is an order, all of it while the claim is held: the outcome into the claim; the line of history; the state;
+the claim removed; the lock let go. Whoever finds a dead claim, under the gate, does what is left of it: it writes the
+outcome that the claim holds, else `interrupted` with the tail of the live output, unless history has a whole line of
+that run already. State refers to the run's id, so a late finisher never touches what a newer run said.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from . import history, locks, store
+from .errors import WebschedulerError
+from .task import format_time, parse_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .locks import Claim
+
+SUCCEEDED = "success"
+FAILURES = ("failed", "timeout", "interrupted")
+GRACE = 5.0
+
+
+def live_file(home: str, run: str) -> str:
+    """Where the output of a run in progress is."""
+    return os.path.join(home, "output", run + ".log")
+
+
+def started(home: str, claim: Claim, facts: dict[str, Any]) -> None:
+    """State says `running`, unless a newer run spoke already. State that cannot be written stops no run."""
+
+    def change(tasks: store.Tasks) -> None:
+        row = tasks.get(claim.name)
+
+        if isinstance(row, dict) and not _newer(row.get("lastRunAt"), facts["startedAt"]):
+            row.update(lastRunAt=facts["startedAt"], lastRunStatus="running", lastRunId=claim.run,
+                       lastRunDuration=None, lastRunExitCode=None)
+
+    _update(home, change)
+
+
+def finish(home: str, claim: Claim, outcome: dict[str, Any], now: float) -> dict[str, Any]:
+    """Record a run that this process supervised, and let its claim go. Returns the line of history."""
+    entry = _entry(claim, claim.facts(), outcome, now)
+    claim.append({"outcome": entry})
+    history.append(home, claim.name, entry)
+    _settle(home, claim, entry)
+    return entry
+
+
+def bury(home: str, claim: Claim, now: float, reason: str = "found_dead") -> None:
+    """Record a run whose supervisor is gone; the caller holds the task's gate."""
+    facts = claim.facts()
+    entry = facts.get("outcome")
+
+    if not isinstance(entry, dict) or entry.get("run") != claim.run:
+        outcome = {"status": "interrupted", "reason": "cancelled" if facts.get("cancelled") else reason,
+                   "exitCode": None, "signal": None, "duration": None, "errorOutput": "",
+                   "output": _tail(live_file(home, claim.run))}
+        entry = _entry(claim, facts, outcome, now)
+
+    if not history.contains(home, claim.name, claim.run):
+        history.append(home, claim.name, entry)
+
+    _settle(home, claim, entry)
+
+
+def _settle(home: str, claim: Claim, entry: dict[str, Any]) -> None:
+    def change(tasks: store.Tasks) -> None:
+        row = tasks.get(claim.name)
+
+        if not isinstance(row, dict) or row.get("lastRunId") not in (claim.run, None) and (
+            _newer(row.get("lastRunAt"), entry["startedAt"]) or row.get("lastRunAt") == entry["startedAt"]
+        ):
+            return
+
+        if row.get("lastRunId") == claim.run and row.get("lastRunStatus") == entry["status"]:
+            return  # killed after this step: counted already
+
+        failures = row.get("consecutiveFailures")
+        failures = failures if isinstance(failures, int) and failures > 0 else 0
+        row.update(lastRunAt=entry["startedAt"], lastRunStatus=entry["status"], lastRunId=claim.run,
+                   lastRunDuration=entry["duration"], lastRunExitCode=entry["exitCode"],
+                   consecutiveFailures=failures + 1 if entry["status"] in FAILURES else 0)
+
+    _update(home, change)
+    claim.remove()
+    claim.release()
+
+    try:
+        os.unlink(live_file(home, claim.run))
+    except OSError:
+        pass
+
+
+def _update(home: str, change: Any) -> None:
+    try:
+        store.update(home, change)
+    except WebschedulerError:
+        pass  # an unreadable state.json is not ours to overwrite; history has the run
+
+
+def clear_dead(home: str, name: str, now: float) -> list[dict[str, Any]]:
+    """Record every dead run of the task and end every orphan whose time is up; the caller holds the gate.
+
+    Returns the facts of the runs that live. An orphan is a run whose supervisor is gone while its command lives: its
+    claim is locked, and nobody but the next holder of the gate is there to end it.
+    """
+    alive = []
+
+    for claim, dead in locks.claims(home, name):
+        reason = "found_dead"
+
+        if not dead and _is_orphan(claim):
+            facts = claim.facts()
+            command = facts.get("command")
+            reason = "time_limit" if _end_orphan(facts, command) else "supervisor_gone"
+            # With the command gone too, only a stray descendant holds the descriptor: the run is over.
+            dead = not locks.alive(command)
+
+        if dead:
+            bury(home, claim, now, reason)
+        else:
+            alive.append({**claim.facts(), "run": claim.run})
+            claim.close()
+
+    return alive
+
+
+def _is_orphan(claim: Claim) -> bool:
+    """Whether nobody who would record the run is alive, neither its supervisor nor who is about to start one."""
+    for _ in range(25):
+        facts = claim.facts()
+
+        if "supervisor" not in facts or locks.alive(facts["supervisor"]):
+            return False
+
+        if "command" in facts:
+            return True
+
+        time.sleep(0.02)  # killed while it started the command, which names itself in the claim before its exec
+
+    return True
+
+
+def _end_orphan(facts: dict[str, Any], command: Any) -> bool:
+    """TERM when the time of an orphan is up, KILL when its grace is, too. Whether its time was up."""
+    deadline = facts.get("deadline")
+    late = time.monotonic() - deadline if isinstance(deadline, (int, float)) else -1.0
+
+    if late < 0 or not locks.alive(command):
+        return False
+
+    try:
+        os.killpg(command[0], signal.SIGKILL if late > GRACE else signal.SIGTERM)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+    for _ in range(25):  # half a second: those who wait for the gate wait a whole one
+        if not locks.alive(command):
+            break
+
+        time.sleep(0.02)
+
+    return True
+
+
+def _entry(claim: Claim, facts: dict[str, Any], outcome: dict[str, Any], now: float) -> dict[str, Any]:
+    begun = facts.get("startedAt") or format_time(os.fstat(claim.descriptor).st_mtime)
+    return {
+        "command": claim.name, "startedAt": begun, "finishedAt": format_time(now), "duration": outcome["duration"],
+        "status": outcome["status"], "exitCode": outcome["exitCode"],
+        "output": outcome["output"], "errorOutput": outcome["errorOutput"],
+        "run": claim.run, "reason": outcome["reason"], "strategy": facts.get("strategy"),
+        "trigger": facts.get("trigger"), "triggeredAt": facts.get("triggeredAt"), "ip": facts.get("ip"),
+        "scheduledFor": facts.get("scheduledFor"), "signal": outcome["signal"],
+        "attempt": facts.get("attempt", 1), "count": 1,
+    }
+
+
+def _tail(file: str) -> str:
+    try:
+        with open(file, "rb") as source:
+            size = source.seek(0, os.SEEK_END)
+            source.seek(max(0, size - history.LIMIT // 2))
+            return history.clip(b"", source.read(), max(0, size - history.LIMIT // 2))
+    except OSError:
+        return ""
+
+
+def _newer(one: Any, other: str) -> bool:
+    try:
+        return parse_time(one) > parse_time(other)
+    except (TypeError, ValueError):
+        return False

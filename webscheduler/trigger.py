@@ -1,0 +1,261 @@
+"""The way of a trigger, composed: environ -> authenticate -> claim -> strategy( runner -> record -> release ).
+
+Imports everything below the doors. The rule: a request reads, claims and detaches, and nothing more; state and
+history of a run are written by the process that supervises it, and what that needs is imported there, after the
+response. Every refusal is the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from . import access, commands, config, store, strategies
+from .decision import Cause, decide
+from .errors import BadInput, WebschedulerError
+from .request import Request
+from .task import DUE, format_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from .config import Config
+    from .decision import Decision
+    from .locks import Claim
+    from .task import Task
+
+MAX_REPLY = 3800
+
+
+class Reply:
+    """What a door sends: status and JSON body, and perhaps a job that it runs once the response is out."""
+
+    __slots__ = ("after", "body", "status")
+
+    def __init__(self, status: int, document: dict[str, Any], after: Callable[[], object] | None = None) -> None:
+        self.status, self.after = status, after
+        self.body = json.dumps(document).encode("ascii") + b"\n"
+
+
+def refused() -> Reply:
+    """The one answer to whatever is not accepted."""
+    return Reply(202, {"accepted": False})
+
+
+def unavailable() -> Reply:
+    """The answer of an installation that cannot work: a scheduler that silently runs nothing is the worst."""
+    return Reply(503, {"accepted": False})
+
+
+def answer(
+    environ: dict[str, Any], home: str, in_process: bool, clock: Callable[[], float], report: Callable[[str], object]
+) -> Reply:
+    """Answer a request for /run or /status, and any other with 404. Does not raise for anything foreseen.
+
+    in_process: this process serves the one request with one thread, so it may fork and supervise (CGI); otherwise a
+    process is started for that (WSGI). report: takes one line for the server's error log.
+    """
+    request = Request(environ)
+
+    if request.kind == "run" and not request.may_run:
+        return refused()
+
+    try:
+        if request.kind == "run":
+            return _answer_run(request, home, in_process, clock, str(environ.get("SERVER_SOFTWARE", "")))
+
+        if request.kind == "status":
+            return _answer_status(request, home, clock())
+    except WebschedulerError as error:
+        report(f"webscheduler: {error}")
+    except OSError as error:
+        report(f"webscheduler: {error.filename or home}: {error.strerror}")
+    else:
+        return Reply(404, {"found": False})
+
+    return unavailable()
+
+
+def _answer_run(request: Request, home: str, in_process: bool, clock: Callable[[], float], server: str) -> Reply:
+    settings = config.load(home)
+    known = store.stamp(home), store.read(home)
+    now = clock()
+    ticket, problem = access.authenticate(request, known[1], settings, now)
+
+    if ticket:
+        decision = decide(home, ticket.name, Cause("url", ticket), now, known)
+
+        if decision.status == "running":
+            return _lay(settings, decision, in_process, clock, server)
+
+        if decision.reason == "locked":
+            return Reply(202, {"accepted": True, "run": None, "status": "skipped", "reason": "locked"})
+
+        if decision.status != "refused":
+            return refused()
+
+        problem = decision.reason or ""
+
+    from .history import refuse
+
+    refuse(home, now, {"at": format_time(now), "ip": access.client(request, settings), "method": request.method,
+                       "slug": request.slug, "problem": problem})
+    return refused()
+
+
+def _answer_status(request: Request, home: str, now: float) -> Reply:
+    from . import due
+
+    settings = config.load(home)
+    tasks = store.read(home)
+    ticket, _ = access.authenticate(request, tasks, settings, now)
+
+    if ticket is None:
+        return Reply(404, {"found": False})
+
+    report = due.health(settings, tasks, ticket.name, now)
+    return Reply(200 if report["status"] == "healthy" else 503, report)
+
+
+def _lay(settings: Config, decision: Decision, in_process: bool, clock: Callable[[], float], server: str) -> Reply:
+    """Lay a claimed run around the response, by the first strategy from the task's own on that works here."""
+    task, claim = decision.task, decision.claim
+    assert task is not None and claim is not None
+    wanted = "fork" if task["strategy"] == "auto" else task["strategy"]
+
+    def job() -> dict[str, Any]:
+        return supervise(settings, task, claim, clock) if in_process else _supervise_elsewhere(settings, claim, True)
+
+    if wanted == "fork":
+        try:
+            claim.append({"strategy": "fork"})
+
+            if not in_process:
+                _supervise_elsewhere(settings, claim, False)
+                claim.close()
+                return _started(claim, "fork")
+
+            if strategies.detach(job, [claim.descriptor]):
+                claim.close()
+                return _started(claim, "fork")
+        except OSError:
+            pass  # no process to be had: the next strategy says so in history, if it has none either
+
+    if wanted == "close" and (not in_process or server.startswith("nginx")):
+        # Apache and lighttpd end a script that goes on after its response.
+        claim.append({"strategy": "close"})
+        return _started(claim, "close", job)
+
+    claim.append({"strategy": "sync"})
+    return _finished(task, job())
+
+
+def _started(claim: Claim, strategy: str, after: Callable[[], object] | None = None) -> Reply:
+    return Reply(202, {"accepted": True, "run": claim.run, "strategy": strategy, "detached": strategy == "fork",
+                       "status": "running"}, after)
+
+
+def _finished(task: Task, entry: dict[str, Any]) -> Reply:
+    success = entry["status"] == "success"
+    status = 200 if success or task.name == DUE else task["failureStatus"] or 200
+    document = {"accepted": True, "run": entry["run"], "strategy": "sync", "detached": False, "status": entry["status"],
+                "reason": entry["reason"], "exitCode": entry["exitCode"], "duration": entry["duration"], "output": ""}
+    room = MAX_REPLY - len(json.dumps(document))
+    output = (entry["output"] or entry["errorOutput"])[:room]
+
+    while len(json.dumps(output)) > room:  # escapes count: a panel that reads 4 KiB is to read all
+        output = output[: len(output) * 3 // 4]
+
+    document["output"] = output
+    return Reply(status, document)
+
+
+def supervise(settings: Config, task: Task, claim: Claim, clock: Callable[[], float]) -> dict[str, Any]:
+    """Run a claimed task in this process, which must have no other thread; record it, let the claim go, and return
+    its line of history."""
+    from . import locks, record, runner
+
+    try:
+        claim.append({"supervisor": locks.identity()})
+        record.started(settings.home, claim, claim.facts())
+
+        try:
+            invocation = _invocation(settings, task)
+        except BadInput as error:
+            outcome = runner.not_run("not_started", f"{error}\n")
+        else:
+            outcome = runner.run(invocation, claim, record.live_file(settings.home, claim.run))
+
+        return record.finish(settings.home, claim, outcome, clock())
+    finally:
+        claim.close()
+
+
+def _invocation(settings: Config, task: Task) -> Any:
+    from .runner import Invocation, environment
+
+    argv, cwd = commands.argv(settings, task)
+    variables = environment(settings.home, {**settings["environment"], **task["environment"]})
+    timeout = settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
+    keep = tuple(settings[name] if task[name] is None else task[name] for name in ("logOutput", "logErrorOutput"))
+    return Invocation(argv, task["cwd"] or cwd or variables["HOME"], variables, timeout, keep)
+
+
+def _supervise_elsewhere(settings: Config, claim: Claim, wait: bool) -> dict[str, Any]:
+    """Hand the claim to a freshly exec'd Python. With `wait`, return the line of history that it reports."""
+    argv = commands.python(settings, "webscheduler.trigger:resume", settings.home, str(claim.descriptor))
+
+    try:
+        reported = strategies.spawn(argv, [claim.descriptor], wait)
+    except OSError as error:
+        if not wait:
+            raise
+
+        from . import record, runner
+
+        outcome = runner.not_run("no_process", f"the host gave no process: {error.strerror}\n")
+        return record.finish(settings.home, claim, outcome, clock_of_day())
+
+    claim.close()
+
+    try:
+        entry = json.loads(reported) if wait else {}
+    except ValueError:
+        entry = {}
+
+    return {"run": claim.run, "status": "interrupted", "reason": "found_dead", "exitCode": None, "duration": None,
+            "output": "", "errorOutput": "", **entry}
+
+
+def clock_of_day() -> float:
+    """The clock where no door gave one."""
+    import time
+
+    return time.time()
+
+
+def resume(home: str, descriptor: str) -> int:
+    """The process started by _supervise_elsewhere: supervise the run whose claim is open as `descriptor`."""
+    from .locks import Claim, facts_of
+    from .task import file_name, load
+
+    facts = facts_of(int(descriptor))
+    name, run = facts["name"], facts["run"]
+    claim = Claim(os.path.join(home, "runs", f"{file_name(name)}@{run}"), int(descriptor), name, run)
+    entry = supervise(config.load(home), load(name, store.read(home)[name]), claim, clock_of_day)
+    print(json.dumps({**entry, "output": entry["output"][:MAX_REPLY], "errorOutput": entry["errorOutput"][:MAX_REPLY]}))
+    return 0
+
+
+def run_by_hand(home: str, name: str, trigger: str, clock: Callable[[], float]) -> dict[str, Any] | None:
+    """Run a task now, in this process (one thread), whatever its schedule and limits say; its line of history, or None
+    if it is running already. Raises NoSuchTask, Unusable, Busy."""
+    settings = config.load(home)
+    decision = decide(home, name, Cause(trigger, by_hand=True), clock())
+
+    if decision.task is None or decision.claim is None:
+        return None
+
+    decision.claim.append({"strategy": "sync"})
+    return supervise(settings, decision.task, decision.claim, clock)

@@ -1,0 +1,53 @@
+"""The WSGI door (PEP 3333). Imports `trigger`.
+
+The rule: the application never forks, starts no thread and keeps no state: a server may run it in many processes,
+threads or sub-interpreters. A run that is not detached is awaited in the call (sync) or in the response's close().
+No `Connection` header is sent: PEP 3333 forbids hop-by-hop headers to applications, and some servers refuse them.
+"""
+
+from __future__ import annotations
+
+import time
+
+from . import config, trigger
+from .errors import WebschedulerError
+from .strategies import AfterResponse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, Callable
+
+    Environ = dict[str, Any]
+    StartResponse = Callable[..., object]
+    Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+REASONS = {200: "OK", 202: "Accepted", 404: "Not Found", 503: "Service Unavailable"}
+
+
+def create_app(home: str | None = None) -> Application:
+    """A WSGI application for the installation at `home`, or where WEBSCHEDULER_HOME says when it is called."""
+
+    def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        def report(line: str) -> None:
+            environ["wsgi.errors"].write(line.replace("\n", " ") + "\n")
+
+        try:
+            reply = trigger.answer(environ, home or config.find_home(), False, time.time, report)
+        except WebschedulerError as error:
+            report(f"webscheduler: {error}")
+            reply = trigger.unavailable()
+
+        start_response(f"{reply.status} {REASONS.get(reply.status, 'Other')}", [
+            ("Content-Type", "application/json"), ("Content-Length", str(len(reply.body))),
+            ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")])
+
+        if reply.after:
+            return AfterResponse(reply.body, reply.after)
+
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else reply.body]
+
+    return application
+
+
+application = create_app()
