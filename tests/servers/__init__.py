@@ -27,7 +27,7 @@ from typing import Callable, NamedTuple
 
 import pytest
 
-from tests.servers import apache
+from tests.servers import apache, fronts
 from tests.servers import python as pythons
 from tests.servers.server import Plan, Server, Site, alive, as_user, free_port
 
@@ -35,6 +35,7 @@ __all__ = ["KINDS", "Kind", "Server", "alive", "as_user", "give", "python", "sta
 
 CHECKOUT = Path(__file__).parents[2]
 SYSTEM_PYTHON = "/usr/bin/python3"
+MOD_WSGI = "apache2 libapache2-mod-wsgi-py3"
 
 
 class Kind(NamedTuple):
@@ -64,15 +65,32 @@ class Kind(NamedTuple):
         return self.check() if self.check else None
 
 
-APACHE = "/usr/sbin/apache2"
-
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("apache-cgi", "cgi", "apache2", [APACHE], apache.cgi),
-        Kind("apache-cgid", "cgi", "apache2", [APACHE], apache.cgid),
+        Kind("apache-cgi", "cgi", "apache2", [apache.APACHE], apache.cgi),
+        Kind("apache-cgid", "cgi", "apache2", [apache.APACHE], apache.cgid),
+        Kind(
+            "apache-suexec",
+            "cgi",
+            "apache2 apache2-suexec-pristine",
+            [apache.APACHE, apache.SUEXEC],
+            apache.suexec,
+            runs_as="nobody",
+            scripts="public_html/cgi-bin",
+            check=apache.suexec_check,
+        ),
+        Kind("lighttpd", "cgi", "lighttpd", [fronts.LIGHTTPD], fronts.lighttpd),
+        Kind("nginx-fcgiwrap", "cgi", "nginx-light fcgiwrap", [fronts.NGINX, fronts.FCGIWRAP], fronts.fcgiwrap),
+        Kind("mod-wsgi-daemon", "wsgi", MOD_WSGI, [apache.APACHE, apache.WSGI], apache.mod_wsgi_daemon),
+        Kind("mod-wsgi-subinterpreter", "wsgi", MOD_WSGI, [apache.APACHE, apache.WSGI], apache.mod_wsgi_subinterpreter),
+        Kind("mod-wsgi-embedded", "wsgi", MOD_WSGI, [apache.APACHE, apache.WSGI], apache.mod_wsgi_embedded),
+        Kind("passenger-apache", "wsgi", "libapache2-mod-passenger", [apache.PASSENGER], apache.passenger),
+        Kind("passenger-standalone", "wsgi", "passenger", [fronts.PASSENGER], fronts.passenger),
+        Kind("uwsgi", "wsgi", "uwsgi-core uwsgi-plugin-python3", [pythons.UWSGI, pythons.UWSGI_PYTHON], pythons.uwsgi),
         Kind("gunicorn-sync", "wsgi", "gunicorn", ["gunicorn"], pythons.gunicorn_sync),
         Kind("gunicorn-gthread", "wsgi", "gunicorn", ["gunicorn"], pythons.gunicorn_gthread),
+        Kind("nginx-gunicorn", "wsgi", "nginx-light", [fronts.NGINX, "gunicorn"], fronts.proxy),
         Kind("waitress", "wsgi", "waitress", ["waitress"], pythons.waitress),
         Kind("cheroot", "wsgi", "cheroot", ["cheroot"], pythons.cheroot),
         Kind("wsgiref", "wsgi", "", [], pythons.wsgiref),
@@ -187,6 +205,7 @@ def start(
     file = place(kind, directory, file)
     run = Path(tempfile.mkdtemp(prefix=f"{kind.name}-", dir=directory))
     run.chmod(0o755)
+    (run / "error.log").touch()
     give(run, kind.user)
     site = Site(directory, run, free_port(), kind.user, file, prefix, env, extra, python())
     with Server(kind.configure(site), site) as server:

@@ -5,24 +5,28 @@ All run as the user, as a host's do. It may import `server`.
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
+from signal import SIGHUP
 
 from tests.servers.server import Plan, Process, Site
 
-SERVE = str(Path(__file__).with_name("serve.py"))
+UWSGI = "/usr/bin/uwsgi-core"
+UWSGI_PYTHON = "/usr/lib/uwsgi/plugins/python3_plugin.so"
+SERVE = Path(__file__).with_name("serve.py")
 
 
-def gunicorn(site: Site, *options: str) -> Plan:
-    argv = [site.python, "-m", "gunicorn", "--bind", f"127.0.0.1:{site.port}", "--no-control-socket", *options]
+def gunicorn(site: Site, *options: str, workers: int = 1) -> Plan:
+    argv = [site.python, "-m", "gunicorn", "--bind", f"127.0.0.1:{site.port}", "--no-control-socket"]
+    argv += ["--workers", str(workers), *options]
     # gunicorn cuts the SCRIPT_NAME of its environment off each path: its way to be mounted below a prefix.
-    env = {**site.env, **({"SCRIPT_NAME": site.prefix} if site.prefix else {})}
-    process = Process([*argv, *site.extra, f"{site.file.stem}:application"], site.user, env=env, cwd=site.file.parent)
-    return Plan([process], "Booting worker", site.prefix, signal.SIGHUP)
+    env = {**site.env, "SCRIPT_NAME": site.prefix}
+    argv += [*site.extra, f"{site.file.stem}:application"]
+    process = Process(argv, site.port, site.user, env, site.file.parent)
+    return Plan([process], "Booting worker", site.prefix, SIGHUP, workers=workers)
 
 
 def gunicorn_sync(site: Site) -> Plan:
-    return gunicorn(site, "--workers", "4")
+    return gunicorn(site, workers=4)
 
 
 def gunicorn_gthread(site: Site) -> Plan:
@@ -30,9 +34,9 @@ def gunicorn_gthread(site: Site) -> Plan:
 
 
 def served(site: Site, server: str) -> Plan:
-    argv = [site.python, site.write("serve.py", Path(SERVE).read_text())]
+    argv = [site.python, site.write("serve.py", SERVE.read_text())]
     argv += [server, str(site.port), site.prefix, str(site.file), *site.extra]
-    return Plan([Process(argv, site.user, env=site.env, cwd=site.file.parent)], "the server is ready", site.prefix)
+    return Plan([Process(argv, site.port, site.user, site.env)], "the server is ready", site.prefix)
 
 
 def waitress(site: Site) -> Plan:
@@ -45,3 +49,15 @@ def cheroot(site: Site) -> Plan:
 
 def wsgiref(site: Site) -> Plan:
     return served(site, "wsgiref")
+
+
+def uwsgi(site: Site) -> Plan:
+    argv = [UWSGI, "--plugin", "python3", "--http-socket", f"127.0.0.1:{site.port}"]
+    argv += ["--master", "--die-on-term", "--need-app", "--processes", "4"]
+    # Until then a worker loses the signals that end it.
+    argv += ["--hook-accepting", "print:this worker accepts"]
+    argv += ["--virtualenv", str(Path(site.python).parents[1])]
+    argv += ["--manage-script-name", "--mount", f"{site.prefix or '/'}={site.file}", *site.extra]
+    return Plan(
+        [Process(argv, site.port, site.user, site.env)], "\nthis worker accepts", site.prefix, SIGHUP, workers=4
+    )

@@ -11,7 +11,6 @@ import functools
 import json
 import os
 import pwd
-import re
 import signal
 import socket
 import subprocess
@@ -55,20 +54,24 @@ class Process(NamedTuple):
     """One process to start, as the tests' own user or as another."""
 
     argv: Sequence[str]
+    address: int | Path  # the port or socket where it listens
     user: str | None = None
     env: Mapping[str, str] = {}
     cwd: Path | None = None
+    whole_group: bool = False  # it leaves its children alone when it stops, so all its group is told to, as by systemd
 
 
 class Plan(NamedTuple):
     """How a server is run. The last process is the one that listens and that signals go to."""
 
     processes: Sequence[Process]
-    ready: str  # a pattern that its log shows once for each start and each reload
+    ready: str  # a text that its log shows at each start and each reload
     path: str = ""  # of the script or application, below the server's root
     reload: signal.Signals | None = None  # none: it can only be started anew
     secure_port: int | None = None
     certificate: Path | None = None
+    workers: int = 1  # how often it says that it is ready
+    agent: str | None = None  # a program whose processes are the server's, too, and end some time after it
 
 
 def as_user(user: str | None) -> dict[str, Any]:
@@ -94,12 +97,15 @@ def gone(pid: int) -> bool:
     return not alive(pid)
 
 
-def answers(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
+def answers(address: int | Path) -> bool:
+    family = socket.AF_UNIX if isinstance(address, Path) else socket.AF_INET
+    with socket.socket(family) as caller:
+        caller.settimeout(1)
+        try:
+            caller.connect(str(address) if isinstance(address, Path) else ("127.0.0.1", address))
+        except OSError:
+            return False
+        return True
 
 
 class Server:
@@ -164,10 +170,17 @@ class Server:
 
     def stop(self) -> None:
         """SIGTERM to the server's own processes, the one in front first."""
-        for pid in reversed(self._pids):
+        for process, pid in reversed(list(zip(self._plan.processes, self._pids))):
             if alive(pid):
-                os.kill(pid, signal.SIGTERM)
-            self._until(functools.partial(gone, pid), f"process {pid} does not stop")
+                os.kill(-pid if process.whole_group else pid, signal.SIGTERM)
+            self._until(functools.partial(gone, pid), f"{process.argv[0]} does not stop")
+        self._until(lambda: not any(map(self._is_agent, self.processes())), "its agents do not stop")
+
+    def _is_agent(self, pid: int) -> bool:
+        try:
+            return os.readlink(f"/proc/{pid}/exe") == self._plan.agent
+        except FileNotFoundError:
+            return False
 
     def _start(self) -> None:
         self._pids = []
@@ -189,13 +202,14 @@ class Server:
 
     def _await(self, act: Callable[[], None]) -> None:
         """Do something that makes the server say once more that it is ready, and wait until it is."""
-        before = len(re.findall(self._plan.ready, self.log_text()))
+        before = self.log_text().count(self._plan.ready)
         act()
 
         def is_ready() -> bool:
             if not all(map(alive, self._pids)):
                 raise RuntimeError(f"the server ended at once:\n{self.log_text()[-4000:]}")
-            return len(re.findall(self._plan.ready, self.log_text())) > before and answers(self.port)
+            said = self.log_text().count(self._plan.ready) - before
+            return said >= self._plan.workers and all(answers(process.address) for process in self._plan.processes)
 
         self._until(is_ready, "the server does not answer")
 
