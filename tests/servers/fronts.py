@@ -105,10 +105,14 @@ def proxy(site: Site) -> Plan:
 
 def passenger(site: Site) -> Plan:
     """Passenger Standalone with the engine of its own; the one with nginx would have to be compiled."""
+    if site.prefix:
+        raise ValueError("Passenger Standalone mounts an application at / only")
     site.file.with_name("public").mkdir(exist_ok=True)
     argv = [PASSENGER, "start", str(site.file.parent), "--engine", "builtin", "--address", "127.0.0.1"]
     argv += ["--port", str(site.port), "--app-type", "wsgi", "--startup-file", str(site.file), "--python", site.python]
-    argv += ["--environment", "production", "--max-pool-size", "4", "--disable-security-update-check"]
+    argv += ["--environment", "production", "--max-pool-size", "4"]
+    argv += ["--disable-security-update-check", "--disable-anonymous-telemetry"]
     argv += ["--pid-file", f"{site.run}/pid", "--log-file", str(site.log), "--instance-registry-dir", str(site.run)]
-    process = Process([*argv, *site.extra], site.port, site.user, {**site.env, "HOME": str(site.directory)})
-    return Plan([process], "Passenger core online", agent=PASSENGER_AGENT)
+    env = {**site.env, "HOME": str(site.directory), "TMPDIR": str(site.run)}
+    process = Process([*argv, *site.extra], site.port, site.user, env)
+    return Plan([process], "You can stop Phusion Passenger", agent=PASSENGER_AGENT)
