@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .access import Ticket
     from .locks import Claim, Gate
+    from .schedule import Slot
     from .task import Task
 
 SKIP_LINE_EVERY = 60.0
@@ -27,7 +28,7 @@ class Cause:
 
     trigger: url, cli, admin or due. ticket: of a signed request. by_hand: enabled, schedule, least interval and
     addresses do not count (the claim always does). still_due: asked under the gate with the task and its last start
-    (Unix seconds); returns facts for the claim (scheduledFor, attempt), or None if the task is due no more.
+    (Unix seconds); returns the slot that the run is for, or None if the task is due no more.
     """
 
     __slots__ = ("by_hand", "still_due", "ticket", "trigger")
@@ -37,7 +38,7 @@ class Cause:
         trigger: str,
         ticket: Ticket | None = None,
         by_hand: bool = False,
-        still_due: Callable[[Task, float], dict[str, Any] | None] | None = None,
+        still_due: Callable[[Task, float], Slot | None] | None = None,
     ) -> None:
         self.trigger, self.ticket, self.by_hand, self.still_due = trigger, ticket, by_hand, still_due
 
@@ -108,8 +109,8 @@ def decide(home: str, name: str, cause: Cause, now: float, known: tuple[object, 
         entry = {"command": name, "startedAt": moment, "finishedAt": moment, "duration": 0.0,
                  "status": decision.status, "exitCode": None, "output": "", "errorOutput": "", "run": None,
                  "reason": decision.reason, "strategy": None, "trigger": cause.trigger, "triggeredAt": moment,
-                 "ip": ticket.ip if ticket else None, "scheduledFor": None, "signal": None, "attempt": None,
-                 "count": count}
+                 "ip": ticket.ip if ticket else None, "scheduledFor": facts.get("scheduledFor"), "signal": None,
+                 "attempt": None, "count": count}
         history.append(home, name, entry)
 
     return decision
@@ -133,12 +134,16 @@ def _judge(home: str, task: Task, gate: Gate, cause: Cause, now: float) -> tuple
     if cause.ticket and now - gate.last_start < task["minIntervalSeconds"]:
         return Decision("skipped", "rate_limited", task), {}
 
-    facts = cause.still_due(task, gate.last_start) if cause.still_due else {}
+    if cause.still_due is None:
+        return Decision("running", None, task), {}
 
-    if facts is None:
+    slot = cause.still_due(task, gate.last_start)
+
+    if slot is None:
         return Decision("skipped", "not_due", task), {}
 
-    return Decision("running", None, task), facts
+    facts = {"scheduledFor": format_time(slot.at), "attempt": slot.attempt}
+    return Decision("skipped", "too_late", task) if slot.too_late else Decision("running", None, task), facts
 
 
 def _count_skip(gate: Gate, reason: str | None, now: float) -> int:

@@ -1,32 +1,157 @@
-"""What is due, and whether tasks are well. Imports the files below the work.
+"""What is due, starting it within a tick, and whether tasks are well. Imports `record`, `strategies` and files.
 
-The rule: a task is failing when its last run did not succeed, and late when its schedule asked for a run that has not
-begun; reading this writes nothing.
+The rules: by priority, lower first, then by the time a task became due; never more than `maxConcurrentTasks` due runs
+alive at once over all ticks, which hold `@due`'s claim while they start them; what the budget leaves stays due. Each
+task is started in a process of its own that decides, under the task's gate, whether it is due still; so a process
+that cannot be had costs no slot. A task is failing when its last run did not succeed, and late when its schedule
+asked for a run that has not begun; readers write nothing.
 """
 
 from __future__ import annotations
 
-from . import locks
+import os
+import time
+
+from . import locks, schedule, store
+from .errors import BadInput
 from .record import FAILURES
-from .task import DUE, parse_time
+from .task import DUE, format_time, load, parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
     from .config import Config
+    from .schedule import Slot
+    from .task import Task
 
-LATE_AFTER = 3600.0
+    Start = Callable[[str, Callable[[Task, float], "Slot | None"]], int]
+
+BUDGETS = {"fork": 55, "close": 25, "sync": 25}  # seconds in which a tick starts tasks
+PAUSE = 0.05
+STARTED, SKIPPED = 0, 3  # exit statuses of the process of a due task, besides 1 for a run without success
+MIN_LATE = 900.0
 
 
-def health(settings: Config, tasks: dict[str, dict[str, Any]], name: str, now: float) -> dict[str, Any]:
+def select(settings: Config, tasks: store.Tasks, now: float) -> tuple[list[tuple[str, Slot]], list[str]]:
+    """(tasks that are due, in the order to start them; a line for each that cannot be told)."""
+    found, problems = [], []
+
+    for name, row in tasks.items():
+        if name == DUE or not (isinstance(row, dict) and row.get("enabled")):
+            continue
+
+        try:
+            task = load(name, row)
+            slot = schedule.slot(task, settings["timezone"], 0.0, now)
+        except BadInput as error:
+            problems.append(str(error))
+            continue
+
+        if slot is not None:
+            found.append((task["priority"], slot.at, name, slot))
+
+    return [(name, slot) for _, _, name, slot in sorted(found, key=lambda entry: entry[:3])], problems
+
+
+def tick(settings: Config, start: Start, budget: float, now: float) -> tuple[dict[str, Any], dict[int, str]]:
+    """Start all that is due. (what the tick can say: `started`, `left` and `problems`; processes that still run, by
+    pid). start(name, still_due) forks a process that decides and runs, and returns its pid, or raises OSError."""
+    home = settings.home
+    _refresh(settings, now)
+    queue, problems = select(settings, store.read(home), now)
+    children: dict[int, str] = {}
+    report: dict[str, Any] = {"started": [], "problems": problems, "codes": {}}
+    begun = time.monotonic()
+    end = begun + budget
+
+    while queue and time.monotonic() < end:
+        reap(children, report["codes"])
+        others = [facts for facts in locks.peek(home) if facts.get("trigger") == "due"
+                  and (facts.get("supervisor") or [0])[0] not in children]
+
+        for name, _ in queue[: max(0, settings["maxConcurrentTasks"] - len(children) - len(others))]:
+            try:
+                pid = start(name, lambda task, last: schedule.slot(task, settings["timezone"], last, now))
+            except OSError as error:
+                report["problems"].append(f"the host gave no process: {error.strerror}")
+                end = 0.0
+                break
+
+            children[pid] = name
+            report["started"].append(name)
+            queue.pop(0)
+
+        if queue:
+            time.sleep(PAUSE)
+
+    report["left"] = [name for name, _ in queue]
+    report["duration"] = round(time.monotonic() - begun, 3)
+    return report, children
+
+
+def reap(children: dict[int, str], codes: dict[str, int], wait: bool = False) -> None:
+    """Take the exit statuses of children that ended (with `wait`, of all) from `children` into `codes`."""
+    for pid in list(children):
+        try:
+            ended, status = os.waitpid(pid, 0 if wait else os.WNOHANG)
+        except ChildProcessError:  # SIGCHLD is ignored here, and the kernel reaps
+            ended, status = (pid, 0) if not os.path.exists(f"/proc/{pid}") or wait else (0, 0)
+
+        if ended:
+            codes[children.pop(pid)] = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1
+
+
+def _refresh(settings: Config, now: float) -> None:
+    """Keep nextRunAt true, and begin to count for tasks of which nothing is known (an old state.json)."""
+    changes: dict[str, dict[str, Any]] = {}
+
+    for name, row in store.read(settings.home).items():
+        if name == DUE:
+            continue
+
+        try:
+            task = load(name, row)
+            coming = schedule.next_at(task, settings["timezone"], now)
+        except BadInput:
+            continue
+
+        found = {"nextRunAt": None if coming is None else format_time(coming)}
+
+        if task["enabled"] and task["expression"] and not schedule.since(task, 0.0, now):
+            found["scheduledSince"] = format_time(now)
+
+        if any(row.get(field) != value for field, value in found.items()):
+            changes[name] = found
+
+    def change(tasks: store.Tasks) -> None:
+        for name, fields in changes.items():
+            if isinstance(tasks.get(name), dict):
+                tasks[name].update(fields)
+
+    if changes:
+        store.update(settings.home, change)
+
+
+def too_late(home: str, name: str, now: float) -> None:
+    """The slot was skipped for good: count from now."""
+
+    def change(tasks: store.Tasks) -> None:
+        if isinstance(tasks.get(name), dict):
+            tasks[name]["scheduledSince"] = format_time(now)
+
+    store.update(home, change)
+
+
+def health(settings: Config, tasks: store.Tasks, name: str, now: float) -> dict[str, Any]:
     """How a task is, as /status tells it: status healthy, failing or late, and its last and next run.
 
     That of `@due` is the worst of all enabled tasks, with the names of those that are not healthy.
     """
     row = tasks[name]
     running = {facts.get("name") for facts in locks.peek(settings.home)}
-    states = {each: _state(tasks[each], each in running, now) for each in (tasks if name == DUE else [name])}
+    states = {each: _state(settings, tasks[each], each, each in running, now)
+              for each in (tasks if name == DUE else [name])}
     worst = next((state for state in ("failing", "late") if state in states.values()), "healthy")
     report = {"task": name, "status": worst, "running": name in running,
               **{field: row.get(field) for field in ("lastRunAt", "lastRunStatus", "lastRunDuration", "nextRunAt")}}
@@ -37,7 +162,10 @@ def health(settings: Config, tasks: dict[str, dict[str, Any]], name: str, now: f
     return report
 
 
-def _state(row: dict[str, Any], running: bool, now: float) -> str:
+def _state(settings: Config, row: Any, name: str, running: bool, now: float) -> str:
+    if not isinstance(row, dict):
+        return "failing"
+
     if not row.get("enabled"):
         return "healthy"
 
@@ -46,8 +174,26 @@ def _state(row: dict[str, Any], running: bool, now: float) -> str:
         return "failing"
 
     try:
-        late = now - parse_time(row.get("nextRunAt") or "") > LATE_AFTER
-    except ValueError:
-        late = False
+        slot = schedule.slot(load(name, row), settings["timezone"], 0.0, now)
+    except BadInput:
+        return "failing"
 
-    return "late" if late and not running else "healthy"
+    return "late" if slot and not running and now - slot.at > MIN_LATE else "healthy"
+
+
+def rhythm(home: str) -> dict[str, Any]:
+    """How often ticks come, from `@due`'s last starts in history: `lastAt` (instant or None) and `every` (the median
+    of the last gaps in seconds, or None while fewer than two ticks are known)."""
+    from . import history
+
+    starts = []
+
+    for entry in history.entries(home, DUE):
+        if entry.get("run") and entry.get("startedAt"):
+            starts.append(parse_time(entry["startedAt"]))
+
+        if len(starts) >= 20:
+            break
+
+    gaps = sorted(later - earlier for later, earlier in zip(starts, starts[1:]))
+    return {"lastAt": format_time(starts[0]) if starts else None, "every": gaps[len(gaps) // 2] if gaps else None}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from . import commands, decision, history, locks, signing, store
+from . import commands, decision, history, locks, schedule, signing, store
 from .errors import BadInput, NoSuchTask
 from .installation import new_task
 from .task import DUE, FIELDS, Task, check, check_name, file_name, format_time, load
@@ -196,7 +196,7 @@ def entered(
     elif task["argv"] and task["arguments"]:
         raise BadInput("arguments: belong to a registered command; a program's are part of its argv", "arguments")
 
-    zone(task["timezone"] or settings["timezone"])
+    schedule.zone(task["timezone"] or settings["timezone"])
 
     if task["expression"]:
         check_expression(task["expression"])
@@ -215,21 +215,6 @@ def check_expression(text: str) -> None:
 
     if expression.never():
         raise BadInput(f"expression: {text!r} never comes: no such day exists", "expression")
-
-
-def zone(name: str) -> Any:
-    """The time zone (a tzinfo). Raises BadInput for a name that the system does not know."""
-    from datetime import timezone
-
-    if name == "UTC":
-        return timezone.utc  # needs no database
-
-    from zoneinfo import ZoneInfo
-
-    try:
-        return ZoneInfo(name)
-    except (OSError, ValueError):
-        raise BadInput(f"timezone: {name[:60]!r} is not known here: use a name like Europe/Paris, or UTC", "timezone")
 
 
 def _unlink(path: str) -> None:

@@ -12,9 +12,9 @@ import os
 import signal
 import time
 
-from . import history, locks, store
-from .errors import WebschedulerError
-from .task import format_time, parse_time
+from . import history, locks, schedule, store
+from .errors import BadInput, WebschedulerError
+from .task import format_time, load, parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,18 +39,30 @@ def started(home: str, claim: Claim, facts: dict[str, Any]) -> None:
         row = tasks.get(claim.name)
 
         if isinstance(row, dict) and not _newer(row.get("lastRunAt"), facts["startedAt"]):
+            claim.append({"previousRunAt": row.get("lastRunAt")})
             row.update(lastRunAt=facts["startedAt"], lastRunStatus="running", lastRunId=claim.run,
                        lastRunDuration=None, lastRunExitCode=None)
 
     _update(home, change)
 
 
-def finish(home: str, claim: Claim, outcome: dict[str, Any], now: float) -> dict[str, Any]:
-    """Record a run that this process supervised, and let its claim go. Returns the line of history."""
-    entry = _entry(claim, claim.facts(), outcome, now)
+def finish(home: str, claim: Claim, outcome: dict[str, Any], zone: str, now: float) -> dict[str, Any]:
+    """Record a run that this process supervised, and let its claim go. Returns the line of history. `zone`: of
+    schedules whose task names none."""
+    facts = claim.facts()
+    entry = _entry(claim, facts, outcome, now)
     claim.append({"outcome": entry})
     history.append(home, claim.name, entry)
-    _settle(home, claim, entry)
+
+    # A host that gave no process ran nothing: the slot that a tick took for it is given back.
+    unrun = entry["reason"] == "no_process" and entry["trigger"] == "due"
+
+    if unrun:
+        with locks.Gate(home, claim.name) as gate:
+            gate.last_start = 0.0
+            gate.save()
+
+    _settle(home, claim, entry, zone, {"lastRunAt": facts.get("previousRunAt")} if unrun else {})
     return entry
 
 
@@ -71,7 +83,9 @@ def bury(home: str, claim: Claim, now: float, reason: str = "found_dead") -> Non
     _settle(home, claim, entry)
 
 
-def _settle(home: str, claim: Claim, entry: dict[str, Any]) -> None:
+def _settle(
+    home: str, claim: Claim, entry: dict[str, Any], zone: str | None = None, besides: dict[str, Any] | None = None
+) -> None:
     def change(tasks: store.Tasks) -> None:
         row = tasks.get(claim.name)
 
@@ -87,7 +101,17 @@ def _settle(home: str, claim: Claim, entry: dict[str, Any]) -> None:
         failures = failures if isinstance(failures, int) and failures > 0 else 0
         row.update(lastRunAt=entry["startedAt"], lastRunStatus=entry["status"], lastRunId=claim.run,
                    lastRunDuration=entry["duration"], lastRunExitCode=entry["exitCode"],
+                   lastRunAttempt=entry["attempt"],
                    consecutiveFailures=failures + 1 if entry["status"] in FAILURES else 0)
+        row.update(besides or {})
+
+        if zone:
+            try:
+                coming = schedule.next_at(load(claim.name, row), zone, parse_time(entry["finishedAt"]))
+            except BadInput:
+                return
+
+            row["nextRunAt"] = None if coming is None else format_time(coming)
 
     _update(home, change)
     claim.remove()

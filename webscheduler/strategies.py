@@ -123,6 +123,24 @@ def write_all(data: bytes) -> None:
         pass
 
 
+def start(job: Callable[[], int]) -> int:
+    """Run `job` in a child in a session of its own that inherits no descriptor; its pid. The job's result is its exit
+    status. Raises OSError when there is no process to be had."""
+    child = os.fork()
+
+    if child == 0:
+        status = 1
+
+        try:
+            os.setsid()
+            close_descriptors(set())
+            status = job()
+        finally:
+            os._exit(status)
+
+    return child
+
+
 _spawned: list[subprocess.Popen[bytes]] = []
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .decision import Decision
     from .locks import Claim
+    from .schedule import Slot
     from .task import Task
 
 MAX_REPLY = 3800
@@ -180,16 +181,61 @@ def supervise(settings: Config, task: Task, claim: Claim, clock: Callable[[], fl
         claim.append({"supervisor": locks.identity()})
         record.started(settings.home, claim, claim.facts())
 
+        children: dict[int, str] = {}
+        codes: dict[str, int] = {}
+        facts = claim.facts()
+
         try:
-            invocation = _invocation(settings, task)
+            if task.name == DUE:
+                outcome, children, codes = _tick(settings, facts.get("strategy", "sync"), clock)
+            else:
+                outcome = runner.run(_invocation(settings, task), claim, record.live_file(settings.home, claim.run))
         except BadInput as error:
             outcome = runner.not_run("not_started", f"{error}\n")
-        else:
-            outcome = runner.run(invocation, claim, record.live_file(settings.home, claim.run))
 
-        return record.finish(settings.home, claim, outcome, clock())
+        entry = record.finish(settings.home, claim, outcome, settings["timezone"], clock())
+
+        if children and facts.get("strategy") != "fork":
+            from .due import reap
+
+            reap(children, codes, wait=True)
+
+        return {**entry, "codes": codes} if task.name == DUE else entry
     finally:
         claim.close()
+
+
+def _tick(
+    settings: Config, strategy: str, clock: Callable[[], float]
+) -> tuple[dict[str, Any], dict[int, str], dict[str, int]]:
+    """The run of @due: start what is due. Each task gets a supervisor of its own, which does not inherit our claim.
+    (outcome; tasks still running, by pid; exit statuses of the others: 0 success, 1 not, 3 skipped)."""
+    from . import due
+
+    home = settings.home
+
+    def start(name: str, still_due: Callable[[Task, float], Slot | None]) -> int:
+        def job() -> int:
+            decision = decide(home, name, Cause("due", still_due=still_due), clock())
+
+            if decision.reason == "too_late":
+                due.too_late(home, name, clock())
+
+            if decision.task is None or decision.claim is None:
+                return due.SKIPPED
+
+            decision.claim.append({"strategy": strategy})
+            return int(supervise(settings, decision.task, decision.claim, clock)["status"] != "success")
+
+        return strategies.start(job)
+
+    report, children = due.tick(settings, start, settings["tickBudgetSeconds"] or due.BUDGETS[strategy], clock())
+    lines = [f"started {name}" for name in report["started"]] + [f"left due {name}" for name in report["left"]]
+    status = "failed" if report["problems"] else "success"
+    outcome = {"status": status, "reason": None, "exitCode": int(status != "success"), "signal": None,
+               "duration": report["duration"], "output": "".join(f"{line}\n" for line in lines[:1000]),
+               "errorOutput": "".join(f"{line}\n" for line in report["problems"][:1000])}
+    return outcome, children, report["codes"]
 
 
 def _invocation(settings: Config, task: Task) -> Any:
@@ -215,7 +261,7 @@ def _supervise_elsewhere(settings: Config, claim: Claim, wait: bool) -> dict[str
         from . import record, runner
 
         outcome = runner.not_run("no_process", f"the host gave no process: {error.strerror}\n")
-        return record.finish(settings.home, claim, outcome, clock_of_day())
+        return record.finish(settings.home, claim, outcome, settings["timezone"], clock_of_day())
 
     claim.close()
 
@@ -248,14 +294,17 @@ def resume(home: str, descriptor: str) -> int:
     return 0
 
 
-def run_by_hand(home: str, name: str, trigger: str, clock: Callable[[], float]) -> dict[str, Any] | None:
+def run_by_hand(
+    home: str, name: str, trigger: str, clock: Callable[[], float], strategy: str = "sync"
+) -> dict[str, Any] | None:
     """Run a task now, in this process (one thread), whatever its schedule and limits say; its line of history, or None
-    if it is running already. Raises NoSuchTask, Unusable, Busy."""
+    if it is running already. For @due the line has `codes` besides: task -> 0 success, 1 not, 3 skipped; with the
+    strategy `fork` what it started is not awaited. Raises NoSuchTask, Unusable, Busy."""
     settings = config.load(home)
     decision = decide(home, name, Cause(trigger, by_hand=True), clock())
 
     if decision.task is None or decision.claim is None:
         return None
 
-    decision.claim.append({"strategy": "sync"})
+    decision.claim.append({"strategy": strategy})
     return supervise(settings, decision.task, decision.claim, clock)

@@ -1,0 +1,129 @@
+"""When a task is due, and when it is due next. Imports `errors` and `task`; `cron` and zones only where one is set.
+
+The rule: due means *since the last run*, never "matches this minute": whatever rhythm the calls have, nothing is
+missed. It counts from the latest of last start, creation, enabling and change of schedule. Several missed slots are
+one run. A retry is one more time to be due. Stored times ahead of the clock count as now.
+"""
+
+from __future__ import annotations
+
+from .errors import BadInput
+from .task import parse_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import tzinfo
+    from typing import Any
+
+    from .task import Task
+
+
+class Slot:
+    """A time at which a task is, or was, due. at: Unix seconds; attempt: 1, or more for a retry; too_late: it is
+    older than the task's `catchUpSeconds`."""
+
+    __slots__ = ("at", "attempt", "too_late")
+
+    def __init__(self, at: float, attempt: int = 1, too_late: bool = False) -> None:
+        self.at, self.attempt, self.too_late = at, attempt, too_late
+
+
+def zone(name: str) -> tzinfo:
+    """The time zone of that name. Raises BadInput for one that the system does not know."""
+    from datetime import timezone
+
+    if name == "UTC":
+        return timezone.utc  # needs no database
+
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError):
+        raise BadInput(f"timezone: {name[:60]!r} is not known here: use a name like Europe/Paris, or UTC", "timezone")
+
+
+def since(task: Task, last_start: float, now: float) -> float:
+    """Unix seconds from which slots of the task's schedule count; 0: nothing is known of it yet."""
+    times = [_seconds(task[field]) for field in ("lastRunAt", "createdAt", "scheduledSince")]
+    return min(max(last_start, *times), now)
+
+
+def slot(task: Task, default_zone: str, last_start: float, now: float) -> Slot | None:
+    """The slot that the task is to run for now, or None. last_start: of its gate, Unix seconds, 0 if not known."""
+    if not task["enabled"]:
+        return None
+
+    at = _due_at(task, default_zone, last_start, now)
+
+    if at is not None and at <= now:
+        limit = task["catchUpSeconds"]
+        return Slot(at, 1, limit is not None and now - at > limit)
+
+    retry = _retry_at(task, last_start)
+
+    if retry is not None and retry <= now:
+        return Slot(retry, (task["lastRunAttempt"] or 1) + 1)
+
+    return None
+
+
+def next_at(task: Task, default_zone: str, now: float) -> float | None:
+    """When the task is due next, Unix seconds; in the past if it is due already; None without schedule or retry."""
+    if not task["enabled"]:
+        return None
+
+    times = [_due_at(task, default_zone, 0.0, now), _retry_at(task, 0.0)]
+
+    if task["expression"] and (times[0] is None or times[0] > now):
+        times[0] = _cron(task, default_zone, now, True)
+
+    return min((at for at in times if at is not None), default=None)
+
+
+def _due_at(task: Task, default_zone: str, last_start: float, now: float) -> float | None:
+    begun = since(task, last_start, now)
+
+    if task["expression"]:  # wins over an interval
+        at = _cron(task, default_zone, now, False)
+        return at if at is not None and at > begun > 0 else None
+
+    if task["intervalSeconds"]:
+        started = min(max(last_start, _seconds(task["lastRunAt"])), now)
+        return max(started, min(_seconds(task["scheduledSince"]), now)) + task["intervalSeconds"] if started else now
+
+    return None
+
+
+def _cron(task: Task, default_zone: str, now: float, later: bool) -> float | None:
+    from datetime import datetime, timezone
+
+    from .cron import Cron, CronError
+
+    try:
+        expression = Cron(task["expression"])
+    except CronError as error:
+        raise BadInput(f"task {task.name}: expression: {error}", "expression")
+
+    place = zone(task["timezone"] or default_zone)
+    moment = datetime.fromtimestamp(now, timezone.utc)
+    found = expression.next(moment, place) if later else expression.previous(moment, place)
+    return None if found is None else found.timestamp()
+
+
+def _retry_at(task: Task, last_start: float) -> float | None:
+    """`failed` and `timeout` are tried again; `interrupted` is not, since nobody knows how far it got."""
+    attempt = task["lastRunAttempt"] or 1
+    begun = _seconds(task["lastRunAt"])
+
+    if task["lastRunStatus"] not in ("failed", "timeout") or attempt > task["retries"] or last_start > begun + 0.01:
+        return None
+
+    return begun + (task["lastRunDuration"] or 0.0) + float(task["retryDelaySeconds"])
+
+
+def _seconds(text: Any) -> float:
+    try:
+        return parse_time(text) if text else 0.0
+    except (TypeError, ValueError):
+        return 0.0
