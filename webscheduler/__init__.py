@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "application": "wsgi",
     "create_app": "wsgi",
-    "schedulable": "discovery",
+    "schedulable": "functions",
     "trigger_url": "api",
     "run": "api",
     "run_due": "api",

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-def replace(path: str, content: bytes, mode: int = 0o600) -> None:
+
+def replace(path: str, content: bytes | Iterable[bytes], mode: int = 0o600) -> None:
     """Replace a file so that a reader, or a power cut, meets the old or the new content and never a part."""
     directory = os.path.dirname(path)
     temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
@@ -17,10 +21,12 @@ def replace(path: str, content: bytes, mode: int = 0o600) -> None:
 
     try:
         os.fchmod(descriptor, mode)  # the umask may have taken bits of it away
-        view = memoryview(content)
 
-        while view:
-            view = view[os.write(descriptor, view):]
+        for part in (content,) if isinstance(content, bytes) else content:
+            view = memoryview(part)
+
+            while view:
+                view = view[os.write(descriptor, view):]
 
         os.fsync(descriptor)
         os.close(descriptor)

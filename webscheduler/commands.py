@@ -7,6 +7,7 @@ code of the user: functions run in a Python process of their own.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
@@ -16,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .config import Config
     from .task import Task
 
 
@@ -31,18 +33,91 @@ class Command:
         self.description, self.cwd = description, cwd
 
 
-def registry(config: dict[str, Any]) -> dict[str, Command]:
-    """All commands by name: built in, then those of the settings, which may replace them."""
+SUFFIXES = (".py", ".php", ".sh")
+
+
+def registry(config: Config) -> dict[str, Command]:
+    """All commands by name. Later kinds win over earlier ones: built in, discovered in Python, files, settings."""
     found = {
         name: Command(name, "builtin", python(config, f"webscheduler.builtin:{name}"), True, description)
         for name, description in BUILTIN.items()
     }
 
+    for name, facts in discovered(config.home).items():
+        found[name] = Command(name, "function", python(config, "webscheduler.functions:call", config.home, name), True,
+                              str(facts.get("description") or ""))
+
+    for name, path in files(config.home).items():
+        found[name] = Command(name, "file", _program(config, path), True, f"commands/{os.path.basename(path)}")
+
     for name, row in config["commands"].items():
-        found[name] = Command(name, "setting", list(row["argv"]), row.get("arguments", False),
+        found[name] = Command(name, "setting", _registered(config, row), row.get("arguments", False),
                               row.get("description", ""), row.get("cwd"))
 
     return found
+
+
+def discovered(home: str) -> dict[str, dict[str, Any]]:
+    """The functions that the last `sync` found, by name; commands.json says besides what failed to import."""
+    try:
+        with open(os.path.join(home, "commands.json"), "rb") as file:
+            found = json.loads(file.read())["commands"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+    return {name: facts for name, facts in found.items() if isinstance(facts, dict)} if isinstance(found, dict) else {}
+
+
+def files(home: str) -> dict[str, str]:
+    """The files in commands/ that are commands: name without suffix (with it where two would share a name) -> path."""
+    directory = os.path.join(home, "commands")
+    found: dict[str, str] = {}
+
+    try:
+        entries = sorted(entry for entry in os.listdir(directory) if os.path.splitext(entry)[1] in SUFFIXES)
+    except OSError:
+        return {}
+
+    for entry in entries:
+        path = os.path.join(directory, entry)
+        name = os.path.splitext(entry)[0]
+
+        if not untrusted(path):
+            found[name if name not in found else entry] = path
+
+    return found
+
+
+def untrusted(path: str) -> str:
+    """Why a file of commands/ is refused, or empty: others may write it, or it is not ours."""
+    for place in (path, os.path.dirname(path)):
+        try:
+            status = os.stat(place)
+        except OSError as error:
+            return f"{place}: {error.strerror}"
+
+        if status.st_uid not in (os.getuid(), 0):
+            return f"{place} belongs to somebody else: chown it to this account"
+
+        if status.st_mode & 0o022:
+            return f"{place} may be written by others: chmod go-w it"
+
+    return "" if os.path.isfile(path) else f"{path} is not a file"
+
+
+def _program(config: Config, path: str) -> list[str]:
+    if path.endswith(".py"):
+        return [interpreter(config), path]
+
+    return [config["php"] or "php", path] if path.endswith(".php") else ["/bin/sh", path]
+
+
+def _registered(config: Config, row: dict[str, Any]) -> list[str]:
+    for kind in ("django", "script"):
+        if row.get(kind):
+            return python(config, f"webscheduler.functions:{kind}", config.home, row[kind])
+
+    return list(row["argv"])
 
 
 BUILTIN = {
@@ -51,7 +126,7 @@ BUILTIN = {
 }
 
 
-def argv(config: dict[str, Any], task: Task) -> tuple[list[str], str | None]:
+def argv(config: Config, task: Task) -> tuple[list[str], str | None]:
     """Program and arguments of a task, and the command's own working directory. Raises BadInput."""
     if task["argv"]:
         return list(task["argv"]), None
@@ -83,7 +158,7 @@ def arguments(command: Command, text: str) -> list[str]:
         raise BadInput(f"arguments: {error}".lower().rstrip("."), "arguments")
 
 
-def interpreter(config: dict[str, Any]) -> str:
+def interpreter(config: Config) -> str:
     """The Python that runs what must not run inside a request: the setting, else this one, else its neighbours.
 
     Inside some servers sys.executable is the server (uWSGI) or empty (mod_wsgi).
@@ -101,7 +176,7 @@ def interpreter(config: dict[str, Any]) -> str:
     return "/usr/bin/python3"
 
 
-def python(config: dict[str, Any], target: str, *words: str) -> list[str]:
+def python(config: Config, target: str, *words: str) -> list[str]:
     """argv of a Python process that calls `module:function` of this package with the words that follow.
 
     It finds the package where this process found it, and libraries where this process finds them, after its own.

@@ -45,7 +45,8 @@ SETTINGS: dict[str, Field] = {
     "environment": Field("map", {}, "Variables for every command."),
     "modules": Field("lines", [], "Python modules that are imported to discover commands.", 200),
     "setup": Field("text", None, "Callable run before functions and discovery, as in django:setup.", 200, True),
-    "commands": Field("commands", {}, "Commands by name: argv, arguments (may tasks add some), description, cwd."),
+    "commands": Field("commands", {}, "Commands by name: argv (or django, or script), arguments (may tasks "
+                      "add some), description, cwd."),
     "trustedProxies": Field("networks", [], "Proxies whose X-Forwarded-For is believed; `unix`: a peer on a socket."),
     "signatureWindowSeconds": Field("int", 300, "How far a timed signature's time may be off.", (1, 86400)),
     "notify": Field("object", {}, "Where failures are told: {\"email\": ADDRESS} or {\"url\": WEBHOOK}."),

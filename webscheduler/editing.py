@@ -199,22 +199,9 @@ def entered(
     schedule.zone(task["timezone"] or settings["timezone"])
 
     if task["expression"]:
-        check_expression(task["expression"])
+        schedule.check_expression(task["expression"])
 
     return task
-
-
-def check_expression(text: str) -> None:
-    """Refuse an expression that does not parse or never comes. Raises BadInput naming the field of it."""
-    from .cron import Cron, CronError
-
-    try:
-        expression = Cron(text)
-    except CronError as error:
-        raise BadInput(f"expression: {error}", "expression")
-
-    if expression.never():
-        raise BadInput(f"expression: {text!r} never comes: no such day exists", "expression")
 
 
 def _unlink(path: str) -> None:

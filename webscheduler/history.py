@@ -164,7 +164,8 @@ def contains(home: str, name: str, run: str) -> bool:
 
 
 def clean(home: str, name: str, keep: Callable[[dict[str, Any]], bool]) -> int:
-    """Drop the entries that are not to be kept; how many went. Appenders wait, and then append to the new file."""
+    """Drop the entries that are not to be kept, and what does not parse; how many lines went. Appenders wait, and then
+    append to the new file."""
     file = path(home, name)
 
     if not os.path.exists(file):
@@ -173,27 +174,25 @@ def clean(home: str, name: str, keep: Callable[[dict[str, Any]], bool]) -> int:
     descriptor = _open_locked(file)
 
     try:
-        kept, dropped = [], 0
-
         with open(file, "rb") as source:
-            for text in source:
-                try:
-                    entry = json.loads(text)
-                    good = text.endswith(b"\n") and isinstance(entry, dict)
-                except ValueError:
-                    good = False
+            dropped = sum(not _survives(text, keep) for text in source)
+            source.seek(0)
 
-                if good and keep(entry):
-                    kept.append(text)
-                else:
-                    dropped += good
-
-        if dropped:
-            atomic.replace(file, b"".join(kept))
+            if dropped:
+                atomic.replace(file, (text for text in source if _survives(text, keep)))
     finally:
         os.close(descriptor)
 
     return dropped
+
+
+def _survives(text: bytes, keep: Callable[[dict[str, Any]], bool]) -> bool:
+    try:
+        entry = json.loads(text)
+    except ValueError:
+        return False
+
+    return text.endswith(b"\n") and isinstance(entry, dict) and keep(entry)
 
 
 def clip(head: bytes, tail: bytes, dropped: int) -> str:

@@ -43,6 +43,19 @@ def zone(name: str) -> tzinfo:
         raise BadInput(f"timezone: {name[:60]!r} is not known here: use a name like Europe/Paris, or UTC", "timezone")
 
 
+def check_expression(text: str) -> None:
+    """Refuse an expression that does not parse or never comes. Raises BadInput naming the field of it."""
+    from .cron import Cron, CronError
+
+    try:
+        expression = Cron(text)
+    except CronError as error:
+        raise BadInput(f"expression: {error}", "expression")
+
+    if expression.never():
+        raise BadInput(f"expression: {text!r} never comes: no such day exists", "expression")
+
+
 def since(task: Task, last_start: float, now: float) -> float:
     """Unix seconds from which slots of the task's schedule count; 0: nothing is known of it yet."""
     times = [_seconds(task[field]) for field in ("lastRunAt", "createdAt", "scheduledSince")]

@@ -272,13 +272,21 @@ def _commands(value: Any, _: Any) -> str:
     for key, row in value.items():
         taking = row.get("arguments", False) if isinstance(row, dict) else None
 
-        if not isinstance(row, dict) or _argv(row.get("argv"), None) or not isinstance(taking, bool):
+        if not isinstance(row, dict) or not isinstance(taking, bool):
+            return f"{key[:40]!r} must be an object, its `arguments` true or false"
+
+        # A management command of Django and a console script are registered by their name alone.
+        if not (_word(row.get("django")) or _word(row.get("script"))) and _argv(row.get("argv"), None):
             return f'{key[:40]!r} must be like {{"argv": ["/usr/bin/php", "artisan"], "arguments": false}}'
 
         if _text(row.get("description", ""), 2000) or _text(row.get("cwd") or "", 4000):
             return f"{key[:40]!r}: description and cwd must be texts"
 
     return ""
+
+
+def _word(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 200 and NAME_CHARACTERS.issuperset(value)
 
 
 def _networks(value: Any, _: Any) -> str:

@@ -175,7 +175,7 @@ def _finished(task: Task, entry: dict[str, Any]) -> Reply:
 def supervise(settings: Config, task: Task, claim: Claim, clock: Callable[[], float]) -> dict[str, Any]:
     """Run a claimed task in this process, which must have no other thread; record it, let the claim go, and return
     its line of history."""
-    from . import locks, record, runner
+    from . import housekeeping, locks, record, runner
 
     try:
         claim.append({"supervisor": locks.identity()})
@@ -194,6 +194,8 @@ def supervise(settings: Config, task: Task, claim: Claim, clock: Callable[[], fl
             outcome = runner.not_run("not_started", f"{error}\n")
 
         entry = record.finish(settings.home, claim, outcome, settings["timezone"], clock())
+
+        housekeeping.maybe(settings, clock())
 
         if children and facts.get("strategy") != "fork":
             from .due import reap
@@ -229,6 +231,9 @@ def _tick(
 
         return strategies.start(job)
 
+    # What the code declares may have changed; in a process of its own, for it imports that code.
+    argv = commands.python(settings, "webscheduler.functions:sync", home)
+    strategies.start(lambda: os.execv(argv[0], argv))  # noqa: S606 (no shell is wanted)
     report, children = due.tick(settings, start, settings["tickBudgetSeconds"] or due.BUDGETS[strategy], clock())
     lines = [f"started {name}" for name in report["started"]] + [f"left due {name}" for name in report["left"]]
     status = "failed" if report["problems"] else "success"

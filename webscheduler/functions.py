@@ -1,0 +1,237 @@
+"""Commands that are Python: how they are declared, found and called. Imports the files below the work.
+
+The rule: code of the user is imported only in a process of its own, by `sync` (which looks for commands) and by
+`call` (which runs one), never by a request. A module that fails to import is reported and skipped. What was found
+stands in commands.json, which is all that others read.
+
+    from webscheduler import schedulable
+
+    @schedulable("app:cleanup:expired", expression="0 3 * * *", group="maintenance")
+    def cleanup(*arguments: str) -> int | None: ...
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+
+from . import atomic, commands, config, locks, schedule, store
+from .errors import BadInput
+from .installation import new_task
+from .task import check_name, file_name, format_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, TypeVar
+
+    Function = TypeVar("Function", bound=Callable[..., Any])
+
+ENTRY_POINTS = "webscheduler.commands"
+SYNC_LIMIT = 300
+
+_declared: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {}
+
+
+def schedulable(
+    name: str,
+    *,
+    expression: str | None = None,
+    interval: int | None = None,
+    group: str = "default",
+    description: str | None = None,
+) -> Callable[[Function], Function]:
+    """Declare a function as the command `name`. Its schedule, an `expression` of crontab(5) or an `interval` in
+    seconds, is that of its task until somebody edits the task. The function is called with the task's arguments as
+    texts; what it returns is the exit status (None: 0). Raises BadInput for a name or schedule that cannot be."""
+    check_name(name)
+
+    if expression is not None and interval is not None:
+        raise BadInput(f"{name}: give an expression or an interval, not both", "expression")
+
+    if expression is not None:
+        schedule.check_expression(expression)
+
+    if interval is not None and not (isinstance(interval, int) and interval > 0):
+        raise BadInput(f"{name}: interval must be a whole number of seconds above 0", "intervalSeconds")
+
+    def declare(function: Function) -> Function:
+        if name in _declared and _declared[name][0].__code__ is not function.__code__:
+            raise BadInput(f"{name}: is declared twice", "name")
+
+        text = description if description is not None else (function.__doc__ or "").strip().split("\n")[0]
+        _declared[name] = (function, {"expression": expression, "intervalSeconds": interval, "group": group,
+                                      "description": text})
+        return function
+
+    return declare
+
+
+def discover(settings: config.Config) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """(commands by name: target as module or entry point, description, group, schedule; what failed, with why)."""
+    found: dict[str, dict[str, Any]] = {}
+    broken: dict[str, str] = {}
+
+    def load(what: str, step: Callable[[], object]) -> None:
+        before = set(_declared)
+
+        try:
+            step()
+        except BaseException as error:  # a module that calls sys.exit() when imported is broken, too
+            broken[what] = f"{type(error).__name__}: {error}".split("\n")[0][:300]
+
+        for name in sorted(_declared.keys() - before):
+            found[name] = {"target": what, **_declared[name][1]}
+
+    load("setup", lambda: _prepare(settings))
+
+    for module in settings["modules"]:
+        load(module, lambda: importlib.import_module(module))  # noqa: B023 (called at once)
+
+    for point in _entry_points():
+        def step() -> None:
+            loaded = point.load()  # noqa: B023 (called at once)
+
+            if callable(loaded) and all(function is not loaded for function, _ in _declared.values()):
+                schedulable(point.name)(loaded)  # noqa: B023
+
+        load(f"entry point {point.name}", step)
+
+    return found, broken
+
+
+def sync(home: str) -> int:
+    """Discover commands, write commands.json, and see that each has a task. Prints what changed; runs in a process of
+    its own. A task's schedule that nobody edited follows the code; an edited one stays, which is said."""
+    signal.alarm(SYNC_LIMIT)  # a module that never comes back from its import must not gather processes
+    settings = config.load(home)
+
+    with locks.Gate(home, "@sync"):
+        found, broken = discover(settings)
+
+    now = time.time()
+    document = {"at": format_time(now), "commands": found, "broken": broken}
+    atomic.replace(os.path.join(home, "commands.json"), json.dumps(document, indent=1).encode() + b"\n")
+
+    for what, why in broken.items():
+        print(f"{what} is skipped: {why}")
+
+    own: dict[str, dict[str, Any]] = {name: {} for name in commands.files(home)}
+    store.update(home, lambda tasks: _adopt(tasks, {**own, **found}, now))
+    return 1 if broken else 0
+
+
+def _adopt(tasks: store.Tasks, found: dict[str, dict[str, Any]], now: float) -> None:
+    files = {file_name(name): name for name in tasks}
+
+    for name, facts in found.items():
+        declared = {field: facts.get(field) for field in ("expression", "intervalSeconds")}
+        scheduled = any(declared.values())
+
+        if name not in tasks:
+            if file_name(name) in files:
+                print(f"{name} is skipped: its files would be those of {files[file_name(name)]}")
+                continue
+
+            tasks[name] = new_task(now, {
+                "command": name, "enabled": scheduled, "group": facts.get("group", "default"),
+                "description": facts.get("description", ""), **declared, "declaredSchedule": declared})
+            files[file_name(name)] = name
+            print(f"{name} is new" + ("" if scheduled else ", without a schedule and disabled"))
+            continue
+
+        row = tasks[name]
+
+        if row.get("command") != name or row.get("declaredSchedule") == declared:
+            continue
+
+        current = {field: row.get(field) for field in declared}
+
+        if current == (row.get("declaredSchedule") or dict.fromkeys(declared)):
+            row.update(**declared, declaredSchedule=declared, scheduledSince=format_time(now), nextRunAt=None)
+            print(f"{name} has the schedule of its code now")
+        elif current != declared:
+            said = declared["expression"] or declared["intervalSeconds"]
+            print(f"{name} keeps its edited schedule; its code says {said}")
+
+
+def call(home: str, name: str, *words: str) -> int:
+    """Run a declared command in this process; its result as exit status. An exception is printed by Python."""
+    settings = config.load(home)
+    target = commands.discovered(home).get(name, {}).get("target", "")
+    _prepare(settings)
+
+    if target.startswith("entry point "):
+        for point in _entry_points():
+            if point.name == target[12:]:
+                loaded = point.load()
+
+                if name not in _declared:
+                    schedulable(name)(loaded)
+    elif target != "setup":
+        importlib.import_module(target)
+
+    result = _declared[name][0](*words)
+
+    if result is None or isinstance(result, bool):
+        return 1 if result is False else 0
+
+    return int(result) & 0xFF if isinstance(result, int) else 0
+
+
+def django(home: str, name: str, *words: str) -> int:
+    """Run a management command of the Django project that `setup` prepares."""
+    _prepare(config.load(home), "django:setup")
+    management = importlib.import_module("django.core.management")
+    management.call_command(name, *words)
+    return 0
+
+
+def script(home: str, name: str, *words: str) -> int:
+    """Run a console script of this environment by its entry point."""
+    _prepare(config.load(home))
+
+    for point in _entry_points("console_scripts"):
+        if point.name == name:
+            sys.argv = [name, *words]
+            result = point.load()()
+            return result if isinstance(result, int) else 0
+
+    print(f"no console script is called {name} in this environment", file=sys.stderr)
+    return 127
+
+
+def _prepare(settings: config.Config, setup: str | None = None) -> None:
+    """The environment of the settings, its PYTHONPATH included, and then the callable that they name."""
+    os.environ.update(settings["environment"])
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path += [entry for entry in entries if entry and entry not in sys.path]
+
+    if settings["setup"] or setup:
+        _reference(settings["setup"] or setup)()
+
+
+def _entry_points(group: str = ENTRY_POINTS) -> Iterator[Any]:
+    from importlib import metadata
+
+    if sys.version_info >= (3, 10):
+        found = metadata.entry_points(group=group)
+    else:
+        found = metadata.entry_points().get(group, ())
+
+    return iter(found)
+
+
+def _reference(text: str) -> Callable[[], Any]:
+    """The callable that `module:attribute` names."""
+    module, _, path = text.partition(":")
+    found: Any = importlib.import_module(module)
+
+    for part in path.split("."):
+        found = getattr(found, part)
+
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,97 @@
+"""What is cleaned up, at most once an hour, by whoever has just recorded a run. Imports `record` and files.
+
+The rules: history older than its retention goes, by task and, where the settings say so, later for runs that did not
+succeed; dead runs of tasks that nobody triggers any more are recorded; files that a kill left behind go after a day.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import history, locks, record, store
+from .errors import WebschedulerError
+from .task import file_name, parse_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from .config import Config
+
+EVERY = 3600
+STALE = 86400
+
+
+def maybe(settings: Config, now: float) -> bool:
+    """Clean up if nobody did within the hour; whether it was done. Never raises: a run was recorded, that counts."""
+    mark = os.path.join(settings.home, "locks", ".housekeeping")
+
+    try:
+        if 0 <= now - os.stat(mark).st_mtime < EVERY:
+            return False
+    except OSError:
+        pass
+
+    try:
+        os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.utime(mark, (now, now))
+        clean(settings, now)
+    except (WebschedulerError, OSError):
+        return False
+
+    return True
+
+
+def clean(settings: Config, now: float) -> int:
+    """Clean up now; how many lines of history went."""
+    home = settings.home
+    tasks = store.read(home)
+    dropped = 0
+
+    for name, row in tasks.items():
+        days = row.get("logRetentionDays") if isinstance(row, dict) else None
+        days = settings["logRetentionDays"] if not isinstance(days, int) else days
+        failures = settings["failureRetentionDays"]
+        dropped += history.clean(home, name, keeper(days, days if failures is None else failures, now))
+
+    _bury_forgotten(home, tasks, now)
+    running = {os.path.basename(entry).rpartition("@")[2] for entry in os.listdir(os.path.join(home, "runs"))}
+
+    for directory in ("", "output", "logs"):
+        for entry in os.listdir(os.path.join(home, directory)):
+            left_over = entry.endswith(".tmp") or directory == "output" and entry.rpartition(".")[0] not in running
+            path = os.path.join(home, directory, entry)
+
+            try:
+                if left_over and now - os.stat(path).st_mtime > STALE:
+                    os.unlink(path)
+            except OSError:
+                pass
+
+    return dropped
+
+
+def keeper(days: int, failure_days: int, now: float) -> Callable[[dict[str, Any]], bool]:
+    """Which entries of history to keep: for so many days, 0 for ever; what has no time is kept."""
+
+    def keep(entry: dict[str, Any]) -> bool:
+        limit = failure_days if entry.get("status") in record.FAILURES else days
+
+        try:
+            return not limit or now - parse_time(entry.get("finishedAt") or entry["startedAt"]) <= limit * 86400
+        except (KeyError, TypeError, ValueError):
+            return True
+
+    return keep
+
+
+def _bury_forgotten(home: str, tasks: store.Tasks, now: float) -> None:
+    claimed = {entry.rpartition("@")[0] for entry in os.listdir(os.path.join(home, "runs"))}
+
+    for name in tasks:
+        if file_name(name) in claimed:
+            try:
+                with locks.Gate(home, name):
+                    record.clear_dead(home, name, now)
+            except WebschedulerError:
+                pass
