@@ -205,14 +205,14 @@ def script(home: str, name: str, *words: str) -> int:
     return 127
 
 
-def _prepare(settings: config.Config, setup: str | None = None) -> None:
+def _prepare(settings: config.Config, default: str = "") -> None:
     """The environment of the settings, its PYTHONPATH included, and then the callable that they name."""
     os.environ.update(settings["environment"])
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path += [entry for entry in entries if entry and entry not in sys.path]
 
-    if settings["setup"] or setup:
-        _reference(settings["setup"] or setup)()
+    if settings["setup"] or default:
+        _reference(settings["setup"] or default)()
 
 
 def _entry_points(group: str = ENTRY_POINTS) -> Iterator[Any]:
