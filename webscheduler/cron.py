@@ -147,10 +147,11 @@ class Cron:
         try:
             # By way of UTC, since a datetime that is in `tz` already might show a wall time that does not exist.
             local = moment.astimezone(timezone.utc).astimezone(tz)
-            wall = local.replace(tzinfo=None, second=0, microsecond=0, fold=0)
+            wall = local.replace(tzinfo=None, fold=0)
+            # What is repeated of the wall clock here; nothing, mostly. Never negative: what is skipped is not shown.
             overlap = _offset(wall, 0, tz) - _offset(wall, 1, tz)
 
-            for slot in self._slots(wall - order * max(overlap, _ZERO), order):
+            for slot in self._slots(wall - order * overlap, order):
                 for instant in self._instants(slot, tz):
                     if (instant > moment) == forward and (best is None or (instant < best) == forward):
                         best = instant
