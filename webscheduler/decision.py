@@ -102,7 +102,14 @@ def decide(home: str, name: str, cause: Cause, now: float, known: tuple[object, 
             gate.last_ts = ticket.ts
 
         count = _count_skip(gate, decision.reason, now)
-        gate.save()
+
+        try:
+            gate.save()
+        except OSError:
+            if decision.claim:
+                decision.claim.remove()
+                decision.claim.close()
+            raise
 
     if count:
         moment = format_time(now)

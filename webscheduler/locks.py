@@ -72,7 +72,11 @@ class Gate:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self.descriptor)
+        try:
+            # Closing alone would leave the lock to a copy that another thread's fork may have made meanwhile.
+            _flock(self.descriptor, unlock=True)
+        finally:
+            os.close(self.descriptor)
 
     def _read(self) -> None:
         words = os.pread(self.descriptor, RECORD_SIZE, 0).split()

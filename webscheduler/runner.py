@@ -147,12 +147,21 @@ def environment(home: str, extra: dict[str, str]) -> dict[str, str]:
 
     try:
         account = pwd.getpwuid(os.getuid())
-        kept = {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name, **kept}
+        names = {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name}
+        # A server that root started may hand down root's HOME.
+        kept = {**names, **kept} if _owned(kept.get("HOME", account.pw_dir)) else {**kept, **names}
     except KeyError:
         kept.setdefault("HOME", home)
 
     kept.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
     return {**kept, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", "WEBSCHEDULER_HOME": home, **extra}
+
+
+def _owned(directory: str) -> bool:
+    try:
+        return os.stat(directory).st_uid == os.getuid()
+    except OSError:
+        return False
 
 
 def run(invocation: Invocation, claim: Claim, live_file: str) -> dict[str, Any]:

@@ -80,15 +80,23 @@ def answer(
 
 def _answer_run(request: Request, home: str, in_process: bool, clock: Callable[[], float], server: str) -> Reply:
     settings = config.load(home)
-    known = store.stamp(home), store.read(home)
     now = clock()
-    ticket, problem = access.authenticate(request, known[1], settings, now)
 
-    if ticket:
+    for last in (False, True):
+        known = store.stamp(home), store.read(home)
+        ticket, problem = access.authenticate(request, known[1], settings, now)
+
+        if ticket is None:
+            break
+
         decision = decide(home, ticket.name, Cause("url", ticket), now, known)
 
-        if decision.status == "running":
-            return _lay(settings, decision, in_process, clock, server)
+        if decision.claim:
+            try:
+                return _lay(settings, decision, in_process, clock, server)
+            except BaseException:
+                decision.claim.close()  # a long-lived process must not keep locked what it could not start
+                raise
 
         if decision.reason == "locked":
             return Reply(202, {"accepted": True, "run": None, "status": "skipped", "reason": "locked"})
@@ -97,6 +105,9 @@ def _answer_run(request: Request, home: str, in_process: bool, clock: Callable[[
             return refused()
 
         problem = decision.reason or ""
+
+        if last or known[0] == store.stamp(home):
+            break  # else the task was renamed at this moment: look again
 
     from .history import refuse
 
@@ -250,7 +261,8 @@ def _invocation(settings: Config, task: Task) -> Any:
     variables = environment(settings.home, {**settings["environment"], **task["environment"]})
     timeout = settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
     keep = tuple(settings[name] if task[name] is None else task[name] for name in ("logOutput", "logErrorOutput"))
-    return Invocation(argv, task["cwd"] or cwd or variables["HOME"], variables, timeout, keep)
+    account = variables["HOME"] if os.path.isdir(variables["HOME"]) else settings.home
+    return Invocation(argv, task["cwd"] or cwd or account, variables, timeout, keep)
 
 
 def _supervise_elsewhere(settings: Config, claim: Claim, wait: bool) -> dict[str, Any]:
