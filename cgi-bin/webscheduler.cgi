@@ -10,8 +10,8 @@ import sys
 def unavailable(why):
     sys.stderr.write("webscheduler: %s\n" % why)
     sys.stderr.flush()
-    os.write(1, b"Status: 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 20\r\n"
-                b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n{\"accepted\": false}\n")
+    os.write(1, b"Status: 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 19\r\n"
+                b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n{\"accepted\": false}")
     os._exit(0)
 
 

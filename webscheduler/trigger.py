@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 
-from . import access, commands, config, store, strategies
+from . import access, capabilities, commands, config, store, strategies
 from .decision import Cause, decide
 from .errors import BadInput, WebschedulerError
 from .request import Request
@@ -36,7 +36,7 @@ class Reply:
 
     def __init__(self, status: int, document: dict[str, Any], after: Callable[[], object] | None = None) -> None:
         self.status, self.after = status, after
-        self.body = json.dumps(document).encode("ascii") + b"\n"
+        self.body = json.dumps(document).encode("ascii")
 
 
 def refused() -> Reply:
@@ -64,7 +64,7 @@ def answer(
 
     try:
         if request.kind == "run":
-            return _answer_run(request, home, in_process, clock, str(environ.get("SERVER_SOFTWARE", "")))
+            return _answer_run(request, home, in_process, clock, capabilities.server_kind(environ, in_process))
 
         if request.kind == "status":
             return _answer_status(request, home, clock())
@@ -131,36 +131,46 @@ def _answer_status(request: Request, home: str, now: float) -> Reply:
 
 
 def _lay(settings: Config, decision: Decision, in_process: bool, clock: Callable[[], float], server: str) -> Reply:
-    """Lay a claimed run around the response, by the first strategy from the task's own on that works here."""
+    """Lay a claimed run around the response, by the first of the strategies that works here."""
     task, claim = decision.task, decision.claim
     assert task is not None and claim is not None
-    wanted = "fork" if task["strategy"] == "auto" else task["strategy"]
 
     def job() -> dict[str, Any]:
         return supervise(settings, task, claim, clock) if in_process else _supervise_elsewhere(settings, claim, True)
 
-    if wanted == "fork":
-        try:
-            claim.append({"strategy": "fork"})
+    for strategy in _strategies(settings, task, server, clock()):
+        claim.append({"strategy": strategy, "server": server})
 
-            if not in_process:
-                _supervise_elsewhere(settings, claim, False)
+        if strategy == "close":
+            return _started(claim, "close", job)
+
+        if strategy == "fork":
+            try:
+                if not in_process:
+                    _supervise_elsewhere(settings, claim, False)
+                elif not strategies.detach(job, [claim.descriptor]):
+                    continue
+
                 claim.close()
                 return _started(claim, "fork")
+            except OSError:
+                pass  # no process to be had: the next strategy says so in history, if it has none either
 
-            if strategies.detach(job, [claim.descriptor]):
-                claim.close()
-                return _started(claim, "fork")
-        except OSError:
-            pass  # no process to be had: the next strategy says so in history, if it has none either
-
-    if wanted == "close" and (not in_process or server.startswith("nginx")):
-        # Apache and lighttpd end a script that goes on after its response.
-        claim.append({"strategy": "close"})
-        return _started(claim, "close", job)
-
-    claim.append({"strategy": "sync"})
     return _finished(task, job())
+
+
+def _strategies(settings: Config, task: Task, server: str, now: float) -> list[str]:
+    wanted = task["strategy"]
+
+    if task["group"] == capabilities.PROBE:
+        return [wanted, "sync"]
+
+    if wanted != "auto":
+        return capabilities.following(settings.home, server, wanted, now)
+
+    # A tick itself ends within its budget; what it starts has the time limits of the tasks.
+    timeout = settings["defaultTimeout"] if task["timeout"] is None or task.name == DUE else task["timeout"]
+    return capabilities.elect(settings.home, server, timeout, now)
 
 
 def _started(claim: Claim, strategy: str, after: Callable[[], object] | None = None) -> Reply:
@@ -198,7 +208,7 @@ def supervise(settings: Config, task: Task, claim: Claim, clock: Callable[[], fl
 
         try:
             if task.name == DUE:
-                outcome, children, codes = _tick(settings, facts.get("strategy", "sync"), clock)
+                outcome, children, codes = _tick(settings, facts, clock)
             else:
                 outcome = runner.run(_invocation(settings, task), claim, record.live_file(settings.home, claim.run))
         except BadInput as error:
@@ -219,13 +229,14 @@ def supervise(settings: Config, task: Task, claim: Claim, clock: Callable[[], fl
 
 
 def _tick(
-    settings: Config, strategy: str, clock: Callable[[], float]
+    settings: Config, facts: dict[str, Any], clock: Callable[[], float]
 ) -> tuple[dict[str, Any], dict[int, str], dict[str, int]]:
     """The run of @due: start what is due. Each task gets a supervisor of its own, which does not inherit our claim.
     (outcome; tasks still running, by pid; exit statuses of the others: 0 success, 1 not, 3 skipped)."""
     from . import due
 
     home = settings.home
+    strategy = facts.get("strategy", "sync")
 
     def start(name: str, still_due: Callable[[Task, float], Slot | None]) -> int:
         def job() -> int:
@@ -237,7 +248,7 @@ def _tick(
             if decision.task is None or decision.claim is None:
                 return due.SKIPPED
 
-            decision.claim.append({"strategy": strategy})
+            decision.claim.append({"strategy": strategy, "server": facts.get("server")})
             return int(supervise(settings, decision.task, decision.claim, clock)["status"] != "success")
 
         return strategies.start(job)
