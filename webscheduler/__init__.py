@@ -14,6 +14,10 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .api import run as run
+    from .api import run_due as run_due
+    from .api import trigger_url as trigger_url
+    from .functions import schedulable as schedulable
     from .wsgi import application as application
     from .wsgi import create_app as create_app
 
@@ -26,7 +30,7 @@ _EXPORTS = {
     "run_due": "api",
 }
 
-__all__ = ["__version__", "application", "create_app"]
+__all__ = ["__version__", "application", "create_app", "run", "run_due", "schedulable", "trigger_url"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,39 @@
+"""What an application that embeds the scheduler calls: `webscheduler.trigger_url`, `run`, `run_due`. A door.
+
+The rule: the same as on the command line, with values instead of text and exceptions (`errors`) instead of lines. Runs
+are supervised in the calling process, which for that needs its main thread and no others.
+"""
+
+from __future__ import annotations
+
+import time
+
+from . import config, editing, signing, trigger
+from .errors import BadInput
+from .task import DUE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def trigger_url(name: str, home: str | None = None) -> str:
+    """The signed URL that runs the task. Raises NoSuchTask, and BadInput where no baseUrl is set."""
+    settings = config.load(home or config.find_home())
+    task = editing.with_keys(settings.home, name)
+
+    if not settings["baseUrl"]:
+        raise BadInput("no baseUrl is set: `webscheduler config set baseUrl https://...`", "baseUrl")
+
+    return signing.trigger_url(settings["baseUrl"], task["slug"], task["secret"])
+
+
+def run(name: str, home: str | None = None) -> dict[str, Any] | None:
+    """Run a task now, whatever its schedule and limits say; its line of history, or None if it is running already."""
+    return trigger.run_by_hand(home or config.find_home(), name, "cli", time.time)
+
+
+def run_due(home: str | None = None) -> dict[str, Any] | None:
+    """Run all that is due and wait for it; the tick's line of history with `codes` (task -> 0 success, 1 not, 3
+    skipped), or None if another tick is at it."""
+    return run(DUE, home)

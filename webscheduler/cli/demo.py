@@ -1,0 +1,183 @@
+"""`webscheduler demo`: all that matters, shown and checked in a throw-away installation. Imports below the doors.
+
+The rule: nothing is pretended. A real server answers on the loopback interface, signed URLs are called over HTTP, and
+each line says whether it came out as it should; if one did not, the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+
+from .. import config, editing, history, installation, locks, signing
+from .server import Quiet, listen
+from .terminal import line, when
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..task import Task
+
+PATIENCE = 8.0
+SLOW = "import time; print('working', flush=True); time.sleep(1.5); print('done')"
+
+
+class Answer:
+    """What came back: status, headers but the date, body, seconds that it took."""
+
+    def __init__(self, port: int, method: str, path: str) -> None:
+        begun = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+
+        try:
+            connection.request(method, path)
+            response = connection.getresponse()
+            self.body = response.read()
+        finally:
+            connection.close()
+
+        self.seconds = time.monotonic() - begun
+        self.status = response.status
+        self.headers = [header for header in response.getheaders() if header[0] != "Date"]
+
+    def document(self) -> dict[str, Any]:
+        """The body as JSON; empty if it is none."""
+        try:
+            found = json.loads(self.body)
+        except ValueError:
+            return {}
+
+        return found if isinstance(found, dict) else {}
+
+
+class Show:
+    """The stage: what is said, and whether all of it was as it should be."""
+
+    def __init__(self) -> None:
+        self.good = True
+
+    def say(self, text: str) -> None:
+        """A line of explanation."""
+        print(text, flush=True)
+
+    def check(self, expected: bool, text: str) -> None:
+        """A line that was expected to be so."""
+        self.good = self.good and expected
+        print(f"  {'ok ' if expected else 'BAD'} {line(text)}", flush=True)
+
+
+def play() -> int:
+    """Play the whole show; its exit status."""
+    place = os.path.realpath(tempfile.mkdtemp(prefix="webscheduler-demo-"))
+    home = os.path.join(place, "home")
+    show = Show()
+
+    try:
+        installation.create(home, time.time())
+
+        with listen(home, "127.0.0.1", 0, Quiet) as server:
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+            thread.start()
+
+            try:
+                _scenes(show, home, server.server_port)
+            finally:
+                server.shutdown()
+                thread.join()
+    finally:
+        _until_idle(home)
+        shutil.rmtree(place, ignore_errors=True)
+
+    show.say("\nAll as it should be; the throw-away installation is gone. Yours begins with: webscheduler init"
+             if show.good else "\nNot all is as it should be: see the lines that say BAD.")
+    return 0 if show.good else 1
+
+
+def _scenes(show: Show, home: str, port: int) -> None:
+    base = f"http://127.0.0.1:{port}"
+    config.set_value(home, "baseUrl", base)
+    settings = config.load(home)
+
+    def task(name: str, **fields: Any) -> Task:
+        return editing.create(settings, name, fields, time.time())
+
+    def path(of: Task) -> str:
+        return signing.trigger_url("", of["slug"], of["secret"])
+
+    three = {name: task(name, command="hello", arguments=name, strategy=name) for name in ("fork", "close", "sync")}
+    slow = task("slow", argv=[sys.executable, "-I", "-c", SLOW], cwd=home, strategy="fork")
+
+    show.say(f"A throw-away installation, served on {base}. A task has a signed URL for your panel to call:")
+    show.say(f"  {base}/run/{slow['slug'][:6]}...?sig={signing.sign(slow['secret'], slow['slug'])[:6]}...")
+    show.say("\n1. Calling it runs the task. Three strategies lay the run around the answer:")
+    means = {"fork": "the run is detached, then the answer goes out", "close": "the answer goes out, then it runs",
+             "sync": "it runs, then the answer tells the result"}
+
+    for name, one in three.items():
+        answer = Answer(port, "POST" if name == "close" else "GET", path(one))
+        reply = answer.document()
+        good = (answer.status, reply.get("accepted"), reply.get("strategy"), reply.get("status")) == (
+            200 if name == "sync" else 202, True, name, "success" if name == "sync" else "running")
+        said = f", {reply.get('output', '').strip()!r}" if name == "sync" else ""
+        show.check(good, f"{name:5}  {answer.status} in {answer.seconds:.2f} s, {reply.get('status')}{said}: "
+                         f"{means[name]}")
+
+    show.say("\n2. Without a valid signature nothing runs, and the answer tells nothing:")
+    right = path(three["fork"])
+    refusals = {"a wrong signature": Answer(port, "GET", right[:-64] + "0" * 64),
+                "an unknown task": Answer(port, "GET", f"/run/{'0' * 32}?sig={'0' * 64}"),
+                "no signature": Answer(port, "GET", right.partition("?")[0])}
+    head = Answer(port, "HEAD", right)
+
+    for what, answer in refusals.items():
+        show.check(answer.status == 202 and answer.document() == {"accepted": False},
+                   f"{what:17}  {answer.status} {answer.body.decode('latin-1').strip()}")
+
+    wrong = refusals["a wrong signature"]
+    show.check((head.status, head.headers, head.body) == (wrong.status, wrong.headers, b""),
+               f"{'HEAD, well signed':17}  {head.status}, the same headers, and nothing runs")
+    same = all((answer.status, answer.headers, answer.body) == (wrong.status, wrong.headers, wrong.body)
+               for answer in refusals.values())
+    show.check(same, "all of them the same, to the byte")
+
+    show.say("\n3. A task that is still running is not started twice:")
+    first, second = Answer(port, "GET", path(slow)).document(), Answer(port, "GET", path(slow)).document()
+    show.check(first.get("status") == "running", f"first call   {first.get('status')}, run {first.get('run')}")
+    show.check((second.get("status"), second.get("reason")) == ("skipped", "locked"),
+               f"second call  {second.get('status')}, {second.get('reason')}")
+
+    show.say("\n4. And you see what happened (webscheduler logs):")
+    show.check(_until_idle(home), "every run came to its end and is recorded")
+
+    for name in ("fork", "close", "sync", "slow"):
+        entries = list(history.entries(home, name))
+        runs = [entry for entry in entries if entry.get("run")]
+
+        for entry in entries:
+            good = entry in runs and len(runs) == 1 and entry["status"] == "success" or entry.get("reason") == "locked"
+            output = " ".join(str(entry.get("output")).split())
+            show.check(good, f"{when(entry.get('finishedAt'))}  {name:5}  {entry['status']:7}  "
+                             f"{output or entry.get('reason')}")
+
+        if not runs:
+            show.check(False, f"{name}: no run is recorded")
+
+
+def _until_idle(home: str) -> bool:
+    """Wait until no run is in progress; whether that came about."""
+    end = time.monotonic() + PATIENCE
+
+    while time.monotonic() < end:
+        if not os.path.isdir(os.path.join(home, "runs")) or not os.listdir(os.path.join(home, "runs")):
+            return True
+
+        time.sleep(0.02)
+
+    return not locks.peek(home)

@@ -1,0 +1,300 @@
+"""Verbs that tell how things stand: list show status commands next. Imports the files below the doors; writes nothing.
+
+The rule: what is shown is true now. A run that state calls running is told from a dead one by its processes, and a
+task that does not load is shown with what is wrong rather than left out.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import datetime, timezone
+
+from .. import commands, config, cron, due, editing, installation, locks, schedule, store, words
+from ..errors import BadInput, Unusable
+from ..task import DUE, FIELDS, from_text, load, parse_time
+from .terminal import complain, in_a_word, line, show, table, visible, when
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any, Callable
+
+    from ..config import Config
+    from ..task import Task
+
+NO_LONGER = "interrupted"  # what `running` in state means where nothing of the run is alive
+
+
+def register(verb: Callable[..., Any]) -> None:
+    """Add this module's verbs to the parser."""
+    listing = verb("list", _list, "List the tasks.", json=True)
+    listing.add_argument("--group", metavar="GROUP", help="Only those of a group.")
+
+    showing = verb("show", _show, "Show all about a task.", json=True)
+    showing.add_argument("name", metavar="NAME", help="The task.")
+
+    verb("status", _status, "Tell whether all is well; exit status 1 if not.", json=True)
+    verb("commands", _commands, "List the commands that tasks may use.", json=True)
+
+    coming = verb("next", _next, "Tell when a task, or any schedule, comes next.", json=True, owner=False)
+    coming.add_argument("name", nargs="?", metavar="NAME", help="The task.")
+    coming.add_argument("--cron", metavar="EXPR", help="A crontab(5) expression instead.")
+    coming.add_argument("--every", metavar="SECONDS", help="An interval instead.")
+    coming.add_argument("--timezone", metavar="ZONE", help="Zone of the expression; unset: the installation's, or UTC.")
+    coming.add_argument("--from", dest="start", metavar="ISO8601", help="Count from then; unset: from now.")
+    coming.add_argument("--count", metavar="N", default="5", help="How many; default: 5.")
+
+
+def tasks_of(home: str) -> store.Tasks:
+    """All tasks, raw. A state.json that only its copy stands in for is complained of."""
+    try:
+        return store.read_strictly(home)
+    except Unusable as error:
+        tasks = store.read(home)
+        complain(f"{error}; what follows is from the copy")
+        return tasks
+
+
+def loaded(tasks: store.Tasks) -> tuple[dict[str, Task], dict[str, str]]:
+    """The tasks that load, and what is wrong with those that do not."""
+    good, broken = {}, {}
+
+    for name, row in tasks.items():
+        try:
+            good[name] = load(name, row)
+        except BadInput as error:
+            broken[name] = str(error)
+
+    return good, broken
+
+
+def in_words(task: Task) -> str:
+    """The schedule in words."""
+    if task.name == DUE:
+        return "When its URL is called"
+
+    return words.render(*words.describe(task["expression"], task["intervalSeconds"]), str)
+
+
+def _next_text(settings: Config, task: Task, now: float) -> str:
+    try:
+        moment = schedule.next_at(task, settings["timezone"], now)
+    except BadInput as error:
+        return f"never: {error}"
+
+    return "now" if moment is not None and moment <= now else when(moment)
+
+
+def _settled(task: Task, alive: set[Any]) -> Task:
+    if task["lastRunStatus"] == "running" and task.name not in alive:
+        task["lastRunStatus"] = NO_LONGER
+
+    return task
+
+
+def _list(args: Namespace) -> None:
+    settings, now = config.load(args.home), time.time()
+    good, broken = loaded(tasks_of(args.home))
+    alive = {facts.get("name") for facts in locks.peek(args.home)}
+    shown = [_settled(task, alive) for task in good.values() if args.group in (None, task["group"])]
+
+    if args.json:
+        show([*(editing.public(task, settings["baseUrl"]) for task in shown),
+              *({"name": name, "error": problem} for name, problem in broken.items() if args.group is None)])
+        return
+
+    rows = [(task.name, "yes" if task["enabled"] else "no", in_words(task), when(task["lastRunAt"]),
+             task["lastRunStatus"] or "-", _next_text(settings, task, now), "yes" if task.name in alive else "-")
+            for task in shown]
+    table(("TASK", "ENABLED", "SCHEDULE", "LAST RUN", "STATUS", "NEXT", "RUNNING"), rows)
+
+    for problem in broken.values():
+        complain(f"{problem}: `webscheduler edit` mends it")
+
+
+def _show(args: Namespace) -> None:
+    settings, now = config.load(args.home), time.time()
+    task = load(args.name, editing.row_of(tasks_of(args.home), args.name))
+    alive = locks.peek(args.home, args.name)
+    _settled(task, {facts.get("name") for facts in alive})
+
+    if args.json:
+        show(editing.public(task, settings["baseUrl"]))
+        return
+
+    public = editing.public(task, settings["baseUrl"])
+    print(line(task.name) + (f": {line(task['title'])}" if task["title"] else ""))
+
+    if task["description"]:
+        print(visible(task["description"]))
+
+    facts = [("schedule", in_words(task)), ("next", _next_text(settings, task, now)),
+             *(("running", f"{facts.get('run')} since {when(facts.get('startedAt'))}") for facts in alive)]
+    hidden = ("secret", "title", "description", "nextRunAt", "name")
+    facts += [(field, when(value) if field in FIELDS and FIELDS[field].kind == "time" else in_a_word(value))
+              for field, value in public.items()
+              if field not in hidden and value is not None and value not in ("", [], {})]
+    width = max(len(label) for label, _ in facts)
+
+    for label, text in facts:
+        print(f"  {label:{width}}  {line(text)}")
+
+
+def _status(args: Namespace) -> int:
+    settings, now = config.load(args.home), time.time()
+    report = overall(settings, now)
+
+    if args.json:
+        show(report)
+    else:
+        print(f"{report['status']}: {len(report['unhealthy'])} of {report['tasks']} tasks need attention"
+              if report["unhealthy"] else f"{report['status']}: {report['tasks']} tasks")
+
+        if report["unhealthy"]:
+            table(("TASK", "STATE", "LAST RUN", "STATUS"), [
+                (each["name"], each["status"], when(each["lastRunAt"]), each["lastRunStatus"] or "-")
+                for each in report["unhealthy"]])
+
+        for facts in report["running"]:
+            print(f"running: {line(facts['name'])} since {when(facts['startedAt'])}, run {line(facts['run'])}")
+
+        print(f"last tick: {when(report['lastTickAt'])}")
+
+        for warning in report["warnings"]:
+            print(f"warning: {line(warning)}")
+
+    return 0 if report["status"] == "healthy" else 1
+
+
+def overall(settings: Config, now: float) -> dict[str, Any]:
+    """How the installation is: status (healthy, failing or late; failing too where a file or a task does not load),
+    tasks (their number), unhealthy, running, lastTickAt, warnings."""
+    warnings = []
+
+    try:
+        tasks = store.read_strictly(settings.home)
+    except Unusable as error:
+        tasks = store.read(settings.home)
+        warnings.append(str(error))
+
+    damaged = bool(warnings)
+    good, broken = loaded(tasks)
+    rows: store.Tasks = {name: dict(task) for name, task in good.items()}
+    unhealthy = [{"name": name, "status": "failing", "lastRunAt": None, "lastRunStatus": None} for name in broken]
+    warnings += broken.values()
+
+    for name, task in good.items():
+        health = due.health(settings, {name: rows[name]}, name, now)
+
+        if health["status"] != "healthy":
+            gone = health["lastRunStatus"] == "running" and not health["running"]
+            unhealthy.append({"name": name, "status": health["status"], "lastRunAt": health["lastRunAt"],
+                              "lastRunStatus": NO_LONGER if gone else health["lastRunStatus"]})
+
+        if task["expression"] and task["intervalSeconds"]:
+            warnings.append(f"{name} has both expression and intervalSeconds: the expression counts; "
+                            f"`webscheduler edit {name} --every ''` clears the other")
+
+    last_tick = good[DUE]["lastRunAt"] if DUE in good else None
+
+    scheduled = any(task["enabled"] and (task["expression"] or task["intervalSeconds"]) for task in good.values())
+
+    if last_tick is None and scheduled:
+        warnings.append("nothing that is due was ever run: have your panel call what `webscheduler url @due` prints")
+
+    states = [each["status"] for each in unhealthy] + ["failing"] * damaged
+    running = [{field: facts.get(field) for field in ("name", "run", "startedAt", "trigger")}
+               for facts in locks.peek(settings.home)]
+    return {"status": next((state for state in ("failing", "late") if state in states), "healthy"), "tasks": len(tasks),
+            "unhealthy": unhealthy, "running": running, "lastTickAt": last_tick, "warnings": warnings}
+
+
+def _commands(args: Namespace) -> None:
+    found = commands.registry(config.load(args.home)).values()
+
+    if args.json:
+        show([{name: getattr(command, name) for name in ("name", "source", "description", "arguments", "cwd")}
+              for command in found])
+    else:
+        table(("COMMAND", "SOURCE", "ARGUMENTS", "DESCRIPTION"),
+              [(command.name, command.source, "yes" if command.arguments else "no", command.description)
+               for command in found])
+
+
+def _next(args: Namespace) -> None:
+    if (args.name is not None) + (args.cron is not None) + (args.every is not None) != 1:
+        raise BadInput("next: give a task, --cron or --every")
+
+    count = _count(args.count)
+    start = time.time() if args.start is None else _instant(args.start)
+    zone_name = args.timezone
+    expression, interval, first = args.cron, None, None
+
+    if args.name is not None:
+        installation.check_owner(args.home)
+        settings = config.load(args.home)
+        task = load(args.name, editing.row_of(tasks_of(args.home), args.name))
+        zone_name = zone_name or task["timezone"] or settings["timezone"]
+        expression, interval = task["expression"], task["intervalSeconds"]
+
+        if not expression and interval and args.start is None:
+            first = schedule.next_at(task, zone_name, start)
+    elif args.every is not None:
+        interval = from_text("intervalSeconds", FIELDS["intervalSeconds"], args.every)
+
+    if zone_name is None:
+        # Anybody may ask about an expression; the setting counts only for whom the installation is.
+        mine = os.path.isdir(args.home) and os.stat(args.home).st_uid == os.geteuid()
+        zone_name = config.load(args.home)["timezone"] if mine else "UTC"
+
+    zone = schedule.zone(zone_name)
+
+    if expression is not None:
+        schedule.check_expression(expression)
+        moments = _cron_moments(cron.Cron(expression), start, zone, count)
+    elif interval:
+        begin = start + interval if first is None else max(first, start)
+        moments = [begin + interval * n for n in range(count)]
+    else:
+        raise BadInput(f"{args.name} has no schedule: `webscheduler edit NAME --cron EXPR` gives it one")
+
+    try:
+        local = [datetime.fromtimestamp(moment, timezone.utc).astimezone(zone) for moment in moments]
+    except (ValueError, OverflowError, OSError):
+        raise BadInput("next: that is beyond the year 9999")
+
+    if args.json:
+        show([moment.isoformat(timespec="seconds") for moment in local])
+    else:
+        for moment in local:
+            print(moment.isoformat(" ", "seconds"))
+
+
+def _cron_moments(expression: cron.Cron, start: float, zone: Any, count: int) -> list[float]:
+    moments: list[float] = []
+
+    try:
+        moment: datetime | None = datetime.fromtimestamp(start, timezone.utc)
+
+        while len(moments) < count and moment is not None:
+            moment = expression.next(moment, zone)
+            moments += [moment.timestamp()] if moment else []
+    except (ValueError, OverflowError):
+        pass  # the calendar ends with the year 9999
+
+    return moments
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:6]) <= 10000:
+        raise BadInput(f"--count: {text[:40]!r} must be from 1 to 10000")
+
+    return int(text)
+
+
+def _instant(text: str) -> float:
+    try:
+        return parse_time(text)
+    except (ValueError, OverflowError):
+        raise BadInput(f"--from: {text[:60]!r} is no instant like 2026-03-29T01:00:00+00:00")

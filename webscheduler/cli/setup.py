@@ -1,0 +1,150 @@
+"""Verbs that set an installation up: init, demo, serve, config. Imports the files below the doors."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from urllib.parse import urlsplit
+
+from .. import config, installation, schedule
+from ..errors import BadInput
+from ..task import from_text
+from .terminal import in_a_word, line, show, table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any, Callable
+
+
+def register(verb: Callable[..., Any]) -> None:
+    """Add this module's verbs to the parser."""
+    init = verb("init", _init, "Make an installation, or complete the one that is there.", owner=False)
+    init.add_argument("--base-url", metavar="URL", help="Where the scheduler is reached from outside.")
+
+    verb("demo", _demo, "Show the whole thing in a throw-away installation: a real server, signed URLs, refusals, "
+                        "history.", owner=False)
+
+    serve = verb("serve", _serve, "Serve the installation over HTTP, to try it out or behind a proxy.")
+    serve.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="Where to listen; default: 127.0.0.1.")
+    serve.add_argument("--port", metavar="N", default="8000", help="Port; 0: any free one; default: 8000.")
+
+    settings = verb("config", _config, "Show or change the settings of the installation.", json=True)
+    settings.add_argument("action", nargs="?", default="list", metavar="list|get|set|unset",
+                          help="What to do; default: list.")
+    settings.add_argument("key", nargs="?", metavar="KEY", help="The setting.")
+    settings.add_argument("value", nargs="?", metavar="VALUE", help="Its value; lists and objects as JSON.")
+
+
+def _init(args: Namespace) -> None:
+    if args.base_url is not None:
+        check_base_url(args.base_url)
+
+    if os.path.isdir(args.home):
+        installation.check_owner(args.home)
+
+    new = installation.create(args.home, time.time())
+
+    if args.base_url is not None:
+        config.set_value(args.home, "baseUrl", args.base_url)
+
+    print(f"{line(args.home)} is {'made' if new else 'complete'}.")
+
+    if args.home != config.find_home():
+        print(f"It is not where others look: export WEBSCHEDULER_HOME={line(args.home)}")
+
+    print("Next:")
+
+    if not config.load(args.home)["baseUrl"]:
+        print("  webscheduler config set baseUrl https://example.org/cgi-bin/webscheduler.cgi    (your own)")
+
+    print("  webscheduler add hello --command hello --every 3600")
+    print("  webscheduler url @due    (have your panel call it as often as it can: it runs whatever is due)")
+
+
+def _demo(args: Namespace) -> int:
+    from .demo import play
+
+    return play()
+
+
+def _serve(args: Namespace) -> None:
+    from .server import serve
+
+    if not (args.port.isascii() and args.port.isdigit()) or int(args.port[:6]) > 65535:
+        raise BadInput(f"--port: {args.port[:40]!r} must be from 0 to 65535")
+
+    config.load(args.home)  # an installation that cannot work says so here rather than to each request
+    serve(args.home, args.host, int(args.port))
+
+
+def check_base_url(text: str) -> str:
+    """`text` if it can stand before /run/SLUG?sig=… Raises BadInput."""
+    problem = ""
+
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018 (raises for a port that is none)
+    except ValueError:
+        problem = "is no URL"
+    else:
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            problem = "must start with https:// (or http://) and a host"
+        elif not all("!" <= c <= "~" for c in text):
+            problem = "must not hold blanks or characters beyond ASCII"
+        elif "?" in text or "#" in text:
+            problem = "must not hold a query or fragment: it ends where /run/ begins"
+        elif parts.username is not None:
+            problem = "must not hold a user name or password"
+
+    if problem:
+        raise BadInput(f"baseUrl: {text[:100]!r} {problem}, as in https://example.org/cgi-bin/webscheduler.cgi",
+                       "baseUrl")
+
+    return text
+
+
+def _config(args: Namespace) -> None:
+    wanted = {"list": 0, "get": 1, "set": 2, "unset": 1}.get(args.action)
+
+    if wanted is None:
+        raise BadInput(f"config: {args.action!r} must be list, get, set or unset")
+
+    if (args.key is not None) + (args.value is not None) != wanted:
+        usage = {"list": "config list", "get": "config get KEY", "set": "config set KEY VALUE",
+                 "unset": "config unset KEY"}[args.action]
+        raise BadInput(f"config {args.action} goes like this: `webscheduler {usage}`")
+
+    if args.key is not None and args.key not in config.SETTINGS:
+        raise BadInput(f"no setting is named {args.key!r}: `webscheduler config list` shows them", args.key)
+
+    if args.action == "set":
+        config.set_value(args.home, args.key, _setting(args.key, args.value))
+    elif args.action == "unset":
+        config.set_value(args.home, args.key, None)
+
+    settings = config.load(args.home)
+
+    if args.json:
+        show(settings if args.key is None else settings[args.key])
+    elif args.action == "list":
+        table(("SETTING", "VALUE", "MEANING"), [(name, in_a_word(settings[name]), row.sentence)
+                                                for name, row in config.SETTINGS.items()])
+    elif args.action == "get":
+        value = settings[args.key]
+        print(line(value) if isinstance(value, str) else json.dumps(value))
+    else:
+        print(f"{args.key} is {line(in_a_word(settings[args.key]))}")
+
+
+def _setting(name: str, text: str) -> Any:
+    """The value that was typed for a setting, checked, also where only this machine knows what is good."""
+    value = from_text(name, config.SETTINGS[name], text)
+
+    if name == "baseUrl" and value is not None:
+        check_base_url(value)
+    elif name == "timezone":
+        schedule.zone(value)
+
+    return value
