@@ -7,7 +7,7 @@ is an ordinary return value. The gate is let go before anything is forked.
 
 from __future__ import annotations
 
-from . import history, locks, record, store
+from . import locks, store
 from .errors import BadInput, NoSuchTask, Unusable
 from .task import file_name, format_time, load
 
@@ -112,6 +112,8 @@ def decide(home: str, name: str, cause: Cause, now: float, known: tuple[object, 
             raise
 
     if count:
+        from . import history
+
         moment = format_time(now)
         entry = {"command": name, "startedAt": moment, "finishedAt": moment, "duration": 0.0,
                  "status": decision.status, "exitCode": None, "output": "", "errorOutput": "", "run": None,
@@ -133,9 +135,7 @@ def _judge(home: str, task: Task, gate: Gate, cause: Cause, now: float) -> tuple
     if not cause.by_hand and not task["enabled"]:
         return Decision("skipped", "disabled", task), {}
 
-    alive = record.clear_dead(home, task.name, now)
-
-    if alive and task["preventOverlap"]:
+    if _alive(home, task.name, now) and task["preventOverlap"]:
         return Decision("skipped", "locked", task), {}
 
     if cause.ticket and now - gate.last_start < task["minIntervalSeconds"]:
@@ -151,6 +151,17 @@ def _judge(home: str, task: Task, gate: Gate, cause: Cause, now: float) -> tuple
 
     facts = {"scheduledFor": format_time(slot.at), "attempt": slot.attempt}
     return Decision("skipped", "too_late", task) if slot.too_late else Decision("running", None, task), facts
+
+
+def _alive(home: str, name: str, now: float) -> list[dict[str, Any]]:
+    """The task's runs that live; the dead are recorded. Most often there is no claim at all, and what records them
+    need not be imported before a response."""
+    if not locks.runs(home, name):
+        return []
+
+    from .record import clear_dead
+
+    return clear_dead(home, name, now)
 
 
 def _count_skip(gate: Gate, reason: str | None, now: float) -> int:
@@ -176,7 +187,7 @@ def with_gates(home: str, names: list[str], now: float, act: Callable[[], None])
         return
 
     with locks.Gate(home, names[0]):
-        if record.clear_dead(home, names[0], now):
+        if _alive(home, names[0], now):
             raise BadInput(f"{names[0]} is running: wait for its end, or `webscheduler cancel {file_name(names[0])}`")
 
         with_gates(home, names[1:], now, act)

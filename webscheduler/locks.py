@@ -84,6 +84,9 @@ class Gate:
         try:
             numbers = [float(word) for word in words]
         except ValueError:
+            numbers = []
+
+        if not all(0 <= number < 1e12 for number in numbers):
             numbers = []  # never written like this; zeros forget a rate limit, no run
 
         numbers += [0.0] * (2 + 2 * len(SKIP_REASONS) - len(numbers))
@@ -207,7 +210,7 @@ def claims(home: str, name: str) -> list[tuple[Claim, bool]]:
     """Each claim of the task with whether its lock was got here (the run is dead); the caller holds the gate."""
     found = []
 
-    for run in _runs(home, name):
+    for run in runs(home, name):
         path = os.path.join(home, "runs", f"{file_name(name)}@{run}")
 
         try:
@@ -230,7 +233,7 @@ def peek(home: str, name: str | None = None) -> list[dict[str, Any]]:
     """Facts of the runs that are alive, for readers: told from the dead by pid and start time, no lock is tried."""
     found = []
 
-    for run in _runs(home, name):
+    for run in runs(home, name):
         path = os.path.join(home, "runs", run if name is None else f"{file_name(name)}@{run}")
 
         try:
@@ -243,7 +246,8 @@ def peek(home: str, name: str | None = None) -> list[dict[str, Any]]:
         finally:
             os.close(descriptor)
 
-        if any(alive(facts.get(who)) for who in ("command", "supervisor", "starter")):
+        # Who claimed the run may be a server that lives on when all of the run is dead.
+        if any(alive(facts.get(who)) for who in (("command", "supervisor") if "supervisor" in facts else ("starter",))):
             found.append(facts)
 
     return found
@@ -286,7 +290,8 @@ def _stat(pid: int) -> tuple[str, int]:
     return fields[0].decode(), int(fields[19])
 
 
-def _runs(home: str, name: str | None) -> list[str]:
+def runs(home: str, name: str | None = None) -> list[str]:
+    """Ids of the runs that have a claim, dead or alive; without a name, the claims' file names of all tasks."""
     try:
         entries = os.listdir(os.path.join(home, "runs"))
     except OSError as error:

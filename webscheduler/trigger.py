@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 
-from . import access, capabilities, commands, config, store, strategies
+from . import access, capabilities, config, store, strategies
 from .decision import Cause, decide
 from .errors import BadInput, WebschedulerError
 from .request import Request
@@ -254,7 +254,7 @@ def _tick(
         return strategies.start(job)
 
     # What the code declares may have changed; in a process of its own, for it imports that code.
-    argv = commands.python(settings, "webscheduler.functions:sync", home)
+    argv = python(settings, "webscheduler.functions:sync", home)
     strategies.start(lambda: os.execv(argv[0], argv))  # noqa: S606 (no shell is wanted)
     report, children = due.tick(settings, start, settings["tickBudgetSeconds"] or due.BUDGETS[strategy], clock())
     lines = [f"started {name}" for name in report["started"]] + [f"left due {name}" for name in report["left"]]
@@ -266,9 +266,10 @@ def _tick(
 
 
 def _invocation(settings: Config, task: Task) -> Any:
+    from .commands import argv as command_argv
     from .runner import Invocation, environment
 
-    argv, cwd = commands.argv(settings, task)
+    argv, cwd = command_argv(settings, task)
     variables = environment(settings.home, {**settings["environment"], **task["environment"]})
     timeout = settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
     keep = tuple(settings[name] if task[name] is None else task[name] for name in ("logOutput", "logErrorOutput"))
@@ -278,7 +279,9 @@ def _invocation(settings: Config, task: Task) -> Any:
 
 def _supervise_elsewhere(settings: Config, claim: Claim, wait: bool) -> dict[str, Any]:
     """Hand the claim to a freshly exec'd Python. With `wait`, return the line of history that it reports."""
-    argv = commands.python(settings, "webscheduler.trigger:resume", settings.home, str(claim.descriptor))
+    from .commands import python
+
+    argv = python(settings, "webscheduler.trigger:resume", settings.home, str(claim.descriptor))
 
     try:
         reported = strategies.spawn(argv, [claim.descriptor], wait)
