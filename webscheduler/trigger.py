@@ -234,6 +234,7 @@ def _tick(
     """The run of @due: start what is due. Each task gets a supervisor of its own, which does not inherit our claim.
     (outcome; tasks still running, by pid; exit statuses of the others: 0 success, 1 not, 3 skipped)."""
     from . import due
+    from .commands import python
 
     home = settings.home
     strategy = facts.get("strategy", "sync")
