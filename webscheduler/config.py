@@ -140,7 +140,12 @@ def set_value(home: str, name: str, value: Any) -> None:
         raw[name] = check(name, row, value)
 
     raw["version"] = VERSION
-    atomic.replace(os.path.join(home, "config.json"), json.dumps(raw, indent=2, ensure_ascii=False).encode() + b"\n")
+    path = os.path.join(home, "config.json")
+
+    try:
+        atomic.replace(path, json.dumps(raw, indent=2, ensure_ascii=False).encode() + b"\n")
+    except OSError as error:
+        raise Unusable(f"{path} cannot be written: {error.strerror}")
 
 
 def _short(error: Exception) -> str:

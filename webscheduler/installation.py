@@ -99,6 +99,7 @@ def check_owner(home: str) -> None:
         except KeyError:
             name = f"#{owner}"
 
-        words = " ".join(shlex.quote(word) for word in sys.argv[1:])
-        raise Unusable(f"{home} belongs to {name}: sudo -u {name} WEBSCHEDULER_HOME={shlex.quote(home)} "
-                       f"{shlex.quote(sys.argv[0])} {words}".rstrip())
+        program = [sys.executable, "-m", "webscheduler"] if sys.argv[0].endswith("__main__.py") else sys.argv[:1]
+        words = " ".join(shlex.quote(word) for word in (*program, *sys.argv[1:]))
+        raise Unusable(f"{home} belongs to {name}: sudo -u {shlex.quote(name)} WEBSCHEDULER_HOME={shlex.quote(home)} "
+                       f"{words}")

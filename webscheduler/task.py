@@ -172,7 +172,7 @@ def from_text(field: str, row: Field, text: str) -> Any:
 
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BadInput(f"{field}: is not JSON", field)
 
     return check(field, row, value)
