@@ -12,7 +12,6 @@ system's interpreter in a virtual environment that everybody can read, with a co
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 import pwd
 import re
@@ -21,6 +20,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -88,12 +88,12 @@ KINDS = {
         Kind("passenger-apache", "wsgi", "libapache2-mod-passenger", [apache.PASSENGER], apache.passenger),
         Kind("passenger-standalone", "wsgi", "passenger", [fronts.PASSENGER], fronts.passenger),
         Kind("uwsgi", "wsgi", "uwsgi-core uwsgi-plugin-python3", [pythons.UWSGI, pythons.UWSGI_PYTHON], pythons.uwsgi),
-        Kind("gunicorn-sync", "wsgi", "gunicorn", ["gunicorn"], pythons.gunicorn_sync),
-        Kind("gunicorn-gthread", "wsgi", "gunicorn", ["gunicorn"], pythons.gunicorn_gthread),
+        Kind("gunicorn-sync", "wsgi", "gunicorn", ["gunicorn"], partial(pythons.gunicorn, workers=4)),
+        Kind("gunicorn-gthread", "wsgi", "gunicorn", ["gunicorn"], partial(pythons.gunicorn, threads=8)),
         Kind("nginx-gunicorn", "wsgi", "nginx-light", [fronts.NGINX, "gunicorn"], fronts.proxy),
-        Kind("waitress", "wsgi", "waitress", ["waitress"], pythons.waitress),
-        Kind("cheroot", "wsgi", "cheroot", ["cheroot"], pythons.cheroot),
-        Kind("wsgiref", "wsgi", "", [], pythons.wsgiref),
+        Kind("waitress", "wsgi", "waitress", ["waitress"], partial(pythons.served, server="waitress")),
+        Kind("cheroot", "wsgi", "cheroot", ["cheroot"], partial(pythons.served, server="cheroot")),
+        Kind("wsgiref", "wsgi", "", [], partial(pythons.served, server="wsgiref")),
     )
 }
 
@@ -133,7 +133,7 @@ def workplace(kind: Kind) -> Iterator[Path]:
         shutil.rmtree(directory)
 
 
-@functools.cache
+@cache
 def python() -> str:
     """The interpreter for scripts and servers: made once a test run, with what the tests' own interpreter has of the
     package's needs and of the servers. Copied, not installed: no network, and a tenth of a second."""

@@ -129,7 +129,7 @@ def mod_wsgi_subinterpreter(site: Site, *lines: str) -> Plan:
         site,
         *modules("mpm_event"),
         f"WSGISocketPrefix {site.run}/wsgi",
-        f"WSGIDaemonProcess w processes=1 threads=8 python-home={Path(site.python).parents[1]}",
+        f"WSGIDaemonProcess w processes=1 threads=8 python-home={Path(site.python).parents[1]} home={site.directory}",
         "WSGIProcessGroup w",
         *lines,
     )

@@ -82,7 +82,7 @@ def fcgiwrap(site: Site) -> Plan:
 
 def proxy(site: Site) -> Plan:
     """http and https in front of gunicorn, which hears of the client through X-Forwarded-For and -Proto."""
-    behind = python.gunicorn_sync(site._replace(port=free_port(), extra=()))
+    behind = python.gunicorn(site._replace(port=free_port(), extra=()), workers=4)
     secure = free_port()
     key, certificate = site.run / "key.pem", site.run / "certificate.pem"
     argv = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
@@ -112,7 +112,7 @@ def passenger(site: Site) -> Plan:
     argv += ["--port", str(site.port), "--app-type", "wsgi", "--startup-file", str(site.file), "--python", site.python]
     argv += ["--environment", "production", "--max-pool-size", "4"]
     argv += ["--disable-security-update-check", "--disable-anonymous-telemetry"]
-    argv += ["--pid-file", f"{site.run}/pid", "--log-file", str(site.log), "--instance-registry-dir", str(site.run)]
+    argv += ["--pid-file", f"{site.run}/pid", "--log-file", f"{site.run}/log", "--instance-registry-dir", str(site.run)]
     env = {**site.env, "HOME": str(site.directory), "TMPDIR": str(site.run)}
-    process = Process([*argv, *site.extra], site.port, site.user, env)
+    process = Process([*argv, *site.extra], site.port, site.user, env, whole_group=True)
     return Plan([process], "You can stop Phusion Passenger", agent=PASSENGER_AGENT)

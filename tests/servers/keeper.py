@@ -13,9 +13,9 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import select
 import signal
 import subprocess
+import sys
 import time
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -45,56 +45,37 @@ def descendants(pid: int) -> list[int]:
     return found[1:]
 
 
-def reap() -> bool:
-    """Collect the children that ended. False when there is none left, living or dead."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return False
-    return True
-
-
-def spawn(request: dict[str, object]) -> object:
-    log = request.pop("log")
-    with open(str(log), "ab") as output:
+def spawn(log: str, **arguments: object) -> int | str:
+    with open(log, "ab") as output:
         try:
             process = subprocess.Popen(  # type: ignore[call-overload]
-                **request, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, umask=0o022
+                **arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                umask=0o022,
+                preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_DFL),
             )
         except OSError as error:
             return str(error)
-    process.returncode = 0  # so that its end is left to `reap`
-    return process.pid
+    process.returncode = 0  # nobody is to wait for it
+    return int(process.pid)
 
 
 def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    ended, wake = os.pipe()
-    os.set_blocking(wake, False)
-    os.set_blocking(ended, False)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no child is left as a zombie
+    for line in sys.stdin:
+        print(json.dumps(spawn(**json.loads(line))), flush=True)
 
-    with open(0, "rb", buffering=0) as requests, open(1, "wb", buffering=0) as answers:
-        while True:
-            ready = select.select([requests.fileno(), ended], [], [])[0]
-            if ended in ready:
-                os.read(ended, 4096)
-                reap()
-            if requests.fileno() in ready:
-                line = requests.readline()
-                if not line:
-                    break
-                answers.write(json.dumps(spawn(json.loads(line))).encode() + b"\n")
-
-        while reap():
-            for pid in descendants(os.getpid()):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-            time.sleep(0.01)
+    while left := descendants(os.getpid()):
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.01)
 
 
 if __name__ == "__main__":

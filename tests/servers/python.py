@@ -15,40 +15,20 @@ UWSGI_PYTHON = "/usr/lib/uwsgi/plugins/python3_plugin.so"
 SERVE = Path(__file__).with_name("serve.py")
 
 
-def gunicorn(site: Site, *options: str, workers: int = 1) -> Plan:
+def gunicorn(site: Site, workers: int = 1, threads: int = 1) -> Plan:
+    """With sync workers, or gthread where more than one thread is asked for."""
     argv = [site.python, "-m", "gunicorn", "--bind", f"127.0.0.1:{site.port}", "--no-control-socket"]
-    argv += ["--workers", str(workers), *options]
+    argv += ["--workers", str(workers), "--threads", str(threads), *site.extra, f"{site.file.stem}:application"]
     # gunicorn cuts the SCRIPT_NAME of its environment off each path: its way to be mounted below a prefix.
-    env = {**site.env, "SCRIPT_NAME": site.prefix}
-    argv += [*site.extra, f"{site.file.stem}:application"]
-    process = Process(argv, site.port, site.user, env, site.file.parent)
+    process = Process(argv, site.port, site.user, {**site.env, "SCRIPT_NAME": site.prefix}, site.file.parent)
     return Plan([process], "Booting worker", site.prefix, SIGHUP, workers=workers)
 
 
-def gunicorn_sync(site: Site) -> Plan:
-    return gunicorn(site, workers=4)
-
-
-def gunicorn_gthread(site: Site) -> Plan:
-    return gunicorn(site, "--worker-class", "gthread", "--threads", "8")
-
-
 def served(site: Site, server: str) -> Plan:
+    """wsgiref, waitress or cheroot, by a program of ours."""
     argv = [site.python, site.write("serve.py", SERVE.read_text())]
     argv += [server, str(site.port), site.prefix, str(site.file), *site.extra]
     return Plan([Process(argv, site.port, site.user, site.env)], "the server is ready", site.prefix)
-
-
-def waitress(site: Site) -> Plan:
-    return served(site, "waitress")
-
-
-def cheroot(site: Site) -> Plan:
-    return served(site, "cheroot")
-
-
-def wsgiref(site: Site) -> Plan:
-    return served(site, "wsgiref")
 
 
 def uwsgi(site: Site) -> Plan:

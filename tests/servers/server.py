@@ -7,10 +7,10 @@ It may import `keeper` and the standard library.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import pwd
+import secrets
 import signal
 import socket
 import subprocess
@@ -83,9 +83,15 @@ def as_user(user: str | None) -> dict[str, Any]:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nobody listens on, below those that the system gives to outgoing connections."""
+    while True:
+        port = secrets.choice(range(20000, 32000))  # `random` is seeded alike in each test
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def alive(pid: int) -> bool:
@@ -93,8 +99,13 @@ def alive(pid: int) -> bool:
     return keeper.parent(pid) is not None
 
 
-def gone(pid: int) -> bool:
-    return not alive(pid)
+def exists(target: int) -> bool:
+    """Whether a process is left, or of a process group (a negative number) any."""
+    try:
+        os.kill(target, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def answers(address: int | Path) -> bool:
@@ -166,21 +177,27 @@ class Server:
             self._await(self._start)
         else:
             signalled = self._plan.reload
+            old = set(keeper.descendants(self.pid))
             self._await(lambda: os.kill(self.pid, signalled))
+            # An old worker of mod_wsgi may still take a request, for a daemon that is gone. Those that stay have work.
+            deadline = time.monotonic() + 2
+            while old.intersection(self.processes()) and time.monotonic() < deadline:
+                time.sleep(0.01)
 
     def stop(self) -> None:
         """SIGTERM to the server's own processes, the one in front first."""
         for process, pid in reversed(list(zip(self._plan.processes, self._pids))):
-            if alive(pid):
-                os.kill(-pid if process.whole_group else pid, signal.SIGTERM)
-            self._until(functools.partial(gone, pid), f"{process.argv[0]} does not stop")
+            target = -pid if process.whole_group else pid
+            if exists(target):
+                os.kill(target, signal.SIGTERM)
+            self._until(lambda target=target: not exists(target), f"{process.argv[0]} does not stop")  # type: ignore[misc]
         self._until(lambda: not any(map(self._is_agent, self.processes())), "its agents do not stop")
 
     def _is_agent(self, pid: int) -> bool:
         try:
             return os.readlink(f"/proc/{pid}/exe") == self._plan.agent
         except FileNotFoundError:
-            return False
+            return True  # it ended this moment, and may have left another: look again
 
     def _start(self) -> None:
         self._pids = []
