@@ -23,6 +23,12 @@ REASONS = {200: "OK", 202: "Accepted", 303: "See Other", 400: "Bad Request", 403
 
 def main(home: str | None = None) -> None:
     """Answer the request that the environment describes, and end the process."""
+    for descriptor in (0, 1, 2):  # a claim must not become a standard stream that was closed
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
     environ: dict[str, Any] = {key.decode("latin-1"): value.decode("latin-1") for key, value in os.environb.items()}
     environ.update({"wsgi.input": getattr(sys.stdin, "buffer", None), "wsgi.errors": sys.stderr})
 
@@ -51,7 +57,8 @@ def main(home: str | None = None) -> None:
 
 def report(line: str) -> None:
     """One line for the server's error log."""
-    print(line.replace("\n", " "), file=sys.stderr, flush=True)
+    if sys.stderr:  # None where the server closed it
+        print(line.replace("\n", " "), file=sys.stderr, flush=True)
 
 
 def _place(error: BaseException) -> str:

@@ -99,7 +99,7 @@ class Gate:
 
         for reason in SKIP_REASONS:
             when, count = self.skips[reason]
-            words += [f"{when:.0f}", str(min(count, 999999999))]
+            words += [str(int(when)), str(min(count, 999999999))]  # rounded down: not ahead of the clock
 
         os.pwrite(self.descriptor, " ".join(words).encode().ljust(RECORD_SIZE - 1) + b"\n", 0)
 

@@ -126,5 +126,9 @@ def _body(environ: dict[str, Any]) -> str | None:
     if not (length.isascii() and length.isdigit()) or len(length) > 6 or int(length) > MAX_BODY:
         return None
 
-    body = environ["wsgi.input"].read(int(length))
+    try:
+        body = environ["wsgi.input"].read(int(length))
+    except (AttributeError, OSError):  # no standard input; or the client went away
+        return None
+
     return body.decode("latin-1") if isinstance(body, bytes) else None

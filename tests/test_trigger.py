@@ -1,0 +1,544 @@
+"""The answers of /run and /status at both doors, for a sound installation and for one that cannot work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from tests.installation import CHECKOUT, DOORS, PATIENCE, REFUSED, Installation, answered, asking, until
+from webscheduler import history
+from webscheduler.task import parse_time
+
+UNAVAILABLE = REFUSED
+
+
+@pytest.fixture
+def ready(installation: Installation) -> Installation:
+    installation.add()
+    return installation
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_detached_run(installation: Installation, door: str) -> None:
+    """The answer is there while the command runs: 202, the run's id, and that it was detached; then its line says the
+    same id and how it ended, and state agrees."""
+    go_on = installation.home / "go-on"
+    installation.add(argv=["/bin/sh", "-c", 'while [ ! -e "$0" ]; do sleep 0.02; done; echo out; echo err >&2; exit 3',
+                           str(go_on)])  # fmt: skip
+    answer = installation.trigger(door)
+    run = answer.document["run"]
+    assert answer.status == 202
+    assert answer.document == {"accepted": True, "run": run, "strategy": "fork", "detached": True, "status": "running"}
+    assert answer.errors == ""
+    assert installation.runs() == []
+
+    installation.command_runs()
+    row = installation.row()
+    assert (row["lastRunStatus"], row["lastRunId"], row["lastRunExitCode"]) == ("running", run, None)
+    go_on.touch()
+    installation.idle()
+
+    (line,) = installation.history()
+    times = {name: line.pop(name) for name in ("startedAt", "finishedAt", "triggeredAt", "duration")}
+    assert line == {"command": "task", "status": "failed", "exitCode": 3, "output": "out\n", "errorOutput": "err\n",
+                    "run": run, "reason": None, "strategy": "fork", "trigger": "url", "ip": "192.0.2.1",
+                    "scheduledFor": None, "signal": None, "attempt": 1, "count": 1}
+    assert parse_time(times["triggeredAt"]) <= parse_time(times["startedAt"]) <= parse_time(times["finishedAt"])
+    assert 0 <= times["duration"] <= PATIENCE
+    row = installation.row()
+    assert (row["lastRunStatus"], row["lastRunId"], row["lastRunExitCode"]) == ("failed", run, 3)
+    assert (row["lastRunAt"], row["lastRunDuration"]) == (times["startedAt"], times["duration"])
+    assert row["consecutiveFailures"] == 1
+    until(lambda: os.listdir(installation.home / "output") == [], "the end of the live output")
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(("code", "failure", "status"), [(0, None, 200), (3, None, 200), (3, 500, 500), (0, 500, 200)])
+def test_a_run_within_the_request(
+    installation: Installation, door: str, code: int, failure: int | None, status: int
+) -> None:
+    """`sync` tells how it ended; a task may ask for another status when it failed."""
+    installation.add(argv=["sh", "-c", f"echo out; exit {code}"], strategy="sync", failureStatus=failure)
+    answer = installation.trigger(door)
+    document = answer.document
+    assert answer.status == status
+    assert document.pop("duration") >= 0
+    (line,) = installation.history()
+    assert document == {"accepted": True, "run": line["run"], "strategy": "sync", "detached": False,
+                        "status": "failed" if code else "success", "reason": None, "exitCode": code, "output": "out\n"}
+    assert (line["strategy"], line["exitCode"], line["output"]) == ("sync", code, "out\n")
+    assert installation.claims() == []
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_silent_failure_shows_its_error_output(installation: Installation, door: str) -> None:
+    """Where a command printed nothing but errors, the answer of `sync` holds those."""
+    installation.add(argv=["sh", "-c", "echo broken >&2; exit 1"], strategy="sync")
+    assert installation.trigger(door).document["output"] == "broken\n"
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("text", ["x", "\\0", "\\n", "\\377", "\\303\\251", "\\360\\237\\230\\200", '\\"'])
+def test_answers_stay_below_4_kib(installation: Installation, door: str, text: str) -> None:
+    """However much a command prints and whatever bytes, a panel that reads 4 KiB reads all of the answer."""
+    program = f'i=0; while [ $i -lt 15 ]; do s="${{s}}${{s}}{text}"; i=$((i+1)); done; printf "$s"'
+    installation.add(argv=["bash", "-c", program], strategy="sync")
+    answer = installation.trigger(door)
+    assert answer.document["output"]
+    size = sum(len(f"{name}: {value}\r\n") for name, value in answer.headers.items()) + len(answer.body)
+    assert size + len("Status: 200 OK\r\n\r\n") < 4096
+    assert int(answer.headers["Content-Length"]) == len(answer.body)
+
+
+def test_after_the_response(installation: Installation) -> None:
+    """`close` runs the command when the server closes the response, not before."""
+    ran = installation.home / "ran"
+    installation.add(argv=["touch", str(ran)], strategy="close")
+    environ = {**installation.signed(), "wsgi.errors": sys.stderr}
+    result: Any = installation.application(environ, lambda status, headers: None)
+    document = json.loads(b"".join(result))
+    assert document == {"accepted": True, "run": document["run"], "strategy": "close", "detached": False,
+                        "status": "running"}
+    assert not ran.exists()
+    result.close()
+    assert ran.exists()
+    result.close()
+    assert [(line["run"], line["strategy"], line["status"]) for line in installation.history()] == [
+        (document["run"], "close", "success")
+    ]
+
+
+def test_a_server_that_drops_the_response(installation: Installation) -> None:
+    """A server that never calls close() loses no run either."""
+    installation.add(strategy="close")
+    environ = {**installation.signed(), "wsgi.errors": sys.stderr}
+    b"".join(installation.application(environ, lambda status, headers: None))
+    assert [line["status"] for line in installation.history()] == ["success"]
+
+
+def test_close_under_cgi_is_for_nginx_alone(installation: Installation) -> None:
+    """Where a server ends scripts that go on (all but nginx with fcgiwrap), `close` becomes `sync`."""
+    installation.add(strategy="close")
+    assert installation.trigger(SERVER_SOFTWARE="Apache/2.4.62 (Debian)").document["strategy"] == "sync"
+    assert installation.trigger(SERVER_SOFTWARE="nginx/1.22.1").document["strategy"] == "close"
+    installation.idle()
+    assert [line["strategy"] for line in installation.history()] == ["sync", "close"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_task_that_runs_is_locked(installation: Installation, door: str) -> None:
+    """A trigger of a running task is told so, for as long as it runs; one line a minute says how many there were."""
+    go_on = installation.home / "go-on"
+    installation.add(argv=["sh", "-c", 'while [ ! -e "$0" ]; do sleep 0.02; done', str(go_on)])
+    first = installation.trigger(door)
+
+    for _ in range(3):
+        answer = installation.trigger(door)
+        assert answer.status == 202
+        assert answer.document == {"accepted": True, "run": None, "status": "skipped", "reason": "locked"}
+
+    go_on.touch()
+    installation.idle()
+    assert [(line["status"], line["reason"], line["run"]) for line in installation.history()] == [
+        ("skipped", "locked", None), ("success", None, first.document["run"])]  # fmt: skip
+    assert installation.row()["lastRunStatus"] == "success"
+
+
+def test_skips_are_counted_not_written(ready: Installation) -> None:
+    """Of the skips of a task for one reason one line a minute is written, and it says for how many it stands."""
+    from webscheduler import decision
+    from webscheduler.access import Ticket
+
+    ready.edit(enabled=False)
+    row = ready.row()
+    now = time.time()
+    seconds = [0, 1, 30, 59, 61, 62, 130]
+
+    for second in seconds:
+        cause = decision.Cause("url", Ticket("task", row["slug"], row["secret"], None, 300, "192.0.2.1"))
+        assert decision.decide(str(ready.home), "task", cause, now + second).reason == "disabled"
+
+    lines = ready.history()
+    assert [line["count"] for line in lines] == [1, 4, 2]
+    assert sum(line["count"] for line in lines) == len(seconds)
+    assert {(line["status"], line["reason"]) for line in lines} == {("skipped", "disabled")}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("path", ["/runs", "/x/y", "/run.php", "/.git/config", "/%2e%2e/run"])
+def test_elsewhere_is_nothing(ready: Installation, door: str, path: str) -> None:
+    """Other paths are 404."""
+    assert ready.call(door, asking(path)).status == 404
+
+
+# /status
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_status(ready: Installation, door: str) -> None:
+    """/status tells last and next run: 200 while healthy, 503 while failing; asking changes nothing."""
+    answer = ready.call(door, ready.asking_status())
+    assert (answer.status, answer.document["status"], answer.document["running"]) == (200, "healthy", False)
+    assert answer.document["lastRunAt"] is None
+    ready.edit(argv=["false"])
+    ready.wsgi(ready.signed())
+    ready.idle()
+    before = {file: file.read_bytes() for file in ready.home.rglob("*") if file.is_file()}
+    answer = ready.call(door, ready.asking_status())
+    assert (answer.status, answer.document["status"], answer.document["lastRunStatus"]) == (503, "failing", "failed")
+    assert answer.document["lastRunAt"] == ready.row()["lastRunAt"]
+    assert {file: file.read_bytes() for file in ready.home.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_status_by_query(ready: Installation, door: str) -> None:
+    """`?status=SLUG` is the same, for hosts that drop the path."""
+    environ = ready.asking_status()
+    query = f"status={ready.row()['slug']}&{environ['QUERY_STRING']}"
+    assert ready.call(door, asking("", query)).body == ready.call(door, environ).body
+
+
+def test_status_while_running(installation: Installation) -> None:
+    """A running task says so, and is healthy."""
+    installation.add(argv=["sleep", "60"])
+    installation.trigger("wsgi")
+    installation.command_runs()
+    answer = installation.wsgi(installation.asking_status())
+    assert (answer.status, answer.document["status"], answer.document["running"]) == (200, "healthy", True)
+
+
+def test_status_of_a_run_that_died(installation: Installation) -> None:
+    """`running` without a process that runs is a failure, before anybody recorded it."""
+    installation.add(argv=["sleep", "60"])
+    installation.trigger("wsgi")
+    installation.command_runs()
+    until(lambda: installation.row()["lastRunStatus"] == "running")
+    installation.end()
+    answer = installation.wsgi(installation.asking_status())
+    assert (answer.status, answer.document["status"], answer.document["running"]) == (503, "failing", False)
+    assert installation.runs() == []
+
+
+def test_status_of_everything(ready: Installation) -> None:
+    """@due's status speaks for the whole installation and names what is not well; disabled tasks do not count."""
+    ready.add("good")
+    ready.add("off", enabled=False, lastRunStatus="failed")
+    assert ready.wsgi(ready.asking_status("@due")).status == 200
+    ready.edit("task", lastRunStatus="timeout")
+    ready.edit("good", intervalSeconds=60, lastRunAt="2020-01-01T00:00:00+00:00", lastRunStatus="success")
+    answer = ready.wsgi(ready.asking_status("@due"))
+    assert (answer.status, answer.document["status"]) == (503, "failing")
+    assert answer.document["unhealthy"] == ["good", "task"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_status_refusals(ready: Installation, door: str) -> None:
+    """Whatever is wrong with a request for /status, the answer is 404 and the same bytes, and nothing is written."""
+    slug = ready.row()["slug"]
+    run, status = ready.signature(), ready.signature(status=True)
+    before = {file: file.read_bytes() for file in ready.home.rglob("*") if file.is_file()}
+    answers = [ready.call(door, asking(path, query)) for path, query in [
+        (f"/status/{slug}", ""), (f"/status/{slug}", f"sig={run}"), (f"/status/{'ab' * 16}", f"sig={status}"),
+        (f"/status/{slug}", f"sig={'0' * 64}"), ("/status", f"sig={status}"), ("/status/x/y", f"sig={status}"),
+        (f"/status/{slug}", f"sig={status}&sig={status}"), ("/status/\xff", f"sig={status}"),
+    ]]  # fmt: skip
+    assert answers[0].status == 404
+    assert answers == [answers[0]] * len(answers)
+    assert {file: file.read_bytes() for file in ready.home.rglob("*") if file.is_file()} == before
+
+
+# Installations that cannot work
+
+
+def gone(home: Path) -> None:
+    shutil.rmtree(home)
+
+
+def broken_state_and_copy(home: Path) -> None:
+    (home / "state.json").write_bytes(b'{"task": {')
+    (home / "state.json.bak").write_bytes(b"\xff\xfe")
+
+
+def missing_state_and_copy(home: Path) -> None:
+    (home / "state.json").unlink()
+    (home / "state.json.bak").unlink(missing_ok=True)
+
+
+def state_is_a_list(home: Path) -> None:
+    (home / "state.json").write_bytes(b"[]")
+    (home / "state.json.bak").write_bytes(b"7")
+
+
+def nested_state(home: Path) -> None:
+    (home / "state.json").write_bytes(b"[" * 200000)
+    (home / "state.json.bak").write_bytes(b'{"a":' * 200000)
+
+
+def broken_settings(home: Path) -> None:
+    (home / "config.json").write_bytes(b"{")
+
+
+def wrong_setting(home: Path) -> None:
+    (home / "config.json").write_bytes(b'{"signatureWindowSeconds": "300"}')
+
+
+def newer_settings(home: Path) -> None:
+    (home / "config.json").write_bytes(b'{"version": 99}')
+
+
+BROKEN: list[Callable[[Path], None]] = [gone, broken_state_and_copy, missing_state_and_copy, state_is_a_list,
+                                        nested_state, broken_settings, wrong_setting, newer_settings]  # fmt: skip
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("breaking", BROKEN, ids=lambda function: function.__name__)
+def test_a_broken_installation_says_503_to_all(
+    ready: Installation, door: str, breaking: Callable[[Path], None]
+) -> None:
+    """What shows before anybody is authenticated answers 503 to known and unknown slugs, right and wrong signatures
+    alike, with one line for the owner in the server's log, and mends or overwrites nothing."""
+    good = ready.signed()
+    environs = [good, {**good, "QUERY_STRING": "sig=1"}, asking("/run/" + "ab" * 16, good["QUERY_STRING"]),
+                asking("/run/x"), {**good, "REQUEST_METHOD": "POST"}]  # fmt: skip
+    breaking(ready.home)
+    before = {file: file.read_bytes() for file in ready.home.rglob("*") if file.is_file()}
+    answers = [ready.call(door, environ) for environ in environs]
+    assert answers[0].status == 503
+    assert answers[0].body == UNAVAILABLE
+    assert answers == [answers[0]] * len(answers)
+    assert answers[0].errors.count("\n") == 1
+    assert answers[0].errors.startswith("webscheduler: ")
+    assert {file: file.read_bytes() for file in ready.home.rglob("*") if file.is_file()} == before
+
+
+def without(name: str) -> Callable[[Path], None]:
+    return lambda home: shutil.rmtree(home / name)
+
+
+def a_file(name: str) -> Callable[[Path], None]:
+    def act(home: Path) -> None:
+        shutil.rmtree(home / name)
+        (home / name).write_bytes(b"")
+
+    return act
+
+
+def lock_is_a_link(home: Path) -> None:
+    (home / "locks" / "task.lock").symlink_to("/etc/passwd")
+
+
+def bad_task(home: Path) -> None:
+    state = json.loads((home / "state.json").read_text())
+    state["task"]["timeout"] = "long"
+    (home / "state.json").write_text(json.dumps(state))
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    "breaking",
+    [without("locks"), without("runs"), a_file("locks"), a_file("runs"), lock_is_a_link, bad_task],
+    ids=["no locks", "no runs", "locks is a file", "runs is a file", "lock is a link", "bad task"],
+)
+def test_what_shows_later_says_503_to_the_signed_only(
+    ready: Installation, door: str, breaking: Callable[[Path], None]
+) -> None:
+    """What shows only when a run is to be claimed answers 503 to valid signatures, and to others what it always
+    does."""
+    breaking(ready.home)
+    answer = ready.trigger(door)
+    assert (answer.status, answer.body) == (503, UNAVAILABLE)
+    assert answer.errors.count("\n") == 1
+    assert ready.call(door, {**ready.signed(), "QUERY_STRING": "sig=1"}).refused
+    assert ready.call(door, asking("/run/" + "ab" * 16, "sig=1")).refused
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("breaking", [b"", b"{", b"null", b"\xff", None])
+def test_the_copy_takes_over(ready: Installation, door: str, breaking: bytes | None) -> None:
+    """With state.json broken or gone, its good copy lets tasks run, and the broken file stays as it is."""
+    file = ready.home / "state.json"
+    environ, good = ready.signed(), file.read_bytes()
+    file.unlink() if breaking is None else file.write_bytes(breaking)
+    assert ready.call(door, environ).document["accepted"] is True
+    ready.idle()
+    assert [run["status"] for run in ready.runs()] == ["success"]
+    assert (file.read_bytes() if file.exists() else None) == breaking
+    assert (ready.home / "state.json.bak").read_bytes() == good
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_gate_that_stays_shut(ready: Installation, door: str) -> None:
+    """When the gate is not to be had within a second, the answer is 503 and nothing runs."""
+    import fcntl
+
+    with open(ready.home / "locks" / "task.lock", "w") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        answer = ready.trigger(door)
+
+    assert answer.status == 503
+    assert ready.history() == []
+    assert ready.claims() == []
+
+
+@pytest.mark.parametrize(
+    "noise", [b"x" * 300, b"nan nan", b"inf inf", b"1e999 1e999", b"\x00" * 256, b"-1 -1", b"9" * 256, b"0 0 7 1e300"]
+)
+def test_a_damaged_gate_lets_tasks_run(ready: Installation, noise: bytes) -> None:
+    """Whatever a gate's record holds, it blocks no task."""
+    (ready.home / "locks" / "task.lock").write_bytes(noise)
+    ready.edit(minIntervalSeconds=3600, signature="either")
+    assert ready.trigger("wsgi").document["accepted"] is True
+    ready.idle()
+    assert ready.trigger("wsgi").refused
+    assert len(ready.runs()) == 1
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_wrong_clock_blocks_nothing(ready: Installation, door: str) -> None:
+    """A last start that lies ahead of the clock counts as now: the least interval passes again after its seconds."""
+    future = time.time() + 10**8
+    (ready.home / "locks" / "task.lock").write_bytes(f"{future} 0".encode())
+    ready.edit(minIntervalSeconds=3600)
+    assert ready.trigger(door).refused
+    record = (ready.home / "locks" / "task.lock").read_bytes().split()
+    assert float(record[0]) <= time.time()
+
+
+def test_no_fcntl(ready: Installation) -> None:
+    """On a Python without fcntl the package imports, every module of it, and a trigger answers 503."""
+    program = """
+import importlib, json, pkgutil, sys
+sys.modules["fcntl"] = None
+sys.path.insert(0, sys.argv[1])
+import webscheduler
+for module in pkgutil.walk_packages(webscheduler.__path__, "webscheduler."):
+    if module.name != "webscheduler.__main__":
+        importlib.import_module(module.name)
+from webscheduler.wsgi import create_app
+environ = {**json.loads(sys.argv[3]), "wsgi.errors": sys.stderr}
+create_app(sys.argv[2])(environ, lambda status, headers: print(status))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(CHECKOUT), str(ready.home), json.dumps(ready.signed())],
+        capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.stdout == "503 Service Unavailable\n"
+    assert "fcntl" in done.stderr
+    assert done.returncode == 0
+    assert ready.claims() == []
+
+
+# The script itself
+
+
+def test_the_script_says_what_is_missing(ready: Installation, tmp_path: Path) -> None:
+    """Where the package cannot be found, or Python is too old, the script answers 503 and one line says why."""
+    alone = tmp_path / "alone" / "webscheduler.cgi"
+    alone.parent.mkdir()
+    shutil.copy(CHECKOUT / "cgi-bin" / "webscheduler.cgi", alone)
+    environ = {"PATH": "/usr/bin:/bin", "WEBSCHEDULER_HOME": str(ready.home), **ready.signed()}
+    done = subprocess.run([sys.executable, "-I", "-S", str(alone)], env=environ, capture_output=True, cwd="/",
+                          stdin=subprocess.DEVNULL, timeout=PATIENCE)  # fmt: skip
+    assert done.stdout.startswith(b"Status: 503 Service Unavailable\r\n")
+    assert done.stdout.endswith(b"\r\n\r\n" + UNAVAILABLE)
+    assert done.stderr.count(b"\n") == 1
+    assert b"not installed" in done.stderr
+
+
+def test_the_home_in_the_script(ready: Installation, tmp_path: Path) -> None:
+    """A host that sets no environment can have the home written into the script; it counts before the environment."""
+    copy = tmp_path / "site" / "cgi-bin" / "webscheduler.cgi"
+    copy.parent.mkdir(parents=True)
+    (copy.parent.parent / "webscheduler").symlink_to(CHECKOUT / "webscheduler")
+    text = (CHECKOUT / "cgi-bin" / "webscheduler.cgi").read_text()
+    assert 'HOME = ""' in text
+    copy.write_text(text.replace('HOME = ""', f"HOME = {str(ready.home)!r}", 1))
+    environ = {"PATH": "/usr/bin:/bin", "WEBSCHEDULER_HOME": "/nonexistent", **ready.signed()}
+    with subprocess.Popen([sys.executable, str(copy)], env=environ, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # fmt: skip
+        assert answered(process).document["accepted"] is True
+    ready.idle()
+
+
+def test_no_environment_at_all(tmp_path: Path) -> None:
+    """Without WEBSCHEDULER_HOME and HOME (RFC 3875 promises neither) the home is that of the account."""
+    import pwd
+
+    program = "from webscheduler import config; print(config.find_home({}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, env={}, capture_output=True, text=True)
+    assert done.stdout.strip() == os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".webscheduler")
+
+
+@pytest.mark.parametrize("home", ["relative", "./x", "~/.webscheduler"])
+def test_a_relative_home_is_refused(ready: Installation, home: str) -> None:
+    """A home must be absolute, since nobody knows in which directory a server starts scripts."""
+    answer = ready.cgi({**ready.signed(), "WEBSCHEDULER_HOME": home})
+    assert (answer.status, answer.body) == (503, UNAVAILABLE)
+    assert "absolute" in answer.errors
+
+
+@pytest.mark.parametrize("closed", [(0,), (2,), (0, 2), (0, 1, 2)])
+def test_closed_streams(ready: Installation, closed: tuple[int, ...]) -> None:
+    """A server that starts the script without standard streams gets its answer, and the run is run."""
+
+    def close() -> None:
+        for descriptor in closed:
+            os.close(descriptor)
+
+    for environ, accepted in [({**ready.signed(), "REQUEST_METHOD": "POST"}, True),
+                              (asking("/run/x", method="POST", CONTENT_LENGTH="3"), False)]:  # fmt: skip
+        with ready.start_cgi(environ, preexec_fn=close) as process:
+            output, errors = process.communicate(timeout=PATIENCE)
+
+        if 1 not in closed:
+            assert json.loads(output.partition(b"\r\n\r\n")[2])["accepted"] is accepted
+            assert output.startswith(b"Status: 202 ")
+        assert errors == b""
+
+    ready.idle()
+    assert [run["status"] for run in ready.runs()] == ["success"]
+
+
+def test_a_client_that_leaves(ready: Installation) -> None:
+    """When nobody reads the answer any more, the run is run all the same."""
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    with ready.start_cgi(ready.signed(), stdout=writing) as process:
+        os.close(writing)
+        assert process.wait(PATIENCE) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+    ready.idle()
+    assert [run["status"] for run in ready.runs()] == ["success"]
+
+
+def test_a_body_that_breaks_off(ready: Installation) -> None:
+    """A client that goes away in the middle of its body is refused as any other, at a door whose server raises."""
+
+    class Broken:
+        def read(self, size: int) -> bytes:
+            raise OSError("request data read error")
+
+    environ = {**asking(f"/run/{ready.row()['slug']}", method="POST", CONTENT_LENGTH="68"), "wsgi.errors": sys.stderr,
+               "wsgi.input": Broken()}  # fmt: skip
+    said: list[str] = []
+    body = b"".join(ready.application(environ, lambda status, headers: said.append(status)))
+    assert (said, body) == (["202 Accepted"], REFUSED)
+
+
+def test_history_that_cannot_be_written_is_no_silence(ready: Installation) -> None:
+    """A skip whose line cannot be written is told as 503, not swallowed."""
+    ready.edit(enabled=False)
+    shutil.rmtree(ready.home / "logs")
+    assert ready.trigger("wsgi").status == 503
+    assert history.refusals(str(ready.home)) == []
