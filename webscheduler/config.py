@@ -49,7 +49,7 @@ SETTINGS: dict[str, Field] = {
                       "add some), description, cwd."),
     "trustedProxies": Field("networks", [], "Proxies whose X-Forwarded-For is believed; `unix`: a peer on a socket."),
     "signatureWindowSeconds": Field("int", 300, "How far a timed signature's time may be off.", (1, 86400)),
-    "notify": Field("object", {}, "Where failures are told: {\"email\": ADDRESS} or {\"url\": WEBHOOK}."),
+    "notify": Field("notify", {}, "Where failures are told: {\"email\": ADDRESS, \"url\": WEBHOOK}, either or both."),
 }
 
 
@@ -143,7 +143,7 @@ def set_value(home: str, name: str, value: Any) -> None:
     path = os.path.join(home, "config.json")
 
     try:
-        atomic.replace(path, json.dumps(raw, indent=2, ensure_ascii=False).encode() + b"\n")
+        atomic.replace(path, json.dumps(raw, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
     except OSError as error:
         raise Unusable(f"{path} cannot be written: {error.strerror}")
 

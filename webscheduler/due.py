@@ -60,8 +60,10 @@ def tick(settings: Config, start: Start, budget: float, now: float) -> tuple[dic
     home = settings.home
     _refresh(settings, now)
     queue, problems = select(settings, store.read(home), now)
+    patience = _patience(home)
+    late = [name for name, slot in queue if slot.attempt == 1 and now - slot.at > patience]
     children: dict[int, str] = {}
-    report: dict[str, Any] = {"started": [], "problems": problems, "codes": {}}
+    report: dict[str, Any] = {"started": [], "late": late, "problems": problems, "codes": {}}
     begun = time.monotonic()
     end = begun + budget
 
@@ -149,8 +151,9 @@ def health(settings: Config, tasks: store.Tasks, name: str, now: float) -> dict[
     That of `@due` is the worst of all enabled tasks, with the names of those that are not healthy.
     """
     row = tasks[name]
+    patience = _patience(settings.home)
     running = {facts.get("name") for facts in locks.peek(settings.home)}
-    states = {each: _state(settings, tasks[each], each, each in running, now)
+    states = {each: _state(settings, tasks[each], each, each in running, now, patience)
               for each in (tasks if name == DUE else [name])}
     worst = next((state for state in ("failing", "late") if state in states.values()), "healthy")
     report = {"task": name, "status": worst, "running": name in running,
@@ -162,7 +165,12 @@ def health(settings: Config, tasks: store.Tasks, name: str, now: float) -> dict[
     return report
 
 
-def _state(settings: Config, row: Any, name: str, running: bool, now: float) -> str:
+def _patience(home: str) -> float:
+    """Seconds after which a task that is due is late: twice the rhythm of the ticks, at least a quarter of an hour."""
+    return max(MIN_LATE, 2 * (rhythm(home)["every"] or 0))
+
+
+def _state(settings: Config, row: Any, name: str, running: bool, now: float, patience: float) -> str:
     if not isinstance(row, dict):
         return "failing"
 
@@ -178,7 +186,7 @@ def _state(settings: Config, row: Any, name: str, running: bool, now: float) -> 
     except BadInput:
         return "failing"
 
-    return "late" if slot and not running and now - slot.at > MIN_LATE else "healthy"
+    return "late" if slot and not running and now - slot.at > patience else "healthy"
 
 
 def rhythm(home: str) -> dict[str, Any]:

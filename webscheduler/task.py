@@ -167,7 +167,7 @@ def from_text(field: str, row: Field, text: str) -> Any:
         value = text.lower() in ("true", "yes", "1", "on")
     elif row.kind in ("networks", "lines"):
         value = text.replace(",", " ").split()
-    elif row.kind in ("map", "commands", "object", "argv"):
+    elif row.kind in ("map", "commands", "notify", "argv"):
         import json
 
         try:
@@ -261,8 +261,16 @@ def _map(value: Any, _: Any) -> str:
     return ""
 
 
-def _object(value: Any, _: Any) -> str:
-    return "" if isinstance(value, dict) else "must be an object"
+def _notify(value: Any, _: Any) -> str:
+    if not isinstance(value, dict) or not set(value) <= {"email", "url"}:
+        return 'must be like {"email": "me@example.org", "url": "https://example.org/hook"}, either or both'
+
+    email, url = value.get("email", "@"), value.get("url", "https://")
+
+    if _text(email, 200) or "@" not in email or not email.isprintable():
+        return "email must be an address"
+
+    return "" if not _text(url, 2000) and url.startswith(("http://", "https://")) else "url must be http:// or https://"
 
 
 def _commands(value: Any, _: Any) -> str:
@@ -316,7 +324,7 @@ def _time(value: Any, _: Any) -> str:
 _PROBLEMS = {
     "bool": _bool, "int": _int, "float": _float, "text": _text, "cron": _text, "hex": _hex, "choice": _choice,
     "argv": _argv, "lines": _lines, "map": _map, "networks": _networks, "time": _time, "commands": _commands,
-    "object": _object,
+    "notify": _notify,
 }
 
 

@@ -196,7 +196,7 @@ def _finished(task: Task, entry: dict[str, Any]) -> Reply:
 def supervise(settings: Config, task: Task, claim: Claim, clock: Callable[[], float]) -> dict[str, Any]:
     """Run a claimed task in this process, which must have no other thread; record it, let the claim go, and return
     its line of history."""
-    from . import housekeeping, locks, record, runner
+    from . import housekeeping, locks, notify, record, runner
 
     try:
         claim.append({"supervisor": locks.identity()})
@@ -216,6 +216,7 @@ def supervise(settings: Config, task: Task, claim: Claim, clock: Callable[[], fl
 
         entry = record.finish(settings.home, claim, outcome, settings["timezone"], clock())
 
+        notify.after_run(settings, entry, facts.get("failuresBefore", 0), task["retries"] + 1 - (entry["attempt"] or 1))
         housekeeping.maybe(settings, clock())
 
         if children and facts.get("strategy") != "fork":
@@ -258,6 +259,13 @@ def _tick(
     argv = python(settings, "webscheduler.functions:sync", home)
     strategies.start(lambda: os.execv(argv[0], argv))  # noqa: S606 (no shell is wanted)
     report, children = due.tick(settings, start, settings["tickBudgetSeconds"] or due.BUDGETS[strategy], clock())
+    late = report["late"]
+
+    if late and settings["notify"]:
+        from .notify import try_send
+
+        try_send(settings, f"{len(late)} tasks come late, the first {late[0]}", {"late": ", ".join(late[:50])})
+
     lines = [f"started {name}" for name in report["started"]] + [f"left due {name}" for name in report["left"]]
     status = "failed" if report["problems"] else "success"
     outcome = {"status": status, "reason": None, "exitCode": int(status != "success"), "signal": None,
