@@ -17,7 +17,9 @@ SERVE = Path(__file__).with_name("serve.py")
 
 def gunicorn(site: Site, workers: int = 1, threads: int = 1) -> Plan:
     """With sync workers, or gthread where more than one thread is asked for."""
-    argv = [site.python, "-m", "gunicorn", "--bind", f"127.0.0.1:{site.port}", "--no-control-socket"]
+    argv = [site.python, "-m", "gunicorn", "--bind", f"127.0.0.1:{site.port}"]
+    # From a file, since older releases refuse the option; left alone it is a socket below the user's home.
+    argv += ["--config", site.write("gunicorn.conf.py", "control_socket_disable = True")]
     argv += ["--workers", str(workers), "--threads", str(threads), *site.extra, f"{site.file.stem}:application"]
     # gunicorn cuts the SCRIPT_NAME of its environment off each path: its way to be mounted below a prefix.
     process = Process(argv, site.port, site.user, {**site.env, "SCRIPT_NAME": site.prefix}, site.file.parent)
