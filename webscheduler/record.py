@@ -39,7 +39,7 @@ def started(home: str, claim: Claim, facts: dict[str, Any]) -> None:
         row = tasks.get(claim.name)
 
         if isinstance(row, dict) and not _newer(row.get("lastRunAt"), facts["startedAt"]):
-            claim.append({"previousRunAt": row.get("lastRunAt")})
+            claim.append({"previousRunAt": row.get("lastRunAt"), "failuresBefore": row.get("consecutiveFailures") or 0})
             row.update(lastRunAt=facts["startedAt"], lastRunStatus="running", lastRunId=claim.run,
                        lastRunDuration=None, lastRunExitCode=None)
 
@@ -53,6 +53,7 @@ def finish(home: str, claim: Claim, outcome: dict[str, Any], zone: str, now: flo
     entry = _entry(claim, facts, outcome, now)
     claim.append({"outcome": entry})
     history.append(home, claim.name, entry)
+    _blame(home, facts, entry, now)
 
     # A host that gave no process ran nothing: the slot that a tick took for it is given back.
     unrun = entry["reason"] == "no_process" and entry["trigger"] == "due"
@@ -76,11 +77,23 @@ def bury(home: str, claim: Claim, now: float, reason: str = "found_dead") -> Non
                    "exitCode": None, "signal": None, "duration": None, "errorOutput": "",
                    "output": _tail(live_file(home, claim.run))}
         entry = _entry(claim, facts, outcome, now)
+        _blame(home, facts, entry, now)
 
     if not history.contains(home, claim.name, claim.run):
         history.append(home, claim.name, entry)
 
     _settle(home, claim, entry)
+
+
+def _blame(home: str, facts: dict[str, Any], entry: dict[str, Any], now: float) -> None:
+    """A run that was ended from outside tells what its strategy carries here. When one found dead died is not known:
+    within its time limit, and before it was found."""
+    if entry["status"] == "interrupted" and entry["reason"] != "cancelled" and facts.get("server"):
+        from . import capabilities
+
+        found = now - parse_time(entry["startedAt"])
+        after = min(found, facts.get("timeout") or found) if entry["duration"] is None else entry["duration"]
+        capabilities.lower(home, facts, after, now)
 
 
 def _settle(

@@ -1,0 +1,338 @@
+"""What `auto` is chosen from: what was seen, by probes on real servers and by runs that died."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from tests.installation import Installation, until
+from tests.servers import CHECKOUT, KINDS, Kind, Server, as_user, give, keeper, python, start, workplace
+from webscheduler import __version__, capabilities, editing, installation, probe, signing, store
+from webscheduler.task import format_time
+
+NOW = 1_800_000_000.0
+DAY = 86400.0
+SCRIPT = CHECKOUT / "cgi-bin" / "webscheduler.cgi"
+APPLICATION = "from webscheduler.wsgi import application\n"
+
+
+def result(lived: float = 10.0, ended: str = "finished", age: float = 0.0, **more: Any) -> dict[str, Any]:
+    return {"at": format_time(NOW - age), "package": __version__, "seconds": 10, "lived": lived, "ended": ended,
+            "held": False, "answer": {"status": 202, "seconds": 0.1}, **more}  # fmt: skip
+
+
+def died(after: float, age: float = 0.0) -> dict[str, Any]:
+    return {"at": format_time(NOW - age), "after": after, "run": "r"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "chosen"),
+    [
+        ("cgi/apache", ["fork", "sync"]),
+        ("cgi/lighttpd", ["fork", "sync"]),
+        ("cgi/nginx", ["fork", "close", "sync"]),
+        ("cgi/litespeed", ["fork", "sync"]),
+        ("wsgi/passenger", ["fork", "close", "sync"]),
+        ("wsgi/unknown", ["fork", "close", "sync"]),
+    ],
+)
+def test_without_a_probe_the_kind_decides(tmp_path: Path, kind: str, chosen: list[str]) -> None:
+    """Where nothing was seen, detaching is tried first, and a script goes on after its response only under nginx."""
+    assert capabilities.elect(str(tmp_path), kind, 300, NOW) == chosen
+
+
+@pytest.mark.parametrize(
+    ("rows", "timeout", "chosen"),
+    [
+        # A ten-minute task never gets what was seen to die after a minute, as long as something carries more.
+        ({"fork": result(60.0, "SIGTERM"), "close": result(600.0, seconds=600)}, 599, "close"),
+        ({"fork": result(60.0, "SIGTERM"), "close": result(600.0, seconds=600)}, 30, "fork"),
+        ({"fork": result(3.0, "SIGTERM")}, 30, "close"),
+        # No time limit is longer than all.
+        ({"fork": result(500.0, "killed")}, 0, "fork"),
+        ({"fork": result(50.0, "killed")}, 0, "close"),
+        # Where none carries it, the one that carried longest.
+        ({"fork": result(90.0, "killed"), "close": result(20.0, "killed"), "sync": result(9.0, "killed")}, 600, "fork"),
+        ({"fork": result(1.0, "killed"), "close": result(20.0, "killed"), "sync": result(30.0, "killed")}, 600, "sync"),
+        # An answer that waits for the job has nothing over `sync`.
+        ({"fork": result(0.0, "killed"), "close": result(held=True)}, 5, "sync"),
+        ({"fork": result(0.0, "the host gave no process"), "close": result(0.0, "killed")}, 5, "sync"),
+    ],
+)  # fmt: skip
+def test_what_was_seen_decides(tmp_path: Path, rows: dict[str, Any], timeout: float, chosen: str) -> None:
+    """The first strategy that carries the time limit is elected, else the one that carried longest."""
+    home = str(tmp_path)
+    capabilities.store_probe(home, "wsgi/x", rows)
+    assert capabilities.elect(home, "wsgi/x", timeout, NOW)[0] == chosen
+    assert capabilities.elect(home, "wsgi/y", timeout, NOW)[0] == "fork", "another kind of server is another host"
+
+
+@pytest.mark.parametrize("stale", [{"age": 30 * DAY}, {"package": "0.0.1"}])
+def test_results_expire(tmp_path: Path, stale: dict[str, Any]) -> None:
+    """A probe counts for 30 days and for the version that made it."""
+    home = str(tmp_path)
+    capabilities.store_probe(home, "cgi/x", {"fork": result(0.0, "killed")})
+    assert capabilities.elect(home, "cgi/x", 5, NOW) == ["sync"]
+    capabilities.store_probe(home, "cgi/x", {"fork": result(0.0, "killed", **stale)})
+    assert capabilities.elect(home, "cgi/x", 5, NOW) == ["fork", "sync"]
+
+
+def test_close_under_cgi_needs_to_be_seen(tmp_path: Path) -> None:
+    """An unknown server lets a script go on after its response once a probe saw it; Apache and lighttpd never do."""
+    home = str(tmp_path)
+
+    for kind in ("cgi/x", "cgi/apache", "cgi/lighttpd"):
+        capabilities.store_probe(home, kind, {"close": result()})
+
+    assert "close" in capabilities.elect(home, "cgi/x", 5, NOW)
+    assert capabilities.following(home, "cgi/x", "close", NOW) == ["close", "sync"]
+    assert capabilities.following(home, "cgi/apache", "close", NOW) == ["sync"]
+    assert capabilities.following(home, "cgi/lighttpd", "fork", NOW) == ["fork", "sync"]
+
+
+def claim(**more: Any) -> dict[str, Any]:
+    return {"server": "wsgi/x", "strategy": "fork", "run": "r", "name": "task", "startedAt": "2099-01-01T00:00:00Z",
+            **more}  # fmt: skip
+
+
+def test_one_death_counts_for_a_day_and_two_for_a_month(tmp_path: Path) -> None:
+    """A run that died lowers its strategy for a day, since it may have died of something else; a second one that died
+    at another time, for 30."""
+    home = str(tmp_path)
+
+    def elected(now: float) -> str:
+        return capabilities.elect(home, "wsgi/x", 300, now)[0]
+
+    capabilities.lower(home, claim(), 20.0, NOW)
+    assert elected(NOW) == "close"
+    capabilities.lower(home, claim(), 25.0, NOW + 5)  # of the same cause
+    assert elected(NOW + 2 * DAY) == "fork"
+
+    capabilities.lower(home, claim(), 30.0, NOW + 3 * DAY)
+    assert elected(NOW + 20 * DAY) == "close"
+    assert elected(NOW + 34 * DAY) == "fork"
+
+
+def test_what_a_death_does_not_show(tmp_path: Path) -> None:
+    """A run that began before the machine did, that came through no server, or that a probe's job outlived, lowers
+    nothing; and a probe that outlives the deaths clears them."""
+    home = str(tmp_path)
+    capabilities.lower(home, claim(startedAt="2001-01-01T00:00:00Z"), 1.0, time.time())
+    capabilities.lower(home, claim(server=None), 1.0, NOW)
+    assert capabilities.kinds(home) == []
+
+    capabilities.store_probe(home, "wsgi/x", {"fork": result(10.0)})
+    capabilities.lower(home, claim(), 3.0, NOW)
+    assert capabilities.elect(home, "wsgi/x", 300, NOW)[0] == "fork"
+    capabilities.lower(home, claim(), 3.0, NOW + 100)
+    assert capabilities.elect(home, "wsgi/x", 300, NOW + 100)[0] == "close"
+    capabilities.store_probe(home, "wsgi/x", {"fork": result(10.0)})
+    assert capabilities.elect(home, "wsgi/x", 300, NOW + 100)[0] == "fork"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"servers": {"wsgi/x": []}}', '{"servers": {"wsgi/x": {"fork": 1}}}',
+                                  '{"servers": {"wsgi/x": {"fork": {"probe": {"lived": "x"}}}}}'])  # fmt: skip
+def test_a_file_that_makes_no_sense_means_nothing_is_known(tmp_path: Path, text: str) -> None:
+    """A capabilities.json that was damaged stops no run."""
+    (tmp_path / "capabilities.json").write_text(text)
+    assert capabilities.elect(str(tmp_path), "wsgi/x", 300, NOW) == ["fork", "close", "sync"]
+
+
+def test_the_choice_is_explained(tmp_path: Path) -> None:
+    """Each strategy gets a sentence with what was seen of it, after one that says what is chosen."""
+    home = str(tmp_path)
+    capabilities.store_probe(home, "cgi/x", {"fork": result(3.0, "SIGTERM"), "sync": result()})
+    said = capabilities.explain("cgi/x", capabilities.read(home, "cgi/x", NOW), 300)
+    assert "a run of 300 seconds is laid by sync" in said[0]
+    assert [sentence.partition(":")[0] for sentence in said[1:]] == ["fork", "close", "sync"]
+    assert "ended after 3 s" in said[1] and "SIGTERM" in said[1]
+
+
+def test_a_probe_that_reaches_nothing_says_so(installation: Installation) -> None:
+    """Where the URL leads elsewhere the probe fails in one line, and leaves no task and no result."""
+    from webscheduler import config
+    from webscheduler.errors import BadInput
+
+    with pytest.raises(BadInput, match="did not reach the scheduler"):
+        probe.run(config.load(str(installation.home)), "http://127.0.0.1:9", 1, time.time, lambda line: None)
+
+    assert list(store.read(str(installation.home))) == ["@due"]
+    assert capabilities.kinds(str(installation.home)) == []
+
+
+def test_a_task_of_the_probes_name_stays(installation: Installation) -> None:
+    """A probe touches no task of the user that happens to be named as one of its own."""
+    from webscheduler import config
+    from webscheduler.errors import BadInput
+
+    installation.add("probe-fork")
+    before = store.read(str(installation.home))
+
+    with pytest.raises(BadInput, match="rename"):
+        probe.start(config.load(str(installation.home)), "http://127.0.0.1:9", 1, time.time())
+
+    assert store.read(str(installation.home)) == before
+
+
+# On real servers
+
+
+class Site:
+    """An installation served by a real server."""
+
+    def __init__(self, kind: Kind, directory: Path) -> None:
+        self.kind, self.home = kind, directory / "home"
+        installation.create(str(self.home), time.time())
+        give(self.home, kind.user)
+        self.file = SCRIPT
+
+        if kind.family == "wsgi":
+            self.file = directory / "application.py"
+            self.file.write_text(APPLICATION)
+
+        self.env = {"WEBSCHEDULER_HOME": str(self.home)}
+
+    def add(self, name: str, argv: list[str], **fields: Any) -> None:
+        row = installation.new_task(time.time(), {"enabled": True, "argv": argv, "cwd": "/", **fields})
+        store.update(str(self.home), lambda tasks: tasks.update({name: row}))
+        give(self.home, self.kind.user)
+
+    def trigger(self, server: Server, name: str) -> dict[str, Any]:
+        task = editing.with_keys(str(self.home), name)
+        url = signing.trigger_url(server.url, task["slug"], task["secret"])
+
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return dict(json.load(answer))
+
+    def probe(self, server: Server, seconds: int) -> dict[str, Any]:
+        """`webscheduler probe`, as the user of the server; what capabilities.json has for it."""
+        words = [python(), "-m", "webscheduler", "probe", "--seconds", str(seconds), "--base", server.url]
+        done = subprocess.run(words, env={**self.env, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+                              timeout=120, **as_user(self.kind.user))  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (rows,) = json.loads((self.home / "capabilities.json").read_text())["servers"].values()
+        return dict(rows)
+
+
+@contextmanager
+def killer(doomed: Callable[[int], bool], home: Path) -> Iterator[None]:
+    """A host that kills each process of the installation of which `doomed` holds at two looks in a row."""
+    end = threading.Event()
+    needle = os.fsencode(home)
+
+    def ours(pid: int) -> bool:
+        try:
+            return needle in Path(f"/proc/{pid}/environ").read_bytes() + Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
+
+    def look() -> None:
+        before: set[int] = set()
+
+        while not end.wait(0.1):
+            pids = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+            seen = {pid for pid in pids if ours(pid) and doomed(pid)}
+
+            for pid in seen & before:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+
+            before = seen
+
+    thread = threading.Thread(target=look)
+    thread.start()
+
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+def test_a_host_that_kills_detached_processes() -> None:
+    """Where processes that left the server are killed, a probe sees it, `auto` takes another strategy, and the run
+    goes to its end."""
+    kind = KINDS["apache-cgid"]
+
+    with workplace(kind) as directory:
+        site = Site(kind, directory)
+        site.add("task", ["/bin/sh", "-c", "sleep 1; echo done"])
+
+        with start(kind, directory, site.file, env=site.env) as server:
+
+            def left(pid: int) -> bool:
+                return pid in server.processes() and pid not in [server.pid, *keeper.descendants(server.pid)]
+
+            with killer(left, site.home):
+                rows = site.probe(server, 2)
+                assert rows["fork"]["probe"]["ended"] != "finished"
+                assert rows["fork"]["probe"]["lived"] < 2
+                assert rows["sync"]["probe"]["ended"] == "finished"
+                answer = site.trigger(server, "task")
+
+            assert (answer["strategy"], answer["status"]) == ("sync", "success")
+
+
+def test_a_run_that_died_leads_away_too() -> None:
+    """Without any probe, the first detached run that is killed shows what the host does: the next goes otherwise."""
+    kind = KINDS["apache-cgid"]
+
+    with workplace(kind) as directory:
+        site = Site(kind, directory)
+        site.add("task", ["/bin/sh", "-c", "sleep 2; echo done"])
+
+        with start(kind, directory, site.file, env=site.env) as server:
+
+            def left(pid: int) -> bool:
+                return pid in server.processes() and pid not in [server.pid, *keeper.descendants(server.pid)]
+
+            with killer(left, site.home):
+                assert site.trigger(server, "task")["strategy"] == "fork"
+                until(lambda: not any(map(left, server.processes())), "the death of the run")
+                answer = site.trigger(server, "task")
+
+
+        assert (answer["strategy"], answer["status"]) == ("sync", "success")
+
+
+def test_a_host_that_kills_scripts_after_their_response() -> None:
+    """Where a script may not go on after its response, though nginx lets it elsewhere, `close` is not taken."""
+    kind = KINDS["nginx-fcgiwrap"]
+
+    with workplace(kind) as directory:
+        site = Site(kind, directory)
+        site.add("task", ["true"], strategy="close")
+
+        with start(kind, directory, site.file, env=site.env) as server:
+            assert site.trigger(server, "task")["strategy"] == "close"
+            until(lambda: not os.listdir(site.home / "runs"), "the end of the run")
+
+            def goes_on(pid: int) -> bool:
+                try:
+                    parents = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                    return (any(word.endswith(b"webscheduler.cgi") for word in words)
+                            and os.readlink(f"/proc/{pid}/fd/1") == os.devnull
+                            and int(parents[3]) != pid and int(parents[1]) in server.processes()
+                            and Path(f"/proc/{parents[1]}/comm").read_text().startswith("fcgiwrap"))  # fmt: skip
+                except OSError:
+                    return False
+
+            with killer(goes_on, site.home):
+                rows = site.probe(server, 2)
+                assert rows["close"]["probe"]["ended"] != "finished"
+                assert rows["fork"]["probe"]["ended"] == "finished"
+                assert site.trigger(server, "task")["strategy"] == "sync"

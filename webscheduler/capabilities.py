@@ -1,0 +1,248 @@
+"""What this host lets a run do: which strategy carries how long a run, as seen; `auto` is chosen from it.
+
+Imports `atomic` and `task`. The rules:
+- A strategy is judged by what was seen, never by whether a function exists: by a probe, whose job wrote heartbeats
+  past the end of its request, and by runs that died `interrupted` under it. Without either, by the kind of server.
+- A run gets the first of fork, close, sync that carries its time limit. Where none does, the one that carried longest.
+- What was seen counts for one kind of server, one version of the package and 30 days. A single run that died may have
+  died of something else: it counts for a day, unless a probe outlived it, and for all 30 days once a second one did.
+- A request reads one small file, and only for a task whose strategy is `auto`. It is replaced as a whole and without a
+  lock: when two write at once the later one wins, and what got lost is seen again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from . import __version__, atomic
+from .task import format_time, parse_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Rows = dict[str, dict[str, Any]]  # strategy -> {"probe": what probe.collect returns, "deaths": [{at, after, run}]}
+
+ORDER = ("fork", "close", "sync")
+PROBE = "@probe"  # the group of the tasks that a probe makes: they get the strategy they ask for, whatever is known
+KEPT_SECONDS = 30 * 86400.0
+ONE_DEATH_COUNTS = 86400.0
+SAME_DEATH = 60.0  # runs that die within as many seconds die of one thing
+MAX_DEATHS = 5
+ANY = float("inf")
+REQUEST_LIVES = 60.0  # seconds that a request may take where nobody has seen more: Apache's Timeout and nginx's
+
+# Servers that end a CGI script which goes on after its response: HOSTING.md has the times.
+ENDS_SCRIPTS = ("cgi/apache", "cgi/lighttpd")
+
+
+def server_kind(environ: dict[str, Any], in_process: bool) -> str:
+    """The kind of server a request came through, as in `cgi/apache` or `wsgi/gunicorn`, without its version."""
+    software = str(environ.get("SERVER_SOFTWARE", ""))
+
+    if "mod_wsgi.version" in environ:
+        name = "mod_wsgi"
+    elif "uwsgi.version" in environ:
+        name = "uwsgi"
+    elif "Passenger" in software or "passenger.hijack" in environ:
+        name = "passenger"
+    else:
+        name = "".join(c for c in software.partition("/")[0].partition(" ")[0].lower() if c.isalnum() or c in "_-")
+
+    return ("cgi/" if in_process else "wsgi/") + (name[:40] or "unknown")
+
+
+def elect(home: str, kind: str, timeout: float, now: float) -> list[str]:
+    """The strategies to try, in order, for a run of at most `timeout` seconds (0: any)."""
+    return ranked(kind, read(home, kind, now), timeout)
+
+
+def following(home: str, kind: str, wanted: str, now: float) -> list[str]:
+    """The strategies to try where the task asks for one: those after it may take over if it cannot work here."""
+    rows = {} if wanted == "sync" else read(home, kind, now)
+    return [each for each in ORDER[ORDER.index(wanted):] if each != "close" or reach(kind, "close", rows) > 0]
+
+
+def ranked(kind: str, rows: Rows, timeout: float) -> list[str]:
+    """`elect` for what is known."""
+    limit = timeout or ANY
+    reaches = {strategy: reach(kind, strategy, rows) for strategy in ORDER}
+    fitting = [strategy for strategy in ORDER if reaches[strategy] > min(limit, 1e9)]
+    others = sorted((each for each in ORDER if each not in fitting), key=lambda each: -reaches[each])
+    order = [each for each in (*fitting, *others) if reaches[each] > 0 or each == "sync"]
+    return order[: order.index("sync") + 1]  # which needs nothing that could be missing
+
+
+def reach(kind: str, strategy: str, rows: Rows) -> float:
+    """Seconds that a run may be expected to live under the strategy; 0 where it cannot be used."""
+    row = rows.get(strategy, {})
+    probe = row.get("probe") or {}
+    whole = probe.get("ended") == "finished"
+
+    if strategy == "close":
+        # Under CGI only where it was seen to work: the script that goes on is the one the server knows.
+        if kind in ENDS_SCRIPTS or kind.startswith("cgi/") and kind != "cgi/nginx" and not whole:
+            return 0.0
+
+        if probe.get("held"):  # then it is a `sync` that cannot tell how the run ended
+            return 0.0
+
+    deaths = [death["after"] for death in row.get("deaths", ())]
+
+    if probe and not whole:
+        deaths.append(probe["lived"])
+
+    if deaths:
+        return float(min(deaths))
+
+    return ANY if strategy == "fork" else max(REQUEST_LIVES, probe.get("lived", 0.0))
+
+
+def read(home: str, kind: str, now: float) -> Rows:
+    """What was seen of this kind of server and still counts."""
+    rows: Rows = {}
+
+    for strategy, row in _load(home).get(kind, {}).items():
+        probe, deaths = row.get("probe"), row.get("deaths", [])
+        kept: dict[str, Any] = {}
+
+        if probe and probe.get("package") == __version__ and _age(probe, now) < KEPT_SECONDS:
+            kept["probe"] = probe
+
+        deaths = [death for death in deaths if _age(death, now) < KEPT_SECONDS]
+        lived = kept["probe"]["lived"] if kept.get("probe", {}).get("ended") == "finished" else 0.0
+        outlived = all(death["after"] < lived for death in deaths)
+
+        if len(deaths) > 1 or deaths and not outlived and _age(deaths[0], now) < ONE_DEATH_COUNTS:
+            kept["deaths"] = deaths
+
+        if kept:
+            rows[strategy] = kept
+
+    return rows
+
+
+def probe_task(strategy: str) -> str:
+    """What the task of a probe is called."""
+    return f"probe-{strategy}"
+
+
+def kinds(home: str) -> list[str]:
+    """The kinds of server that something was seen of."""
+    return sorted(_load(home))
+
+
+def store_probe(home: str, kind: str, results: Rows) -> None:
+    """Keep the results of a probe, by strategy. A job that outlived the runs which died clears them."""
+    servers = _load(home)
+    rows = servers.setdefault(kind, {})
+
+    for strategy, probe in results.items():
+        row = rows.setdefault(strategy, {})
+        row["probe"] = probe
+
+        if probe["ended"] == "finished":
+            row["deaths"] = [death for death in row.get("deaths", []) if death["after"] > probe["lived"]]
+
+    _save(home, servers)
+
+
+def lower(home: str, facts: dict[str, Any], after: float, now: float) -> None:
+    """A run died under its strategy within `after` seconds. `facts` of its claim say which, and on what server.
+
+    A run that began before the machine did (proc(5), /proc/uptime) shows nothing.
+    """
+    kind, strategy, run = facts.get("server"), facts.get("strategy"), facts.get("run")
+
+    try:
+        with open("/proc/uptime", "rb") as file:
+            booted = now - float(file.read().split()[0])
+
+        if parse_time(facts["startedAt"]) < booted:
+            return
+    except (OSError, KeyError, ValueError, TypeError):
+        pass
+
+    if kind and strategy in ORDER and facts.get("name") != probe_task(strategy):
+        servers = _load(home)
+        row = servers.setdefault(kind, {}).setdefault(strategy, {})
+        death = {"at": format_time(now), "after": round(max(0.0, after), 3), "run": run}
+        deaths = [one for one in row.get("deaths", []) if _age(one, now) < KEPT_SECONDS]
+
+        if deaths and _age(deaths[-1], now) < SAME_DEATH:
+            death["after"] = min(death["after"], deaths.pop()["after"])
+
+        row["deaths"] = [*deaths, death][-MAX_DEATHS:]
+        _save(home, servers)
+
+
+def explain(kind: str, rows: Rows, timeout: float) -> list[str]:
+    """The choice of `auto` in sentences."""
+    limit = f"{timeout:g} seconds" if timeout else "any length"
+    chosen = ranked(kind, rows, timeout)[0]
+    sentences = [f"on {kind} a run of {limit} is laid by {chosen}"]
+
+    for strategy in ORDER:
+        row = rows.get(strategy, {})
+        probe, deaths = row.get("probe"), row.get("deaths", [])
+        far = reach(kind, strategy, rows)
+
+        if probe and probe["ended"] == "finished":
+            said = f"a probe of {probe['seconds']:g} s ran to its end on {probe['at'][:10]}"
+            said += ", but its answer waited for it" if probe.get("held") and strategy != "sync" else ""
+        elif probe:
+            said = f"a probe ended after {probe['lived']:g} s on {probe['at'][:10]}: {probe['ended']}"
+        elif strategy == "close" and far == 0:
+            said = "not used here: the server ends a script after its response, or nobody has seen that it does not"
+        elif strategy == "fork":
+            said = "not probed: taken to live"
+        else:
+            said = f"not probed: taken to live {REQUEST_LIVES:g} s"
+
+        if deaths:
+            said += f"; {len(deaths)} of its runs died, the earliest within {min(d['after'] for d in deaths):g} s"
+
+        sentences.append(f"{strategy}: {said}")
+
+    return sentences
+
+
+def path(home: str) -> str:
+    """Where the results are."""
+    return os.path.join(home, "capabilities.json")
+
+
+def _load(home: str) -> dict[str, Rows]:
+    """The file as it is; none, or one that makes no sense, means that nothing is known."""
+    try:
+        with open(path(home), "rb") as file:
+            servers = json.loads(file.read())["servers"]
+
+        for rows in servers.values():
+            for row in rows.values():
+                probe = row.get("probe")
+
+                if probe is not None:
+                    float(probe["lived"]), float(probe["seconds"]), len(probe["ended"]), len(probe["at"])
+
+                for death in row.get("deaths", []):
+                    float(death["after"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+    return dict(servers)
+
+
+def _save(home: str, servers: dict[str, Rows]) -> None:
+    try:
+        atomic.replace(path(home), json.dumps({"version": 1, "servers": servers}, indent=1).encode() + b"\n")
+    except OSError:
+        pass  # nothing depends on it but how well the next choice is
+
+
+def _age(seen: dict[str, Any], now: float) -> float:
+    try:
+        return now - parse_time(seen["at"])
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return ANY

@@ -1,0 +1,64 @@
+"""Verbs about the host: probe. Imports the files below the doors."""
+
+from __future__ import annotations
+
+import time
+
+from .. import capabilities, config, probe
+from ..errors import BadInput
+from ..task import from_text
+from .setup import check_base_url
+from .terminal import complain, line, show, table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any, Callable
+
+
+def register(verb: Callable[..., Any]) -> None:
+    """Add this module's verbs to the parser."""
+    probing = verb("probe", _probe, "Find out what this host lets live, by calling the scheduler's own URL: `auto` "
+                                    "chooses from it.", json=True)
+    probing.add_argument("--seconds", metavar="N", default=str(probe.SECONDS),
+                         help=f"How long each job lives; default: {probe.SECONDS}, at most {probe.MOST_SECONDS}.")
+    probing.add_argument("--base", metavar="URL", help="Where the scheduler is reached; unset: the baseUrl.")
+
+
+def _probe(args: Namespace) -> None:
+    settings = config.load(args.home)
+    base = base_url(settings, args.base)
+    seconds = whole_number("--seconds", args.seconds)
+    kind, results = probe.run(settings, base, seconds, time.time, complain if not args.json else lambda _: None)
+
+    if args.json:
+        show({"server": kind, "strategies": results})
+        return
+
+    table(("STRATEGY", "LIVED", "ENDED", "ANSWER"), [
+        (strategy, f"{row['lived']:g} s", row["ended"],
+         f"{row['answer']['status'] or 'none'} after {row['answer']['seconds']:g} s"
+         + (", held until the job's end" if row["held"] else ""))
+        for strategy, row in results.items()])
+
+    for sentence in capabilities.explain(kind, capabilities.read(args.home, kind, time.time()),
+                                         settings["defaultTimeout"])[:1]:
+        print(line(f"So {sentence}."))
+
+
+def base_url(settings: dict[str, Any], given: str | None) -> str:
+    """The URL below which the scheduler is reached. Raises BadInput if nobody said."""
+    base = given or settings["baseUrl"]
+
+    if not base:
+        raise BadInput("nobody said where the scheduler is reached: give --base URL, or "
+                       "`webscheduler config set baseUrl URL` once", "baseUrl")
+
+    return check_base_url(base)
+
+
+def whole_number(option: str, text: str) -> int:
+    """A number that was typed, checked."""
+    from ..task import Field
+
+    return int(from_text(option, Field("int", None, "", (1, 100000)), text))
