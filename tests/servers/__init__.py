@@ -27,8 +27,7 @@ from typing import Callable, NamedTuple
 
 import pytest
 
-from tests.servers import apache, fronts
-from tests.servers import python as pythons
+from tests.servers import apache, fronts, wsgi
 from tests.servers.server import Plan, Server, Site, alive, as_user, free_port
 
 __all__ = ["KINDS", "Kind", "Server", "alive", "as_user", "give", "python", "start", "workplace"]
@@ -87,13 +86,13 @@ KINDS = {
         Kind("mod-wsgi-embedded", "wsgi", MOD_WSGI, [apache.APACHE, apache.WSGI], apache.mod_wsgi_embedded),
         Kind("passenger-apache", "wsgi", "libapache2-mod-passenger", [apache.PASSENGER], apache.passenger),
         Kind("passenger-standalone", "wsgi", "passenger", [fronts.PASSENGER], fronts.passenger),
-        Kind("uwsgi", "wsgi", "uwsgi-core uwsgi-plugin-python3", [pythons.UWSGI, pythons.UWSGI_PYTHON], pythons.uwsgi),
-        Kind("gunicorn-sync", "wsgi", "gunicorn", ["gunicorn"], partial(pythons.gunicorn, workers=4)),
-        Kind("gunicorn-gthread", "wsgi", "gunicorn", ["gunicorn"], partial(pythons.gunicorn, threads=8)),
+        Kind("uwsgi", "wsgi", "uwsgi-core uwsgi-plugin-python3", [wsgi.UWSGI, wsgi.UWSGI_PYTHON], wsgi.uwsgi),
+        Kind("gunicorn-sync", "wsgi", "gunicorn", ["gunicorn"], partial(wsgi.gunicorn, workers=4)),
+        Kind("gunicorn-gthread", "wsgi", "gunicorn", ["gunicorn"], partial(wsgi.gunicorn, threads=8)),
         Kind("nginx-gunicorn", "wsgi", "nginx-light", [fronts.NGINX, "gunicorn"], fronts.proxy),
-        Kind("waitress", "wsgi", "waitress", ["waitress"], partial(pythons.served, server="waitress")),
-        Kind("cheroot", "wsgi", "cheroot", ["cheroot"], partial(pythons.served, server="cheroot")),
-        Kind("wsgiref", "wsgi", "", [], partial(pythons.served, server="wsgiref")),
+        Kind("waitress", "wsgi", "waitress", ["waitress"], partial(wsgi.served, server="waitress")),
+        Kind("cheroot", "wsgi", "cheroot", ["cheroot"], partial(wsgi.served, server="cheroot")),
+        Kind("wsgiref", "wsgi", "", [], partial(wsgi.served, server="wsgiref")),
     )
 }
 

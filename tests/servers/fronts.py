@@ -1,6 +1,6 @@
 """Servers that are no Python and not Apache: lighttpd, nginx with fcgiwrap, nginx as a proxy, Passenger on its own.
 
-It may import `apache`, `python` and `server`.
+It may import `apache`, `wsgi` and `server`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import subprocess
 from signal import SIGHUP, SIGUSR1
 
-from tests.servers import python
+from tests.servers import wsgi
 from tests.servers.apache import PASSENGER_AGENT
 from tests.servers.server import Plan, Process, Site, free_port
 
@@ -82,7 +82,7 @@ def fcgiwrap(site: Site) -> Plan:
 
 def proxy(site: Site) -> Plan:
     """http and https in front of gunicorn, which hears of the client through X-Forwarded-For and -Proto."""
-    behind = python.gunicorn(site._replace(port=free_port(), extra=()), workers=4)
+    behind = wsgi.gunicorn(site._replace(port=free_port(), extra=()), workers=4)
     secure = free_port()
     key, certificate = site.run / "key.pem", site.run / "certificate.pem"
     argv = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
