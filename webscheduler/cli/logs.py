@@ -7,6 +7,7 @@ in the new one are not shown again.
 
 from __future__ import annotations
 
+import codecs
 import heapq
 import json
 import os
@@ -14,7 +15,7 @@ import sys
 import time
 
 from .. import history, locks, record, store
-from ..errors import BadInput, NoSuchTask
+from ..errors import BadInput, NoSuchTask, Unusable
 from ..task import file_name, parse_time
 from .runs import outcome
 from .terminal import confirm, line, seconds, show, table, visible, when
@@ -52,7 +53,11 @@ def files(home: str, name: str | None) -> list[str]:
 
         return [file_name(name)]
 
-    entries = os.listdir(os.path.join(home, "logs"))
+    try:
+        entries = os.listdir(os.path.join(home, "logs"))
+    except FileNotFoundError:
+        raise Unusable(f"{home}/logs is gone: `webscheduler init` makes it again")
+
     return sorted(entry[: -len(".jsonl")] for entry in entries if entry.endswith(".jsonl"))
 
 
@@ -131,14 +136,19 @@ def _one(args: Namespace) -> None:
         return
 
     assert facts is not None
-    text = _live(args.home, args.run)
+    text = _live(args.home, args.run)[0].decode("utf-8", "backslashreplace")
 
     if args.json:
         show([{"command": facts.get("name"), "run": args.run, "status": "running", "startedAt": facts.get("startedAt"),
                "trigger": facts.get("trigger"), "strategy": facts.get("strategy"), "output": text}])
+        return
+
+    print(f"{line(facts.get('name'))}: running since {when(facts.get('startedAt'))}, run {line(args.run)}")
+    print("--- output and error output so far")
+
+    if args.follow:
+        _watch(args.home, str(facts.get("name")), args.run)
     else:
-        print(f"{line(facts.get('name'))}: running since {when(facts.get('startedAt'))}, run {line(args.run)}")
-        print("--- output and error output so far")
         _print_whole(visible(text))
 
 
@@ -146,12 +156,31 @@ def _print_whole(text: str) -> None:
     print(text, end="" if text.endswith("\n") or not text else "\n")
 
 
-def _live(home: str, run: str) -> str:
+def _live(home: str, run: str, offset: int = 0) -> tuple[bytes, int]:
+    """What the run printed from `offset` on, and the offset to go on from; a run that prints very much begins its file
+    anew."""
     try:
         with open(record.live_file(home, run), "rb") as file:
-            return file.read().decode("utf-8", "backslashreplace")
+            file.seek(offset if offset <= file.seek(0, os.SEEK_END) else 0)
+            return file.read(), file.tell()
     except FileNotFoundError:
-        return ""
+        return b"", offset
+
+
+def _watch(home: str, name: str, run: str) -> None:
+    """Print what a run prints until it ends or the keyboard interrupts."""
+    offset = 0
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    try:
+        while any(facts.get("run") == run for facts in locks.peek(home, name)):
+            data, offset = _live(home, run, offset)
+            print(visible(decoder.decode(data)), end="", flush=True)
+            time.sleep(PAUSE)
+    except KeyboardInterrupt:
+        return
+
+    print(f"\n--- the run is over: `webscheduler logs --run {run}` shows all of it")
 
 
 class Followed:
@@ -168,6 +197,11 @@ class Followed:
                 self.open[each] = file
                 end = file.seek(0, os.SEEK_END)
                 file.seek(_line_start(file, end))
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self.open.values():
+            file.close()
 
     def new(self) -> list[dict[str, Any]]:
         """The entries that came since it was last asked, oldest first."""
@@ -279,6 +313,8 @@ def _follow(followed: Followed, entries: list[dict[str, Any]], args: Namespace) 
             entries = followed.new()
     except KeyboardInterrupt:
         pass
+    finally:
+        followed.close()
 
 
 def _purge(args: Namespace) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..task import Task
 
+MIN_SILENCE = 900.0
 NO_LONGER = "interrupted"  # what `running` in state means where nothing of the run is alive
 
 
@@ -169,7 +170,7 @@ def _status(args: Namespace) -> int:
 
 def overall(settings: Config, now: float) -> dict[str, Any]:
     """How the installation is: status (healthy, failing or late; failing too where a file or a task does not load),
-    tasks (their number), unhealthy, running, lastTickAt, warnings."""
+    tasks (their number), unhealthy, running, lastTickAt, tickEverySeconds, warnings."""
     warnings = []
 
     try:
@@ -197,17 +198,22 @@ def overall(settings: Config, now: float) -> dict[str, Any]:
                             f"`webscheduler edit {name} --every ''` clears the other")
 
     last_tick = good[DUE]["lastRunAt"] if DUE in good else None
+    every = due.rhythm(settings.home)["every"]
 
     scheduled = any(task["enabled"] and (task["expression"] or task["intervalSeconds"]) for task in good.values())
 
     if last_tick is None and scheduled:
         warnings.append("nothing that is due was ever run: have your panel call what `webscheduler url @due` prints")
+    elif last_tick and every and now - parse_time(last_tick) > max(3 * every, MIN_SILENCE):
+        warnings.append(f"no tick came since {when(last_tick)}, though they came every {every:.0f} s: does your panel "
+                        "still call the URL of @due?")
 
     states = [each["status"] for each in unhealthy] + ["failing"] * damaged
     running = [{field: facts.get(field) for field in ("name", "run", "startedAt", "trigger")}
                for facts in locks.peek(settings.home)]
     return {"status": next((state for state in ("failing", "late") if state in states), "healthy"), "tasks": len(tasks),
-            "unhealthy": unhealthy, "running": running, "lastTickAt": last_tick, "warnings": warnings}
+            "unhealthy": unhealthy, "running": running, "lastTickAt": last_tick, "tickEverySeconds": every,
+            "warnings": warnings}
 
 
 def _commands(args: Namespace) -> None:

@@ -1,21 +1,18 @@
-"""Verbs that begin and end runs: run, cancel. Imports everything below the doors.
+"""Verbs that begin and end runs: run, run-due, cancel. Imports everything below the doors.
 
-The rule of `cancel`: what is told to end is a process of the run itself, named by pid and start time in its claim;
-who merely accepted the trigger (a worker of a web server, perhaps) is never touched. The claim says `cancelled` before
-anybody is told, so whoever records the run knows why it ended.
+The rule: the exit status tells what became of what was run, and what it printed is shown when it has ended; while it
+runs, `logs --follow --run RUN` shows it.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import time
 
-from .. import editing, history, locks, record, store, trigger
-from ..errors import BadInput, Busy
-from ..task import file_name
-from .terminal import complain, line, seconds, show, visible
+from .. import cancel, config, due, editing, history, locks, record, store, trigger
+from ..errors import BadInput
+from ..task import DUE, format_time
+from .terminal import complain, line, seconds, show, table, visible, when
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
 PATIENCE = 12.0
-PAUSE = 0.1
+DUE_CODES = {due.STARTED: "success", due.SKIPPED: "skipped: it ran, or was switched off, meanwhile"}
 
 
 def register(verb: Callable[..., Any]) -> None:
@@ -31,9 +28,13 @@ def register(verb: Callable[..., Any]) -> None:
     run = verb("run", _run, "Run a task now, in this process, whatever its schedule and limits say.", json=True)
     run.add_argument("name", metavar="NAME", help="The task.")
 
-    cancel = verb("cancel", _cancel, "End a run in progress.")
-    cancel.add_argument("name", metavar="NAME", help="The task.")
-    cancel.add_argument("run", nargs="?", metavar="RUN", help="The run, where several are in progress.")
+    ticking = verb("run-due", _run_due, "Run all that is due, as @due's URL does, and wait for its end.", json=True)
+    ticking.add_argument("--dry-run", action="store_true", help="Only tell what is due.")
+    ticking.add_argument("--no-wait", action="store_true", help="Start what is due and leave it to itself.")
+
+    ending = verb("cancel", _cancel, "End a run in progress.")
+    ending.add_argument("name", metavar="NAME", help="The task.")
+    ending.add_argument("run", nargs="?", metavar="RUN", help="The run, where several are in progress.")
 
 
 def _run(args: Namespace) -> int:
@@ -55,6 +56,46 @@ def _run(args: Namespace) -> int:
     return 0 if entry["status"] == record.SUCCEEDED else 1
 
 
+def _run_due(args: Namespace) -> int:
+    if args.dry_run:
+        return _tell_due(args)
+
+    entry = trigger.run_by_hand(args.home, DUE, "cli", time.time, "fork" if args.no_wait else "sync")
+
+    if entry is None:
+        # Nothing is amiss: whoever is at it starts what is due.
+        complain("another tick is starting what is due at this moment, so this one does nothing")
+        return 0
+
+    if args.json:
+        show(entry)
+    else:
+        for name, code in entry["codes"].items():
+            print(f"{line(name)}: {DUE_CODES.get(code, 'failed')}")
+
+        print(visible(entry["errorOutput"]), end="", file=sys.stderr)
+        print(outcome(DUE, entry), file=sys.stderr)
+
+    return 0 if entry["status"] == record.SUCCEEDED and set(entry["codes"].values()) <= set(DUE_CODES) else 1
+
+
+def _tell_due(args: Namespace) -> int:
+    slots, problems = due.select(config.load(args.home), store.read(args.home), time.time())
+
+    if args.json:
+        show([{"name": name, "scheduledFor": format_time(slot.at), "attempt": slot.attempt, "tooLate": slot.too_late}
+              for name, slot in slots])
+    else:
+        table(("TASK", "DUE SINCE", "ATTEMPT", ""), [
+            (name, when(slot.at), str(slot.attempt), "too late, is skipped" if slot.too_late else "")
+            for name, slot in slots])
+
+    for problem in problems:
+        complain(problem)
+
+    return 1 if problems else 0
+
+
 def outcome(name: str, entry: dict[str, Any]) -> str:
     """How a run ended, on one line."""
     reason = f" ({entry['reason']})" if entry.get("reason") else ""
@@ -64,8 +105,11 @@ def outcome(name: str, entry: dict[str, Any]) -> str:
 
 
 def _cancel(args: Namespace) -> int:
-    editing.row_of(store.read(args.home), args.name)
     alive = locks.peek(args.home, args.name)
+
+    if not alive:  # an unreadable state.json keeps nobody from ending what runs
+        editing.row_of(store.read(args.home), args.name)
+
     runs = [str(facts.get("run")) for facts in alive]
 
     if args.run is not None and args.run not in runs:
@@ -80,63 +124,10 @@ def _cancel(args: Namespace) -> int:
 
     run = args.run or runs[0]
 
-    if not _end(args.home, args.name, run):
+    if not cancel.end(args.home, args.name, run, PATIENCE):
         complain(f"run {run} of {args.name} did not end within {PATIENCE:.0f} s: try again")
         return 1
 
     entry = next((entry for entry in history.entries(args.home, args.name) if entry.get("run") == run), None)
     print(outcome(args.name, entry) if entry else f"run {line(run)} of {line(args.name)} is gone")
     return 0
-
-
-def _end(home: str, name: str, run: str) -> bool:
-    """Tell the run to end and wait until it is recorded; whether that came about."""
-    path = os.path.join(home, "runs", f"{file_name(name)}@{run}")
-    told: set[int] = set()
-    deadline = time.monotonic() + PATIENCE
-
-    try:
-        # The deadline lets whoever finds the run without a supervisor end it.
-        _note(path, {"cancelled": True, "deadline": time.monotonic()})
-    except FileNotFoundError:
-        return True
-
-    while time.monotonic() < deadline:
-        facts = next((facts for facts in locks.peek(home, name) if facts.get("run") == run), None)
-
-        if not os.path.exists(path):
-            return True
-
-        supervisor = facts.get("supervisor") if facts else None
-
-        if supervisor and locks.alive(supervisor):
-            if supervisor[0] not in told:
-                _tell(supervisor[0])
-                told.add(supervisor[0])
-        elif supervisor or not facts:
-            # Nobody is left to record the run: that is done under the gate, which also ends the command by its group.
-            try:
-                with locks.Gate(home, name):
-                    record.clear_dead(home, name, time.time())
-            except Busy:
-                pass
-
-        time.sleep(PAUSE)
-
-    return not os.path.exists(path)
-
-
-def _tell(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        pass
-
-
-def _note(path: str, facts: dict[str, Any]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
-
-    try:
-        os.write(descriptor, locks.line(facts))
-    finally:
-        os.close(descriptor)

@@ -61,7 +61,7 @@ def listen(home: str, host: str, port: int, handler: type[Handler] = Handler) ->
     """A server for the installation that listens, and answers once `serve_forever` is called. Raises Unusable."""
     try:
         server = Server((host, port), handler)
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError, TypeError) as error:  # the latter two for a host that is no name
         raise Unusable(f"{host}:{port} cannot be listened on ({getattr(error, 'strerror', None) or error}): "
                        "choose others with --host and --port")
 
@@ -72,7 +72,9 @@ def listen(home: str, host: str, port: int, handler: type[Handler] = Handler) ->
 def serve(home: str, host: str, port: int) -> None:
     """Serve until the keyboard interrupts."""
     with listen(home, host, port) as server:
-        print(f"Serving {line(home)} on http://{host}:{server.server_port}/ (Ctrl-C ends it)", flush=True)
+        base = f"http://{host}:{server.server_port}"
+        print(f"Serving {line(home)} on {base}/ until Ctrl-C: `webscheduler url NAME --base {base}` prints its URLs",
+              flush=True)
 
         if not host.startswith("127.") and host != "localhost":
             print("webscheduler: plain HTTP shows signatures to whoever listens: put a proxy with TLS in front",

@@ -1,16 +1,18 @@
-"""Verbs that set an installation up: init, demo, serve, config. Imports the files below the doors."""
+"""Verbs that set an installation up: init, demo, serve, config, sync. Imports the files below the doors."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from urllib.parse import urlsplit
 
-from .. import config, installation, schedule
+from .. import commands, config, installation, schedule, store
 from ..errors import BadInput
 from ..task import from_text
-from .terminal import in_a_word, line, show, table
+from .terminal import in_a_word, line, show, table, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ def register(verb: Callable[..., Any]) -> None:
     serve.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="Where to listen; default: 127.0.0.1.")
     serve.add_argument("--port", metavar="N", default="8000", help="Port; 0: any free one; default: 8000.")
 
+    verb("sync", _sync, "Discover the commands of your code, and see that each has a task.")
+
     settings = verb("config", _config, "Show or change the settings of the installation.", json=True)
     settings.add_argument("action", nargs="?", default="list", metavar="list|get|set|unset",
                           help="What to do; default: list.")
@@ -45,9 +49,14 @@ def _init(args: Namespace) -> None:
         installation.check_owner(args.home)
 
     new = installation.create(args.home, time.time())
+    base = args.base_url
 
-    if args.base_url is not None:
-        config.set_value(args.home, "baseUrl", args.base_url)
+    if base is None and not config.load(args.home)["baseUrl"] and sys.stdin and sys.stdin.isatty():
+        print("Where will it be reached, as in https://example.org/cgi-bin/webscheduler.cgi? (Enter: not known yet)")
+        base = sys.stdin.readline().strip()
+
+    if base:
+        config.set_value(args.home, "baseUrl", check_base_url(base))
 
     print(f"{line(args.home)} is {'made' if new else 'complete'}.")
 
@@ -61,6 +70,21 @@ def _init(args: Namespace) -> None:
 
     print("  webscheduler add hello --command hello --every 3600")
     print("  webscheduler url @due    (have your panel call it as often as it can: it runs whatever is due)")
+
+
+def _sync(args: Namespace) -> int:
+    # In a process of its own, for it imports the code of the user, which may print, exit or never come back.
+    argv = commands.python(config.load(args.home), "webscheduler.functions:sync", args.home)
+    store.read_strictly(args.home)  # rather told here than by the other process
+    child = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    print(visible(child.stdout.decode("utf-8", "backslashreplace")), end="")
+    sys.stdout.flush()
+    print(visible(child.stderr.decode("utf-8", "backslashreplace")), end="", file=sys.stderr)
+
+    if not child.stdout and child.returncode == 0:
+        print("Nothing has changed.")
+
+    return 1 if child.returncode else 0
 
 
 def _demo(args: Namespace) -> int:

@@ -23,14 +23,15 @@ NO_BASE = "no baseUrl is set: `webscheduler config set baseUrl https://...`, or 
 
 def register(verb: Callable[..., Any]) -> None:
     """Add this module's verbs to the parser."""
-    add = verb("add", _add, "Add a task: a registered command, or a program and its arguments after `--`.", json=True)
-    edit = verb("edit", _edit, "Change a task; what is not named stays, and '' clears what may be unset.", json=True)
+    add = verb("add", _add, "Add a task, enabled unless --disabled: a registered command, or a program with its "
+                            "arguments, which is run without a shell.", json=True,
+               usage="webscheduler add NAME [OPTION...] (--command REGISTERED | -- PROGRAM [ARGUMENT...])")
+    edit = verb("edit", _edit, "Change a task; what is not named stays, and '' clears what may be unset.", json=True,
+                usage="webscheduler edit NAME [OPTION...] [-- PROGRAM [ARGUMENT...]]")
 
     for parser in (add, edit):
         parser.add_argument("name", metavar="NAME", help="The task.")
         fields.add_options(parser)
-        # Only for help and docs: the words after -- are taken off before the parser sees them.
-        parser.epilog = "-- PROGRAM [ARGUMENT…], at the end, is a program to run without a shell."
 
     edit.add_argument("--unset", action="append", default=[], metavar="FIELD",
                       help="Put a field back to its default. May be given several times.")

@@ -1,0 +1,62 @@
+"""The command line, called as people call it: a process of its own, its exit status, both of its streams.
+
+Rule: what is printed is UTF-8 whatever the locale, and nothing ever prints a traceback: `call` itself asserts that.
+It may import the package and the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.installation import CHECKOUT, PATIENCE, python_options
+
+
+class Done(NamedTuple):
+    """What a call came to."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """Its standard output, which must be one JSON document."""
+        return json.loads(self.out)
+
+    @property
+    def complaint(self) -> str:
+        """Its standard error, which must be one line."""
+        assert self.err.startswith("webscheduler: ") and self.err.count("\n") == 1, self.err
+        return self.err[len("webscheduler: "):-1]
+
+
+def environment(home: Path, **variables: str) -> dict[str, str]:
+    """What a call finds around it."""
+    return {"PATH": os.environ["PATH"], "HOME": str(home.parent), "WEBSCHEDULER_HOME": str(home), "LANG": "C.UTF-8",
+            "PYTHONPATH": str(CHECKOUT), **python_options(), **variables}
+
+
+def start(home: Path, *words: str | bytes, **popen: Any) -> subprocess.Popen[bytes]:
+    """Start `webscheduler WORDS`."""
+    given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
+             "env": environment(home), "cwd": home.parent, **popen}
+    return subprocess.Popen([sys.executable, "-m", "webscheduler", *words], **given)
+
+
+def finished(process: subprocess.Popen[bytes]) -> Done:
+    """Wait for its end."""
+    with process:
+        out, err = process.communicate(timeout=PATIENCE)
+
+    assert b"Traceback" not in (err or b""), err.decode()
+    return Done(process.returncode, (out or b"").decode(), (err or b"").decode())
+
+
+def call(home: Path, *words: str | bytes, **popen: Any) -> Done:
+    """`webscheduler WORDS`, from beginning to end."""
+    return finished(start(home, *words, **popen))

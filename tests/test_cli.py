@@ -1,0 +1,447 @@
+"""The command line as a whole: words, streams, owners, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import pwd
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import webscheduler
+from tests.commandline import CHECKOUT, call, environment, finished, start
+from tests.installation import Installation
+from webscheduler.cli import main
+from webscheduler.cli.parser import build, verbs
+from webscheduler.cli.terminal import line, visible
+
+READING = ("list", "status", "logs", "commands", "config", "next", "show", "url")
+
+
+def words_of(verb: str) -> list[str]:
+    """A call of the verb that works, given a task named `task` and a baseUrl."""
+    more = {"next": ["--cron", "0 3 * * *"], "show": ["task"], "url": ["task"]}
+    return [verb, *more.get(verb, [])]
+
+
+def test_main_is_given_words_and_returns_a_status(capsys: pytest.CaptureFixture[str]) -> None:
+    """main(argv) neither reads sys.argv nor ends the process, not even for --version and --help."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"webscheduler {webscheduler.__version__}\n"
+    assert main(["add", "--help"]) == 0
+    assert "--min-interval-seconds" in capsys.readouterr().out
+    assert main([]) == 2
+
+
+def test_python_m_and_the_script_are_the_same(tmp_path: Path) -> None:
+    """`python -m webscheduler` is the entry point that pyproject.toml names."""
+    done = call(tmp_path / "home", "--version")
+    assert (done.status, done.out) == (0, f"webscheduler {webscheduler.__version__}\n")
+    assert 'webscheduler = "webscheduler.__main__:main"' in (CHECKOUT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("verb", sorted(verbs(build())))
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Help of every verb, and of every option in it, can be shown and is a sentence."""
+    assert main([verb, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: webscheduler {verb}")
+    parser = verbs(build())[verb]
+    texts = [action.help for action in parser._actions if action.help != "==SUPPRESS==" and action.dest != "help"]
+    assert all(text and text.endswith(".") for text in (parser.description, *texts))
+
+
+@pytest.mark.parametrize("verb", sorted(verbs(build())))
+def test_options_are_not_abbreviated(verb: str, installation: Installation, capsys: pytest.CaptureFixture[str]) -> None:
+    """A prefix of an option is an unknown option, for each option of each verb."""
+    options = {option for action in verbs(build())[verb]._actions for option in action.option_strings}
+
+    for option in sorted(options):
+        cut = option[:-1]
+
+        if option.startswith("--") and cut not in options and len(cut) > 2:
+            assert main([verb, f"{cut}=x"]) == 2, cut
+            assert capsys.readouterr().err.startswith("webscheduler: ")
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    ([], "no command is given"),
+    (["lst"], "did you mean 'list'?"),
+    (["\x1b[31m"], "there is no command"),
+    (["list", "--colour"], "unrecognized arguments: --colour"),
+    (["show"], "required: NAME"),
+    (["show", "a", "b"], "unrecognized arguments: b"),
+    (["add", "a"], "give either a registered command or a program"),
+    (["list", "--", "true"], "only `add` and `edit`"),
+    (["--home", "", "list"], "--home"),
+    (["list", "--home"], "expected one argument"),
+    (["show", "nothing"], "no task is named 'nothing'"),
+    (["show", ""], "no task is named ''"),
+    (["enable"], "give either names of tasks or --group"),
+    (["enable", "a", "--group", "b"], "give either names of tasks or --group"),
+    (["enable", "--group", "none"], "no task is in group 'none'"),
+    (["edit", "@due"], "nothing to change"),
+    (["edit", "@due", "--unset", "slug"], "no field is called 'slug'"),
+    (["next"], "give a task, --cron or --every"),
+    (["next", "@due", "--every", "60"], "give a task, --cron or --every"),
+    (["next", "@due"], "has no schedule"),
+    (["next", "--cron", "* * *"], "expression"),
+    (["next", "--cron", "0 0 30 2 *"], "never comes"),
+    (["next", "--cron", "0 0 \0 2 *"], "expression"),
+    (["next", "--every", "0"], "intervalSeconds"),
+    (["next", "--every", "60", "--count", "0"], "--count"),
+    (["next", "--every", "60", "--count", "\u00b9"], "--count"),
+    (["next", "--every", "60", "--from", "tomorrow"], "--from"),
+    (["next", "--every", "60", "--from", "9999-12-31T23:59:59Z"], "beyond"),
+    (["next", "--every", "60", "--timezone", "Middle/Earth"], "timezone"),
+    (["next", "--every", "60", "--timezone", "../../etc/passwd"], "timezone"),
+    (["next", "--every", "60", "--timezone", ""], "timezone"),
+    (["next", "--every", "60", "--timezone", "a\0b"], "timezone"),
+    (["next", "--every", "60", "--timezone", "\udcff"], "timezone"),
+    (["logs", "nothing"], "no task is named 'nothing'"),
+    (["logs", "--status", "great"], "--status"),
+    (["logs", "--limit", "-1"], "--limit"),
+    (["logs", "--limit", "1_0"], "--limit"),
+    (["logs", "--run", "x"], "no run has the id"),
+    (["cancel", "nothing"], "no task is named"),
+    (["run", "nothing"], "no task is named"),
+    (["rename", "nothing", "else"], "no task is named"),
+    (["rename", "@due", "else"], "@due is built in"),
+    (["remove", "@due", "--yes"], "@due is built in"),
+    (["url", "@due"], "config set baseUrl"),
+    (["url", "@due", "--base", "example.org"], "baseUrl"),
+    (["url", "@due", "--timed", "--status"], "not allowed with"),
+    (["config", "sit"], "must be list, get, set or unset"),
+    (["config", "get"], "webscheduler config get KEY"),
+    (["config", "set", "name"], "webscheduler config set KEY VALUE"),
+    (["config", "list", "name"], "webscheduler config list"),
+    (["config", "get", "colour"], "no setting is named 'colour'"),
+    (["config", "set", "colour", "red"], "no setting is named 'colour'"),
+    (["config", "unset", "\x1b[31m"], "no setting is named"),
+    (["serve", "--port", "http"], "--port"),
+    (["serve", "--port", "70000"], "--port"),
+])
+def test_a_wrong_call_ends_with_one_line_and_status_2(
+    words: list[str], says: str, installation: Installation, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The line says what is wrong, holds nothing that a terminal would obey, and nothing was changed."""
+    monkeypatch.setenv("WEBSCHEDULER_HOME", str(installation.home))
+    before = {file: (installation.home / file).read_bytes() for file in ("state.json", "config.json")}
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("webscheduler: ") and err.count("\n") == 1 and err[:-1].isprintable(), err
+    assert says in err
+    assert before == {file: (installation.home / file).read_bytes() for file in before}
+
+
+@pytest.mark.parametrize("words", [["serve", "--host", "a\0b"], ["serve", "--host", "\u00e9" * 100],
+                                   ["serve", "--host", "192.0.2.1"]])
+def test_an_address_that_cannot_be_had_is_told(
+    words: list[str], installation: Installation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No server comes up, and one line says so."""
+    monkeypatch.setenv("WEBSCHEDULER_HOME", str(installation.home))
+    assert main(words) == 1
+    err = capsys.readouterr().err
+    assert "cannot be listened on" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", READING)
+def test_reading_verbs_print_one_json_document(verb: str, installation: Installation) -> None:
+    """With --json the output is one document of plain ASCII, an array where there are several things."""
+    installation.add(title="h\u00e9llo \u202e")
+    installation.configure(baseUrl="https://example.org/x")
+    done = call(installation.home, *words_of(verb), "--json")
+    assert done.status == 0
+    assert done.out.isascii() and done.err == ""
+    assert isinstance(done.document, list if verb in ("list", "logs", "commands", "next") else dict)
+
+
+@pytest.mark.parametrize("verb", READING)
+def test_a_reader_that_goes_away_ends_it_quietly(verb: str, installation: Installation) -> None:
+    """`webscheduler VERB | head -0`: no traceback, nothing on standard error."""
+    installation.add()
+    installation.configure(baseUrl="https://example.org/x")
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = start(installation.home, *words_of(verb), stdout=writing)
+    os.close(writing)
+    done = finished(process)
+    assert (done.status, done.err) == (141, "")
+
+
+@pytest.mark.parametrize("words", [["list"], ["--help"], ["--version"]])
+def test_a_full_disk_under_the_output_is_one_line(words: list[str], installation: Installation) -> None:
+    """What cannot be written is told on standard error, with status 1."""
+    with Path("/dev/full").open("wb") as full:
+        done = call(installation.home, *words, stdout=full)
+
+    assert done.status == 1
+    assert "No space left on device" in done.complaint
+
+
+@pytest.mark.parametrize("words", [["add", "a", "--", "true"], ["config", "set", "name", "x"], ["disable", "@due"]])
+def test_a_full_disk_under_the_home_changes_nothing(words: list[str], installation: Installation) -> None:
+    """A file that cannot be written is told in one line, and is what it was."""
+    before = {file: (installation.home / file).read_bytes() for file in ("state.json", "config.json")}
+    limit = (0, resource.RLIM_INFINITY)  # no byte can be written to any file: EFBIG
+    done = call(installation.home, *words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    assert done.status == 1
+    assert "cannot be written: File too large" in done.complaint
+    assert before == {file: (installation.home / file).read_bytes() for file in before}
+
+
+@pytest.mark.parametrize("verb", sorted(set(verbs(build())) - {"init", "demo", "next"}))
+def test_a_home_that_is_not_there_is_told(verb: str, tmp_path: Path) -> None:
+    """Every verb that needs an installation says how to make one, before it looks at anything else."""
+    words = {"add": ["a", "--", "true"], "edit": ["a", "--title", "x"], "rename": ["a", "b"], "enable": ["a"],
+             "disable": ["a"]}.get(verb, [])
+    needs_name = any(not action.option_strings and action.nargs is None for action in verbs(build())[verb]._actions)
+    done = call(tmp_path / "home", verb, *(words or (["a"] if needs_name else [])))
+    assert done.status == 1
+    assert "webscheduler init" in done.complaint
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("words", [["list"], ["show", "task"], ["logs"], ["url", "task", "--base", "http://x"]])
+def test_a_damaged_state_is_read_from_its_copy_and_said(words: list[str], installation: Installation) -> None:
+    """Reading verbs go on with the last good copy, `status` calls it unhealthy, and nothing overwrites the file."""
+    installation.add()
+    installation.edit(title="x")
+    (installation.home / "state.json").write_text("{")
+    done = call(installation.home, *words)
+    assert done.status == 0
+    assert words == ["logs"] or words[0] == "url" or "cannot be parsed" in done.complaint
+    report = call(installation.home, "status", "--json")
+    assert report.status == 1
+    assert report.document["status"] == "failing" and "cannot be parsed" in report.document["warnings"][0]
+    refused = call(installation.home, "edit", "task", "--title", "y")
+    assert refused.status == 1 and "state.json.bak" in refused.complaint
+    assert (installation.home / "state.json").read_text() == "{"
+
+
+@pytest.mark.parametrize("verb", sorted(set(verbs(build())) - {"init", "demo", "serve", "next", "config", "probe"}))
+def test_a_state_without_any_good_copy_is_one_line(verb: str, installation: Installation) -> None:
+    """No verb ends in a traceback when state.json cannot be read at all."""
+    for file in ("state.json", "state.json.bak"):
+        (installation.home / file).write_bytes(b"\xff\x00[")
+
+    words = {"add": ["a", "--", "true"], "edit": ["a", "--title", "x"], "rename": ["a", "b"], "enable": ["a"],
+             "disable": ["a"]}.get(verb, [])
+    needs_name = any(not action.option_strings and action.nargs is None for action in verbs(build())[verb]._actions)
+    done = call(installation.home, verb, *(words or (["a"] if needs_name else [])))
+
+    if verb not in ("commands", "logs", "purge-logs"):
+        assert done.status == 1
+        assert "state.json" in done.complaint
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_another_user_is_told_the_line_to_use(installation: Installation) -> None:
+    """Whoever is not the owner gets the `sudo -u` line, and every verb but init, demo and next --cron refuses."""
+    somebody = pwd.getpwnam("nobody")
+    os.chmod(installation.home.parent, 0o755)
+    shutil.chown(installation.home, "nobody")
+    done = call(installation.home, "list", "--group", "a b")
+    assert done.status == 1
+    assert done.complaint == (f"{installation.home} belongs to nobody: sudo -u nobody "
+                              f"WEBSCHEDULER_HOME={installation.home} {sys.executable} -m webscheduler list "
+                              "--group 'a b'")
+    assert call(installation.home, "init").status == 1
+    assert call(installation.home, "next", "--cron", "0 3 * * *").status == 0
+    assert call(installation.home, "next", "@due").status == 1
+    assert somebody.pw_uid == installation.home.stat().st_uid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_an_unreadable_home_is_one_line(installation: Installation, tmp_path: Path) -> None:
+    """A user who cannot even look into the home is told so, without a traceback."""
+    place = tmp_path / "package"
+    shutil.copytree(CHECKOUT / "webscheduler", place / "webscheduler", ignore=shutil.ignore_patterns("__pycache__"))
+
+    for directory in (place, *place.parents):
+        if os.stat(directory).st_mode & 0o005 != 0o005 and str(directory).startswith("/tmp/"):
+            os.chmod(directory, 0o755)
+
+    user = pwd.getpwnam("nobody")
+    python = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
+    done = subprocess.run([python, "-B", "-m", "webscheduler", "list"], cwd=place, capture_output=True, text=True,
+                          env={**environment(installation.home), "PYTHONPATH": str(place)}, user=user.pw_uid,
+                          group=user.pw_gid, extra_groups=[], timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("webscheduler: ") and done.stderr.count("\n") == 1, done.stderr
+    assert "sudo -u root" in done.stderr
+
+
+def test_home_is_taken_from_the_option_before_and_after_the_verb(installation: Installation, tmp_path: Path) -> None:
+    """--home wins over the environment wherever it stands, and may be relative."""
+    elsewhere = tmp_path / "elsewhere"
+    installation.add("here")
+
+    for words in (["--home", str(installation.home), "list"], ["list", "--home", str(installation.home)],
+                  ["list", "--home=home"]):
+        assert "here" in call(elsewhere, *words).out
+
+    assert call(elsewhere, "init", "--home", str(elsewhere)).status == 0
+    assert elsewhere.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_keyboard_ends_it_without_a_traceback(installation: Installation) -> None:
+    """Ctrl-C while it waits, here for an answer, is status 130, says nothing and does nothing."""
+    installation.add()
+    ours, theirs = pty.openpty()
+    process = start(installation.home, "remove", "task", stdin=theirs,
+                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    os.close(theirs)
+    assert process.stdout and process.stdout.read(len("Remove task")) == b"Remove task"
+    process.send_signal(signal.SIGINT)
+    done = finished(process)
+    os.close(ours)
+    assert (done.status, done.err) == (130, "")
+    assert installation.row()["argv"] == ["true"]
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8"])
+def test_no_locale_breaks_what_is_shown(locale: str, installation: Installation) -> None:
+    """Names and titles beyond the locale's characters are shown all the same."""
+    installation.add("t\u00e2che")
+    done = call(installation.home, "list", env={**environment(installation.home), "LC_ALL": locale,
+                                                "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
+    assert done.status == 0
+    assert "t\u00e2che" in done.out or "t\\xe2che" in done.out or "t\\udcc3\\udca2che" in done.out
+
+
+def test_words_that_are_no_utf_8_are_told(installation: Installation) -> None:
+    """Bytes that are no text are refused, visibly, wherever they stand."""
+    for words in ([b"show", b"\xff"], [b"add", b"\xff", b"--", b"true"], [b"add", b"a", b"--", b"\xff"],
+                  [b"edit", b"@due", b"--title", b"\xff"], [b"config", b"set", b"name", b"\xff"], [b"\xff"]):
+        done = call(installation.home, *words)
+        assert done.status == 2
+        assert "\\udcff" in done.complaint or "is not valid UTF-8" in done.complaint
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("plain \u00e9 \u20ac \u4e2d\n\ttext", "plain \u00e9 \u20ac \u4e2d\n\ttext"),
+    ("\x1b[31mred\x07\r\n", "\\x1b[31mred\\x07\\r\n"),
+    ("\x7f\x80\x9b", "\\x7f\\x80\\x9b"),
+    ("\u202eevil\u2066\u200f", "\\u202eevil\\u2066\\u200f"),
+    ("\u2028\udcff\U000e0041", "\\u2028\\udcff\\U000e0041"),
+    ("\u00a0narrow\u202f", "\u00a0narrow\u202f"),
+])
+def test_control_characters_and_bidirectional_marks_are_made_visible(text: str, shown: str) -> None:
+    """What a terminal would obey is written out; letters, blanks and line breaks stay."""
+    assert visible(text) == shown
+    assert line(text) == shown.replace("\n", "\\n").replace("\t", "\\t")
+
+
+def test_a_terminal_is_asked_and_no_means_no(installation: Installation) -> None:
+    """Without --yes a terminal is asked; whatever is not yes leaves all as it is; without one --yes is named."""
+    installation.add()
+    done = call(installation.home, "remove", "task")
+    assert done.status == 2 and "--yes" in done.complaint
+
+    for answer, gone in ((b"\n", False), (b"n\n", False), (b"\x04", False), (b"y\n", True)):
+        ours, theirs = pty.openpty()
+        process = start(installation.home, "remove", "task", stdin=theirs)
+        os.close(theirs)
+        os.write(ours, answer)
+        done = finished(process)
+        os.close(ours)
+        assert "Remove task and its history? [y/N]" in done.out
+        assert (done.status == 0) is gone
+        assert ("task" in json.loads((installation.home / "state.json").read_text())) is not gone
+
+
+def test_set_up_asks_a_terminal_for_the_address(tmp_path: Path) -> None:
+    """`init` on a terminal asks where the scheduler is reached, once, and keeps the answer."""
+    ours, theirs = pty.openpty()
+    process = start(tmp_path / "home", "init", stdin=theirs)
+    os.close(theirs)
+    os.write(ours, b"https://example.org/cron\n")
+    assert finished(process).status == 0
+    os.close(ours)
+    assert call(tmp_path / "home", "config", "get", "baseUrl").out == "https://example.org/cron\n"
+
+
+def test_set_up_says_what_is_next_and_changes_nothing_twice(tmp_path: Path) -> None:
+    """What `init` prints as next steps works, and a second `init` leaves every secret as it is."""
+    home = tmp_path / "home"
+    first = call(home, "init", "--base-url", "https://example.org/cron")
+    assert first.status == 0
+    assert [oct(path.stat().st_mode & 0o077) for path in home.rglob("*")].count("0o0") == len(list(home.rglob("*")))
+    state = (home / "state.json").read_bytes()
+    steps = re.findall(r"^  webscheduler (.*?)(?:    |$)", first.out, re.MULTILINE)
+    assert len(steps) == 2
+    assert call(home, "init").status == 0
+    assert (home / "state.json").read_bytes() == state
+
+    for step in steps:
+        assert call(home, *step.split()).status == 0
+
+
+def test_set_up_refuses_a_place_that_is_served(tmp_path: Path) -> None:
+    """A home below a document root would be handed out by the web server."""
+    (tmp_path / "public_html").mkdir()
+    done = call(tmp_path / "public_html" / "home", "init")
+    assert done.status == 2
+    assert "public_html" in done.complaint
+    assert os.listdir(tmp_path / "public_html") == []
+
+
+def test_settings_are_listed_set_got_and_unset(installation: Installation) -> None:
+    """A value that was set is in force and can be taken back; texts are printed bare, the rest as JSON."""
+    def config(*words: str) -> Any:
+        done = call(installation.home, "config", *words)
+        assert done.status == 0, done.err
+        return done
+
+    config("set", "baseUrl", "https://example.org/cgi-bin/webscheduler.cgi")
+    assert config("get", "baseUrl").out == "https://example.org/cgi-bin/webscheduler.cgi\n"
+    config("set", "commands", '{"backup": {"argv": ["/bin/true"]}}')
+    assert config("get", "commands", "--json").document == {"backup": {"argv": ["/bin/true"]}}
+    assert "backup" in call(installation.home, "commands").out
+    config("set", "trustedProxies", "127.0.0.1, ::1")
+    assert config("--json").document["trustedProxies"] == ["127.0.0.1", "::1"]
+    config("unset", "trustedProxies")
+    assert config("get", "trustedProxies").out == "[]\n"
+    config("set", "baseUrl", "")
+    assert config("get", "baseUrl", "--json").document is None
+
+
+@pytest.mark.parametrize("url", ["example.org", "//example.org", "ftp://example.org", "https://", "https:///x",
+                                 "https://example.org/?a", "https://example.org/#a", "https://example.org/?",
+                                 "https://exa mple.org", "https://\u00e9.org", "https://a:b@example.org", "https://x:y/",
+                                 "https://[::1", "https://x/\x1b", "javascript:alert(1)", "https://x:99999/"])
+def test_a_base_that_no_url_can_start_with_is_refused(
+    url: str, installation: Installation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it is set and where it is given, baseUrl must be http(s), with a host and without query or fragment."""
+    monkeypatch.setenv("WEBSCHEDULER_HOME", str(installation.home))
+
+    for words in (["config", "set", "baseUrl", url], ["url", "@due", "--base", url], ["init", "--base-url", url]):
+        assert main(words) == 2
+        assert "baseUrl" in capsys.readouterr().err
+
+    assert main(["config", "get", "baseUrl", "--json"]) == 0
+    assert capsys.readouterr().out == "null\n"
+
+
+def test_a_broken_setting_can_be_mended(installation: Installation) -> None:
+    """A config.json with a bad value stops every verb with its name, but not `config set`, which mends it."""
+    installation.configure(timezone=5)
+    done = call(installation.home, "list")
+    assert done.status == 1
+    assert "webscheduler config set timezone" in done.complaint
+    assert call(installation.home, "config", "set", "timezone", "Europe/Paris").status == 0
+    assert call(installation.home, "list").status == 0
+    assert call(installation.home, "config", "set", "timezone", "Middle/Earth").status == 2

@@ -1,0 +1,75 @@
+"""Ending a run in progress by hand. Imports `record` and the files below it.
+
+The rule: what is told to end is a process of the run itself, named by pid and start time in its claim; who merely
+accepted the trigger (a worker of a web server, perhaps) is never touched. The claim says `cancelled` before anybody is
+told, so whoever records the run knows why it ended.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from . import locks, record
+from .errors import Busy
+from .task import file_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PAUSE = 0.1
+
+
+def end(home: str, name: str, run: str, patience: float) -> bool:
+    """Tell the run to end and wait until it is recorded; whether that came about."""
+    path = os.path.join(home, "runs", f"{file_name(name)}@{run}")
+    told: set[int] = set()
+    deadline = time.monotonic() + patience
+
+    try:
+        # The deadline lets whoever finds the run without a supervisor end it.
+        _note(path, {"cancelled": True, "deadline": time.monotonic()})
+    except FileNotFoundError:
+        return True
+
+    while time.monotonic() < deadline:
+        facts = next((facts for facts in locks.peek(home, name) if facts.get("run") == run), None)
+
+        if not os.path.exists(path):
+            return True
+
+        supervisor = facts.get("supervisor") if facts else None
+
+        if supervisor and locks.alive(supervisor):
+            if supervisor[0] not in told:
+                _tell(supervisor[0])
+                told.add(supervisor[0])
+        elif supervisor or not facts:
+            # Nobody is left to record the run: that is done under the gate, which also ends the command by its group.
+            try:
+                with locks.Gate(home, name):
+                    record.clear_dead(home, name, time.time())
+            except Busy:
+                pass
+
+        time.sleep(PAUSE)
+
+    return not os.path.exists(path)
+
+
+def _tell(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass
+
+
+def _note(path: str, facts: dict[str, Any]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    try:
+        os.write(descriptor, locks.line(facts))
+    finally:
+        os.close(descriptor)

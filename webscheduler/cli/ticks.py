@@ -1,0 +1,151 @@
+"""Verbs that see to what is due: run-due, sync, crontab. Imports everything below the doors.
+
+The rule of `run-due`: it goes well with cron, which mails whatever is said. What was started is told on standard
+output, which our line of a crontab drops; what went wrong on standard error, which it does not.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from .. import commands, config, crontab, due, locks, record, store, trigger
+from ..errors import BadInput, Unusable
+from ..task import DUE
+from .terminal import complain, line, show, visible, when
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any, Callable
+
+OUTCOMES = {0: "success", 1: "not successful", due.SKIPPED: "skipped"}
+
+
+def register(verb: Callable[..., Any]) -> None:
+    """Add this module's verbs to the parser."""
+    run_due = verb("run-due", _run_due, "Run everything that is due, once, and wait for it.", json=True)
+    run_due.add_argument("--dry-run", action="store_true", help="Only list what would start, in order.")
+    run_due.add_argument("--no-wait", action="store_true", help="Do not wait for what was started.")
+
+    verb("sync", _sync, "Look for commands in the code that the settings name, and give each a task.")
+
+    line_of = verb("crontab", _crontab, "Have cron call run-due, on a host that has one.", json=True)
+    line_of.add_argument("action", metavar="install|uninstall|status", help="What to do.")
+    line_of.add_argument("--every", metavar="MINUTES", default="1", help="How often; default: 1.")
+
+
+def _run_due(args: Namespace) -> int:
+    if args.dry_run:
+        return _foretell(args)
+
+    entry = trigger.run_by_hand(args.home, DUE, "cli", time.time, "fork" if args.no_wait else "sync")
+
+    if entry is None:
+        if args.json:
+            show({"status": "skipped", "reason": "locked", "tasks": [], "left": [], "problems": []})
+        else:
+            print("another tick is at work: it starts what is due")
+
+        return 0
+
+    codes = entry.get("codes", {})
+    tasks = [{"name": name, "status": OUTCOMES.get(codes[name], OUTCOMES[1]) if name in codes else "running"}
+             for name in entry.get("started", [])]
+    problems = entry["errorOutput"].splitlines()
+    bad = [task["name"] for task in tasks if task["status"] == OUTCOMES[1]]
+
+    if args.json:
+        show({"status": entry["status"], "reason": entry["reason"], "run": entry["run"], "tasks": tasks,
+              "left": entry.get("left", []), "problems": problems})
+    else:
+        for task in tasks:
+            print(f"{line(task['name'])}: {task['status']}")
+
+        for name in entry.get("left", []):
+            print(f"{line(name)}: left due, the time for this tick is up")
+
+    sys.stdout.flush()
+
+    for problem in problems:
+        complain(problem)
+
+    for name in bad:
+        complain(f"{name} did not succeed: `webscheduler logs {name}` says more")
+
+    return int(bool(bad) or entry["status"] != record.SUCCEEDED)
+
+
+def _foretell(args: Namespace) -> int:
+    settings, now = config.load(args.home), time.time()
+    queue, problems = due.select(settings, store.read(args.home), now)
+    alive = {facts.get("name") for facts in locks.peek(args.home)}
+    tasks = [{"name": name, "due": when(slot.at), "attempt": slot.attempt,
+              "status": "too late" if slot.too_late else "running already" if name in alive else "would start"}
+             for name, slot in queue]
+
+    if args.json:
+        show({"status": "dry run", "tasks": tasks, "problems": problems})
+    else:
+        for task in tasks:
+            retry = f", attempt {task['attempt']}" if task["attempt"] > 1 else ""
+            print(f"{line(task['name'])}: {task['status']}, due since {task['due']}{retry}")
+
+        if not tasks:
+            print("nothing is due")
+
+    for problem in problems:
+        complain(problem)
+
+    return int(bool(problems))
+
+
+def _sync(args: Namespace) -> int:
+    argv = commands.python(config.load(args.home), "webscheduler.functions:sync", args.home)
+
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except OSError as error:
+        raise Unusable(f"{argv[0]} cannot be run ({error.strerror}): `webscheduler config set python PATH` names another")
+
+    print(visible(done.stdout.decode("utf-8", "backslashreplace")), end="")
+    sys.stdout.flush()
+    print(visible(done.stderr.decode("utf-8", "backslashreplace")), end="", file=sys.stderr)
+
+    if done.returncode < 0:
+        complain(f"the search for commands was ended by signal {-done.returncode}: a module that is imported may not end")
+    elif not done.stdout and not done.stderr:
+        print("nothing has changed")
+
+    return int(done.returncode != 0)
+
+
+def _crontab(args: Namespace) -> int:
+    settings = config.load(args.home)
+
+    if not (args.every.isascii() and args.every.isdigit()) or len(args.every) > 4:
+        raise BadInput(f"--every: {args.every[:40]!r} is not a number of minutes", "every")
+
+    minutes = int(args.every)
+
+    if args.action == "install":
+        changed = crontab.install(settings, minutes)
+        said = "the crontab has our line now" if changed else "the crontab has our line already"
+    elif args.action == "uninstall":
+        changed = crontab.uninstall(args.home)
+        said = "our line is gone from the crontab" if changed else "the crontab has no line of ours"
+    elif args.action == "status":
+        changed, said = False, ""
+    else:
+        raise BadInput(f"crontab: {args.action[:40]!r} must be install, uninstall or status", "action")
+
+    lines = crontab.installed(args.home)
+    said = said or ("the crontab has our line" if lines else "the crontab has no line of ours")
+
+    if args.json:
+        show({"installed": bool(lines), "changed": changed, "lines": lines})
+    else:
+        print("\n".join([said + (":" if lines else ""), *map(line, lines)]))
+
+    return int(args.action == "status" and not lines)
