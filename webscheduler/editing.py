@@ -41,12 +41,12 @@ def edit(settings: Config, name: str, fields: dict[str, Any], now: float, panel:
     def change(tasks: store.Tasks) -> Task:
         row = {**row_of(tasks, name), **fields}
         before = tasks[name]
-        task = entered(settings, name, row, panel, before)
         scheduled = ("expression", "intervalSeconds", "timezone", "enabled")
 
         if any(row.get(field) != before.get(field) for field in scheduled):
             row.update(scheduledSince=format_time(now), nextRunAt=None)
 
+        task = entered(settings, name, row, panel, before)
         tasks[name] = row
         return task
 
