@@ -12,6 +12,7 @@ import os
 import sys
 
 from .errors import BadInput
+from .task import check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,16 +71,10 @@ def discovered(home: str) -> dict[str, dict[str, Any]]:
 
 def files(home: str) -> dict[str, str]:
     """The files in commands/ that are commands: name without suffix (with it where two would share a name) -> path."""
-    directory = os.path.join(home, "commands")
     found: dict[str, str] = {}
 
-    try:
-        entries = sorted(entry for entry in os.listdir(directory) if os.path.splitext(entry)[1] in SUFFIXES)
-    except OSError:
-        return {}
-
-    for entry in entries:
-        path = os.path.join(directory, entry)
+    for path in _candidates(home):
+        entry = os.path.basename(path)
         name = os.path.splitext(entry)[0]
 
         if not untrusted(path):
@@ -88,8 +83,29 @@ def files(home: str) -> dict[str, str]:
     return found
 
 
+def refused(home: str) -> dict[str, str]:
+    """The files in commands/ that would be commands were they not refused -> why."""
+    return {path: problem for path in _candidates(home) if (problem := untrusted(path))}
+
+
+def _candidates(home: str) -> list[str]:
+    directory = os.path.join(home, "commands")
+
+    try:
+        entries = sorted(entry for entry in os.listdir(directory) if os.path.splitext(entry)[1] in SUFFIXES)
+    except OSError:
+        return []
+
+    return [os.path.join(directory, entry) for entry in entries]
+
+
 def untrusted(path: str) -> str:
-    """Why a file of commands/ is refused, or empty: others may write it, or it is not ours."""
+    """Why a file of commands/ is refused, or empty: others may write it, it is not ours, no task may have its name."""
+    try:
+        check_name(os.path.splitext(os.path.basename(path))[0])
+    except BadInput as error:
+        return str(error)
+
     for place in (path, os.path.dirname(path)):
         try:
             status = os.stat(place)
@@ -176,14 +192,22 @@ def interpreter(config: Config) -> str:
     return "/usr/bin/python3"
 
 
+def package_root() -> str:
+    """Where this package is imported from: a directory, or the file of a bundle."""
+    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
 def python(config: Config, target: str, *words: str) -> list[str]:
     """argv of a Python process that calls `module:function` of this package with the words that follow.
 
-    It finds the package where this process found it, and libraries where this process finds them, after its own.
+    It finds the package where this process found it, be that a bundle, and libraries where this process finds them,
+    after its own.
     """
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    root = package_root()
     code = (
-        "import sys;r,p,t=sys.argv[1:4];sys.path[:]=[r]+[e for e in sys.path+p.split(':') if e and e!=r];"
+        "import sys,os;r,p,t=sys.argv[1:4];b=os.path.isfile(r);"
+        "sys.path[:]=[r][b:]+[e for e in sys.path+p.split(':') if e and e!=r];"
+        "b and exec(compile(open(r,'rb').read(),r,'exec'),{'__name__':'bundle','__file__':r});"
         "del sys.argv[1:4];m,f=t.split(':');import importlib;"
         "sys.exit(getattr(importlib.import_module(m),f)(*sys.argv[1:]))"
     )

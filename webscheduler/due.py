@@ -10,10 +10,11 @@ asked for a run that has not begun; readers write nothing.
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 from . import locks, schedule, store
-from .errors import BadInput
+from .errors import BadInput, WebschedulerError
 from .record import FAILURES
 from .task import DUE, format_time, load, parse_time
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     Start = Callable[[str, Callable[[Task, float], "Slot | None"]], int]
 
 BUDGETS = {"fork": 55, "close": 25, "sync": 25}  # seconds in which a tick starts tasks
-PAUSE = 0.05
+PAUSE = 0.02
 STARTED, SKIPPED = 0, 3  # exit statuses of the process of a due task, besides 1 for a run without success
 MIN_LATE = 900.0
 
@@ -58,19 +59,20 @@ def tick(settings: Config, start: Start, budget: float, now: float) -> tuple[dic
     """Start all that is due. (what the tick can say: `started`, `left` and `problems`; processes that still run, by
     pid). start(name, still_due) forks a process that decides and runs, and returns its pid, or raises OSError."""
     home = settings.home
-    _refresh(settings, now)
-    queue, problems = select(settings, store.read(home), now)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored no child has an exit status
+    problems = _refresh(settings, now)
+    queue, unclear = select(settings, store.read(home), now)
     patience = _patience(home)
     late = [name for name, slot in queue if slot.attempt == 1 and now - slot.at > patience]
     children: dict[int, str] = {}
-    report: dict[str, Any] = {"started": [], "late": late, "problems": problems, "codes": {}}
+    report: dict[str, Any] = {"started": [], "late": late, "problems": problems + unclear, "codes": {}}
     begun = time.monotonic()
     end = begun + budget
 
     while queue and time.monotonic() < end:
         reap(children, report["codes"])
         others = [facts for facts in locks.peek(home) if facts.get("trigger") == "due"
-                  and (facts.get("supervisor") or [0])[0] not in children]
+                  and facts.get("starter", [0])[0] not in children]
 
         for name, _ in queue[: max(0, settings["maxConcurrentTasks"] - len(children) - len(others))]:
             try:
@@ -104,35 +106,53 @@ def reap(children: dict[int, str], codes: dict[str, int], wait: bool = False) ->
             codes[children.pop(pid)] = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1
 
 
-def _refresh(settings: Config, now: float) -> None:
-    """Keep nextRunAt true, and begin to count for tasks of which nothing is known (an old state.json)."""
+def _refresh(settings: Config, now: float) -> list[str]:
+    """Keep nextRunAt true, begin to count for tasks of which nothing is known (an old state.json), and mend times that
+    a wrong clock left. What is wrong, a line each: a state.json that only its copy stands in for stops no task."""
     changes: dict[str, dict[str, Any]] = {}
-
-    for name, row in store.read(settings.home).items():
-        if name == DUE:
-            continue
-
-        try:
-            task = load(name, row)
-            coming = schedule.next_at(task, settings["timezone"], now)
-        except BadInput:
-            continue
-
-        found = {"nextRunAt": None if coming is None else format_time(coming)}
-
-        if task["enabled"] and task["expression"] and not schedule.since(task, 0.0, now):
-            found["scheduledSince"] = format_time(now)
-
-        if any(row.get(field) != value for field, value in found.items()):
-            changes[name] = found
 
     def change(tasks: store.Tasks) -> None:
         for name, fields in changes.items():
             if isinstance(tasks.get(name), dict):
                 tasks[name].update(fields)
 
-    if changes:
-        store.update(settings.home, change)
+    try:
+        for name, row in store.read(settings.home).items():
+            if name == DUE:
+                continue
+
+            try:
+                task = load(name, row)
+                found: dict[str, str | None] = dict.fromkeys(schedule.ahead(task, now), format_time(now))
+
+                if found:
+                    task.update(found)
+                    _mend_gate(settings.home, name, now)
+
+                coming = schedule.next_at(task, settings["timezone"], now)
+            except BadInput:
+                continue
+
+            found["nextRunAt"] = None if coming is None else format_time(coming)
+
+            if task["enabled"] and task["expression"] and not schedule.since(task, 0.0, now):
+                found["scheduledSince"] = format_time(now)
+
+            if any(row.get(field) != value for field, value in found.items()):
+                changes[name] = found
+
+        if changes:
+            store.update(settings.home, change)
+    except WebschedulerError as error:
+        return [str(error)]
+
+    return []
+
+
+def _mend_gate(home: str, name: str, now: float) -> None:
+    with locks.Gate(home, name) as gate:
+        gate.last_start = min(gate.last_start, now)
+        gate.save()
 
 
 def too_late(home: str, name: str, now: float) -> None:

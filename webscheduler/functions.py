@@ -20,7 +20,7 @@ import sys
 import time
 
 from . import atomic, commands, config, locks, schedule, store
-from .errors import BadInput
+from .errors import BadInput, Busy, WebschedulerError
 from .installation import new_task
 from .task import check_name, file_name, format_time
 
@@ -60,7 +60,8 @@ def schedulable(
         raise BadInput(f"{name}: interval must be a whole number of seconds above 0", "intervalSeconds")
 
     def declare(function: Function) -> Function:
-        if name in _declared and _declared[name][0].__code__ is not function.__code__:
+        # The same code twice is a module that was imported under two names.
+        if name in _declared and not _same(_declared[name][0], function):
             raise BadInput(f"{name}: is declared twice", "name")
 
         text = description if description is not None else (function.__doc__ or "").strip().split("\n")[0]
@@ -69,6 +70,10 @@ def schedulable(
         return function
 
     return declare
+
+
+def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    return getattr(one, "__code__", one) is getattr(other, "__code__", other)
 
 
 def discover(settings: config.Config) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -108,12 +113,27 @@ def sync(home: str) -> int:
     """Discover commands, write commands.json, and see that each has a task. Prints what changed; runs in a process of
     its own. A task's schedule that nobody edited follows the code; an edited one stays, which is said."""
     signal.alarm(SYNC_LIMIT)  # a module that never comes back from its import must not gather processes
-    settings = config.load(home)
 
-    with locks.Gate(home, "@sync"):
-        found, broken = discover(settings)
+    try:
+        settings = config.load(home)
+        os.environ.update(settings["environment"])
 
-    now = time.time()
+        with locks.Gate(home, ".sync"):  # no task can be called so
+            return _sync(settings, time.time())
+    except Busy:
+        print("another sync is in progress: try again", file=sys.stderr)
+    except WebschedulerError as error:
+        print(f"webscheduler: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"webscheduler: {error.filename or home}: {error.strerror}", file=sys.stderr)
+
+    return 1
+
+
+def _sync(settings: config.Config, now: float) -> int:
+    home = settings.home
+    found, broken = discover(settings)
+    broken.update(commands.refused(home))
     document = {"at": format_time(now), "commands": found, "broken": broken}
     atomic.replace(os.path.join(home, "commands.json"), json.dumps(document, indent=1).encode() + b"\n")
 
@@ -175,12 +195,17 @@ def call(home: str, name: str, *words: str) -> int:
     elif target != "setup":
         importlib.import_module(target)
 
+    if name not in _declared:
+        print(f"{name} is not declared in {target} any more: `webscheduler sync`", file=sys.stderr)
+        return 127
+
     result = _declared[name][0](*words)
 
     if result is None or isinstance(result, bool):
         return 1 if result is False else 0
 
-    return int(result) & 0xFF if isinstance(result, int) else 0
+    # Exit statuses end at 255 (wait(2)); what is no success must not become one.
+    return result & 0xFF or int(result != 0) if isinstance(result, int) else 0
 
 
 def django(home: str, name: str, *words: str) -> int:
@@ -198,16 +223,14 @@ def script(home: str, name: str, *words: str) -> int:
     for point in _entry_points("console_scripts"):
         if point.name == name:
             sys.argv = [name, *words]
-            result = point.load()()
-            return result if isinstance(result, int) else 0
+            return point.load()()  # type: ignore[no-any-return]  # a text is an error message, as for its own script
 
     print(f"no console script is called {name} in this environment", file=sys.stderr)
     return 127
 
 
 def _prepare(settings: config.Config, default: str = "") -> None:
-    """The environment of the settings, its PYTHONPATH included, and then the callable that they name."""
-    os.environ.update(settings["environment"])
+    """PYTHONPATH, which an isolated Python does not read, and then the callable that the settings name."""
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path += [entry for entry in entries if entry and entry not in sys.path]
 

@@ -3,6 +3,9 @@
 The rule: due means *since the last run*, never "matches this minute": whatever rhythm the calls have, nothing is
 missed. It counts from the latest of last start, creation, enabling and change of schedule. Several missed slots are
 one run. A retry is one more time to be due. Stored times ahead of the clock count as now.
+
+An interval is over a little before its end, by a twentieth of it and at most EARLY seconds: calls that come every hour
+come some seconds more or less than an hour apart, and an hourly task would else run at every other of them.
 """
 
 from __future__ import annotations
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .task import Task
+
+
+EARLY = 30.0
+CLOCK_ERROR = 60.0  # seconds that a stored time may be ahead of the clock before it is taken for a mistake
 
 
 class Slot:
@@ -39,7 +46,7 @@ def zone(name: str) -> tzinfo:
 
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
         raise BadInput(f"timezone: {name[:60]!r} is not known here: use a name like Europe/Paris, or UTC", "timezone")
 
 
@@ -62,14 +69,22 @@ def since(task: Task, last_start: float, now: float) -> float:
     return min(max(last_start, *times), now)
 
 
+def ahead(task: Task, now: float) -> list[str]:
+    """The fields with a time so far ahead that the clock must have been wrong once; else they would block for as long
+    as the clock was wrong."""
+    return [field for field in ("lastRunAt", "createdAt", "scheduledSince")
+            if _seconds(task[field]) > now + CLOCK_ERROR]
+
+
 def slot(task: Task, default_zone: str, last_start: float, now: float) -> Slot | None:
     """The slot that the task is to run for now, or None. last_start: of its gate, Unix seconds, 0 if not known."""
     if not task["enabled"]:
         return None
 
     at = _due_at(task, default_zone, last_start, now)
+    early = min(EARLY, task["intervalSeconds"] / 20) if task["intervalSeconds"] and not task["expression"] else 0.0
 
-    if at is not None and at <= now:
+    if at is not None and at - early <= now:
         limit = task["catchUpSeconds"]
         return Slot(at, 1, limit is not None and now - at > limit)
 

@@ -123,9 +123,9 @@ def write_all(data: bytes) -> None:
         pass
 
 
-def start(job: Callable[[], int]) -> int:
-    """Run `job` in a child in a session of its own that inherits no descriptor; its pid. The job's result is its exit
-    status. Raises OSError when there is no process to be had."""
+def start(job: Callable[[], int], keep: Sequence[int] = ()) -> int:
+    """Run `job` in a child in a session of its own that inherits no descriptor but `keep`; its pid. The job's result is
+    its exit status. Raises OSError when there is no process to be had."""
     child = os.fork()
 
     if child == 0:
@@ -133,7 +133,7 @@ def start(job: Callable[[], int]) -> int:
 
         try:
             os.setsid()
-            close_descriptors(set())
+            close_descriptors(set(keep))
             status = job()
         finally:
             os._exit(status)

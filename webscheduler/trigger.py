@@ -93,7 +93,7 @@ def _answer_run(request: Request, home: str, in_process: bool, clock: Callable[[
 
         if decision.claim:
             try:
-                return _lay(settings, decision, in_process, clock, server)
+                return lay(settings, decision, in_process, clock, server)
             except BaseException:
                 decision.claim.close()  # a long-lived process must not keep locked what it could not start
                 raise
@@ -130,7 +130,7 @@ def _answer_status(request: Request, home: str, now: float) -> Reply:
     return Reply(200 if report["status"] == "healthy" else 503, report)
 
 
-def _lay(settings: Config, decision: Decision, in_process: bool, clock: Callable[[], float], server: str) -> Reply:
+def lay(settings: Config, decision: Decision, in_process: bool, clock: Callable[[], float], server: str) -> Reply:
     """Lay a claimed run around the response, by the first of the strategies that works here."""
     task, claim = decision.task, decision.claim
     assert task is not None and claim is not None
@@ -202,13 +202,13 @@ def supervise(settings: Config, task: Task, claim: Claim, clock: Callable[[], fl
         claim.append({"supervisor": locks.identity()})
         record.started(settings.home, claim, claim.facts())
 
+        report: dict[str, Any] = {}
         children: dict[int, str] = {}
-        codes: dict[str, int] = {}
         facts = claim.facts()
 
         try:
             if task.name == DUE:
-                outcome, children, codes = _tick(settings, facts, clock)
+                outcome, report, children = _tick(settings, facts, clock)
             else:
                 outcome = runner.run(_invocation(settings, task), claim, record.live_file(settings.home, claim.run))
         except BadInput as error:
@@ -222,27 +222,30 @@ def supervise(settings: Config, task: Task, claim: Claim, clock: Callable[[], fl
         if children and facts.get("strategy") != "fork":
             from .due import reap
 
-            reap(children, codes, wait=True)
+            reap(children, report["codes"], wait=True)
 
-        return {**entry, "codes": codes} if task.name == DUE else entry
+        return {**entry, **{key: report[key] for key in ("codes", "started", "left") if key in report}}
     finally:
         claim.close()
 
 
 def _tick(
     settings: Config, facts: dict[str, Any], clock: Callable[[], float]
-) -> tuple[dict[str, Any], dict[int, str], dict[str, int]]:
+) -> tuple[dict[str, Any], dict[str, Any], dict[int, str]]:
     """The run of @due: start what is due. Each task gets a supervisor of its own, which does not inherit our claim.
-    (outcome; tasks still running, by pid; exit statuses of the others: 0 success, 1 not, 3 skipped)."""
+    (outcome; what `due.tick` reports; tasks still running, by pid)."""
     from . import due
     from .commands import python
 
     home = settings.home
     strategy = facts.get("strategy", "sync")
+    # The next tick counts claims, so each child must have decided before this one is over: it closes its end then.
+    reading, writing = os.pipe()
 
     def start(name: str, still_due: Callable[[Task, float], Slot | None]) -> int:
         def job() -> int:
             decision = decide(home, name, Cause("due", still_due=still_due), clock())
+            os.close(writing)
 
             if decision.reason == "too_late":
                 due.too_late(home, name, clock())
@@ -253,12 +256,17 @@ def _tick(
             decision.claim.append({"strategy": strategy, "server": facts.get("server")})
             return int(supervise(settings, decision.task, decision.claim, clock)["status"] != "success")
 
-        return strategies.start(job)
+        return strategies.start(job, [writing])
 
     # What the code declares may have changed; in a process of its own, for it imports that code.
     argv = python(settings, "webscheduler.functions:sync", home)
     strategies.start(lambda: os.execv(argv[0], argv))  # noqa: S606 (no shell is wanted)
-    report, children = due.tick(settings, start, settings["tickBudgetSeconds"] or due.BUDGETS[strategy], clock())
+    # Only a request has a host's limit on its time.
+    budget = settings["tickBudgetSeconds"] or due.BUDGETS["fork" if facts.get("trigger") == "cli" else strategy]
+    report, children = due.tick(settings, start, budget, clock())
+    os.close(writing)
+    os.read(reading, 1)
+    os.close(reading)
     late = report["late"]
 
     if late and settings["notify"]:
@@ -271,7 +279,7 @@ def _tick(
     outcome = {"status": status, "reason": None, "exitCode": int(status != "success"), "signal": None,
                "duration": report["duration"], "output": "".join(f"{line}\n" for line in lines[:1000]),
                "errorOutput": "".join(f"{line}\n" for line in report["problems"][:1000])}
-    return outcome, children, report["codes"]
+    return outcome, report, children
 
 
 def _invocation(settings: Config, task: Task) -> Any:
@@ -338,8 +346,9 @@ def run_by_hand(
     home: str, name: str, trigger: str, clock: Callable[[], float], strategy: str = "sync"
 ) -> dict[str, Any] | None:
     """Run a task now, in this process (one thread), whatever its schedule and limits say; its line of history, or None
-    if it is running already. For @due the line has `codes` besides: task -> 0 success, 1 not, 3 skipped; with the
-    strategy `fork` what it started is not awaited. Raises NoSuchTask, Unusable, Busy."""
+    if it is running already. For @due the line has besides `started` and `left` (names of tasks) and `codes`: task
+    -> 0 success, 1 not, 3 skipped; with the strategy `fork` what it started is not awaited. Raises NoSuchTask,
+    Unusable, Busy."""
     settings = config.load(home)
     decision = decide(home, name, Cause(trigger, by_hand=True), clock())
 

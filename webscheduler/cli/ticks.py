@@ -12,7 +12,7 @@ import time
 
 from .. import commands, config, crontab, due, locks, record, store, trigger
 from ..errors import BadInput, Unusable
-from ..task import DUE
+from ..task import DUE, format_time
 from .terminal import complain, line, show, visible, when
 
 TYPE_CHECKING = False
@@ -81,16 +81,16 @@ def _foretell(args: Namespace) -> int:
     settings, now = config.load(args.home), time.time()
     queue, problems = due.select(settings, store.read(args.home), now)
     alive = {facts.get("name") for facts in locks.peek(args.home)}
-    tasks = [{"name": name, "due": when(slot.at), "attempt": slot.attempt,
+    tasks = [{"name": name, "due": format_time(slot.at), "attempt": slot.attempt,
               "status": "too late" if slot.too_late else "running already" if name in alive else "would start"}
              for name, slot in queue]
 
     if args.json:
         show({"status": "dry run", "tasks": tasks, "problems": problems})
     else:
-        for task in tasks:
-            retry = f", attempt {task['attempt']}" if task["attempt"] > 1 else ""
-            print(f"{line(task['name'])}: {task['status']}, due since {task['due']}{retry}")
+        for task, (_, slot) in zip(tasks, queue):
+            retry = f", attempt {slot.attempt}" if slot.attempt > 1 else ""
+            print(f"{line(task['name'])}: {task['status']}, due since {when(slot.at)}{retry}")
 
         if not tasks:
             print("nothing is due")
@@ -107,14 +107,14 @@ def _sync(args: Namespace) -> int:
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     except OSError as error:
-        raise Unusable(f"{argv[0]} cannot be run ({error.strerror}): `webscheduler config set python PATH` names another")
+        raise Unusable(f"{argv[0]} cannot be run ({error.strerror}): `webscheduler config set python PATH` names one")
 
     print(visible(done.stdout.decode("utf-8", "backslashreplace")), end="")
     sys.stdout.flush()
     print(visible(done.stderr.decode("utf-8", "backslashreplace")), end="", file=sys.stderr)
 
     if done.returncode < 0:
-        complain(f"the search for commands was ended by signal {-done.returncode}: a module that is imported may not end")
+        complain(f"the search was ended by signal {-done.returncode}: does a module go on for ever when imported?")
     elif not done.stdout and not done.stderr:
         print("nothing has changed")
 

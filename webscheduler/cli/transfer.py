@@ -1,0 +1,125 @@
+"""Verbs that carry tasks from and to other schedulers: import, export. Imports everything below the doors."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from .. import atomic, config, export, store, systemd, transfer
+from ..errors import BadInput
+from ..task import load
+from .terminal import complain, line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any, Callable
+
+KINDS = ("json", "crontab", "systemd", "kubernetes")
+
+
+def register(verb: Callable[..., Any]) -> None:
+    """Add this module's verbs to the parser."""
+    come = verb("import", _import, "Take in tasks: an export, a state.json, a directory that has one, or a crontab.")
+    come.add_argument("source", nargs="+", metavar="[json|crontab] FILE", help="What it is, and where; -: standard "
+                                                                              "input.")
+    come.add_argument("--dry-run", action="store_true", help="Only tell what would come in.")
+    come.add_argument("--disabled", action="store_true", help="Jobs of a crontab come in disabled.")
+
+    go = verb("export", _export, "Print the tasks as another scheduler reads them, or as `import` does.")
+    go.add_argument("kind", metavar="|".join(KINDS), help="For whom.")
+    go.add_argument("--with-secrets", action="store_true", help="json: keep the keys, so that URLs stay valid.")
+    go.add_argument("--image", metavar="IMAGE", default="IMAGE", help="kubernetes: the image to run in; default: IMAGE, to "
+                                                                      "be replaced.")
+    go.add_argument("--output", metavar="PATH", help="Write to this file; for systemd into this directory.")
+
+
+def _import(args: Namespace) -> None:
+    kind = args.source[0] if len(args.source) > 1 else "json"
+    source = args.source[-1]
+
+    if len(args.source) > 2 or kind not in ("json", "crontab"):
+        raise BadInput("import goes like this: `webscheduler import [json | crontab] FILE`, or `-` for standard input")
+
+    settings = config.load(args.home)
+
+    if os.path.isdir(source):
+        if os.path.realpath(source) == os.path.realpath(args.home):
+            raise BadInput(f"{source} is this installation itself")
+
+        arrival = transfer.of_directory(source)
+    elif kind == "crontab":
+        arrival = transfer.of_crontab(_read(source), store.read_strictly(args.home), not args.disabled)
+    else:
+        arrival = transfer.of_document(_read(source), source)
+
+    names = transfer.take_in(settings, arrival, time.time(), args.dry_run)
+
+    for name in names:
+        row = arrival.tasks[name]
+        schedule = row.get("expression") or row.get("intervalSeconds") and f"every {row['intervalSeconds']} s"
+        print(f"{line(name)}: {line(schedule or 'no schedule')}{'' if row.get('enabled') else ', disabled'}")
+
+    print(f"{len(names)} tasks {'would come in' if args.dry_run else 'are in'}")
+    sys.stdout.flush()
+
+    for sentence in arrival.said:
+        complain(sentence)
+
+    if kind == "crontab" and names and not args.dry_run and not args.disabled:
+        complain("both run now: take the lines out of the crontab, or `webscheduler disable --group crontab`")
+
+
+def _read(source: str) -> str:
+    try:
+        if source == "-":
+            data = sys.stdin.buffer.read()
+        else:
+            with open(source, "rb") as file:
+                data = file.read()
+    except OSError as error:
+        raise BadInput(f"{source}: {error.strerror}")
+
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise BadInput(f"{source} is not UTF-8: `iconv -t UTF-8 {source}` makes it so")
+
+
+def _export(args: Namespace) -> None:
+    settings = config.load(args.home)
+    rows = store.read_strictly(args.home)
+
+    if args.kind not in KINDS:
+        raise BadInput(f"export: {args.kind[:40]!r} must be one of {', '.join(KINDS)}", "kind")
+
+    tasks = [load(name, row) for name, row in rows.items()]
+    files: dict[str, str] = {}
+    said: list[str] = []
+
+    if args.kind == "json":
+        content = transfer.dumps(rows, args.with_secrets)
+    elif args.kind == "systemd":
+        text, files = systemd.as_systemd(settings, tasks)
+        content = str(text) + "".join(f"\n# ---- {name}\n{unit}" for name, unit in files.items())
+        said = text.said
+    else:
+        text = (export.as_crontab(settings, tasks) if args.kind == "crontab"
+                else export.as_kubernetes(settings, tasks, args.image))
+        content, said = str(text), text.said
+
+    if args.output and files:
+        os.makedirs(args.output, exist_ok=True)
+
+        for name, unit in files.items():
+            atomic.replace(os.path.join(os.path.abspath(args.output), name), unit.encode())
+    elif args.output:
+        atomic.replace(os.path.abspath(args.output), content.encode())
+    else:
+        print(content, end="")
+
+    sys.stdout.flush()
+
+    for sentence in said:
+        complain(sentence)
