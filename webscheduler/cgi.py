@@ -12,10 +12,11 @@ import time
 
 from . import config, strategies, trigger
 from .errors import WebschedulerError
+from .request import kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
 REASONS = {200: "OK", 202: "Accepted", 303: "See Other", 400: "Bad Request", 403: "Forbidden", 404: "Not Found",
            413: "Content Too Large", 500: "Internal Server Error", 503: "Service Unavailable"}
@@ -33,6 +34,9 @@ def main(home: str | None = None) -> None:
     environ.update({"wsgi.input": getattr(sys.stdin, "buffer", None), "wsgi.errors": sys.stderr})
 
     try:
+        if kind(environ) in ("admin", ""):
+            _panel(environ, home or config.find_home())
+
         reply = trigger.answer(environ, home or config.find_home(), True, time.time, report)
     except WebschedulerError as error:
         report(f"webscheduler: {error}")
@@ -43,12 +47,25 @@ def main(home: str | None = None) -> None:
 
     head = (f"Status: {reply.status} {REASONS.get(reply.status, 'Other')}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(reply.body)}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n")
-    response = head.encode("ascii") + (b"" if environ.get("REQUEST_METHOD") == "HEAD" else reply.body)
+    _send(environ, head, reply.body, reply.after)
+
+
+def _panel(environ: dict[str, Any], home: str) -> None:
+    from .admin import answer
+
+    environ["wsgi.url_scheme"] = "https" if environ.get("HTTPS", "").lower() in ("on", "1") else "http"
+    page = answer(environ, home, in_process=True)
+    head = "".join(f"{name}: {value}\r\n" for name, value in [("Status", page.line), *page.all_headers()])
+    _send(environ, head + "\r\n", page.body, page.after)
+
+
+def _send(environ: dict[str, Any], head: str, body: bytes, after: Callable[[], object] | None) -> None:
+    response = head.encode("latin-1") + (b"" if environ.get("REQUEST_METHOD") == "HEAD" else body)
 
     try:
-        if reply.after:
+        if after:
             strategies.let_go(response)
-            reply.after()
+            after()
         else:
             strategies.write_all(response)
     finally:

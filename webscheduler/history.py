@@ -106,15 +106,17 @@ def _cut_torn_tail(descriptor: int) -> int:
     return end
 
 
-def lines(home: str, name: str) -> Iterator[bytes]:
-    """Whole lines of the task's history, newest first, without reading more of the file than is asked for."""
+def lines(home: str, name: str, end: int | None = None) -> Iterator[bytes]:
+    """Whole lines of the task's history, newest first, without reading more of the file than is asked for; with `end`
+    only those that end by that byte."""
     try:
         file = open(path(home, name), "rb")
     except FileNotFoundError:
         return
 
     with file:
-        end = file.seek(0, os.SEEK_END)
+        size = file.seek(0, os.SEEK_END)
+        end = size if end is None else min(end, size)
         rest = b""  # the beginning of a line whose end is still to be found; a torn tail to begin with
         whole = False
 

@@ -82,6 +82,11 @@ class Request:
             self.ts = "0"  # the shape stays timed, and no such instant is within any window
 
 
+def kind(environ: dict[str, Any]) -> str:
+    """What a request is for, as Request.kind says it, before anything of its body is read."""
+    return _target(environ.get("PATH_INFO", ""), _pairs(environ.get("QUERY_STRING", "")))[0]
+
+
 def _target(path: str, query: list[tuple[str, str]]) -> tuple[str, str]:
     segments = [segment for segment in path.split("/") if segment]
 

@@ -11,28 +11,38 @@ import time
 
 from . import config, trigger
 from .errors import WebschedulerError
+from .request import kind
 from .strategies import AfterResponse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, Callable
+    from typing import Any, Callable, Optional
 
     Environ = dict[str, Any]
     StartResponse = Callable[..., object]
     Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+    User = Optional[Callable[[Environ], Any]]
 
 REASONS = {200: "OK", 202: "Accepted", 404: "Not Found", 503: "Service Unavailable"}
 
 
-def create_app(home: str | None = None) -> Application:
-    """A WSGI application for the installation at `home`, or where WEBSCHEDULER_HOME says when it is called."""
+def create_app(home: str | None = None, user: User = None) -> Application:
+    """A WSGI application for the installation at `home`, or where WEBSCHEDULER_HOME says when it is called.
+
+    user: tells the admin panel who is signed in at the site that embeds it (see `admin`).
+    """
 
     def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         def report(line: str) -> None:
             environ["wsgi.errors"].write(line.replace("\n", " ") + "\n")
 
         try:
+            if kind(environ) in ("admin", ""):
+                from .admin import create_panel
+
+                return create_panel(home or config.find_home(), user)(environ, start_response)
+
             reply = trigger.answer(environ, home or config.find_home(), False, time.time, report)
         except WebschedulerError as error:
             report(f"webscheduler: {error}")

@@ -1,0 +1,383 @@
+"""Signing in and out, roles, sessions, and what strangers try."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.admin.client import OWNER, PASSWORD, Browser
+from tests.installation import Installation
+from webscheduler.admin import PAGES, people, session
+from webscheduler.errors import BadInput, Unusable
+
+
+class Clock:
+    """A clock that is put forward by hand."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_signing_in_and_out(inhabited: Installation) -> None:
+    """A stranger is led to the form, the right password leads to the page that was asked for, and after signing out
+    the list is closed again."""
+    browser = Browser(inhabited)
+    assert "Sign in" in browser.get("history", name="x")
+    page = browser.submit("sign-in", user=OWNER, password=PASSWORD)
+    assert page.status == 200
+    assert page.url == "/cron/admin/history?name=x"
+    assert "You are signed out" in browser.submit("sign-out")
+    assert "Sign in" in browser.get()
+
+
+@pytest.mark.parametrize(("name", "password"), [(OWNER, "wrong"), ("nobody", PASSWORD), ("", ""), ("ALICE", PASSWORD),
+                                                (OWNER, PASSWORD + " "), ("\ud800", "\x00")])
+def test_a_wrong_name_and_a_wrong_password_read_the_same(inhabited: Installation, name: str, password: str) -> None:
+    """Neither the answer nor its status tells which of the two was wrong."""
+    browser = Browser(inhabited)
+    browser.get("sign-in")
+    name = name.encode("utf-8", "replace").decode()
+    page = browser.post("/cron/admin/sign-in", {"token": browser.token(), "user": name, "password": password})
+    assert page.status == 403
+    assert "Name or password is wrong." in page
+    assert page.header("Set-Cookie") is None or "device" not in str(page.headers)
+
+
+def test_the_files_are_for_the_owner_alone(owner: Browser) -> None:
+    """Passwords are kept as scrypt with a salt each, and every file of the panel is 0600."""
+    home = Path(owner.home)
+    users = json.loads((home / "users.json").read_text())
+    assert all(row["password"].startswith("scrypt$16384$8$5$") for row in users.values())
+    assert len({row["password"] for row in users.values()}) == 3
+
+    for name in ("users.json", "session.key", "throttle.json", "audit.jsonl"):
+        assert stat.S_IMODE(os.stat(home / name).st_mode) == 0o600
+
+
+def test_pbkdf2_where_scrypt_is_missing(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python whose OpenSSL has no scrypt keeps passwords as pbkdf2, and reads both."""
+    home = str(installation.home)
+    monkeypatch.setattr(people, "METHOD", ("pbkdf2", "600000"))
+    people.set_password(home, OWNER, PASSWORD, now=1.0)
+    assert people.read(home, "users.json")[OWNER]["password"].startswith("pbkdf2$600000$")
+    assert people.verify(home, OWNER, PASSWORD) == people.Person(OWNER, "owner")
+    assert people.verify(home, OWNER, PASSWORD + "x") is None
+
+
+@pytest.mark.parametrize("password", ["short", "aaaaaaaaaaaa", "alice12345", "x" * 1001])
+def test_weak_passwords_are_refused(installation: Installation, password: str) -> None:
+    """Too short, too few different characters, the name with a number, or endless."""
+    with pytest.raises(BadInput, match="password: "):
+        people.set_password(str(installation.home), OWNER, password, now=1.0)
+
+
+@pytest.mark.parametrize("name", ["", " x", "a b", "-x", "_x", "x" * 65, "a\nb", "../x", "<b>"])
+def test_strange_names_are_refused(installation: Installation, name: str) -> None:
+    with pytest.raises(BadInput, match="user: "):
+        people.set_password(str(installation.home), name, PASSWORD, now=1.0)
+
+
+def test_the_first_is_owner_and_one_remains(installation: Installation) -> None:
+    """The first person owns the installation, later ones read; the last owner can be neither removed nor lowered."""
+    home = str(installation.home)
+    assert people.set_password(home, "first", PASSWORD, now=1.0)
+    assert people.set_password(home, "second", PASSWORD, now=1.0)
+    assert not people.set_password(home, "second", PASSWORD + "!", now=1.0)
+    assert {name: row["role"] for name, row in people.read(home, "users.json").items()} == {
+        "first": "owner", "second": "viewer"}
+
+    for act in (lambda: people.remove(home, "first"), lambda: people.set_role(home, "first", "viewer"),
+                lambda: people.set_password(home, "first", PASSWORD, "editor", now=1.0)):
+        with pytest.raises(BadInput, match="owner"):
+            act()
+
+
+def test_a_damaged_file_lets_nobody_in(inhabited: Installation) -> None:
+    """users.json that cannot be parsed is never taken for one without people."""
+    Path(inhabited.home, "users.json").write_text("{")
+    browser = Browser(inhabited)
+    page = browser.get("sign-in")
+    assert page.status == 503
+    assert "users.json" not in page
+    assert "users.json cannot be read" in browser.errors
+
+    with pytest.raises(Unusable):
+        people.set_password(str(inhabited.home), OWNER, PASSWORD, now=1.0)
+
+
+@pytest.mark.parametrize("role", ["", "viewer", "editor", "owner"])
+def test_what_each_role_may(inhabited: Installation, role: str) -> None:
+    """Every page and every change of the table, by everybody: strangers are led to the form, and a role that is too low
+    gets 403 and changes nothing."""
+    inhabited.add("task", argv=["/bin/true"])
+    browser = Browser(inhabited)
+
+    if role:
+        browser.sign_in({"viewer": "victor", "editor": "eve", "owner": OWNER}[role])
+
+    rank = ["", "viewer", "editor", "owner"].index(role)
+    state = Path(inhabited.home, "state.json").read_bytes()
+
+    for page, (_, see, change) in PAGES.items():
+        for method, needed in (("GET", see), ("POST", change)):
+            if not needed or ["", "viewer", "editor", "owner"].index(needed) <= rank:
+                continue
+
+            browser.get("sign-in" if not role else "account")
+            url = f"/cron/admin/{page}?name=task&run=x"
+            answer = browser.post(url, {"token": browser.token(), "do": "save"}, follow=False) if method == "POST" \
+                else browser.request(url, follow=False)
+
+            if role:
+                assert answer.status in (403, 405), (page, method)
+            elif answer.status != 405:
+                assert answer.status == 303, (page, method)
+                assert str(answer.header("Location")).startswith("/cron/admin/sign-in"), (page, method)
+
+    assert Path(inhabited.home, "state.json").read_bytes() == state
+
+
+def test_a_viewer_sees_no_trigger_url(inhabited: Installation) -> None:
+    """Whoever has a trigger URL can run the task."""
+    inhabited.add("task", argv=["/bin/true"])
+    slug = inhabited.row("task")["slug"]
+    browser = Browser(inhabited)
+    browser.sign_in("victor")
+    due = inhabited.row("@due")["slug"]
+
+    for page in (browser.get(), browser.get("task", name="task"), browser.get("task", name="@due"),
+                 browser.get("diagnostics"), browser.get("settings"), browser.get("history")):
+        assert slug not in page
+        assert due not in page
+        assert "sig=" not in page
+
+    browser.submit("sign-out")
+    browser.sign_in("eve")
+    assert slug in browser.get()
+
+
+def test_the_cookie(inhabited: Installation) -> None:
+    """HttpOnly, SameSite=Strict, the mount's path; Secure under https, and behind a proxy only if that is trusted."""
+    browser = Browser(inhabited)
+    browser.get("sign-in")
+    assert browser.last_cookie.split("; ")[1:] == ["Path=/cron", "HttpOnly", "SameSite=Strict"]
+
+    browser = Browser(inhabited, **{"wsgi.url_scheme": "https"})
+    browser.get("sign-in")
+    assert browser.last_cookie.endswith("; Secure")
+
+    browser = Browser(inhabited, HTTP_X_FORWARDED_PROTO="https")
+    browser.get("sign-in")
+    assert "Secure" not in browser.last_cookie
+
+    inhabited.configure(trustedProxies=["192.0.2.1"])
+    browser.cookies.clear()
+    browser.get("sign-in")
+    assert browser.last_cookie.endswith("; Secure")
+
+
+def test_a_forged_cookie_is_nobodys(owner: Browser) -> None:
+    """A cookie with another name in it, with a signature for another purpose, cut off, or of nonsense."""
+    good = owner.cookies[session.COOKIE]
+    payload, _, mac = good.partition(".")
+    data = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    other = base64.urlsafe_b64encode(json.dumps([data[0], "eve", *data[2:]]).encode()).decode().rstrip("=")
+    wrong = session.sign(owner.home, "notice", data)
+
+    for cookie in (f"{other}.{mac}", wrong, good[:-1], payload, "", ".", "é", f"{payload}.{'0' * 64}", "a" * 9000):
+        owner.cookies = {session.COOKIE: cookie}
+        assert "Sign in" in owner.get(), cookie
+
+    owner.cookies = {session.COOKIE: good}
+    assert "Sign out" in owner.get()
+
+
+def test_a_session_that_was_signed_out_is_dead(owner: Browser) -> None:
+    """A copy of the cookie is of no use after signing out, in whatever browser."""
+    thief = dict(owner.cookies)
+    owner.get()
+    owner.submit("sign-out")
+    owner.cookies = thief
+    assert "Sign in" in owner.get()
+
+
+def test_signing_out_everywhere(inhabited: Installation) -> None:
+    """One click ends the sessions of all browsers of that person, and nobody else's."""
+    one, two, other = Browser(inhabited), Browser(inhabited), Browser(inhabited)
+    one.sign_in()
+    two.sign_in()
+    other.sign_in("eve")
+    one.get("account")
+    form = next(form for form in [one.page.form("sign-out")] if form)
+    one.post(form["action"], {"token": one.token(), "everywhere": "yes"})
+    assert "Sign in" in two.get()
+    assert "Sign out" in other.get()
+
+
+def test_a_new_password_ends_every_other_session(inhabited: Installation) -> None:
+    """Whoever changes the password stays; all other sessions of that person end, also after `set-password`."""
+    one, two = Browser(inhabited), Browser(inhabited)
+    one.sign_in()
+    two.sign_in()
+    one.get("account")
+    assert "This is not your password." in one.submit("account", old="wrong", new="a fresh password", again="x")
+    assert "The two differ." in one.submit("account", old=PASSWORD, new="a fresh password", again="x")
+    page = one.submit("account", old=PASSWORD, new="a fresh password", again="a fresh password")
+    assert "Your password is changed" in page
+    assert "Sign in" in two.get()
+    people.set_password(str(inhabited.home), OWNER, PASSWORD, now=time.time())
+    assert "Sign in" in one.get()
+
+
+def test_a_session_id_is_never_adopted(inhabited: Installation) -> None:
+    """Fixation: signing in makes a new id, whatever cookie the browser came with."""
+    victim, attacker = Browser(inhabited), Browser(inhabited)
+    attacker.get("sign-in")
+    planted = dict(attacker.cookies)
+    victim.cookies = dict(planted)
+    victim.sign_in()
+    assert victim.cookies[session.COOKIE] != planted[session.COOKIE]
+    attacker.cookies = planted
+    assert "Sign in" in attacker.get()
+
+
+def test_idle_and_absolute_limits(inhabited: Installation) -> None:
+    """Half an hour without a request ends a session, requests prolong it, and twelve hours end it anyway."""
+    clock = Clock()
+    browser = Browser(inhabited, clock=clock)
+    browser.sign_in()
+    first = dict(browser.cookies)
+    clock.now += session.IDLE - 1
+    assert "Sign out" in browser.get()
+    clock.now += session.IDLE - 1
+    assert "Sign out" in browser.get()
+    kept, browser.cookies = browser.cookies, first
+    assert "Sign in" in browser.get()  # the old copy was not prolonged
+    browser.cookies = kept
+    clock.now += session.IDLE + 1
+    assert "Sign in" in browser.get()
+
+    browser.sign_in()
+
+    for _ in range(session.ABSOLUTE // 1000):
+        clock.now += 1000
+        assert "Sign out" in browser.get()
+
+    clock.now += 1000
+    assert "Sign in" in browser.get()
+
+
+def test_brute_force_is_slowed_and_locks_nobody_out(inhabited: Installation) -> None:
+    """One address gets ten tries, whatever the names; others go on; the right password does not help while it waits;
+    minutes later it does. A browser that signed in before is not disturbed by anybody."""
+    clock = Clock()
+    known = Browser(inhabited, clock=clock, REMOTE_ADDR="192.0.2.99")
+    known.sign_in()
+    known.submit("sign-out")
+    attacker = Browser(inhabited, clock=clock, REMOTE_ADDR="192.0.2.66")
+    attacker.get("sign-in")
+
+    for number in range(10):
+        assert "Name or password is wrong." in attacker.submit("sign-in", user=f"user{number}", password="guess")
+
+    assert "Too many failed sign-ins" in attacker.submit("sign-in", user=OWNER, password=PASSWORD)
+    other = Browser(inhabited, clock=clock, REMOTE_ADDR="192.0.2.67")
+    assert "Sign out" in other.sign_in()
+
+    for number in range(200):  # from many addresses: all strangers wait
+        people.update(str(inhabited.home), "throttle.json",
+                      lambda found, number=number: session._take(found, [f"ip {number}", "all"], clock.now))
+
+    stranger = Browser(inhabited, clock=clock, REMOTE_ADDR="192.0.2.68")
+    assert "Too many failed sign-ins" in stranger.sign_in()
+    assert "Sign out" in known.sign_in()
+    clock.now += 600
+    assert "Sign out" in stranger.sign_in()
+    assert "Sign out" in attacker.sign_in()
+
+
+def test_simultaneous_tries_are_counted_before_they_are_looked_at(inhabited: Installation) -> None:
+    """The count is taken under a lock before the password is checked, so that a burst cannot outrun it."""
+    home = str(inhabited.home)
+    taken = [people.update(home, "throttle.json", lambda found: session._take(found, ["ip x"], 1000.0))
+             for _ in range(30)]
+    assert taken == [True] * 10 + [False] * 20
+
+
+def test_addresses_are_bounded_and_networks_count_as_one(inhabited: Installation) -> None:
+    """The file does not grow with the number of attackers, and one /64 of IPv6 is one attacker."""
+    found: dict[str, list[float]] = {}
+
+    for number in range(session.MOST_COUNTERS + 50):
+        session._take(found, [f"ip {number}"], float(number))
+
+    assert len(found) == session.MOST_COUNTERS
+    assert session._network("2001:db8:1:2::1") == session._network("2001:db8:1:2:ffff::9")
+    assert session._network("2001:db8:1:2::1") != session._network("2001:db8:1:3::1")
+
+
+@pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)",
+                                "../../evil", "sign-out", "task?name=x\r\nSet-Cookie: a=b", "sign-in?to=sign-in",
+                                "history?admin=evil"])
+def test_signing_in_leads_nowhere_else(inhabited: Installation, to: str) -> None:
+    """The page to go on to is one of this panel's, whatever a link says; nothing of it becomes a header of its own."""
+    browser = Browser(inhabited)
+    browser.get("sign-in", to=to)
+    page = browser.submit("sign-in", follow=False, user=OWNER, password=PASSWORD)
+    assert page.status == 303
+    assert str(page.header("Location")).startswith("/cron/admin/")
+    assert "evil.example" not in str(page.header("Location"))
+    assert not any("\r" in value or "\n" in value for _, value in page.headers)
+    assert [name for name, value in page.headers if name == "Set-Cookie" and value.startswith("a=")] == []
+
+
+def test_remote_user_and_headers_are_never_believed(inhabited: Installation) -> None:
+    browser = Browser(inhabited, REMOTE_USER=OWNER, HTTP_REMOTE_USER=OWNER, HTTP_X_REMOTE_USER=OWNER,
+                      HTTP_X_WEBSCHEDULER_USER=OWNER, AUTH_TYPE="Basic")
+    assert "Sign in" in browser.get()
+
+
+def test_an_embedding_site_says_who_is_signed_in(inhabited: Installation) -> None:
+    """By a callable or in the environ; then the site's word alone counts, and the panel's own door is closed."""
+    said = {"name": "Zoë", "role": "editor"}
+    browser = Browser(inhabited, user=lambda environ: said)
+    assert "Zoë" in browser.get()
+    assert "New task" in browser.page
+    assert "sign-out" not in browser.page
+    assert browser.get("people").status == 403
+    assert browser.get("sign-in").url == "/cron/admin/"
+
+    for nobody in (None, {}, {"name": "x", "role": "root"}, {"role": "owner"}, "al", {"name": None, "role": "owner"}):
+        assert Browser(inhabited, user=lambda environ, nobody=nobody: nobody).get().status == 403
+
+    assert "Zoë" in Browser(inhabited, **{"webscheduler.user": said}).get()
+    stranger = Browser(inhabited, **{"webscheduler.user": None})
+    assert stranger.get().status == 403
+    assert stranger.get("sign-in").url == "/cron/admin/"
+
+
+def test_people_are_managed_by_owners(owner: Browser) -> None:
+    """Adding, another role, a new password, removing; each told, noted in audit.jsonl, and refused where nobody would
+    be owner any more."""
+    owner.get("people")
+    add = {"do": "set", "user": "nina", "password": "another password", "role": "editor"}
+    assert "nina can sign in" in owner.post("/cron/admin/people", {"token": owner.token(), **add})
+    assert people.verify(owner.home, "nina", "another password") == people.Person("nina", "editor")
+    owner.post("/cron/admin/people", {"token": owner.token(), "do": "role", "user": "nina", "role": "viewer"})
+    assert people.verify(owner.home, "nina", "another password") == people.Person("nina", "viewer")
+    assert owner.post("/cron/admin/people", {"token": owner.token(), "do": "remove", "user": OWNER}).status == 422
+    owner.post("/cron/admin/people", {"token": owner.token(), "do": "remove", "user": "nina"})
+    assert "nina" not in people.read(owner.home, "users.json")
+    lines = [json.loads(line) for line in Path(owner.home, "audit.jsonl").read_text().splitlines()]
+    assert [(line["who"], line["did"], line["to"]) for line in lines] == [
+        (OWNER, "signed in", ""), (OWNER, "people: set", "nina"), (OWNER, "people: role", "nina"),
+        (OWNER, "people: remove", "nina")]

@@ -1,0 +1,168 @@
+"""The admin panel: server-rendered pages at /admin, which work without scripts. Imports everything below the doors.
+
+    create_panel(home, user=None)    a WSGI application for requests of kind "admin" (request.kind)
+
+The rules: loaded only when /admin is asked for, and each page's module only with the page. One table, PAGES, says who
+may see a page and who may change something through it; a change is checked for its token and where it comes from
+before anything of it is read. REMOTE_USER and headers are never believed: an embedding site hands over its own
+signed-in person as `user(environ)` or environ["webscheduler.user"], {"name": …, "role": "viewer|editor|owner"} or None.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+
+from .. import capabilities, config
+from ..errors import WebschedulerError
+from ..request import kind
+from ..strategies import AfterResponse
+from .web import Html, Refused, Response, Visit, h, mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, Callable, Optional
+
+    Environ = dict[str, Any]
+    User = Optional[Callable[[Environ], Any]]
+
+# Page -> its function, the role that may see it, and the role that may send it by POST (None: nobody; "": anybody).
+PAGES: dict[str, tuple[str, str, str | None]] = {
+    "": ("tasks:index", "viewer", None),
+    "task": ("tasks:one", "viewer", None),
+    "run-now": ("tasks:run_now", "editor", "editor"),
+    "enable": ("tasks:enable", "editor", "editor"),
+    "secret": ("tasks:secret", "editor", "editor"),
+    "delete": ("tasks:delete", "editor", "editor"),
+    "edit": ("form:edit", "editor", "editor"),
+    "preview": ("form:preview", "editor", None),
+    "history": ("runs:index", "viewer", None),
+    "run": ("runs:one", "viewer", None),
+    "output": ("runs:raw", "viewer", None),
+    "cancel": ("runs:stop", "editor", "editor"),
+    "clear": ("runs:clear", "editor", "editor"),
+    "account": ("account:account", "viewer", "viewer"),
+    "people": ("account:people_page", "owner", "owner"),
+    "sign-in": ("account:sign_in", "", ""),
+    "sign-out": ("account:sign_out", "viewer", "viewer"),
+}
+ASSETS = ("style", "script", "icon")
+ONLY_POST = ("run-now", "enable", "cancel", "sign-out")
+
+
+def create_panel(
+    home: str, user: User = None, clock: Callable[[], float] = time.time
+) -> Callable[..., Iterable[bytes]]:
+    """A WSGI application for the panel of the installation at `home`."""
+
+    def panel(environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
+        response = answer(environ, home, user, clock)
+        start_response(response.line, response.all_headers())
+        body = b"" if environ.get("REQUEST_METHOD") == "HEAD" else response.body
+        return AfterResponse(body, response.after) if response.after else [body]
+
+    return panel
+
+
+def answer(
+    environ: Environ, home: str, user: User = None, clock: Callable[[], float] = time.time, in_process: bool = False
+) -> Response:
+    """The answer to a request for the panel. in_process: see `trigger.answer`."""
+    if not kind(environ):
+        return _front(environ)
+
+    try:
+        visit = Visit(environ, config.load(home), clock())
+    except (WebschedulerError, OSError) as error:
+        environ["wsgi.errors"].write(f"webscheduler: {error}\n")
+        return Response("webscheduler cannot work at the moment; the server's error log says why.\n", 503, "text/plain")
+    except Refused as refused:
+        return Response(f"{refused.message}\n", refused.status, "text/plain")
+
+    visit.in_process, visit.clock = in_process, clock
+    visit.server = capabilities.server_kind(environ, in_process)
+
+    try:
+        if visit.page in ASSETS:
+            return _page("assets:serve")(visit)
+
+        return _answer(visit, user)
+    except Refused as refused:
+        return _problem(visit, refused.status, visit.t(refused.message))
+    except (WebschedulerError, OSError) as error:
+        environ["wsgi.errors"].write("webscheduler: " + str(error).replace("\n", " ") + "\n")
+        text = visit.t("The server's error log says more.")
+        may = visit.person is not None and visit.person.may("editor")
+        return _problem(visit, 503, h("{error}", error=str(error)) if may else text)
+
+
+def _answer(visit: Visit, user: User) -> Response:
+    from . import session
+
+    if visit.page not in PAGES:
+        raise Refused(404, "There is no such page.")
+
+    function, see, change = PAGES[visit.page]
+
+    if visit.method not in ("GET", "HEAD", "POST") or visit.method == "POST" and change is None:
+        raise Refused(405, "This cannot be done here.")
+
+    session.enter(visit, user)
+    said = visit.notice
+
+    if visit.method == "POST":
+        visit.read_form()
+        session.check(visit)
+    elif visit.page in ONLY_POST:
+        raise Refused(405, "This is done by a button only.")
+
+    needed = change if visit.method == "POST" else see
+
+    if visit.person is None and needed:
+        if visit.embedded:
+            raise Refused(403, "Sign in at the site first; it did not say who you are.")
+
+        response = _stranger(visit)
+    elif needed and visit.person and not visit.person.may(needed):
+        raise Refused(403, "Your role does not allow this.")
+    else:
+        response = _page(function)(visit)
+
+    if visit.notice is not said:
+        session.keep_notice(visit)
+    elif said and response.status == 200 and response.kind == "text/html":
+        session.set_cookie(visit, session.NOTICE, "", 0)
+
+    response.headers += [("Set-Cookie", cookie) for cookie in visit.cookies.values()]
+    return response
+
+
+def _stranger(visit: Visit) -> Response:
+    """Sign in first, and then go on to where the visitor wanted to."""
+    from urllib.parse import urlencode
+
+    wanted = visit.page + ("?" + urlencode(visit.query) if visit.query else "") if visit.method == "GET" else ""
+    return visit.redirect("sign-in", to=wanted)
+
+
+def _front(environ: Environ) -> Response:
+    """The bare URL leads to the panel; by a query where /admin/ was asked for and the host dropped PATH_INFO."""
+    root = mount(environ)
+    dropped = "/admin" in str(environ.get("REQUEST_URI", "")).partition("?")[0][len(root) - 1:]
+    target = f"{root}?admin=" if dropped else f"{root.rstrip('/')}/admin/"
+    return Response("", 303, Location=target)
+
+
+def _problem(visit: Visit, status: int, text: Html) -> Response:
+    from .show import ask, link
+
+    response = ask(visit, visit.t("That did not work"), text, link(visit, visit.t("To the tasks"), ""), status)
+    response.headers += [("Set-Cookie", cookie) for cookie in visit.cookies.values()]
+    return response
+
+
+def _page(name: str) -> Callable[[Visit], Response]:
+    module, _, function = name.partition(":")
+    found: Callable[[Visit], Response] = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+    return found

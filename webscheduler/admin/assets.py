@@ -1,0 +1,40 @@
+"""The style sheet, the script and the icon, which lie beside this file as text. Imports `web`.
+
+The rule: a link carries the version of what it leads to, so browsers keep the files for as long as they like; a page
+works without the script.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import pkgutil
+
+from .web import Refused, Response
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .web import Visit
+
+FILES = {"style": ("panel.css", "text/css"), "script": ("panel.js", "text/javascript"),
+         "icon": ("icon.svg", "image/svg+xml")}
+
+
+@functools.cache
+def content(name: str) -> bytes:
+    """What the file holds."""
+    return pkgutil.get_data(__package__, FILES[name][0]) or b""
+
+
+def version(name: str) -> str:
+    """Changes with the content."""
+    return hashlib.sha256(content(name)).hexdigest()[:12]
+
+
+def serve(visit: Visit) -> Response:
+    """One of the files."""
+    if visit.page not in FILES:
+        raise Refused(404, "There is no such page.")
+
+    kept = "max-age=31536000, immutable" if visit.query.get("v") == version(visit.page) else "no-cache"
+    return Response(content(visit.page), kind=FILES[visit.page][1], Cache_Control=kept)

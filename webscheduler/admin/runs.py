@@ -1,0 +1,231 @@
+"""Pages about runs: history, one run, its raw output, ending it. Imports `past`, `show`, `web` and the core.
+
+The rules: what a command printed is text; raw, it is text/plain. A run in progress is shown from its live file, whose
+last part is read, never the whole. A run is found by its id alone, and nothing from a request becomes a path.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+
+from .. import cancel, history, locks, record, store
+from ..schedule import zone
+from . import past, people, show
+from .show import STATUSES, TRIGGERS, badge, button, duration, facts, link, moment, options, outcome, output, page
+from .web import Html, Refused, Response, h
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from .web import Visit
+
+LIVE_SHOWN = 128 * 1024
+REFRESH = 2  # seconds
+
+
+def table(visit: Visit, entries: Sequence[dict[str, Any]], alive: Sequence[dict[str, Any]], single: bool) -> Html:
+    """Runs as a table, those in progress first. `single`: all of one task."""
+    rows = [_row(visit, {"command": known.get("name"), "status": "running", "finishedAt": None, **known}, single)
+            for known in alive] + [_row(visit, entry, single) for entry in entries]
+
+    if not rows:
+        return h('<p class="empty">{text}</p>', text=visit.t("Nothing to show: no run matches."))
+
+    names = [visit.t("Time"), *([] if single else [visit.t("Task")]), visit.t("Outcome"), visit.t("Took"),
+             visit.t("Started by")]
+    return show.table(visit, visit.t("Runs"), names, rows)
+
+
+def _row(visit: Visit, entry: dict[str, Any], single: bool) -> Html:
+    name, run = str(entry.get("command") or ""), entry.get("run")
+    when = moment(visit, entry.get("startedAt"))
+    count = entry.get("count")
+    times = h(' <span class="sub">× {n}</span>', n=count) if isinstance(count, int) and count > 1 else ""
+    link = h('<a href="{href}">{when}</a>', when=when, href=visit.href(
+        "run", name=name, run=run, at=past.ended(entry) or None)) if run else when
+    task = "" if single else h('<td><a href="{href}">{name}</a></td>', name=name, href=visit.href("task", name=name))
+    return h("<tr><td>{link}</td>{task}<td>{outcome}{times}</td><td>{took}</td><td>{by}</td></tr>", link=link,
+             task=task, outcome=outcome(visit, entry), times=times, took=duration(entry.get("duration")) if run else "",
+             by=_by(visit, entry))
+
+
+def _by(visit: Visit, entry: dict[str, Any]) -> Html:
+    by = visit.t(TRIGGERS.get(str(entry.get("trigger")), "–"))
+    return h("{by} <span class=\"sub\">{ip}</span>", by=by, ip=entry.get("ip"))
+
+
+def index(visit: Visit) -> Response:
+    """What became of runs, newest first, of one task or all."""
+    query = visit.query
+    name, status = query.get("name", ""), query.get("status", "")
+    known = past.names(visit.home)
+    names = [each for each in known if name in ("", each)]
+    statuses = past.PROBLEMS if status == "problems" else (status,) if status in STATUSES else ()
+    since, until = _day(visit, query.get("from", ""), 0, 0.0), _day(visit, query.get("to", ""), 1, visit.now + 86400)
+    cursor, _, skip = query.get("before", "").partition("~")
+
+    try:
+        start = min(until, float(cursor)) if cursor else until
+        entries, more = past.page(visit.home, names, statuses, since, start, int(skip or 0))
+    except (ValueError, OverflowError):
+        raise Refused(400, "What was sent cannot be read.")
+
+    alive = [] if cursor or status not in ("", "running") else [
+        each for each in locks.peek(visit.home) if name in ("", each.get("name"))]
+    kept: dict[str, Any] = {"name": name, "status": status, "from": query.get("from"), "to": query.get("to")}
+    older = h("<p>{link}</p>", link=link(visit, visit.t("Older"), "history", before=f"{more[0]!r}~{more[1]}",
+                                         **kept)) if more else ""
+    clear = link(visit, visit.t("Clear…"), "clear", name=name) if visit.may("editor") and known else ""
+    tasks = options([("", visit.t("All tasks")), *((each, each) for each in known)], name)
+    outcomes = options([("", visit.t("All outcomes")), ("problems", visit.t("Problems")),
+                        *((each, visit.t(text)) for each, text in STATUSES.items())], status)
+    return page(visit, visit.t("History"), visit.html(
+        "history", clear=clear, table=table(visit, entries, alive, False), older=older, tasks=tasks, statuses=outcomes,
+        action=visit.href("history").partition("?")[0], hidden=visit.hidden("history"), since=kept["from"],
+        until=kept["to"]))
+
+
+def _day(visit: Visit, text: str, more: int, absent: float) -> float:
+    """The beginning of a day (YYYY-MM-DD) in the installation's zone, or of the day after."""
+    try:
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=zone(visit.settings["timezone"]))
+        return (day + timedelta(days=more)).timestamp() - (0.001 if more else 0.0)
+    except (ValueError, OverflowError):
+        return absent
+
+
+def one(visit: Visit) -> Response:
+    """One run: what is known of it, and its output; refreshed while it is in progress."""
+    name, run = visit.query.get("name", ""), visit.query.get("run", "")
+    known = _alive(visit, name, run)
+    entry = None if known else _entry(visit, name, run)
+
+    if known is None and entry is None:
+        known = _alive(visit, name, run)  # it ended in between, or its process did
+
+        if known is None and not _unrecorded(visit, name, run):
+            raise Refused(404, "There is no such run; its history may have been cleared.")
+
+    body = _ended(visit, entry) if entry else _running(visit, name, run, known)
+    refresh = "" if entry else h('\n<noscript><meta http-equiv="refresh" content="{n}"></noscript>', n=REFRESH)
+    title = visit.t("Run of {name}", name=name)
+    return page(visit, title, visit.html("run", href=visit.href("task", name=name), name=name, title=title, body=body),
+                head=refresh)
+
+
+def _running(visit: Visit, name: str, run: str, known: dict[str, Any] | None) -> Html:
+    if known:
+        state = h("{badge} {text}", badge=badge(visit, "running"), text=visit.t(
+            "since {when}", when=moment(visit, known.get("startedAt"), exact=True)))
+    else:
+        state = visit.t("Its process is gone; the next call of the task records how far it got.")
+
+    stop = button(visit, "cancel", visit.t("Cancel the run"), "danger", name=name, run=run)
+    text = _output(visit, visit.t("Output so far"), _live(visit, run), visit.href("output", name=name, run=run))
+    return visit.html("running", seconds=REFRESH if known else 0, state=state, output=text,
+                      stop=stop if known and visit.may("editor") else "")
+
+
+def _ended(visit: Visit, entry: dict[str, Any]) -> Html:
+    name, run = str(entry.get("command")), str(entry.get("run"))
+    query = {"name": name, "run": run, "at": past.ended(entry)}
+    again = button(visit, "run-now", visit.t("Run again"), name=name) if (
+        visit.may("editor") and name in store.read(visit.home)) else ""
+    return visit.html(
+        "ended", outcome=outcome(visit, entry), again=again, facts=facts([
+            (visit.t("Started"), moment(visit, entry.get("startedAt"), exact=True)),
+            (visit.t("Ended"), moment(visit, entry.get("finishedAt"), exact=True)),
+            (visit.t("Took"), duration(entry.get("duration"))), (visit.t("Started by"), _by(visit, entry)),
+            (visit.t("Strategy"), entry.get("strategy") or "–"),
+            (visit.t("Due at"), moment(visit, entry["scheduledFor"])) if entry.get("scheduledFor") else None,
+            (visit.t("Attempt"), entry["attempt"]) if (entry.get("attempt") or 1) > 1 else None,
+            (visit.t("Run"), h("<code>{run}</code>", run=run))]),
+        streams=[_output(visit, title, str(entry.get(stream) or ""), visit.href("output", stream=stream, **query))
+                 for title, stream in ((visit.t("Output"), "output"), (visit.t("Error output"), "errorOutput"))])
+
+
+def _output(visit: Visit, title: Html, text: str, raw: str) -> Html:
+    return visit.html("output", title=title, raw=raw, text=output(text)) if text else visit.html(
+        "no-output", title=title)
+
+
+def _live(visit: Visit, run: str) -> str:
+    try:
+        with open(record.live_file(visit.home, run), "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LIVE_SHOWN))
+            return file.read().decode("utf-8", "backslashreplace")
+    except FileNotFoundError:
+        return ""
+
+
+def _alive(visit: Visit, name: str, run: str) -> dict[str, Any] | None:
+    return next((known for known in locks.peek(visit.home, name) if known.get("run") == run), None)
+
+
+def _unrecorded(visit: Visit, name: str, run: str) -> bool:
+    from ..task import file_name
+
+    return f"{file_name(name)}@{run}" in os.listdir(os.path.join(visit.home, "runs"))
+
+
+def _entry(visit: Visit, name: str, run: str) -> dict[str, Any] | None:
+    try:
+        ended = float(visit.query["at"]) + 0.002
+    except (KeyError, ValueError):
+        ended = None
+
+    return past.find(visit.home, name, run, ended) or (past.find(visit.home, name, run) if ended else None)
+
+
+def raw(visit: Visit) -> Response:
+    """The output of a run as text/plain."""
+    name, run = visit.query.get("name", ""), visit.query.get("run", "")
+
+    if _alive(visit, name, run):
+        return Response(_live(visit, run), kind="text/plain")
+
+    entry = _entry(visit, name, run)
+
+    if entry is None:
+        raise Refused(404, "There is no such run; its history may have been cleared.")
+
+    return Response(str(entry.get("errorOutput" if visit.query.get("stream") == "errorOutput" else "output") or ""),
+                    kind="text/plain")
+
+
+def stop(visit: Visit) -> Response:
+    """End a run in progress."""
+    name, run = visit.query.get("name", ""), visit.query.get("run", "")
+
+    if _alive(visit, name, run) is None:
+        visit.tell("The run had ended already.")
+    else:
+        people.note(visit.home, visit.now, visit.person, visit.address, "cancelled", f"{name} {run}")
+        ended = cancel.end(visit.home, name, run, 3.0)
+        visit.tell("The run is cancelled." if ended else "The run was told to end, and is given some seconds for it.")
+
+    return visit.redirect("run", name=name, run=run)
+
+
+def clear(visit: Visit) -> Response:
+    """Ask, and remove history."""
+    name = visit.query.get("name", "")
+    names = [each for each in past.names(visit.home) if name in ("", each)]
+
+    if visit.method != "POST":
+        title = visit.t("Clear the history of {name}?", name=name) if name else visit.t("Clear the whole history?")
+        return show.ask(visit, title, visit.t(
+            "The records of past runs and what they printed are removed. This cannot be undone."),
+            [button(visit, "clear", visit.t("Clear"), "danger", name=name),
+             link(visit, visit.t("Keep it as it is"), "history", name=name)])
+
+    for each in names:
+        history.clean(visit.home, each, lambda entry: False)
+
+    people.note(visit.home, visit.now, visit.person, visit.address, "cleared history", name)
+    visit.tell("The history is cleared.")
+    return visit.redirect("history", name=name)

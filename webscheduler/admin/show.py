@@ -1,0 +1,317 @@
+"""Parts that pages share: the frame, status, times, pictures, output. Imports `web`.
+
+The rules: a status is told by a word and never by colour alone; a time is absolute, with its zone, and relative as its
+title; a picture has a text that says the same; output is text whose colours are classes of the style sheet, and
+nothing in it is markup. No style attributes: the policy of the pages forbids them.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from datetime import datetime
+
+from ..schedule import zone
+from ..task import parse_time
+from ..words import describe, render
+from .assets import FILES, version
+from .language import translate
+from .web import Html, Response, escape, h
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from .web import Visit
+
+STATUSES = {"success": "Success", "failed": "Failed", "timeout": "Timed out", "interrupted": "Interrupted",
+            "skipped": "Skipped", "rejected": "Rejected", "running": "Running"}
+REASONS = {
+    "locked": "was running already", "rate_limited": "called again too soon", "disabled": "the task is disabled",
+    "too_late": "the missed slot was too old", "ip_denied": "address not allowed", "cancelled": "cancelled by hand",
+    "found_dead": "its process was gone", "supervisor_gone": "its supervisor was gone",
+    "time_limit": "ended at its time limit", "not_started": "could not be started",
+    "no_process": "the host gave no process", "terminated": "the host told it to end",
+}
+TRIGGERS = {"url": "URL", "cli": "command line", "admin": "panel", "due": "due"}
+EXITS = {
+    126: "found, but not executable", 127: "program not found", 129: "ended by a hang-up (SIGHUP)",
+    130: "interrupted (SIGINT)", 134: "aborted (SIGABRT)", 135: "bus error (SIGBUS)", 136: "arithmetic error (SIGFPE)",
+    137: "killed (SIGKILL), probably out of memory", 139: "crashed (SIGSEGV)", 141: "broken pipe (SIGPIPE)",
+    143: "told to end (SIGTERM)", 152: "CPU time limit of the host (SIGXCPU)",
+}
+UNITS = ((86400, "one day", "{n} days"), (3600, "one hour", "{n} hours"), (60, "one minute", "{n} minutes"),
+         (1, "one second", "{n} seconds"))
+MENU = (("", "Tasks"), ("history", "History"), ("diagnostics", "Diagnostics"), ("settings", "Settings"))
+
+
+def page(visit: Visit, title: Html, body: Html, status: int = 200, head: Html | str = "") -> Response:
+    """A whole page."""
+    links = {name: visit.href(name, v=version(name)) for name in FILES}
+    return Response(visit.html(
+        "page", language=visit.language, title=title, name=visit.settings["name"], home=visit.href(""), head=head,
+        menu=_menu(visit), notice=_notice(visit), body=body, **links) + "\n", status)
+
+
+def _menu(visit: Visit) -> Html:
+    if visit.person is None:
+        return Html("")
+
+    def entry(to: str, text: object) -> Html:
+        here = visit.page if visit.page in dict(MENU) or visit.page == "account" else ""
+        return h('<a href="{href}"{current}>{text}</a>', href=visit.href(to), text=text,
+                 current=Html(' aria-current="page"') if to == here else "")
+
+    leave = "" if visit.embedded else button(visit, "sign-out", visit.t("Sign out"), "quiet")
+    return visit.html("menu", links=[h("<li>{link}</li>", link=entry(to, visit.t(text))) for to, text in MENU],
+                      account=entry("account", visit.person.name), leave=leave)
+
+
+def _notice(visit: Visit) -> Html:
+    if "message" not in visit.notice:
+        return Html("")
+
+    values = {name: value for name, value in visit.notice.items() if name not in ("message", "kind")}
+    return h('<p class="notice {kind}" role="status">{text}</p>\n', kind=visit.notice.get("kind", "good"),
+             text=visit.t(visit.notice["message"], **values))
+
+
+def warning(text: Html | None) -> Html:
+    """A problem at the head of a page or form."""
+    return h('<p class="notice bad" role="alert">{text}</p>', text=text) if text else Html("")
+
+
+def button(visit: Visit, page: str, text: Html, kind: str = "", fields: dict[str, str] | None = None,
+           **query: object) -> Html:
+    """A form of one button that changes something; forms are never nested."""
+    return visit.html("button", href=visit.href(page, **query), text=text, kind=kind, fields=[
+        h('<input type="hidden" name="{name}" value="{value}">', name=name, value=value)
+        for name, value in (fields or {}).items()])
+
+
+def link(visit: Visit, text: Html, page: str, kind: str = "", **query: object) -> Html:
+    """A link that looks like a button."""
+    return h('<a class="{kind}" href="{href}">{text}</a>', kind=f"button {kind}".strip(), text=text,
+             href=visit.href(page, **query))
+
+
+def ask(visit: Visit, title: Html, text: Html, buttons: object, status: int = 200) -> Response:
+    """A page that says one thing, and perhaps asks before what cannot be undone."""
+    return page(visit, title, visit.html("ask", title=title, text=text, buttons=buttons), status)
+
+
+def facts(pairs: Sequence[tuple[Html, object] | None]) -> list[Html]:
+    """Names and values for a <dl>."""
+    return [h("<div><dt>{name}</dt><dd>{value}</dd></div>", name=pair[0], value=pair[1]) for pair in pairs if pair]
+
+
+def options(pairs: Sequence[tuple[str, object]], chosen: object) -> list[Html]:
+    """The <option>s of a <select>: values, and texts as they are."""
+    return [h('<option value="{value}"{selected}>{text}</option>', value=value, text=text,
+              selected=Html(" selected") if value == (chosen or "") else "") for value, text in pairs]
+
+
+def table(visit: Visit, label: Html, names: Sequence[Html], rows: Sequence[Html]) -> Html:
+    """A table that may be wider than its place."""
+    return visit.html("table", label=label, rows=rows,
+                      head=[h('<th scope="col">{name}</th>', name=name) for name in names])
+
+
+def field(visit: Visit, name: str, label: Html, control: str, help_text: Html | None = None,
+          problem: Html | None = None, template: str = "field") -> Html:
+    """A control with its label, the help beside it and what is wrong with it. control: with `{common}` in its tag."""
+    described = [f"{name}-{kind}" for kind, there in (("help", help_text), ("error", problem)) if there]
+    common = h(' id="{name}" name="{name}"{described}{invalid}', name=name, described=h(
+        ' aria-describedby="{ids}"', ids=" ".join(described)) if described else "",
+        invalid=Html(' aria-invalid="true"') if problem else "")
+    parts = {kind: h('<p class="{kind}" id="{name}-{kind}">{text}</p>', kind=kind, name=name, text=text) if text else ""
+             for kind, text in (("help", help_text), ("error", problem))}
+    return visit.html(template, name=name, label=label, control=Html(control.replace(" common", common, 1)), **parts)
+
+
+def moment(visit: Visit, text: str | None, absent: str = "never", exact: bool = False) -> Html:
+    """An instant (ISO 8601) as a <time>, in the installation's zone; to the second if `exact`."""
+    if not text:
+        return visit.t(absent)
+
+    try:
+        seconds = parse_time(text)
+        local = datetime.fromtimestamp(seconds, zone(visit.settings["timezone"]))
+    except (ValueError, OverflowError, OSError):
+        return escape(text)
+
+    return h('<time datetime="{iso}" title="{relative}">{text}</time>', iso=local.isoformat(timespec="seconds"),
+             relative=relative(visit, seconds),
+             text=local.strftime("%Y-%m-%d %H:%M:%S %Z" if exact else "%Y-%m-%d %H:%M %Z"))
+
+
+def relative(visit: Visit, seconds: float) -> Html:
+    """How far an instant is from now."""
+    gap = seconds - visit.now
+
+    if abs(gap) < 1:
+        return visit.t("now")
+
+    return visit.t("in {time}" if gap > 0 else "{time} ago", time=roughly(visit, abs(gap)))
+
+
+def roughly(visit: Visit, seconds: float) -> Html:
+    """A length of time in its largest unit, rounded down; for how long ago, never for what is saved."""
+    size, one, several = next((row for row in UNITS if seconds >= row[0]), UNITS[-1])
+    return visit.count(int(seconds // size), one, several)
+
+
+def duration(seconds: float | None) -> str:
+    """How long a run took: 0.34 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    if seconds is None:
+        return "–"
+
+    if seconds < 10:
+        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
+
+    whole = int(seconds)
+    units = (("d", whole // 86400), ("h", whole // 3600 % 24), ("min", whole // 60 % 60), ("s", whole % 60))
+    return " ".join(f"{number} {unit}" for unit, number in units if number) or "0 s"
+
+
+def in_words(visit: Visit, row: dict[str, Any]) -> str:
+    """A task's schedule in words; the expression itself where no words say exactly what it means."""
+    if not row.get("expression") and not row.get("intervalSeconds"):
+        return html.unescape(visit.t("Only when called"))
+
+    message, values = describe(row.get("expression"), row.get("intervalSeconds"))
+    return render(message, values, lambda text: translate(visit.language, text))
+
+
+def schedule(visit: Visit, row: dict[str, Any]) -> Html:
+    """A task's schedule in words and as it stands."""
+    words, raw = in_words(visit, row), row.get("expression")
+    return h("{words} {raw}", words=words if words != raw else "",
+             raw=h('<code class="raw">{raw}</code>', raw=raw) if raw else "")
+
+
+def badge(visit: Visit, status: str | None) -> Html:
+    """A status in a word, with its colour."""
+    text = STATUSES.get(status or "", "Never ran" if not status else "Unknown")
+    return h('<span class="badge {kind}">{text}</span>', kind=status if status in STATUSES else "none",
+             text=visit.t(text))
+
+
+def outcome(visit: Visit, entry: dict[str, Any]) -> Html:
+    """Status, reason, and exit status in words."""
+    reason, code = entry.get("reason"), entry.get("exitCode")
+    parts = [badge(visit, entry.get("status"))]
+
+    if reason:
+        parts.append(h("<span>{text}</span>", text=visit.t(REASONS[reason]) if reason in REASONS else reason))
+
+    if isinstance(code, int) and code != 0:
+        words = visit.t(EXITS[code]) if code in EXITS else ""
+        parts.append(h("<span>{text}</span>", text=visit.t("exit status {code}: {words}", code=code, words=words)
+                       if words else visit.t("exit status {code}", code=code)))
+
+    return Html(" ".join(parts))
+
+
+def strip(visit: Visit, entries: Sequence[dict[str, Any]]) -> Html:
+    """The last runs as bars, the newest to the right: the higher, the longer it took."""
+    runs = [entry for entry in entries if entry.get("run")][:20][::-1]
+
+    if not runs:
+        return Html("")
+
+    longest = max(float(entry.get("duration") or 0) for entry in runs) or 1.0
+    bars = []
+
+    for place, entry in enumerate(runs):
+        height = 4 + 14 * (float(entry.get("duration") or 0) / longest)
+        kind = entry.get("status") if entry.get("status") in STATUSES else "none"
+        bars.append(h('<rect class="bar {kind}" x="{x}" y="{y}" width="5" height="{height}"/>', kind=kind,
+                      x=(20 - len(runs) + place) * 7, y=f"{18 - height:.1f}", height=f"{height:.1f}"))
+
+    good = sum(entry.get("status") == "success" for entry in runs)
+    text = visit.t("{good} of the last {n} runs succeeded", good=good, n=len(runs))
+    return h('<svg class="strip" role="img" viewBox="0 0 140 18" width="140" height="18" aria-label="{text}">'
+             "<title>{text}</title>{bars}</svg>", text=text, bars=bars)
+
+
+def timeline(visit: Visit, rows: Sequence[tuple[str, Sequence[float], str]]) -> Html:
+    """The next 24 hours, a line for each task: title, Unix seconds of its starts, schedule in words."""
+    if not rows:
+        return Html("")
+
+    place = zone(visit.settings["timezone"])
+    height = 22 + 20 * len(rows)
+    marks, text, lines = [], [], []
+
+    for hours in range(0, 25, 3):
+        x = 180 + hours * 33
+        hour = datetime.fromtimestamp(visit.now + hours * 3600, place).strftime("%H:%M")
+        anchor = "end" if hours == 24 else "middle" if hours else "start"
+        marks.append(h('<line class="grid" x1="{x}" y1="18" x2="{x}" y2="{height}"/><text class="hour" x="{x}" y="11" '
+                       'text-anchor="{anchor}">{hour}</text>', x=x, height=height, hour=hour, anchor=anchor))
+
+    for number, (title, starts, words) in enumerate(rows):
+        y = 34 + number * 20
+        dots = sorted({int(180 + (start - visit.now) / 86400 * 792) for start in starts})
+        lines.append(h('<text class="label" x="0" y="{base}">{title}</text>{dots}', base=y + 4,
+                       title=title if len(title) < 25 else title[:24] + "…",
+                       dots=[h('<rect class="due" x="{x}" y="{y}" width="4" height="12"/>', x=x, y=y - 6)
+                             for x in dots]))
+        first = datetime.fromtimestamp(starts[0], place).strftime("%H:%M")
+        text.append(f"{title}: {first} ({words})")
+
+    return h('<svg class="timeline" role="img" viewBox="0 0 980 {height}" aria-labelledby="timeline-title '
+             'timeline-text"><title id="timeline-title">{title}</title><desc id="timeline-text">{text}</desc>'
+             "{marks}{lines}</svg>", height=height, marks=marks, lines=lines, text="; ".join(text),
+             title=visit.t("Starts in the next 24 hours"))
+
+
+SEQUENCE = re.compile(r"\x1b(?:\[([0-9;:]*)([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+
+
+def output(text: str) -> Html:
+    """What a command printed: its ANSI colours (ECMA-48, SGR) as classes, all other controls shown or dropped."""
+    parts: list[Html] = []
+    state: dict[str, str] = {}
+    position = 0
+
+    def put(piece: str) -> None:
+        if piece:
+            piece = piece.replace("\r\n", "\n")
+            classes = " ".join(state.values())
+            parts.append(h('<span class="{classes}">{text}</span>', classes=classes, text=piece)
+                         if classes else escape(piece))
+
+    for found in SEQUENCE.finditer(text):
+        put(text[position:found.start()])
+        position = found.end()
+
+        if found[2] == "m":
+            _colour(state, [int(number or 0) for number in re.split("[;:]", found[1])[:32] if len(number) < 4])
+
+    put(text[position:])
+    return Html("".join(parts))
+
+
+def _colour(state: dict[str, str], numbers: list[int]) -> None:
+    """Bring the classes up to date: bold, faint, italic, underlined, and the 16 colours of text and background."""
+    while numbers:
+        number = numbers.pop(0)
+
+        if number == 0:
+            state.clear()
+        elif number in (1, 2, 3, 4):
+            state[f"s{number}"] = f"a{number}"
+        elif number in (22, 23, 24):
+            for old in ("s1", "s2") if number == 22 else (f"s{number - 20}",):
+                state.pop(old, None)
+        elif number in (38, 48):
+            del numbers[: 2 if numbers[:1] == [5] else 4]  # 256 or all colours: none of ours
+        elif 30 <= number <= 37 or 90 <= number <= 97:
+            state["text"] = f"c{number % 10 + (8 if number >= 90 else 0)}"
+        elif 40 <= number <= 47 or 100 <= number <= 107:
+            state["ground"] = f"b{number % 10 + (8 if number >= 100 else 0)}"
+        elif number in (39, 49):
+            state.pop("text" if number == 39 else "ground", None)

@@ -1,0 +1,403 @@
+"""Pages about tasks: the list, one task, and what its buttons do. Imports `past`, `show`, `web` and the core.
+
+The rules: no GET changes anything; each action ends in a redirect and a message. Everything that changes a task goes
+through `editing`. Who may only read sees no trigger URL, since whoever has it can run the task. A secret is shown by
+the page after its making, once.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from itertools import groupby, takewhile
+
+from .. import capabilities, commands, decision, due, editing, locks, schedule, signing, store, trigger
+from ..cron import Cron
+from ..errors import BadInput
+from ..task import DUE, Task, format_time, load
+from . import past, people
+from .show import (
+    ask,
+    badge,
+    button,
+    duration,
+    facts,
+    in_words,
+    link,
+    moment,
+    outcome,
+    page,
+    roughly,
+    strip,
+    timeline,
+    warning,
+)
+from .show import schedule as schedule_text
+from .web import Html, Refused, Response, error_text, h
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from .web import Visit
+
+DAY = 86400.0
+TIMELINE_TASKS = 15
+TIMELINE_SLOT = DAY / 99
+
+
+def starts(task: Task, default_zone: str, now: float, gap: float = 0.0) -> Iterator[float]:
+    """When the task is due from now on, Unix seconds, as though it were enabled; at least `gap` seconds apart."""
+    shadow = Task(task.name, {**task, "enabled": True})
+    at = schedule.next_at(shadow, default_zone, now)
+    place = schedule.zone(task["timezone"] or default_zone)
+    expression = Cron(task["expression"]) if task["expression"] else None
+
+    while at is not None:
+        at = max(at, now)
+        yield at
+
+        if expression:
+            found = expression.next(datetime.fromtimestamp(at + gap, timezone.utc), place)
+            at = found.timestamp() if found else None
+        elif task["intervalSeconds"]:
+            at += max(task["intervalSeconds"], gap)
+        else:
+            return
+
+
+def loaded(visit: Visit) -> tuple[dict[str, Task], dict[str, str]]:
+    """(tasks that can be read, by name; what is wrong with the others)."""
+    found, broken = {}, {}
+
+    for name, row in store.read(visit.home).items():
+        try:
+            found[name] = load(name, row)
+        except BadInput as error:
+            broken[name] = str(error)
+
+    return found, broken
+
+
+def named(visit: Visit) -> Task:
+    """The task that the query names."""
+    name = visit.query.get("name", "")
+    row = store.read(visit.home).get(name)
+
+    if row is None:
+        raise Refused(404, "There is no such task.")
+
+    return load(name, row)
+
+
+def label(task: Task) -> str:
+    """What the task is called on pages."""
+    return str(task["title"] or task.name)
+
+
+def index(visit: Visit) -> Response:
+    """All tasks, headed by @due."""
+    tasks, broken = loaded(visit)
+    running = {str(known.get("name")) for known in locks.peek(visit.home)}
+    others = sorted((task for name, task in tasks.items() if name != DUE and task["group"] != capabilities.PROBE),
+                    key=lambda task: (task["group"].casefold(), task["group"], label(task).casefold()))
+    new = link(visit, visit.t("New task"), "edit", "main") if visit.may("editor") else ""
+    known = commands.registry(visit.settings)
+    groups = [visit.html("group", name=group, rows=[_row(visit, task, task.name in running, known) for task in members])
+              for group, members in groupby(others, key=lambda task: str(task["group"]))]
+    return page(visit, visit.t("Tasks"), visit.html(
+        "tasks", new=new if others else "", due=_due(visit, tasks[DUE], others) if DUE in tasks else "",
+        broken=[warning(h("{name}: {why}", name=name, why=why)) for name, why in broken.items()],
+        timeline=_timeline(visit, others), groups=groups or visit.html("no-tasks", new=new)))
+
+
+def _due(visit: Visit, task: Task, others: list[Task]) -> Html:
+    rhythm = due.rhythm(visit.home)
+    last = moment(visit, rhythm["lastAt"])
+    call = next((entry for entry in past.recent(visit.home, DUE, 10) if entry.get("trigger") == "url"), None)
+    late = [label(each) for each in others if _late(visit, each)]
+    state, alarms = "good", []
+
+    if rhythm["every"]:
+        text = visit.t("Called about every {time}; last {when}.", time=roughly(visit, rhythm["every"]), when=last)
+    elif rhythm["lastAt"]:
+        text = visit.t("Called once, {when}.", when=last)
+    else:
+        state = "waiting"
+        text = visit.t("Never called so far. Have your hosting panel call this URL as often as it can: it runs every "
+                       "task that is due.")
+
+    if late and state == "good":
+        alarms.append(visit.t("Late: {names}. Is the URL still called?", names=", ".join(late[:5])
+                              + (" …" if len(late) > 5 else "")))
+
+    if not task["enabled"]:
+        alarms.append(visit.t("Disabled: nothing runs by schedule."))
+
+    parts = [h("<p>{text}</p>", text=text), *(h('<p class="warning">{text}</p>', text=alarm) for alarm in alarms)]
+
+    if call:
+        parts.append(h('<p class="sub">{text} {outcome}</p>', outcome=outcome(visit, call), text=visit.t(
+            "Last call {when} from {ip}:", when=moment(visit, call.get("triggeredAt")), ip=call.get("ip") or "–")))
+
+    return visit.html("due", state="bad" if alarms else state, href=visit.href("task", name=DUE), parts=parts,
+                      run=_run_button(visit, task, False), url=url_box(visit, task))
+
+
+def _late(visit: Visit, task: Task) -> bool:
+    try:
+        slot = schedule.slot(task, visit.settings["timezone"], 0.0, visit.now)
+    except BadInput:
+        return False
+
+    return slot is not None and visit.now - slot.at > due.MIN_LATE
+
+
+def url_box(visit: Visit, task: Task) -> Html:
+    """The trigger URL with a button that copies it, for those who may run the task."""
+    base = visit.settings["baseUrl"]
+
+    if not visit.may("editor"):
+        return Html("")
+
+    if not base:
+        return h('<p class="warning">{text} {link}</p>', link=link(visit, visit.t("Settings"), "settings"),
+                 text=visit.t("The address of this installation is not set, so no URL can be shown."))
+
+    if task["signature"] == "timed":
+        return h('<p class="sub">{text}</p>', text=visit.t(
+            "Accepts timed signatures only: each call is signed anew, so there is no URL to paste."))
+
+    if not task["slug"] or not task["secret"]:
+        return h('<p class="sub">{text}</p>', text=visit.t("Has no URL yet: make a new secret."))
+
+    url = signing.trigger_url(base, task["slug"], task["secret"])
+    return visit.html("url", key="url-" + task["slug"], label=visit.t("Trigger URL"), text=url)
+
+
+def _timeline(visit: Visit, tasks: list[Task]) -> Html:
+    rows = []
+
+    for task in tasks:
+        if not task["enabled"] or not (task["expression"] or task["intervalSeconds"]):
+            continue
+
+        try:
+            coming = list(takewhile(lambda at: at <= visit.now + DAY,
+                                    starts(task, visit.settings["timezone"], visit.now, TIMELINE_SLOT)))
+        except (BadInput, ValueError):
+            continue  # its row says what is wrong
+
+        if coming:
+            rows.append((label(task), coming, in_words(visit, task)))
+
+    rows.sort(key=lambda row: row[1][0])
+    rest = len(rows) - TIMELINE_TASKS
+    more = h('<p class="sub">{text}</p>', text=visit.count(rest, "And one more task.", "And {n} more tasks."))
+    return visit.html("timeline", picture=timeline(visit, rows[:TIMELINE_TASKS]), more=more if rest > 0 else "") \
+        if rows else Html("")
+
+
+def _command(task: Task) -> Html:
+    text = f"{task['command'] or ''} {task['arguments']}"
+
+    if task["argv"]:
+        import shlex
+
+        text = " ".join(map(shlex.quote, task["argv"]))
+
+    return h("<code>{text}</code>", text=text.strip())
+
+
+def _row(visit: Visit, task: Task, running: bool, known: dict[str, Any]) -> Html:
+    entries = past.recent(visit.home, task.name)
+    call = next((entry for entry in entries if entry.get("trigger") == "url"), None)
+    notes = [h('<p class="sub">{text}</p>', text=text) for text in ([task.name] if task["title"] else [])
+             + [_command(task)]]
+
+    if task["command"] and task["command"] not in known:
+        notes.append(h('<p class="warning">{text}</p>', text=visit.t(
+            "No such command is registered any more: the task cannot run.")))
+
+    last_call = call and h(
+        "{when} · {ip} · {outcome}", when=moment(visit, call.get("triggeredAt")), ip=call.get("ip") or "–",
+        outcome=visit.t("accepted") if call.get("run") else outcome(visit, call))
+    return visit.html(
+        "row", state="" if task["enabled"] else "off", href=visit.href("task", name=task.name), title=label(task),
+        badge=_badges(visit, task, running), notes=notes, strip=strip(visit, entries), facts=facts([
+            (visit.t("Schedule"), schedule_text(visit, task)),
+            (visit.t("Last run"), _last(visit, task, entries, running)), (visit.t("Next run"), next_run(visit, task)),
+            (visit.t("Last call"), last_call) if last_call else None,
+            (visit.t("Strategy"), task["strategy"]) if task["strategy"] != "auto" else None]),
+        actions=[_run_button(visit, task, running), _edit_button(visit, task)],
+        more=visit.html("more", url=url_box(visit, task), buttons=_rest(visit, task)) if visit.may("editor") else "")
+
+
+def _badges(visit: Visit, task: Task, running: bool) -> list[Html]:
+    off = h('<span class="badge off">{text}</span>', text=visit.t("Disabled"))
+    return [*([badge(visit, "running")] if running else []), *([] if task["enabled"] else [off])]
+
+
+def next_run(visit: Visit, task: Task) -> Html:
+    """When the task is due next."""
+    try:
+        at = schedule.next_at(task, visit.settings["timezone"], visit.now)
+    except BadInput as error:
+        return h('<span class="warning">{text}</span>', text=error_text(visit, error))
+
+    if at is None:
+        return Html("–")
+
+    return visit.t("due now") if at <= visit.now else moment(visit, format_time(at))
+
+
+def _last(visit: Visit, task: Task, entries: list[dict[str, Any]], running: bool) -> Html:
+    if not task["lastRunAt"]:
+        return visit.t("never")
+
+    if running and task["lastRunStatus"] == "running":
+        return h('{when} <a href="{href}">{text}</a>', when=moment(visit, task["lastRunAt"]), text=visit.t("watch"),
+                 href=visit.href("run", name=task.name, run=task["lastRunId"]))
+
+    run = next((entry for entry in entries if entry.get("run") and entry.get("run") == task["lastRunId"]), None)
+    status = "interrupted" if task["lastRunStatus"] == "running" else task["lastRunStatus"]
+    return h('{outcome} <a href="{href}">{when}</a> · {took}', when=moment(visit, task["lastRunAt"]),
+             outcome=outcome(visit, run or {"status": status, "exitCode": task["lastRunExitCode"]}),
+             took=duration(task["lastRunDuration"]),
+             href=visit.href("run", name=task.name, run=task["lastRunId"], at=run and past.ended(run)))
+
+
+def _run_button(visit: Visit, task: Task, running: bool) -> Html:
+    if not visit.may("editor") or running and task["preventOverlap"]:
+        return Html("")
+
+    return button(visit, "run-now", visit.t("Run now"), name=task.name)
+
+
+def _edit_button(visit: Visit, task: Task) -> Html:
+    return link(visit, visit.t("Edit"), "edit", name=task.name) if visit.may("editor") else Html("")
+
+
+def _rest(visit: Visit, task: Task) -> list[Html]:
+    """The buttons that are needed less often."""
+    if not visit.may("editor"):
+        return []
+
+    switch = button(visit, "enable", visit.t("Disable") if task["enabled"] else visit.t("Enable"), name=task.name,
+                    fields={"enabled": "no" if task["enabled"] else "yes", "back": visit.page})
+    return [switch] if task.name == DUE else [switch, link(visit, visit.t("Duplicate"), "edit", copy=task.name),
+                                              link(visit, visit.t("Delete"), "delete", name=task.name)]
+
+
+def one(visit: Visit) -> Response:
+    """One task: its state, URL, settings and last runs."""
+    from . import runs
+
+    task = named(visit)
+    entries = past.recent(visit.home, task.name)
+    alive = locks.peek(visit.home, task.name)
+    editor, built_in = visit.may("editor"), task.name == DUE
+    secret = _secret(visit, task) if editor and visit.notice.get("secret") == task.name else ""
+    limit = visit.settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
+    return page(visit, h("{title}", title=label(task)), visit.html(
+        "task", title=label(task), badges=_badges(visit, task, bool(alive)), secret=secret,
+        notes=[h('<p class="sub">{text}</p>', text=text)
+               for text in (task.name if task["title"] else "", task["description"]) if text],
+        actions=[_run_button(visit, task, bool(alive)), _edit_button(visit, task), *_rest(visit, task)],
+        facts=facts([
+            None if built_in else (visit.t("Command"), _command(task)),
+            None if built_in else (visit.t("Schedule"), schedule_text(visit, task)),
+            None if built_in else (visit.t("Next run"), next_run(visit, task)),
+            (visit.t("Last run"), _last(visit, task, entries, bool(alive))), (visit.t("Group"), task["group"]),
+            (visit.t("Strategy"), task["strategy"]), (visit.t("Time limit"), duration(limit) if limit else "–"),
+            (visit.t("Created"), moment(visit, task["createdAt"], "–"))]),
+        strip=strip(visit, entries), url="" if secret else url_box(visit, task),
+        rotate=link(visit, visit.t("New secret…"), "secret", name=task.name) if editor else "",
+        table=runs.table(visit, entries[:10], alive, single=True), all=visit.href("history", name=task.name)))
+
+
+def _secret(visit: Visit, task: Task) -> Html:
+    """What is shown once: the secret, and how to use the URL."""
+    base, ways = visit.settings["baseUrl"], []
+
+    if base and task["signature"] != "timed":
+        url = signing.trigger_url(base, task["slug"], task["secret"])
+        ways = [(visit.t("On a command line"), f"curl -fsS '{url}'"),
+                (visit.t("cPanel, under “Cron Jobs”, as the command"), f"curl -fsS '{url}' >/dev/null"),
+                (visit.t("Infomaniak, under “Scheduled tasks”, as the URL"), url)]
+
+    return visit.html(
+        "secret", secret=visit.html("url", key="secret", label=visit.t("Secret"), text=task["secret"]),
+        url=url_box(visit, task),
+        ways=facts([(name, h('<code class="line">{text}</code>', text=text)) for name, text in ways]))
+
+
+def run_now(visit: Visit) -> Response:
+    """Start the task, and open its output."""
+    name = named(visit).name
+    cause = decision.Cause("admin", by_hand=True)
+    decided = decision.decide(visit.home, name, cause, visit.now)
+
+    if decided.claim is None or decided.task is None:
+        visit.tell("{name} is running already.", name=name, kind="bad")
+        return visit.redirect("task", name=name)
+
+    run = decided.claim.run
+    decided.task["strategy"] = "auto"  # the page answers at once where the host allows it, whatever the URL does
+
+    try:
+        reply = trigger.lay(visit.settings, decided, visit.in_process, visit.clock, visit.server)
+    except BaseException:
+        decided.claim.close()
+        raise
+
+    people.note(visit.home, visit.now, visit.person, visit.address, "ran", name)
+    response = visit.redirect("run", name=name, run=run)
+    response.after = reply.after
+    return response
+
+
+def enable(visit: Visit) -> Response:
+    """Enable or disable the task."""
+    task, on = named(visit), visit.form.get("enabled") == "yes"
+    editing.set_enabled(visit.home, [task.name], on, visit.now)
+    people.note(visit.home, visit.now, visit.person, visit.address, "enabled" if on else "disabled", task.name)
+    visit.tell("{name} is enabled." if on else "{name} is disabled.", name=label(task))
+    return visit.redirect("task" if visit.form.get("back") == "task" else "", name=visit.form.get("back") and task.name)
+
+
+def secret(visit: Visit) -> Response:
+    """Ask, and give the task a new secret."""
+    task = named(visit)
+
+    if visit.method != "POST":
+        return ask(visit, visit.t("New secret for {name}?", name=label(task)), visit.t(
+            "Every URL of this task that was pasted anywhere stops working at once. The new one is shown on the next "
+            "page."), [button(visit, "secret", visit.t("Make a new secret"), "danger", name=task.name),
+                       link(visit, visit.t("Keep it as it is"), "task", name=task.name)])
+
+    editing.rotate_secret(visit.home, task.name)
+    people.note(visit.home, visit.now, visit.person, visit.address, "made a new secret", task.name)
+    visit.tell("The old URL is refused from now on.", secret=task.name)
+    return visit.redirect("task", name=task.name)
+
+
+def delete(visit: Visit) -> Response:
+    """Ask, and remove the task with its history."""
+    task = named(visit)
+
+    if visit.method != "POST":
+        return ask(visit, visit.t("Delete {name}?", name=label(task)), visit.t(
+            "The task, its URL and its history are removed. This cannot be undone."),
+            [button(visit, "delete", visit.t("Delete"), "danger", name=task.name),
+             link(visit, visit.t("Keep it as it is"), "task", name=task.name)])
+
+    try:
+        editing.remove(visit.home, task.name, visit.now)
+    except BadInput:
+        visit.tell("{name} is running: cancel the run first.", name=label(task), kind="bad")
+        return visit.redirect("task", name=task.name)
+
+    people.note(visit.home, visit.now, visit.person, visit.address, "removed", task.name)
+    visit.tell("{name} is removed.", name=label(task))
+    return visit.redirect("")

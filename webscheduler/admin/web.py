@@ -1,0 +1,251 @@
+"""What a page is made of: the request as the panel sees it, the answer, and HTML. Imports `language`.
+
+The rules: HTML is made by `h` from literals and from the parts of pages.html, and every value that is not HTML already
+is escaped there; control characters and
+those that turn the direction of text are shown, never sent. Links are made by `Visit.href` alone, since hosts that drop
+PATH_INFO need them in another form. A header's value never holds a control character.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import pkgutil
+import re
+import time
+from http import HTTPStatus
+from urllib.parse import parse_qs, quote, urlencode
+
+from ..errors import BadInput
+from . import language
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from ..config import Config
+    from .people import Person
+
+MAX_BODY = 4 * 1024 * 1024  # a backup with a thousand tasks is restored through a form
+POLICY = ("default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+          "form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+HEADERS = (
+    ("Content-Security-Policy", POLICY), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"),
+    ("X-Frame-Options", "DENY"), ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+)
+
+# All that is invisible and not white space: C0, C1, surrogates, and the marks that turn text around (UAX 9).
+HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+class Html(str):
+    """Text that is HTML."""
+
+    __slots__ = ()
+
+
+def visible(text: str) -> str:
+    """The text with what is invisible shown: control pictures for C0, code points for the rest."""
+    return HIDDEN.sub(lambda found: chr(0x2400 + ord(found[0])) if found[0] < " " else f"⟨U+{ord(found[0]):04X}⟩", text)
+
+
+def escape(value: object) -> Html:
+    """A value as HTML, for text and for quoted attributes alike. None is nothing."""
+    if isinstance(value, Html):
+        return value
+
+    return Html("" if value is None else html.escape(visible(str(value))))
+
+
+def h(template: str, **values: object) -> Html:
+    """The template, which must be a literal, with its `{names}` replaced by the values, escaped; lists are joined."""
+    return Html(template.format_map({
+        name: "".join(map(escape, value)) if isinstance(value, (list, tuple)) else escape(value)
+        for name, value in values.items()}))
+
+
+@functools.cache
+def templates() -> dict[str, str]:
+    """The parts of pages.html by name: `{name}` stands for a value, `[[text]]` for a message to translate."""
+    text = (pkgutil.get_data(__package__, "pages.html") or b"").decode()
+    parts = re.split(r"^<!-- ([a-z-]+) -->\n", text, flags=re.MULTILINE)
+    return {name: content.rstrip("\n") for name, content in zip(parts[1::2], parts[2::2])}
+
+
+class Response:
+    """An answer. after: a job for when it is out."""
+
+    __slots__ = ("after", "body", "headers", "kind", "status")
+
+    def __init__(self, body: str | bytes, status: int = 200, kind: str = "text/html", **headers: str) -> None:
+        self.body = body if isinstance(body, bytes) else body.encode("utf-8", "backslashreplace")
+        self.status, self.kind = status, kind
+        self.headers = [(name.replace("_", "-"), value) for name, value in headers.items()]
+        self.after: Callable[[], object] | None = None
+
+    @property
+    def line(self) -> str:
+        """Status and reason."""
+        return f"{self.status} {HTTPStatus(self.status).phrase}"
+
+    def all_headers(self) -> list[tuple[str, str]]:
+        """Every header of the answer, those that keep it safe included."""
+        own = {name.lower() for name, _ in self.headers}
+        kind = self.kind + ("; charset=utf-8" if self.kind.startswith("text/") else "")
+        fixed = [("Content-Type", kind), ("Content-Length", str(len(self.body))), *HEADERS]
+        found = [*fixed, *([] if "cache-control" in own else [("Cache-Control", "no-store")]), *self.headers]
+        return [(name, re.sub("[\x00-\x1f\x7f]", "", value)) for name, value in found]
+
+
+class Refused(Exception):
+    """The request is not answered with what it asked for. status: of HTTP; message: to translate, for the person."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+class Visit:
+    """One request. page: the path below /admin, without slashes; query and form: the last value of each name.
+
+    person: who is signed in; token: what a form must bring along, bound to the session; address: of the client;
+    in_process, server, clock: what a run needs to be laid around the answer (trigger.lay);
+    notice: what the page is to say about the action before it; cookies: to be set, by name.
+    """
+
+    def __init__(self, environ: dict[str, Any], settings: Config, now: float) -> None:
+        self.environ, self.settings, self.home, self.now = environ, settings, settings.home, now
+        self.method = str(environ.get("REQUEST_METHOD", "GET")).upper()
+        self.query = _last(str(environ.get("QUERY_STRING", "")))
+        self.by_query = not str(environ.get("PATH_INFO", "")).strip("/")
+        path = self.query.pop("admin", "") if self.by_query else str(environ["PATH_INFO"]).strip("/")[len("admin"):]
+        self.page = path.strip("/")
+        self.form: dict[str, str] = {}
+        self.mount = mount(environ)
+        self.secure = environ.get("wsgi.url_scheme") == "https" or self._forwarded_https()
+        self.person: Person | None = None
+        self.embedded = False
+        self.session = self.token = ""
+        self.notice: dict[str, Any] = {}
+        self.cookies: dict[str, str] = {}
+        self.address = self._address()
+        self.in_process, self.server, self.clock = False, "", time.time
+        self.language = language.choose(settings["language"], str(environ.get("HTTP_ACCEPT_LANGUAGE", "")))
+
+    def _forwarded_https(self) -> bool:
+        trusted = self.settings["trustedProxies"]
+
+        if not trusted or str(self.environ.get("HTTP_X_FORWARDED_PROTO", "")).strip().lower() != "https":
+            return False
+
+        from ..addresses import allowed
+
+        return allowed(str(self.environ.get("REMOTE_ADDR", "")), trusted)
+
+    def _address(self) -> str:
+        peer, trusted = str(self.environ.get("REMOTE_ADDR", "")), self.settings["trustedProxies"]
+
+        if not trusted:
+            return peer[:64]
+
+        from ..addresses import client
+
+        return client(peer, str(self.environ.get("HTTP_X_FORWARDED_FOR", ""))[:2000], trusted)
+
+    def may(self, role: str) -> bool:
+        """Whether somebody is signed in whose role includes this one."""
+        return self.person is not None and self.person.may(role)
+
+    def href(self, page: str, **query: object) -> str:
+        """The link to a page of the panel, in the form that this host understands."""
+        pairs = {name: value for name, value in query.items() if value not in (None, "")}
+        root = "" if self.mount == "/" else self.mount
+
+        if self.by_query:
+            return f"{self.mount}?{urlencode({'admin': page, **pairs})}"
+
+        return f"{root}/admin/{page}" + (f"?{urlencode(pairs)}" if pairs else "")
+
+    def hidden(self, page: str, **query: object) -> Html:
+        """What a form with method GET must carry so that it leads to the page."""
+        pairs = {**({"admin": page} if self.by_query else {}), **query}
+        return h("{fields}", fields=[h('<input type="hidden" name="{name}" value="{value}">', name=name, value=value)
+                                     for name, value in pairs.items() if value not in (None, "")])
+
+    def t(self, message: str, **values: object) -> Html:
+        """The message in the visitor's language as HTML, its values escaped and put in, `text` in it as code."""
+        text = re.sub("`([^`]+)`", r"<code>\1</code>", escape(language.translate(self.language, message)))
+        return h(text, **values)
+
+    def html(self, template: str, **values: object) -> Html:
+        """A part of pages.html with its messages translated and its values escaped and put in."""
+        text = re.sub(r"\[\[(.*?)\]\]", lambda found: self.t(found[1]), templates()[template])
+        return h(text, **{"token": self.token, **values})
+
+    def count(self, number: int, one: str, several: str) -> Html:
+        """One of two messages by number; `several` holds {n}."""
+        single = number <= 1 if self.language == "fr" else number == 1
+        return self.t(one if single else several, n=number)
+
+    def read_form(self) -> None:
+        """Read the body into `form`. Raises Refused."""
+        length = str(self.environ.get("CONTENT_LENGTH") or "0")
+
+        if not (length.isascii() and length.isdigit()) or int(length[:9]) > MAX_BODY:
+            raise Refused(413, "What was sent is too long.")
+
+        body = self.environ["wsgi.input"].read(int(length))
+        kind = str(self.environ.get("CONTENT_TYPE", ""))
+
+        if kind.lower().startswith("multipart/form-data"):
+            self.form = _multipart(kind, body)
+        else:
+            self.form = {name: value.replace("\r\n", "\n") for name, value in _last(body.decode("latin-1")).items()}
+
+    def redirect(self, page: str, **query: object) -> Response:
+        """See another page of the panel: the end of each action."""
+        return Response("", 303, Location=self.href(page, **query))
+
+    def tell(self, message: str, **values: str) -> None:
+        """What the next page says once: a message to translate, and its values."""
+        self.notice = {"message": message, **values}
+
+
+def mount(environ: dict[str, Any]) -> str:
+    """The path that the application answers at, as a link has it; never that of another host (`//name`)."""
+    return "/" + quote(str(environ.get("SCRIPT_NAME", "")).encode("latin-1", "replace").strip(b"/"))
+
+
+def error_text(visit: Visit, error: BadInput) -> Html:
+    """What is wrong with a field, without its name, in the visitor's language."""
+    text = str(error)
+    prefix = f"{error.field}: "
+    text = text[text.index(prefix) + len(prefix):] if error.field and prefix in text else text
+    return escape(language.error(visit.language, text))
+
+
+def _last(text: str) -> dict[str, str]:
+    try:
+        found = parse_qs(text, keep_blank_values=True, max_num_fields=500, encoding="utf-8", errors="surrogateescape")
+    except ValueError:
+        raise Refused(400, "What was sent cannot be read.")
+
+    return {name: values[-1] for name, values in found.items()}
+
+
+def _multipart(kind: str, body: bytes) -> dict[str, str]:
+    from email.parser import BytesParser
+    from email.policy import HTTP
+
+    message = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + kind.encode("latin-1") + b"\r\n\r\n" + body)
+    found = {}
+
+    for part in message.iter_parts() if message.is_multipart() else ():
+        name = part.get_param("name", header="content-disposition")
+        content = part.get_payload(decode=True)
+
+        if isinstance(name, str) and isinstance(content, bytes):
+            found[name] = content.decode("utf-8", "surrogateescape")
+
+    return found
