@@ -236,10 +236,19 @@ class Installation:
         return found
 
     def command_runs(self) -> dict[str, Any]:
-        """Wait until a command has started; the facts of its run."""
-        facts: dict[str, Any] = until(
-            lambda: next((each for each in self.facts() if locks.alive(each.get("command"))), None), "a command"
-        )
+        """Wait until a command is what it is to be, not the fork that becomes it; the facts of its run."""
+
+        def words(who: list[int]) -> bytes:
+            return Path(f"/proc/{who[0]}/cmdline").read_bytes()
+
+        def begun() -> dict[str, Any] | None:
+            for facts in self.facts():
+                if locks.alive(facts.get("command")) and words(facts["command"]) != words(facts["supervisor"]):
+                    return facts
+
+            return None
+
+        facts: dict[str, Any] = until(begun, "a command")
         return facts
 
     def idle(self) -> None:

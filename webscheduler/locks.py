@@ -28,6 +28,7 @@ except ImportError:  # the package can be imported where it cannot work; `_flock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Any
 
@@ -206,27 +207,28 @@ def make_claim(home: str, name: str, run: str, facts: dict[str, Any]) -> Claim:
     return claim
 
 
-def claims(home: str, name: str) -> list[tuple[Claim, bool]]:
-    """Each claim of the task with whether its lock was got here (the run is dead); the caller holds the gate."""
-    found = []
-
+def claims(home: str, name: str) -> Iterator[tuple[Claim, bool]]:
+    """Each claim of the task with whether its lock was got here, one after the other, for the caller to close; the
+    caller holds the gate."""
     for run in runs(home, name):
         path = os.path.join(home, "runs", f"{file_name(name)}@{run}")
 
         try:
-            descriptor = _open(path, os.O_RDWR | os.O_APPEND)
+            claim = Claim(path, _open(path, os.O_RDWR | os.O_APPEND), name, run)
         except FileNotFoundError:
             continue
 
-        claim = Claim(path, descriptor, name, run)
-        got = _flock(descriptor)
+        try:
+            got = _flock(claim.descriptor)
+            rests = claim.rests()
+        except BaseException:
+            claim.close()
+            raise
 
-        if claim.rests():
-            found.append((claim, got))
+        if rests:
+            yield claim, got
         else:
             claim.close()
-
-    return found
 
 
 def peek(home: str, name: str | None = None) -> list[dict[str, Any]]:

@@ -63,7 +63,8 @@ def finish(home: str, claim: Claim, outcome: dict[str, Any], zone: str, now: flo
             gate.last_start = 0.0
             gate.save()
 
-    _settle(home, claim, entry, zone, {"lastRunAt": facts.get("previousRunAt")} if unrun else {})
+    before = {"lastRunAt": facts.get("previousRunAt"), "lastRunAttempt": max(1, (entry["attempt"] or 1) - 1)}
+    _settle(home, claim, entry, zone, before if unrun else {})
     return entry
 
 
@@ -151,65 +152,66 @@ def clear_dead(home: str, name: str, now: float) -> list[dict[str, Any]]:
     """
     alive = []
 
-    for claim, dead in locks.claims(home, name):
-        reason = "found_dead"
+    for claim, unlocked in locks.claims(home, name):
+        try:
+            # An unlocked claim may belong to a command that closed what it inherited, as ssh and sudo do.
+            orphan = locks.alive(claim.facts().get("command")) if unlocked else _is_orphan(claim.facts())
+            facts = claim.facts()  # again: a command may have named itself just before its supervisor was killed
+            dead, reason = unlocked, "found_dead"
 
-        if not dead and _is_orphan(claim):
-            facts = claim.facts()
-            command = facts.get("command")
-            reason = "time_limit" if _end_orphan(facts, command) else "supervisor_gone"
-            # With the command gone too, only a stray descendant holds the descriptor: the run is over.
-            dead = not locks.alive(command)
+            if orphan:
+                reason = "time_limit" if _end_orphan(facts) else "supervisor_gone"
+                # With the command gone too, only a stray descendant holds the descriptor: the run is over.
+                dead = not locks.alive(facts.get("command"))
 
-        if dead:
-            bury(home, claim, now, reason)
-        else:
-            alive.append({**claim.facts(), "run": claim.run})
+            if dead:
+                bury(home, claim, now, reason)
+            else:
+                alive.append({**facts, "run": claim.run})
+        finally:
             claim.close()
 
     return alive
 
 
-def _is_orphan(claim: Claim) -> bool:
-    """Whether nobody who would record the run is alive, neither its supervisor nor who is about to start one."""
-    for _ in range(25):
-        facts = claim.facts()
-
-        if "supervisor" not in facts or locks.alive(facts["supervisor"]):
-            return False
-
-        if "command" in facts:
-            return True
-
-        time.sleep(0.02)  # killed while it started the command, which names itself in the claim before its exec
-
-    return True
+def _is_orphan(facts: dict[str, Any]) -> bool:
+    """Whether nobody who would record the run is alive. A supervisor that is killed before its command has named itself
+    in the claim never starts it: see `runner`."""
+    return "supervisor" in facts and not locks.alive(facts["supervisor"])
 
 
-def _end_orphan(facts: dict[str, Any], command: Any) -> bool:
-    """TERM when the time of an orphan is up, KILL when its grace is, too. Whether its time was up."""
-    deadline = facts.get("deadline")
+def _end_orphan(facts: dict[str, Any]) -> bool:
+    """TERM when the time of an orphan is up, and KILL when its grace is, too; to its whole group. Whether its time was
+    up."""
+    command, deadline = facts.get("command"), facts.get("deadline")
     late = time.monotonic() - deadline if isinstance(deadline, (int, float)) else -1.0
 
-    if late < 0 or not locks.alive(command):
+    if late < 0 or not isinstance(command, list) or not locks.alive(command):
         return False
 
-    try:
-        os.killpg(command[0], signal.SIGKILL if late > GRACE else signal.SIGTERM)
-    except (ProcessLookupError, PermissionError):
-        pass
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        # What is left of the group when its leader has ended is stubborn; its number is not given anew meanwhile.
+        if number == signal.SIGTERM or late > GRACE or not locks.alive(command):
+            try:
+                os.killpg(command[0], number)
+            except (ProcessLookupError, PermissionError):
+                pass
 
-    for _ in range(25):  # half a second: those who wait for the gate wait a whole one
-        if not locks.alive(command):
-            break
-
-        time.sleep(0.02)
+        for _ in range(15):  # 0.3 seconds: those who wait for the gate wait a whole one
+            if locks.alive(command):
+                time.sleep(0.02)
 
     return True
 
 
 def _entry(claim: Claim, facts: dict[str, Any], outcome: dict[str, Any], now: float) -> dict[str, Any]:
-    begun = facts.get("startedAt") or format_time(os.fstat(claim.descriptor).st_mtime)
+    begun = str(facts.get("startedAt"))
+
+    try:
+        parse_time(begun)
+    except (TypeError, ValueError, OverflowError):  # killed before it could say so
+        begun = format_time(os.fstat(claim.descriptor).st_mtime)
+
     return {
         "command": claim.name, "startedAt": begun, "finishedAt": format_time(now), "duration": outcome["duration"],
         "status": outcome["status"], "exitCode": outcome["exitCode"],

@@ -198,6 +198,7 @@ def run(invocation: Invocation, claim: Claim, live_file: str) -> dict[str, Any]:
 
 def _start(invocation: Invocation, claim: Claim) -> subprocess.Popen[bytes]:
     descriptor = claim.descriptor
+    supervisor = os.getpid()
 
     def in_child() -> None:
         for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT,
@@ -205,6 +206,10 @@ def _start(invocation: Invocation, claim: Claim) -> subprocess.Popen[bytes]:
             signal.signal(number, signal.SIG_DFL)
 
         os.write(descriptor, locks.line({"command": locks.identity()}))
+
+        # In this order: who finds the claim of a dead supervisor without a command may take the run for ended.
+        if os.getppid() != supervisor:
+            os._exit(127)
 
     # preexec_fn is dangerous with threads and forbidden in sub-interpreters; a supervisor has neither.
     return subprocess.Popen(

@@ -1,0 +1,610 @@
+"""One run at a time, exactly one line for each, whoever is killed and whenever."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.installation import CHECKOUT, DOORS, Answer, Installation, answered, until, waits_for
+from webscheduler import locks, record, store
+from webscheduler.decision import Cause, decide
+from webscheduler.task import format_time
+
+
+@pytest.fixture
+def go_on(installation: Installation) -> Path:
+    """A file; a task whose argv is `waits_for` it runs until it is there."""
+    return installation.home / "go-on"
+
+
+@pytest.fixture
+def running(installation: Installation, go_on: Path) -> dict[str, Any]:
+    """The facts of a run of the task, whose command has said `begun` and goes on until `go_on` is there."""
+    installation.add(argv=waits_for(go_on))
+    run = installation.trigger("wsgi").document["run"]
+    live = Path(record.live_file(str(installation.home), run))
+    until(lambda: live.exists() and live.read_bytes() == b"begun\n")
+    return installation.command_runs()
+
+
+def kill(who: list[int], number: int = signal.SIGKILL) -> None:
+    """Signal a process that a claim names, and wait until it has ended."""
+    os.kill(who[0], number)
+    until(lambda: not locks.alive(who), f"the end of {who}")
+
+
+def group(number: int) -> list[int]:
+    """The living processes of a process group."""
+    found = []
+
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            state, _, of_group = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+
+        if int(of_group) == number and state not in "ZX":
+            found.append(int(pid))
+
+    return found
+
+
+def locked(answer: Answer) -> bool:
+    return bool(answer.status == 202 and answer.document.get("reason") == "locked")
+
+
+def outcomes(installation: Installation, name: str = "task") -> list[tuple[str, str | None]]:
+    return [(run["status"], run["reason"]) for run in installation.runs(name)]
+
+
+def simultaneous(installation: Installation, door: str, count: int) -> list[Answer]:
+    """As many triggers at once."""
+    environ = installation.signed()
+
+    if door == "cgi":
+        processes = [installation.start_cgi(environ) for _ in range(count)]
+        answers = []
+
+        for process in processes:
+            with process:
+                answers.append(answered(process))
+
+        return answers
+
+    barrier = threading.Barrier(count)
+    answers = []
+
+    def call() -> None:
+        barrier.wait()
+        answers.append(installation.wsgi(environ))
+
+    threads = [threading.Thread(target=call) for _ in range(count)]
+
+    for thread in threads:
+        thread.start()
+
+    for thread in threads:
+        thread.join()
+
+    return answers
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_five_at_once(installation: Installation, go_on: Path, door: str) -> None:
+    """Of five triggers at once one runs the task and four are `locked`; so is any other until the run has ended, and
+    the next after that runs."""
+    installation.add(argv=waits_for(go_on))
+    answers = simultaneous(installation, door, 5)
+    assert sorted(answer.document["status"] for answer in answers) == ["running"] + ["skipped"] * 4
+    assert sum(map(locked, answers)) == 4
+    assert locked(installation.trigger(door))
+    assert locked(installation.trigger(door))
+    assert len(installation.claims()) == 1
+    go_on.touch()
+    installation.idle()
+    assert outcomes(installation) == [("success", None)]
+    assert installation.trigger(door).document["status"] == "running"
+    installation.idle()
+    assert outcomes(installation) == [("success", None)] * 2
+
+
+def test_a_skip_leaves_the_running_state(installation: Installation, running: dict[str, Any]) -> None:
+    """A skip never changes what state says of the run in progress."""
+    until(lambda: installation.row()["lastRunStatus"] == "running")
+    before = installation.row()
+    assert locked(installation.trigger())
+    assert installation.row() == before
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_the_supervisor_is_killed(installation: Installation, go_on: Path, running: dict[str, Any], door: str) -> None:
+    """After kill -9 of the supervisor the task stays locked until its command ends; then there is one `interrupted`
+    line with the output so far, and the trigger that found it runs."""
+    kill(running["supervisor"])
+    assert locked(installation.trigger(door))
+    assert locked(installation.trigger(door))
+    assert installation.runs() == []
+    go_on.touch()
+    until(lambda: not locks.alive(running["command"]))
+    assert installation.trigger(door).document["status"] == "running"
+    installation.idle()
+    first, second = installation.runs()
+    assert (first["run"], first["status"], first["output"]) == (running["run"], "interrupted", "begun\n")
+    assert first["reason"] in ("found_dead", "supervisor_gone")
+    assert (first["exitCode"], first["duration"], first["startedAt"]) == (None, None, running["startedAt"])
+    assert second["status"] == "success"
+    assert list((installation.home / "output").iterdir()) == []
+
+
+def test_the_supervisor_is_killed_and_the_command_closed_everything(installation: Installation, go_on: Path) -> None:
+    """A command that closes what it inherited (as ssh and sudo do) still keeps its task locked while it lives."""
+    program = """
+import os, sys, time
+os.closerange(3, 1000)
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.02)
+"""
+    installation.add(argv=[sys.executable, "-I", "-S", "-c", program, str(go_on)])
+    installation.trigger("wsgi")
+    facts = installation.command_runs()
+    until(lambda: not Path(f"/proc/{facts['command'][0]}/fd/{len(os.listdir('/proc/self/fd')) + 3}").exists())
+    (claim,) = installation.claims()
+    until(lambda: str(claim) not in [os.path.realpath(fd) for fd in Path(f"/proc/{facts['command'][0]}/fd").iterdir()])
+    kill(facts["supervisor"])
+    assert locked(installation.trigger("wsgi"))
+    assert locked(installation.trigger("wsgi"))
+    go_on.touch()
+    until(lambda: not locks.alive(facts["command"]))
+    assert installation.trigger("wsgi").document["status"] == "running"
+    installation.idle()
+    assert [status for status, _ in outcomes(installation)] == ["interrupted", "success"]
+
+
+def test_the_supervisor_is_killed_while_it_starts_the_command(installation: Installation, go_on: Path) -> None:
+    """A supervisor that is killed between fork and exec starts nothing any more: whoever finds its claim records it,
+    and the command cannot begin behind the back of the next run."""
+    installation.add(argv=["sh", "-c", 'echo begun >> "$0"', str(installation.home / "begun")])
+    program = """
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+from webscheduler import locks, runner, trigger
+supervisor, identity = os.getpid(), locks.identity
+
+def slow(pid=None):
+    if os.getpid() != supervisor:
+        open(sys.argv[2] + "/forked", "w").close()
+        while not os.path.exists(sys.argv[2] + "/go-on"):
+            time.sleep(0.01)
+    return identity(pid)
+
+locks.identity = slow
+trigger.run_by_hand(sys.argv[2], "task", "cli", time.time)
+"""
+    with subprocess.Popen([sys.executable, "-c", program, str(CHECKOUT), str(installation.home)]) as supervisor:
+        until(lambda: (installation.home / "forked").exists())
+        child = next(pid for pid in installation.processes() if pid != supervisor.pid)
+        supervisor.kill()
+
+    answers = [installation.trigger("wsgi")]
+    go_on.touch()
+    until(lambda: child not in installation.processes())
+    answers.append(installation.trigger("wsgi"))
+    installation.idle()
+    ran = sum(answer.document["status"] == "running" for answer in answers)
+    assert [status for status, _ in outcomes(installation)] == ["interrupted"] + ["success"] * ran
+    assert (installation.home / "begun").read_text() == "begun\n" * ran
+
+
+@pytest.mark.parametrize(
+    "program",
+    {
+        "willing": "sleep 300 & while :; do sleep 0.02; done",
+        "stubborn": "trap '' TERM; sleep 300 & while :; do sleep 0.02; done",
+        "stubborn child": "(trap '' TERM; while :; do sleep 0.02; done) & while :; do sleep 0.02; done",
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_the_time_limit_of_an_orphan(installation: Installation, program: tuple[str, str]) -> None:
+    """Whoever triggers a task whose supervisor is gone ends its command when its time is up, and all of its group;
+    one that ignores TERM, too, after a grace period."""
+    installation.add(argv=["sh", "-c", program[1]], timeout=1)
+    installation.trigger("wsgi")
+    facts = installation.command_runs()
+    kill(facts["supervisor"])
+    assert locked(installation.trigger("wsgi"))
+    until(lambda: installation.trigger("wsgi").document["status"] == "running", "the end of the orphan")
+    assert not locks.alive(facts["command"])
+    first = installation.runs()[0]
+    assert (first["run"], first["status"], first["reason"]) == (facts["run"], "interrupted", "time_limit")
+    assert group(facts["command"][0]) == []
+
+
+def test_an_orphan_without_limit_is_left_alone(installation: Installation, go_on: Path) -> None:
+    """With `timeout` 0 nobody ends an orphan."""
+    installation.add(argv=waits_for(go_on), timeout=0)
+    installation.trigger("wsgi")
+    facts = installation.command_runs()
+    kill(facts["supervisor"])
+    assert locked(installation.trigger("wsgi"))
+    assert locks.alive(facts["command"])
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_everything_is_killed(installation: Installation, go_on: Path, running: dict[str, Any], door: str) -> None:
+    """After kill -9 of supervisor and command the very next trigger runs, whatever the timeout, and one line says
+    `interrupted`."""
+    kill(running["supervisor"])
+    kill(running["command"])
+    until(lambda: not installation.processes())
+    go_on.touch()
+    assert installation.trigger(door).document["status"] == "running"
+    installation.idle()
+    assert outcomes(installation) == [("interrupted", "found_dead"), ("success", None)]
+    assert installation.row()["consecutiveFailures"] == 0
+
+
+def test_a_stray_descendant_blocks_nothing(installation: Installation, go_on: Path) -> None:
+    """When supervisor and command are gone, a background process of theirs that still holds the claim's descriptor
+    does not keep the task locked."""
+    waiting = f"while [ ! -e {go_on} ]; do sleep 0.02; done"
+    installation.add(argv=["sh", "-c", f"(setsid sh -c '{waiting}') & {waiting}"])
+    installation.trigger("wsgi")
+    facts = installation.command_runs()
+    kill(facts["supervisor"])
+    kill(facts["command"])
+    assert installation.processes()
+    assert installation.trigger("wsgi").document["status"] == "running"
+    go_on.touch()
+    installation.idle()
+    assert outcomes(installation) == [("interrupted", "supervisor_gone"), ("success", None)]
+
+
+def test_a_daemon_blocks_nothing(installation: Installation, go_on: Path) -> None:
+    """A run ends with its command, also when that leaves a daemon which holds its pipes and its claim."""
+    installation.add(argv=["sh", "-c", f"echo started; setsid sh -c 'while [ ! -e {go_on} ]; do sleep 0.02; done' &"])
+
+    for _ in range(3):
+        assert installation.trigger("wsgi").document["status"] == "running"
+        installation.idle()
+
+    daemons = installation.processes()
+    assert len(daemons) >= 3
+    assert [(run["status"], run["output"]) for run in installation.runs()] == [("success", "started\n")] * 3
+    go_on.touch()
+
+
+def test_overlap_may_be_allowed(installation: Installation, go_on: Path) -> None:
+    """With preventOverlap off two runs at once give two lines; both killed, two `interrupted`."""
+    installation.add(argv=waits_for(go_on), preventOverlap=False)
+    runs = [installation.trigger("wsgi").document["run"] for _ in range(2)]
+    until(lambda: sum(locks.alive(facts.get("command")) for facts in installation.facts()) == 2)
+    go_on.touch()
+    installation.idle()
+    assert sorted(run["run"] for run in installation.runs()) == sorted(runs)
+    assert outcomes(installation) == [("success", None)] * 2
+
+    go_on.unlink()
+    killed = [installation.trigger("wsgi").document["run"] for _ in range(2)]
+    until(lambda: sum(locks.alive(facts.get("command")) for facts in installation.facts()) == 2)
+    installation.end()
+    go_on.touch()
+    last = installation.trigger("wsgi").document["run"]
+    installation.idle()
+    lines = {run["run"]: run["status"] for run in installation.runs()[2:]}
+    assert lines == {killed[0]: "interrupted", killed[1]: "interrupted", last: "success"}
+    assert len(installation.runs()) == 5
+
+
+def test_a_late_finisher_does_not_touch_a_newer_run(installation: Installation, go_on: Path) -> None:
+    """When an older run ends after a newer one began, state keeps telling of the newer one."""
+    installation.add(argv=["sh", "-c", f"while [ ! -e {go_on} ]; do sleep 0.02; done; exit 3"], preventOverlap=False)
+    first = installation.trigger("wsgi").document["run"]
+    until(lambda: installation.row()["lastRunId"] == first)
+    installation.edit(argv=["true"])
+    second = installation.trigger("wsgi").document["run"]
+    until(lambda: len(installation.runs()) == 1)
+    until(lambda: installation.row()["lastRunStatus"] == "success")
+    go_on.touch()
+    installation.idle()
+    assert {run["run"]: run["status"] for run in installation.runs()} == {second: "success", first: "failed"}
+    row = installation.row()
+    assert (row["lastRunId"], row["lastRunStatus"], row["lastRunExitCode"]) == (second, "success", 0)
+
+
+def test_cancel(installation: Installation, running: dict[str, Any]) -> None:
+    """A run is cancelled by a word in its claim and TERM to its supervisor: the whole group ends, and one line says
+    `interrupted`, `cancelled`."""
+    (claim,) = installation.claims()
+
+    with open(claim, "ab") as file:
+        file.write(locks.line({"cancelled": True}))
+
+    os.kill(running["supervisor"][0], signal.SIGTERM)
+    installation.idle()
+    (line,) = installation.runs()
+    assert (line["run"], line["status"], line["reason"], line["signal"]) == (
+        running["run"], "interrupted", "cancelled", signal.SIGTERM)  # fmt: skip
+    assert line["output"] == "begun\n"
+    assert not locks.alive(running["command"])
+    assert group(running["command"][0]) == []
+    assert installation.row()["lastRunStatus"] == "interrupted"
+    assert installation.row()["consecutiveFailures"] == 1
+
+
+def test_a_supervisor_that_is_told_to_end(installation: Installation, running: dict[str, Any]) -> None:
+    """TERM to the supervisor, as at a server's stop, ends the group and records one `interrupted` line."""
+    os.kill(running["supervisor"][0], signal.SIGTERM)
+    installation.idle()
+    assert outcomes(installation) == [("interrupted", "terminated")]
+    assert not locks.alive(running["command"])
+
+
+def test_cancelled_but_killed(installation: Installation, go_on: Path, running: dict[str, Any]) -> None:
+    """A run that was cancelled and whose supervisor did not live to say so, is found and recorded as cancelled."""
+    (claim,) = installation.claims()
+
+    with open(claim, "ab") as file:
+        file.write(locks.line({"cancelled": True}))
+
+    installation.end()
+    go_on.touch()
+    installation.trigger("wsgi")
+    installation.idle()
+    assert outcomes(installation) == [("interrupted", "cancelled"), ("success", None)]
+
+
+def test_pids_of_others(installation: Installation, go_on: Path) -> None:
+    """A claim left by a crash whose pids belong to other processes now is a dead run, for readers and for triggers."""
+    installation.add(argv=["true"])
+    me = locks.identity()
+    other = [me[0], me[1] + 1]
+    run = locks.new_run(time.time())
+    (installation.home / "runs" / f"task@{run}").write_bytes(locks.line(
+        {"run": run, "name": "task", "startedAt": format_time(time.time()), "starter": other, "supervisor": other,
+         "command": other}))  # fmt: skip
+    assert locks.peek(str(installation.home)) == []
+    assert installation.trigger("wsgi").document["status"] == "running"
+    installation.idle()
+    assert outcomes(installation) == [("interrupted", "found_dead"), ("success", None)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n", b"{", b"\x00" * 100, b"[]\n5\nnull\n\"x\"\n", b'\n{"startedAt": 7, "supervisor": "x"}\n',
+     b'\n{"outcome": {"run": "another"}}\n', b'\n{"command": [-1, 0], "supervisor": [0, 0]}\n',
+     b'\n{"startedAt": "yesterday", "deadline": "x", "command": [true, 1]}\n'],
+)  # fmt: skip
+def test_a_claim_of_nonsense(installation: Installation, content: bytes) -> None:
+    """Whatever a dead claim holds, one `interrupted` line comes of it, and the task runs."""
+    installation.add()
+    (installation.home / "runs" / "task@20260101000000-00000000").write_bytes(content)
+    assert installation.trigger("wsgi").document["status"] == "running"
+    installation.idle()
+    first, second = installation.runs()
+    assert (first["run"], first["status"]) == ("20260101000000-00000000", "interrupted")
+    assert second["status"] == "success"
+    assert installation.row()["lastRunStatus"] == "success"
+
+
+def test_readers_lock_nothing(installation: Installation, running: dict[str, Any]) -> None:
+    """Looking at what runs tries no lock and writes nothing: an idle task never looks busy because of a reader."""
+    program = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from webscheduler import locks
+locks._flock = None
+assert [facts["name"] for facts in locks.peek(sys.argv[2])] == ["task"]
+assert [facts["name"] for facts in locks.peek(sys.argv[2], "task")] == ["task"]
+assert locks.peek(sys.argv[2], "other") == []
+"""
+    before = {file: file.read_bytes() for file in installation.home.rglob("*") if file.is_file()}
+    subprocess.run([sys.executable, "-c", program, str(CHECKOUT), str(installation.home)], check=True)
+    after = {file: file.read_bytes() for file in installation.home.rglob("*") if file.is_file()}
+    assert {file: after[file] for file in before if file.name != "task.jsonl"} == before
+
+
+def test_names_that_share_a_beginning(installation: Installation, go_on: Path) -> None:
+    """The runs of one task are not those of another whose name begins alike."""
+    installation.add("task", argv=waits_for(go_on))
+    installation.add("task2")
+    installation.add("tas")
+    installation.trigger("wsgi")
+    installation.command_runs()
+    for name in ("task2", "tas"):
+        assert installation.trigger("wsgi", name).document["status"] == "running"
+        until(functools.partial(installation.runs, name))
+    assert locked(installation.trigger("wsgi"))
+    go_on.touch()
+
+
+# When the disk does not take it
+
+
+@pytest.fixture
+def quota() -> Iterator[Any]:
+    """Set how large a file may become, which fails writes as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size: int | None) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before[0] if size is None else size, before[1]))
+
+    try:
+        yield limit
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [0, 10, 256, 300, 350, 400, 450, 500, 600])
+def test_a_full_disk_leaves_no_task_locked(installation: Installation, quota: Any, size: int) -> None:
+    """A server that could not write a claim, or part of it, answers 503 or runs; in any case it has let the claim go,
+    so the task runs as soon as there is room, and no run has two lines."""
+    installation.add()
+    environ = installation.signed()
+    quota(size)
+
+    try:
+        answers = [installation.wsgi(environ) for _ in range(3)]
+    finally:
+        quota(None)
+
+    assert all(answer.status in (202, 503) for answer in answers)
+    until(lambda: not installation.processes())
+    assert installation.trigger("wsgi").document["status"] == "running"
+    installation.idle()
+    runs = [run["run"] for run in installation.runs()]
+    assert len(set(runs)) == len(runs)
+    assert installation.runs()[-1]["status"] == "success"
+
+
+def test_a_dead_run_that_cannot_be_recorded_yet(installation: Installation) -> None:
+    """A server that finds a dead run and cannot write its line answers 503, lets it go, and records it later."""
+    installation.add()
+
+    for run in ("20260101000000-00000000", "20260101000000-00000001"):
+        facts = {"run": run, "name": "task", "startedAt": format_time(time.time()), "starter": locks.identity()}
+        (installation.home / "runs" / f"task@{run}").write_bytes(locks.line(facts))
+
+    shutil.rmtree(installation.home / "logs")
+    before = len(os.listdir("/proc/self/fd"))
+    assert installation.trigger("wsgi").status == 503
+    assert installation.trigger("wsgi").status == 503
+    assert len(os.listdir("/proc/self/fd")) == before
+    (installation.home / "logs").mkdir()
+    assert installation.trigger("wsgi").document["status"] == "running"
+    installation.idle()
+    assert [status for status, _ in outcomes(installation)] == ["interrupted", "interrupted", "success"]
+
+
+def test_no_descriptor_is_left(installation: Installation) -> None:
+    """A server that answers for years does not collect descriptors."""
+    installation.add()
+    installation.add("off", enabled=False)
+    installation.add("slow", argv=["sleep", "60"])
+    installation.trigger("wsgi", "slow")
+    installation.command_runs()
+
+    def all_kinds() -> int:
+        for name in ("task", "off", "slow"):
+            installation.trigger("wsgi", name)
+        installation.wsgi({**installation.signed(), "QUERY_STRING": "sig=1"})
+        installation.wsgi(installation.asking_status())
+        until(lambda: not any(claim.name.startswith("task@") for claim in installation.claims()))
+        return len(os.listdir("/proc/self/fd"))
+
+    first = all_kinds()
+    assert {all_kinds() for _ in range(5)} == {first}
+
+
+def test_zombies_are_bounded(installation: Installation) -> None:
+    """Fifty detached runs leave a server with at most a few children to be waited for: each call takes those before."""
+    installation.add(preventOverlap=False)
+
+    def zombies() -> int:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        return sum(locks._stat(int(pid))[0] == "Z" for pid in children)
+
+    for _ in range(50):
+        installation.trigger("wsgi")
+
+    installation.idle()
+    until(lambda: not installation.processes())
+    installation.trigger("wsgi")
+    installation.idle()
+    assert zombies() <= 5
+    assert outcomes(installation) == [("success", None)] * 51
+
+
+# The decision
+
+
+def test_a_secret_that_changes_at_this_moment(installation: Installation) -> None:
+    """What was read before the gate counts only while nothing changed: a rotated secret refuses who was let in."""
+    from webscheduler.access import Ticket
+
+    installation.add()
+    home, row = str(installation.home), installation.row()
+    known = store.stamp(home), store.read(home)
+    ticket = Ticket("task", row["slug"], row["secret"], None, 300, "192.0.2.1")
+    installation.edit(secret="f" * 64)
+    assert decide(home, "task", Cause("url", ticket), time.time(), known).status == "refused"
+    installation.edit(secret=row["secret"], enabled=False)
+    assert decide(home, "task", Cause("url", ticket), time.time(), known).reason == "disabled"
+    assert installation.claims() == []
+
+
+def test_by_hand(installation: Installation, go_on: Path) -> None:
+    """A run by hand asks neither for enabled, least interval nor address, but always for the claim."""
+    from webscheduler.trigger import run_by_hand
+
+    installation.add(enabled=False, minIntervalSeconds=3600, ipAllowlist=["192.0.2.99"])
+
+    for _ in range(2):
+        line = run_by_hand(str(installation.home), "task", "cli", time.time)
+        assert line is not None
+        assert (line["status"], line["trigger"], line["strategy"]) == ("success", "cli", "sync")
+
+    installation.edit(enabled=True, argv=waits_for(go_on), minIntervalSeconds=0, ipAllowlist=[])
+    installation.trigger("wsgi")
+    installation.command_runs()
+    assert run_by_hand(str(installation.home), "task", "cli", time.time) is None
+    go_on.touch()
+    installation.idle()
+
+
+def test_a_gate_is_never_replaced(installation: Installation) -> None:
+    """Whatever happens to a task, the file of its gate stays the same, for all who wait on it."""
+    installation.add()
+    installation.trigger("wsgi")
+    installation.idle()
+    inode = (installation.home / "locks" / "task.lock").stat().st_ino
+    for _ in range(3):
+        installation.trigger()
+        installation.idle()
+    assert (installation.home / "locks" / "task.lock").stat().st_ino == inode
+
+
+def test_modes(installation: Installation) -> None:
+    """All of a home is for its owner alone, and the umask that commands inherit is the caller's."""
+    before = os.umask(0o007)
+
+    try:
+        installation.add(argv=["sh", "-c", "umask; echo x >&2"])
+        installation.trigger("cgi")
+        installation.idle()
+        installation.wsgi({**installation.signed(), "QUERY_STRING": "sig=1"})
+    finally:
+        os.umask(before)
+
+    assert installation.runs()[0]["output"] == "0007\n"
+    for file in (installation.home, *installation.home.rglob("*")):
+        assert file.stat().st_mode & 0o777 == (0o700 if file.is_dir() else 0o600), file
+
+
+# Bursts
+
+
+@pytest.mark.parametrize("kind", ["interval", "timed"])
+def test_bursts(installation: Installation, kind: str) -> None:
+    """Of 24 triggers at once exactly one passes a least interval, and one a timed signature, however often it is
+    tried."""
+    bursts = 100 if os.environ.get("WEBSCHEDULER_FULL") else 10
+    program = [sys.executable, "-m", "tests.torture.bursts", str(installation.home), kind, str(bursts), "24"]
+    done = subprocess.run(program, cwd=CHECKOUT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"bursts": bursts, "accepted": [1] * bursts, "refused": [23] * bursts,
+                                       "lines": bursts}
+
+
