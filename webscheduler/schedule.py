@@ -130,10 +130,12 @@ def _cron(task: Task, default_zone: str, now: float, later: bool) -> float | Non
 
     try:
         expression = Cron(task["expression"])
+        place = zone(task["timezone"] or default_zone)
     except CronError as error:
         raise BadInput(f"task {task.name}: expression: {error}", "expression")
+    except BadInput as error:
+        raise BadInput(f"task {task.name}: {error}", "timezone")
 
-    place = zone(task["timezone"] or default_zone)
     moment = datetime.fromtimestamp(now, timezone.utc)
     found = expression.next(moment, place) if later else expression.previous(moment, place)
     return None if found is None else found.timestamp()

@@ -260,7 +260,12 @@ def _tick(
 
     # What the code declares may have changed; in a process of its own, for it imports that code.
     argv = python(settings, "webscheduler.functions:sync", home)
-    strategies.start(lambda: os.execv(argv[0], argv))  # noqa: S606 (no shell is wanted)
+
+    try:
+        strategies.start(lambda: os.execv(argv[0], argv))  # noqa: S606 (no shell is wanted)
+    except OSError:
+        pass  # no process to be had: if that lasts, what is due says so
+
     # Only a request has a host's limit on its time.
     budget = settings["tickBudgetSeconds"] or due.BUDGETS["fork" if facts.get("trigger") == "cli" else strategy]
     report, children = due.tick(settings, start, budget, clock())

@@ -30,7 +30,7 @@ def register(verb: Callable[..., Any]) -> None:
     go = verb("export", _export, "Print the tasks as another scheduler reads them, or as `import` does.")
     go.add_argument("kind", metavar="|".join(KINDS), help="For whom.")
     go.add_argument("--with-secrets", action="store_true", help="json: keep the keys, so that URLs stay valid.")
-    go.add_argument("--image", metavar="IMAGE", default="IMAGE", help="kubernetes: the image to run in; default: IMAGE, to "
+    go.add_argument("--image", metavar="IMAGE", default="IMAGE", help="kubernetes: the image; default: IMAGE, to "
                                                                       "be replaced.")
     go.add_argument("--output", metavar="PATH", help="Write to this file; for systemd into this directory.")
 
