@@ -54,7 +54,7 @@ def clean(settings: Config, now: float) -> int:
         failures = settings["failureRetentionDays"]
         dropped += history.clean(home, name, keeper(days, days if failures is None else failures, now))
 
-    _bury_forgotten(home, tasks, now)
+    bury(home, tasks, now)
     running = {os.path.basename(entry).rpartition("@")[2] for entry in os.listdir(os.path.join(home, "runs"))}
 
     for directory in ("", "output", "logs"):
@@ -85,7 +85,8 @@ def keeper(days: int, failure_days: int, now: float) -> Callable[[dict[str, Any]
     return keep
 
 
-def _bury_forgotten(home: str, tasks: store.Tasks, now: float) -> None:
+def bury(home: str, tasks: store.Tasks, now: float) -> None:
+    """Record every dead run, and end every orphan whose time is up: nobody else may ever trigger its task."""
     claimed = {entry.rpartition("@")[0] for entry in os.listdir(os.path.join(home, "runs"))}
 
     for name in tasks:

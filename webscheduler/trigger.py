@@ -234,10 +234,11 @@ def _tick(
 ) -> tuple[dict[str, Any], dict[str, Any], dict[int, str]]:
     """The run of @due: start what is due. Each task gets a supervisor of its own, which does not inherit our claim.
     (outcome; what `due.tick` reports; tasks still running, by pid)."""
-    from . import due
+    from . import due, housekeeping
     from .commands import python
 
     home = settings.home
+    housekeeping.bury(home, store.read(home), clock())
     strategy = facts.get("strategy", "sync")
     # The next tick counts claims, so each child must have decided before this one is over: it closes its end then.
     reading, writing = os.pipe()
