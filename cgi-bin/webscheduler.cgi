@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # The CGI entry of webscheduler. Works beside an installed package and from a checkout.
-# An editable line for hosts that set no environment:
+# Editable lines, for hosts that set no environment:
 HOME = ""  # e.g. "/home/account/.webscheduler"; empty: WEBSCHEDULER_HOME, else ~/.webscheduler
+LIBRARIES = []  # where webscheduler and filelock are, if Python does not look there by itself
 
 import os
 import sys
@@ -19,6 +20,7 @@ if sys.version_info < (3, 9):
     unavailable("needs Python 3.9 or later, not %s: change the first line of %s" % (sys.version.split()[0], __file__))
 
 checkout = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path += LIBRARIES
 
 if os.path.isfile(os.path.join(checkout, "webscheduler", "cgi.py")):
     sys.path.insert(0, checkout)

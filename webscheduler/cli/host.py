@@ -1,12 +1,12 @@
-"""Verbs about the host: probe. Imports the files below the doors."""
+"""Verbs about the host: probe doctor bundle shim. Imports the files below the doors."""
 
 from __future__ import annotations
 
 import time
 
-from .. import capabilities, config, probe
+from .. import bundle, capabilities, config, editing, hosting, probe
 from ..errors import BadInput
-from ..task import from_text
+from ..task import DUE, Field, from_text
 from .setup import check_base_url
 from .terminal import complain, line, show, table
 
@@ -23,6 +23,37 @@ def register(verb: Callable[..., Any]) -> None:
     probing.add_argument("--seconds", metavar="N", default=str(probe.SECONDS),
                          help=f"How long each job lives; default: {probe.SECONDS}, at most {probe.MOST_SECONDS}.")
     probing.add_argument("--base", metavar="URL", help="Where the scheduler is reached; unset: the baseUrl.")
+
+    bundling = verb("bundle", _bundle, "Write the whole program as one text file that runs with nothing installed.",
+                    owner=False)
+    bundling.add_argument("--output", metavar="FILE", default=hosting.NAME, help=f"Default: {hosting.NAME}.")
+    bundling.add_argument("--require-python", metavar="VERSION", help="Refuse unless it serves this Python, as 3.9.")
+    bundling.add_argument("--python", metavar="PATH", default=bundle.PYTHON,
+                          help=f"Interpreter of its first line; default: {bundle.PYTHON}.")
+
+    shim = verb("shim", _shim, "Print a file that calls a task, for panels that run files instead of calling URLs.")
+    shim.add_argument("language", metavar="php", help="What the panel runs.")
+    shim.add_argument("name", nargs="?", default=DUE, metavar="NAME", help=f"The task; default: {DUE}.")
+    shim.add_argument("--base", metavar="URL", help="Where the scheduler is reached; unset: the baseUrl.")
+
+
+def _bundle(args: Namespace) -> None:
+    lowest = bundle.write(args.output, args.require_python, args.python)
+    print(f"{line(args.output)} serves Python {lowest[0]}.{lowest[1]} and later: upload it into the folder where your "
+          "host runs scripts, and chmod 755 it there")
+
+
+def _shim(args: Namespace) -> None:
+    if args.language != "php":
+        raise BadInput(f"shim: {args.language!r} must be php: it is the one that panels run")
+
+    base = base_url(config.load(args.home), args.base)
+    task = editing.with_keys(args.home, args.name)
+
+    if task["signature"] == "timed":
+        raise BadInput(f"{args.name} takes timed signatures only: `webscheduler edit {args.name} --signature either`")
+
+    print(hosting.php_shim(base, args.name, task["slug"], task["secret"]), end="")
 
 
 def _probe(args: Namespace) -> None:
@@ -59,6 +90,4 @@ def base_url(settings: dict[str, Any], given: str | None) -> str:
 
 def whole_number(option: str, text: str) -> int:
     """A number that was typed, checked."""
-    from ..task import Field
-
     return int(from_text(option, Field("int", None, "", (1, 100000)), text))

@@ -10,7 +10,7 @@ import argparse
 
 from .. import __version__
 from ..errors import BadInput
-from . import host, logs, overview, runs, setup, tasks
+from . import host, init, logs, overview, runs, setup, tasks, ticks, transfer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Act = Callable[[argparse.Namespace], "int | None"]
 
-MODULES = (setup, tasks, overview, runs, logs, host)
+MODULES = (init, setup, tasks, overview, runs, ticks, logs, host, transfer)
 
 DESCRIPTION = "Cron by URL: a signed URL runs the right command, once, to its end, and you can see what happened."
 EPILOG = "`webscheduler demo` shows all of it in a few seconds; `webscheduler COMMAND --help` explains a command."
@@ -103,6 +103,9 @@ def _split(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
 
         if word == "--arguments":  # its value may well look like an option: --arguments "--verbose"
             word += "=" + following if (following := next(rest, None)) is not None else ""
+
+        if word.startswith("--") and word.endswith("=--"):
+            raise BadInput(f"{word[:-3]}: -- cannot be its value")  # some argparse would drop it and then fail
 
         before.append(word)
 

@@ -1,18 +1,14 @@
-"""Verbs that set an installation up: init, demo, serve, config, sync. Imports the files below the doors."""
+"""Verbs that set an installation up: demo, serve, config. Imports the files below the doors."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
 from urllib.parse import urlsplit
 
-from .. import commands, config, installation, schedule, store
+from .. import config, schedule
 from ..errors import BadInput
 from ..task import from_text
-from .terminal import in_a_word, line, show, table, visible
+from .terminal import in_a_word, line, show, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +18,6 @@ if TYPE_CHECKING:
 
 def register(verb: Callable[..., Any]) -> None:
     """Add this module's verbs to the parser."""
-    init = verb("init", _init, "Make an installation, or complete the one that is there.", owner=False)
-    init.add_argument("--base-url", metavar="URL", help="Where the scheduler is reached from outside.")
-
     verb("demo", _demo, "Show the whole thing in a throw-away installation: a real server, signed URLs, refusals, "
                         "history.", owner=False)
 
@@ -32,59 +25,11 @@ def register(verb: Callable[..., Any]) -> None:
     serve.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="Where to listen; default: 127.0.0.1.")
     serve.add_argument("--port", metavar="N", default="8000", help="Port; 0: any free one; default: 8000.")
 
-    verb("sync", _sync, "Discover the commands of your code, and see that each has a task.")
-
     settings = verb("config", _config, "Show or change the settings of the installation.", json=True)
     settings.add_argument("action", nargs="?", default="list", metavar="list|get|set|unset",
                           help="What to do; default: list.")
     settings.add_argument("key", nargs="?", metavar="KEY", help="The setting.")
     settings.add_argument("value", nargs="?", metavar="VALUE", help="Its value; lists and objects as JSON.")
-
-
-def _init(args: Namespace) -> None:
-    if args.base_url is not None:
-        check_base_url(args.base_url)
-
-    if os.path.isdir(args.home):
-        installation.check_owner(args.home)
-
-    new = installation.create(args.home, time.time())
-    base = args.base_url
-
-    if base is None and not config.load(args.home)["baseUrl"] and sys.stdin and sys.stdin.isatty():
-        print("Where will it be reached, as in https://example.org/cgi-bin/webscheduler.cgi? (Enter: not known yet)")
-        base = sys.stdin.readline().strip()
-
-    if base:
-        config.set_value(args.home, "baseUrl", check_base_url(base))
-
-    print(f"{line(args.home)} is {'made' if new else 'complete'}.")
-
-    if args.home != config.find_home():
-        print(f"It is not where others look: export WEBSCHEDULER_HOME={line(args.home)}")
-
-    print("Next:")
-
-    if not config.load(args.home)["baseUrl"]:
-        print("  webscheduler config set baseUrl https://example.org/cgi-bin/webscheduler.cgi    (your own)")
-
-    print("  webscheduler add hello --command hello --every 3600")
-    print("  webscheduler url @due    (have your panel call it as often as it can: it runs whatever is due)")
-
-
-def _sync(args: Namespace) -> int:
-    # In a process of its own, for it imports the code of the user, which may print, exit or never come back.
-    argv = commands.python(config.load(args.home), "webscheduler.functions:sync", args.home)
-    store.read_strictly(args.home)  # rather told here than by the other process
-    child = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    print(visible(child.stdout.decode("utf-8", "backslashreplace")), end="")
-    sys.stdout.flush()
-    print(visible(child.stderr.decode("utf-8", "backslashreplace")), end="", file=sys.stderr)
-
-    if not child.stdout and child.returncode == 0:
-        print("Nothing has changed.")
-
-    return 1 if child.returncode else 0
 
 
 def _demo(args: Namespace) -> int:
@@ -144,7 +89,7 @@ def _config(args: Namespace) -> None:
         raise BadInput(f"no setting is named {args.key!r}: `webscheduler config list` shows them", args.key)
 
     if args.action == "set":
-        config.set_value(args.home, args.key, _setting(args.key, args.value))
+        config.set_value(args.home, args.key, setting(args.key, args.value))
     elif args.action == "unset":
         config.set_value(args.home, args.key, None)
 
@@ -162,7 +107,7 @@ def _config(args: Namespace) -> None:
         print(f"{args.key} is {line(in_a_word(settings[args.key]))}")
 
 
-def _setting(name: str, text: str) -> Any:
+def setting(name: str, text: str) -> Any:
     """The value that was typed for a setting, checked, also where only this machine knows what is good."""
     value = from_text(name, config.SETTINGS[name], text)
 
