@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 from . import atomic
 from .errors import Busy, Unusable
@@ -61,7 +62,10 @@ def update(home: str, change: Callable[[Tasks], T]) -> T:
     If `change` raises, nothing is written. Raises Unusable for a file that cannot be parsed, Busy after PATIENCE
     seconds of waiting for the lock.
     """
-    from filelock import FileLock, SoftFileLock, Timeout  # 40 ms: only those who write pay for it
+    try:
+        from filelock import FileLock, SoftFileLock, Timeout  # 40 ms: only those who write pay for it
+    except ImportError as error:
+        raise Unusable(f"filelock cannot be imported ({error}): install it for {sys.executable}")
 
     lock = FileLock(path(home) + ".lock", mode=0o600)
 
