@@ -49,9 +49,13 @@ def start(home: Path, *words: str | bytes, **popen: Any) -> subprocess.Popen[byt
 
 
 def finished(process: subprocess.Popen[bytes]) -> Done:
-    """Wait for its end."""
+    """Wait for its end, which must come."""
     with process:
-        out, err = process.communicate(timeout=PATIENCE)
+        try:
+            out, err = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
 
     assert b"Traceback" not in (err or b""), err.decode()
     return Done(process.returncode, (out or b"").decode(), (err or b"").decode())

@@ -235,8 +235,8 @@ def test_a_damaged_state_is_read_from_its_copy_and_said(words: list[str], instal
     assert (installation.home / "state.json").read_text() == "{"
 
 
-@pytest.mark.parametrize("verb", ["add", "edit", "remove", "rename", "enable", "disable", "url", "rotate-secret", "list",
-                                  "show", "status", "run", "cancel", "run-due", "sync"])
+@pytest.mark.parametrize("verb", ["add", "edit", "remove", "rename", "enable", "disable", "url", "rotate-secret",
+                                  "list", "show", "status", "run", "cancel", "run-due", "sync"])
 def test_a_state_without_any_good_copy_is_one_line(verb: str, installation: Installation) -> None:
     """What needs the tasks says that they cannot be read and how to go on, and leaves the file alone."""
     for file in ("state.json", "state.json.bak"):

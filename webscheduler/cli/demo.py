@@ -164,7 +164,7 @@ def _scenes(show: Show, home: str, port: int) -> None:
             good = entry in runs and len(runs) == 1 and entry["status"] == "success" or entry.get("reason") == "locked"
             output = " ".join(str(entry.get("output")).split())
             show.check(good, f"{when(entry.get('finishedAt'))}  {name:5}  {entry['status']:7}  "
-                             f"{output or entry.get('reason')}")
+                             f"{output or entry.get('reason') or ''}")
 
         if not runs:
             show.check(False, f"{name}: no run is recorded")

@@ -205,30 +205,35 @@ class Followed:
 
     def new(self) -> list[dict[str, Any]]:
         """The entries that came since it was last asked, oldest first."""
-        found: list[bytes] = []
+        found = [text for file in self.open.values() for text in _whole_lines(file)]
 
         for each in [file_name(self.name)] if self.name is not None else files(self.home, None):
-            file = self.open.get(each)
+            before, now = self.open.get(each), self._open(each)
 
-            if file:
-                found += _whole_lines(file)
+            if now is None:
+                continue  # gone: it may come back, or be known by another name the next time
 
-            if file and not self._replaced(each, file):
+            if before and _same(before, now):
+                now.close()
                 continue
 
-            again = self._open(each)
-            old: set[bytes] = set()
+            renamed = next((name for name, file in self.open.items() if _same(file, now)), None)
 
-            if file:
-                found += _whole_lines(file)  # what came between the reading above and the replacement
-                file.seek(0)
-                old = {hash_of(text) for text in file}
-                file.close()
-                del self.open[each]
+            if renamed is not None:
+                now.close()
+                now = self.open.pop(renamed)
+            elif before:
+                found += _whole_lines(before)  # what came between the reading above and the replacement
+                before.seek(0)
+                old = {hash_of(text) for text in before}
+                found += [text for text in _whole_lines(now) if hash_of(text) not in old]
+            else:
+                found += _whole_lines(now)
 
-            if again:
-                self.open[each] = again
-                found += [text for text in _whole_lines(again) if hash_of(text) not in old]
+            if before:
+                before.close()
+
+            self.open[each] = now
 
         return sorted(_parsed(found), key=_finished)
 
@@ -238,14 +243,9 @@ class Followed:
         except FileNotFoundError:
             return None
 
-    def _replaced(self, each: str, file: BinaryIO) -> bool:
-        try:
-            there = os.stat(history.path(self.home, each))
-        except FileNotFoundError:
-            return True
 
-        mine = os.fstat(file.fileno())
-        return (there.st_ino, there.st_dev) != (mine.st_ino, mine.st_dev)
+def _same(one: BinaryIO, other: BinaryIO) -> bool:
+    return os.path.sameopenfile(one.fileno(), other.fileno())
 
 
 def hash_of(text: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Verbs that begin and end runs: run, run-due, cancel. Imports everything below the doors.
+"""Verbs that begin and end runs: run, cancel. Imports everything below the doors.
 
 The rule: the exit status tells what became of what was run, and what it printed is shown when it has ended; while it
 runs, `logs --follow --run RUN` shows it.
@@ -9,10 +9,9 @@ from __future__ import annotations
 import sys
 import time
 
-from .. import cancel, config, due, editing, history, locks, record, store, trigger
+from .. import cancel, editing, history, locks, record, store, trigger
 from ..errors import BadInput
-from ..task import DUE, format_time
-from .terminal import complain, line, seconds, show, table, visible, when
+from .terminal import complain, line, seconds, show, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,17 +19,12 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
 PATIENCE = 12.0
-DUE_CODES = {due.STARTED: "success", due.SKIPPED: "skipped: it ran, or was switched off, meanwhile"}
 
 
 def register(verb: Callable[..., Any]) -> None:
     """Add this module's verbs to the parser."""
     run = verb("run", _run, "Run a task now, in this process, whatever its schedule and limits say.", json=True)
     run.add_argument("name", metavar="NAME", help="The task.")
-
-    ticking = verb("run-due", _run_due, "Run all that is due, as @due's URL does, and wait for its end.", json=True)
-    ticking.add_argument("--dry-run", action="store_true", help="Only tell what is due.")
-    ticking.add_argument("--no-wait", action="store_true", help="Start what is due and leave it to itself.")
 
     ending = verb("cancel", _cancel, "End a run in progress.")
     ending.add_argument("name", metavar="NAME", help="The task.")
@@ -54,46 +48,6 @@ def _run(args: Namespace) -> int:
         print(outcome(args.name, entry), file=sys.stderr)
 
     return 0 if entry["status"] == record.SUCCEEDED else 1
-
-
-def _run_due(args: Namespace) -> int:
-    if args.dry_run:
-        return _tell_due(args)
-
-    entry = trigger.run_by_hand(args.home, DUE, "cli", time.time, "fork" if args.no_wait else "sync")
-
-    if entry is None:
-        # Nothing is amiss: whoever is at it starts what is due.
-        complain("another tick is starting what is due at this moment, so this one does nothing")
-        return 0
-
-    if args.json:
-        show(entry)
-    else:
-        for name, code in entry["codes"].items():
-            print(f"{line(name)}: {DUE_CODES.get(code, 'failed')}")
-
-        print(visible(entry["errorOutput"]), end="", file=sys.stderr)
-        print(outcome(DUE, entry), file=sys.stderr)
-
-    return 0 if entry["status"] == record.SUCCEEDED and set(entry["codes"].values()) <= set(DUE_CODES) else 1
-
-
-def _tell_due(args: Namespace) -> int:
-    slots, problems = due.select(config.load(args.home), store.read(args.home), time.time())
-
-    if args.json:
-        show([{"name": name, "scheduledFor": format_time(slot.at), "attempt": slot.attempt, "tooLate": slot.too_late}
-              for name, slot in slots])
-    else:
-        table(("TASK", "DUE SINCE", "ATTEMPT", ""), [
-            (name, when(slot.at), str(slot.attempt), "too late, is skipped" if slot.too_late else "")
-            for name, slot in slots])
-
-    for problem in problems:
-        complain(problem)
-
-    return 1 if problems else 0
 
 
 def outcome(name: str, entry: dict[str, Any]) -> str:
