@@ -217,9 +217,12 @@ trigger.run_by_hand(sys.argv[2], "task", "cli", time.time)
     }.items(),
     ids=lambda item: item[0],
 )
-def test_the_time_limit_of_an_orphan(installation: Installation, program: tuple[str, str]) -> None:
+def test_the_time_limit_of_an_orphan(
+    installation: Installation, program: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever triggers a task whose supervisor is gone ends its command when its time is up, and all of its group;
     one that ignores TERM, too, after a grace period."""
+    monkeypatch.setattr(record, "GRACE", 1.0)
     installation.add(argv=["sh", "-c", program[1]], timeout=1)
     installation.trigger("wsgi")
     facts = installation.command_runs()

@@ -201,8 +201,7 @@ def _start(invocation: Invocation, claim: Claim) -> subprocess.Popen[bytes]:
     supervisor = os.getpid()
 
     def in_child() -> None:
-        for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT,
-                       signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
 
         os.write(descriptor, locks.line({"command": locks.identity()}))
