@@ -209,10 +209,9 @@ def call(home: str, name: str, *words: str) -> int:
 
 
 def django(home: str, name: str, *words: str) -> int:
-    """Run a management command of the Django project that `setup` prepares."""
-    _prepare(config.load(home), "django:setup")
-    management = importlib.import_module("django.core.management")
-    management.call_command(name, *words)
+    """Run a management command of the Django project that DJANGO_SETTINGS_MODULE names, as its manage.py would."""
+    _prepare(config.load(home))
+    importlib.import_module("django.core.management").execute_from_command_line(["manage.py", name, *words])
     return 0
 
 
@@ -229,13 +228,13 @@ def script(home: str, name: str, *words: str) -> int:
     return 127
 
 
-def _prepare(settings: config.Config, default: str = "") -> None:
+def _prepare(settings: config.Config) -> None:
     """PYTHONPATH, which an isolated Python does not read, and then the callable that the settings name."""
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path += [entry for entry in entries if entry and entry not in sys.path]
 
-    if settings["setup"] or default:
-        _reference(settings["setup"] or default)()
+    if settings["setup"]:
+        _reference(settings["setup"])()
 
 
 def _entry_points(group: str = ENTRY_POINTS) -> Iterator[Any]:

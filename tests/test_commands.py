@@ -1,0 +1,198 @@
+"""Commands that tasks may name: where they come from, which win, and how each becomes a program to run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commandline import call
+from tests.installation import Installation
+from webscheduler import commands, config, store
+from webscheduler.errors import BadInput
+from webscheduler.task import load
+
+
+def settings_of(installation: Installation) -> config.Config:
+    return config.load(str(installation.home))
+
+
+def write(installation: Installation, name: str, text: str = "exit 0\n", mode: int = 0o600) -> Path:
+    path = installation.home / "commands" / name
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def argv(installation: Installation, **fields: object) -> list[str]:
+    return commands.argv(settings_of(installation), load("task", fields))[0]
+
+
+# Where they come from
+
+def test_what_is_built_in(installation: Installation) -> None:
+    assert {name: command.source for name, command in commands.registry(settings_of(installation)).items()} == {
+        "hello": "builtin", "http": "builtin"}
+
+
+def test_files_are_commands_by_their_names(installation: Installation) -> None:
+    """Whatever its suffix a file needs no x bit; what has no known suffix is none."""
+    for name in ("backup.sh", "report.py", "site.php", "notes.txt", "README", "backup.py"):
+        write(installation, name)
+
+    found = {name: command.argv for name, command in commands.registry(settings_of(installation)).items()
+             if command.source == "file"}
+    directory = str(installation.home / "commands")
+    assert found == {
+        "backup": [sys.executable, f"{directory}/backup.py"],
+        "backup.sh": ["/bin/sh", f"{directory}/backup.sh"],  # where two would share a name, the second keeps its suffix
+        "report": [sys.executable, f"{directory}/report.py"],
+        "site": ["php", f"{directory}/site.php"],
+    }
+
+
+@pytest.mark.parametrize(("setting", "name", "program"), [("php", "x.php", "/opt/php8/bin/php"),
+                                                          ("python", "x.py", "/opt/python/bin/python3")])
+def test_the_settings_name_the_interpreters(installation: Installation, setting: str, name: str, program: str) -> None:
+    write(installation, name)
+    installation.configure(**{setting: program})
+    assert argv(installation, command="x")[0] == program
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("x.sh", 'echo "$1 $#"\n'),
+    ("x.py", "import sys; print(sys.argv[1], len(sys.argv) - 1)\n"),
+    ("x.php", '<?php echo $argv[1] . " " . ($argc - 1) . "\\n";'),
+])  # fmt: skip
+def test_a_file_runs_with_its_arguments(installation: Installation, name: str, text: str) -> None:
+    if name.endswith(".php") and not shutil.which("php"):
+        pytest.skip("PHP is not installed")
+
+    write(installation, name, text)
+    call(installation.home, "add", "task", "--command", "x", "--arguments", "'a b' c")
+    assert call(installation.home, "run", "task").out == "a b 2\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "directory_mode", "why"),
+    [
+        ("x.sh", 0o620, 0o700, "x.sh may be written by others: chmod go-w it"),
+        ("x.sh", 0o602, 0o700, "x.sh may be written by others: chmod go-w it"),
+        ("x.sh", 0o777, 0o700, "x.sh may be written by others: chmod go-w it"),
+        ("x.sh", 0o600, 0o770, "commands may be written by others: chmod go-w it"),
+        ("x.sh", 0o600, 0o777, "commands may be written by others: chmod go-w it"),
+        ("@x.sh", 0o600, 0o700, "name: '@x' must be"),
+        (".#x.sh", 0o600, 0o700, "name: '.#x' must be"),
+        ("-x.py", 0o600, 0o700, "name: '-x' must be"),
+    ],
+)
+def test_a_file_that_others_may_write_is_no_command(
+    installation: Installation, name: str, mode: int, directory_mode: int, why: str
+) -> None:
+    """Nor one whose name no task may have; `sync` says why, and makes no task of it."""
+    path = write(installation, name, mode=mode)
+    path.parent.chmod(directory_mode)
+    assert commands.files(str(installation.home)) == {}
+    done = call(installation.home, "sync")
+    assert done.status == 1
+    assert done.out.startswith(f"{path} is skipped: ")
+    assert why in done.out
+    assert list(store.read(str(installation.home))) == ["@due"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_of_somebody_else_is_no_command(installation: Installation) -> None:
+    os.chown(write(installation, "x.sh"), 54321, 54321)
+    assert commands.files(str(installation.home)) == {}
+    assert "belongs to somebody else" in call(installation.home, "sync").out
+
+
+@pytest.mark.parametrize("kind", ["directory", "dangling"])
+def test_what_is_no_file_is_no_command(installation: Installation, kind: str) -> None:
+    path = installation.home / "commands" / "x.sh"
+
+    if kind == "directory":
+        path.mkdir(mode=0o700)
+    else:
+        path.symlink_to("nowhere")
+
+    assert commands.files(str(installation.home)) == {}
+    assert call(installation.home, "sync").status == 1
+
+
+def test_a_file_gets_a_task_that_waits(installation: Installation) -> None:
+    write(installation, "backup.sh")
+    assert call(installation.home, "sync").out == "backup is new, without a schedule and disabled\n"
+    assert installation.row("backup")["command"] == "backup"
+
+
+def test_settings_win_over_files_and_files_over_what_is_built_in(installation: Installation) -> None:
+    write(installation, "hello.sh")
+    assert commands.registry(settings_of(installation))["hello"].source == "file"
+    installation.configure(commands={"hello": {"argv": ["/bin/echo"], "description": "Mine.", "cwd": "/tmp"}})
+    command = commands.registry(settings_of(installation))["hello"]
+    assert (command.source, command.argv, command.arguments, command.description, command.cwd) == (
+        "setting", ["/bin/echo"], False, "Mine.", "/tmp")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"commands": []}', '{"commands": {"x": 1}}'])
+def test_a_damaged_commands_json_hides_no_other_command(installation: Installation, text: str) -> None:
+    (installation.home / "commands.json").write_text(text)
+    assert list(commands.registry(settings_of(installation))) == ["hello", "http"]
+
+
+# What they become
+
+def test_a_registered_argv_is_run_as_it_is(installation: Installation) -> None:
+    """In its own directory; what looks like a shell's is a word like any."""
+    installation.configure(commands={"list": {"argv": ["printf", "%s|", "$HOME", "*", ";"], "cwd": "/usr"},
+                                     "where": {"argv": ["pwd"], "cwd": "/usr"}})
+    call(installation.home, "add", "a", "--command", "list")
+    call(installation.home, "add", "b", "--command", "where")
+    call(installation.home, "add", "c", "--command", "where", "--cwd", "/etc")
+    assert [call(installation.home, "run", name).out for name in "abc"] == ["$HOME|*|;|", "/usr\n", "/etc\n"]
+
+
+def test_arguments_reach_only_a_command_that_is_registered_to_take_them(installation: Installation) -> None:
+    """Refused where they are entered, and, should they be in the file, where they would be used."""
+    installation.configure(commands={"no": {"argv": ["echo"]}, "yes": {"argv": ["echo"], "arguments": True}})
+    refused = call(installation.home, "add", "task", "--command", "no", "--arguments", "x")
+    assert (refused.status, refused.complaint) == (2, "arguments: no is not registered to take any")
+    assert argv(installation, command="yes", arguments="a 'b c'") == ["echo", "a", "b c"]
+
+    with pytest.raises(BadInput, match="not registered to take any"):
+        argv(installation, command="no", arguments="x")
+
+    assert argv(installation, command="no", arguments=" ") == ["echo"]
+
+
+@pytest.mark.parametrize(("text", "rule"), [("'a", "no closing quotation"), ("a\\", "no escaped character"),
+                                            ('"', "no closing quotation")])
+def test_arguments_that_no_shell_could_split_are_refused(installation: Installation, text: str, rule: str) -> None:
+    with pytest.raises(BadInput, match=f"arguments: {rule}"):
+        argv(installation, command="hello", arguments=text)
+
+
+@pytest.mark.parametrize(("fields", "rule"), [({}, "has neither a command nor an argv"),
+                                              ({"command": "gone"}, "no command is registered as 'gone'")])
+def test_a_task_that_has_nothing_to_run(installation: Installation, fields: dict[str, object], rule: str) -> None:
+    with pytest.raises(BadInput, match=rule):
+        argv(installation, **fields)
+
+
+def test_a_tasks_own_argv_wins_over_a_command(installation: Installation) -> None:
+    assert argv(installation, argv=["true"], command="hello") == ["true"]
+
+
+def test_an_interpreter_is_found_where_the_server_is_no_python(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uWSGI's sys.executable is uWSGI, mod_wsgi's is empty."""
+    for executable in ("/usr/bin/uwsgi", "", None):
+        monkeypatch.setattr(sys, "executable", executable)
+        found = commands.interpreter(settings_of(installation))
+        assert os.path.basename(found).startswith("python")
+        assert os.access(found, os.X_OK)
