@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import accounts
 from tests.commandline import Done, call, environment, finished, start
-from tests.installation import CHECKOUT, PATIENCE, Installation, until, waits_for
+from tests.installation import Installation, until, waits_for
 from webscheduler import config, due, history, locks, store
 from webscheduler.task import DUE, format_time, parse_time
 
@@ -329,35 +326,16 @@ def poor() -> Iterator[Installation]:
     if os.geteuid() != 0:
         pytest.skip("only root can be another account")
 
-    with tempfile.TemporaryDirectory() as directory:
-        os.chmod(directory, 0o755)
-        made = Installation(Path(directory) / "home")
-        # Read by an account that may not see where this checkout is.
-        shutil.copytree(CHECKOUT / "webscheduler", Path(directory) / "webscheduler")
+    with accounts.place() as directory:
+        made = Installation(directory / "home")
         yield made
         made.end()
 
 
-ACCOUNT = 54321
-
-
 def as_account(installation: Installation, code: str, processes: int | None) -> subprocess.CompletedProcess[str]:
-    for path in (installation.home, *installation.home.rglob("*")):
-        os.chown(path, ACCOUNT, ACCOUNT)
-
-    def limit() -> None:
-        if processes is not None:
-            resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
-
-        os.setgroups([])
-        os.setgid(ACCOUNT)
-        os.setuid(ACCOUNT)
-
-    import filelock
-
-    path = os.pathsep.join([str(installation.home.parent), str(Path(filelock.__file__).parents[1])])
-    return subprocess.run(["/usr/bin/python3", "-c", code], preexec_fn=limit, capture_output=True, text=True, cwd="/",
-                          env={"PYTHONPATH": path, "WEBSCHEDULER_HOME": str(installation.home)}, timeout=PATIENCE)
+    accounts.give(installation.home, 54321)
+    return accounts.run(installation.home.parent, ["-c", code], 54321, processes,
+                        WEBSCHEDULER_HOME=str(installation.home))
 
 
 COMMAND_LINE = "import sys; from webscheduler.cli import main; sys.exit(main(['run-due']))"

@@ -1,7 +1,8 @@
 """What is cleaned up, at most once an hour, by whoever has just recorded a run. Imports `record` and files.
 
-The rules: history older than its retention goes, by task and, where the settings say so, later for runs that did not
-succeed; dead runs of tasks that nobody triggers any more are recorded; files that a kill left behind go after a day.
+The rules: history older than its retention goes, by task and, where the settings say so, later (never earlier) for runs
+that did not succeed; dead runs of tasks that nobody triggers any more are recorded; files that a kill left behind go
+after a day.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def clean(settings: Config, now: float) -> int:
         days = row.get("logRetentionDays") if isinstance(row, dict) else None
         days = settings["logRetentionDays"] if not isinstance(days, int) else days
         failures = settings["failureRetentionDays"]
-        dropped += history.clean(home, name, keeper(days, days if failures is None else failures, now))
+        longer = days if failures is None else max(days, failures) if days and failures else 0
+        dropped += history.clean(home, name, keeper(days, longer, now))
 
     bury(home, tasks, now)
     running = {os.path.basename(entry).rpartition("@")[2] for entry in os.listdir(os.path.join(home, "runs"))}
