@@ -1,0 +1,266 @@
+"""The documentation against the program: links lead somewhere, commands parse, nothing that exists is left unnamed.
+
+Rule: pages are read as their readers see them, and commands are given to the real parser; nothing is executed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.installation import CHECKOUT, Installation
+from webscheduler import schedule
+from webscheduler.cli import fields, parser
+from webscheduler.config import SETTINGS
+from webscheduler.errors import BadInput
+from webscheduler.hosting import SHIM
+from webscheduler.task import FIELDS, from_text
+
+DOCS = CHECKOUT / "docs"
+PAGES = sorted([CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *DOCS.rglob("*.md")])
+FRENCH = [page for page in PAGES if page.name.endswith(".fr.md")]
+GENERATED = DOCS / "reference" / "cli.md"  # usage lines, not commands
+VERBS = parser.verbs(parser.build())
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^( *)```\w*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"(?<!install )(?:^|(?<=[\s(`]))(?:[~/$.\w-]*/)?webscheduler ([^\n]*)")
+
+
+STATUSES = ("success", "failed", "timeout", "interrupted", "skipped", "rejected")
+REASON = re.compile(r'(?:"(?:skipped|rejected|interrupted)", |reason(?:: str)? = |not_run\()"([a-z_]+)"')
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(CHECKOUT))
+
+
+def blocks(text: str) -> Iterator[str]:
+    """What stands in fences, or is indented by four more than the text around it (which a list may indent)."""
+    for fence in FENCE.finditer(text):
+        yield fence[2]
+
+    lines = FENCE.sub("", text).split("\n")
+    block: list[str] = []
+    around = 0
+
+    for line in [*lines, "end"]:
+        depth = len(line) - len(line.lstrip())
+
+        if not line.strip():
+            block += [""] if block else []
+        elif depth >= around + 4:
+            block.append(line[around + 4:])
+        else:
+            if block:
+                yield "\n".join(block).strip("\n") + "\n"
+
+            block = []
+            item = re.match(r" *(?:\d+\.|[-*]) +", line)
+            around = len(item[0]) if item else min(around, depth)
+
+
+def prose(text: str) -> str:
+    """The text without what `blocks` returns: its lines that are neither fenced nor indented like code."""
+    return "\n".join(line for line in FENCE.sub("", text).split("\n") if not re.match(r" {4,}(?=\S)", line))
+
+
+def commands(page: Path) -> Iterator[str]:
+    """The words after `webscheduler` wherever a page tells to call it, in blocks and in spans of code."""
+    text = page.read_text()
+    code = [*blocks(text), *re.findall(r"`([^`]+)`", prose(text).replace("\n", " "))]
+
+    for piece in code:
+        for line in piece.replace("\\\n", " ").split("\n"):
+            if line.lstrip().startswith(("#", "from ", "import ", "location ")):
+                continue
+
+            for found in COMMAND.finditer(line):
+                words = re.split(r"\)|`|(?<!\S)#|\s+(?:\||;|&&|>|2>|\()", found[1])[0].strip().rstrip(";")
+
+                if words and "…" not in words and re.match(r"[a-z-]", words):
+                    yield re.sub(r"\s+", " ", re.sub(r"\s*>.*", "", words))
+
+
+def check(words: str) -> None:
+    """Raises BadInput or ValueError for what the command line would refuse, but for names that only a home knows."""
+    args = parser.parse(shlex.split(words))
+
+    if args.verb in ("add", "edit") and (expression := fields.typed(args).get("expression")):
+        schedule.check_expression(expression)
+
+    if args.verb == "config":
+        given = (args.key is not None) + (args.value is not None)
+
+        if given != {"list": 0, "get": 1, "set": 2, "unset": 1}.get(args.action):
+            raise ValueError("config takes another number of words")
+
+    if args.verb == "config" and args.key and not args.key.isupper():
+        row = SETTINGS.get(args.key)
+
+        if row is None:
+            raise ValueError(f"there is no setting {args.key}")
+
+        if args.action == "set":
+            from_text(args.key, row, args.value)
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    text = re.sub(r"`|\*|\[([^\]]*)\]\([^)]*\)", r"\1", heading.strip()).lower()
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    return {slug(found[1]) for found in re.finditer(r"^#+ (.*)$", FENCE.sub("", page.read_text()), re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each relative link names a file of the repository, and each anchor a heading of it."""
+    wrong = []
+
+    for target in LINK.findall(FENCE.sub("", page.read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue
+
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+
+        known = anchors(file) if anchor and file.suffix == ".md" and file.exists() else {""}
+
+        if not file.exists() or CHECKOUT not in file.parents or anchor not in known | {""}:
+            wrong.append(target)
+
+    assert not wrong
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != GENERATED], ids=name)
+def test_commands_are_commands(page: Path) -> None:
+    """Each `webscheduler …` that a page tells to type is taken by the parser as it stands."""
+    wrong = {}
+
+    for words in commands(page):
+        try:
+            check(words)
+        except (BadInput, ValueError) as error:
+            wrong[words] = str(error)
+
+    assert not wrong
+
+
+def test_commands_are_found() -> None:
+    """The search finds commands of blocks, of lists, of spans, behind a path and inside other commands."""
+    found = [words for page in PAGES if page != GENERATED for words in commands(page)]
+    assert len(found) > 100
+    assert "url backup" in found
+    assert any(words.startswith("init --cgi-bin") for words in found)
+    assert "run-due" in found
+    assert "add backup --cron '15 3 * * *' -- /usr/bin/php /home/me/app/backup.php" in found
+
+
+@pytest.mark.parametrize("wrong", [
+    "install", "init --cgibin x", "url", "add backup --corn x -- true", "add backup --cron '99 * * * *' -- true",
+    "run 'x", "config set baseURL x", "config set defaultTimeout soon", "config get",
+])
+def test_a_wrong_command_would_be_noticed(wrong: str) -> None:
+    """What is no command is refused by the same check."""
+    with pytest.raises((BadInput, ValueError)):
+        check(wrong)
+
+
+@pytest.mark.parametrize("kind, names", [("verb", VERBS), ("setting", SETTINGS), ("field", FIELDS)])
+def test_all_there_is_is_named(kind: str, names: dict[str, object]) -> None:
+    """The reference names every verb, every setting and every field of a task, as code."""
+    reference = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+    assert not [each for each in names if not re.search(rf"`(?:webscheduler )?{each}`", reference)], kind
+
+
+@pytest.mark.parametrize("page", ["settings.md", "fields.md"])
+def test_the_reference_of_tables_is_fresh(page: str) -> None:
+    """settings.md and fields.md are what their generator makes of the tables as they are now."""
+    spec = importlib.util.spec_from_file_location("reference_tables", DOCS / "reference" / "tables.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    before = list(sys.path)
+
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path[:] = before
+
+    assert (DOCS / "reference" / page).read_text() == module.render()[page], "run python docs/reference/tables.py"
+
+
+def test_history_is_explained_whole(installation: Installation) -> None:
+    """Each key of a line of history has its row, and so has each status and each reason that the program gives."""
+    installation.add(argv=["true"], strategy="sync")
+    installation.trigger()
+    line, = installation.history()
+    text = (DOCS / "reference" / "history.md").read_text()
+    given = set(REASON.findall("".join(file.read_text() for file in (CHECKOUT / "webscheduler").glob("*.py"))))
+    assert {"locked", "rate_limited", "ip_denied", "not_started", "found_dead", "terminated"} <= given
+    wanted = {*line, *given, *STATUSES} - {"not_due"}  # which is decided by a tick alone, and leaves no line
+    assert not [each for each in wanted if f"`{each}`" not in text]
+
+
+def test_every_page_can_be_found() -> None:
+    """The index of the documentation leads to each of its pages, and the README to the index's three parts."""
+    index = DOCS / "README.md"
+    linked = {(index.parent / target.partition("#")[0]).resolve() for target in LINK.findall(index.read_text())}
+    assert not [name(page) for page in DOCS.rglob("*.md") if page not in linked and page != index]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_nothing_of_this_machine(page: Path) -> None:
+    """No page names a path of the machine that it was written on."""
+    text = page.read_text()
+    here = {str(CHECKOUT), sys.prefix, sys.base_prefix, str(Path.home())} - {"/", "/usr", "/home/me"}
+    assert not [path for path in here if re.search(rf"{re.escape(path)}\b", text)]
+
+
+@pytest.mark.parametrize("page", FRENCH, ids=name)
+def test_french_pages_are_french_and_whole(page: Path) -> None:
+    """A French page has its accents and spaces, and the same commands, anchors and number of sections as the English
+    one, to which it leads and which leads to it."""
+    english = page.with_name(page.name.replace(".fr.md", ".md"))
+    text = prose(page.read_text())
+    words = re.findall(r"[^\W\d_]+", re.sub(r"`[^`]*`|\]\([^)]*\)|«[^»]*»", "", text).lower())
+    accented = [word for word in words if set(word) & set("àâçéèêëîïôùûœ")]
+    assert len(accented) > len(words) / 20
+    assert not {"the", "and", "with", "which", "your"} & set(words)
+    assert not re.search(r"[^\s\u202f\u00a0][;!?](?=\s)", re.sub(r"`[^`]*`", "", text)), "a space before ; ! ?"
+
+    assert list(commands(page)) == list(commands(english))
+    assert [len(found) for found in re.findall(r"^(#+) ", text, re.MULTILINE)] == [
+        len(found) for found in re.findall(r"^(#+) ", prose(english.read_text()), re.MULTILINE)]
+    assert f"]({english.name})" in text
+    assert f"]({page.name})" in english.read_text()
+
+
+def test_there_are_french_pages() -> None:
+    """The hosts of French-speaking countries have a page in French."""
+    assert [page.name for page in FRENCH] == ["infomaniak.fr.md", "o2switch.fr.md", "ovh.fr.md"]
+
+
+@pytest.mark.parametrize("example", ["flask_site.py", "django_site.py"])
+def test_the_examples_are_those_that_are_tested(example: str) -> None:
+    """What stands between the lines of dashes of a tested site stands in the documentation, word for word."""
+    shown = (CHECKOUT / "tests" / "embedding" / example).read_text().split("# " + "-" * 115 + "\n")[1]
+    assert f"```python\n{shown.strip()}\n```" in (DOCS / "how-to" / "embedding.md").read_text()
+
+
+@pytest.mark.parametrize("page", ["ovh.md", "ovh.fr.md"])
+def test_the_shim_says_what_the_page_says(page: str) -> None:
+    """The words that the PHP file prints are those that the page explains, and its patience is the one it names."""
+    text = (DOCS / "how-to" / page).read_text()
+    assert "'accepted' : 'not accepted: '" in SHIM
+    assert "`accepted`" in text
+    assert "`not accepted:" in text
+    assert "120" in text
