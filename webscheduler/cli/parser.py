@@ -10,7 +10,7 @@ import argparse
 
 from .. import __version__
 from ..errors import BadInput
-from . import host, init, logs, overview, runs, setup, tasks, ticks, transfer
+from . import host, init, logs, overview, panel, runs, setup, tasks, ticks, transfer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Act = Callable[[argparse.Namespace], "int | None"]
 
-MODULES = (init, setup, tasks, overview, runs, ticks, logs, host, transfer)
+MODULES = (init, setup, tasks, overview, runs, ticks, logs, host, transfer, panel)
 
 DESCRIPTION = "Cron by URL: a signed URL runs the right command, once, to its end, and you can see what happened."
 EPILOG = "`webscheduler demo` shows all of it in a few seconds; `webscheduler COMMAND --help` explains a command."
