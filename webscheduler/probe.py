@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 BEAT = 0.5
 SECONDS, MOST_SECONDS = 10, 600
+LOOKED_AT = 4096  # bytes of an answer that are looked at
 MARGIN = 60  # seconds that a request may wait behind the others
 
 
@@ -88,7 +89,7 @@ def collect(home: str, strategy: str, seconds: int, answer: dict[str, Any], now:
 
     return {"at": format_time(now), "package": __version__, "seconds": seconds, "lived": round(lived, 1),
             "ended": ended, "held": strategy != "sync" and answer["seconds"] > 0.8 * max(1.0, lived) > 0.0,
-            "answer": answer, "kind": kind}
+            "answer": {key: answer[key] for key in ("status", "seconds", "problem") if key in answer}, "kind": kind}
 
 
 def finish(home: str, results: dict[str, dict[str, Any]], now: float) -> str:
@@ -155,9 +156,9 @@ def run(
     return kind, results
 
 
-def fetch(url: str, limit: float) -> dict[str, Any]:
+def fetch(url: str, limit: float, agent: str = "webscheduler") -> dict[str, Any]:
     """Call a URL: `status` (0: no answer), `seconds` until the body was whole, `problem`, `location` of a redirect,
-    and the first of the `body`."""
+    and the first of the `body`. Redirects are not followed, as panels follow none."""
     import http.client
     import urllib.error
     import urllib.request
@@ -171,16 +172,18 @@ def fetch(url: str, limit: float) -> dict[str, Any]:
     body = b""
 
     try:
-        with urllib.request.build_opener(Stay).open(url, timeout=limit) as response:
-            answer["status"], body = response.status, response.read(65536)
+        request = urllib.request.Request(url, headers={"User-Agent": agent})  # noqa: S310 (the scheduler's own URL)
+
+        with urllib.request.build_opener(Stay).open(request, timeout=limit) as response:
+            answer["status"], body = response.status, response.read(LOOKED_AT)
     except urllib.error.HTTPError as error:
         with error:
-            answer["status"], body = error.code, error.read(65536)
+            answer["status"], body = error.code, error.read(LOOKED_AT)
             answer.update({"location": error.headers["Location"]} if error.headers.get("Location") else {})
     except (OSError, ValueError, http.client.HTTPException) as error:
         answer["problem"] = str(getattr(error, "reason", None) or error)[:200]
 
-    return {**answer, "seconds": round(time.monotonic() - begun, 3), "body": body[:300].decode("latin-1")}
+    return {**answer, "seconds": round(time.monotonic() - begun, 3), "body": body.decode("latin-1")}
 
 
 def heartbeat(home: str, name: str, seconds: str) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from .. import bundle, capabilities, config, editing, hosting, probe
-from ..errors import BadInput
+from .. import arrival, bundle, capabilities, config, doctor, editing, hosting, probe
+from ..errors import BadInput, WebschedulerError
 from ..task import DUE, Field, from_text
 from .setup import check_base_url
 from .terminal import complain, line, show, table
@@ -24,6 +24,10 @@ def register(verb: Callable[..., Any]) -> None:
                          help=f"How long each job lives; default: {probe.SECONDS}, at most {probe.MOST_SECONDS}.")
     probing.add_argument("--base", metavar="URL", help="Where the scheduler is reached; unset: the baseUrl.")
 
+    looking = verb("doctor", _doctor, "Look whether everything is as it should be, and say what to do; exit status 1 "
+                                      "if something must be mended.", json=True)
+    looking.add_argument("--offline", action="store_true", help="Do not call the own URL.")
+
     bundling = verb("bundle", _bundle, "Write the whole program as one text file that runs with nothing installed.",
                     owner=False)
     bundling.add_argument("--output", metavar="FILE", default=hosting.NAME, help=f"Default: {hosting.NAME}.")
@@ -35,6 +39,24 @@ def register(verb: Callable[..., Any]) -> None:
     shim.add_argument("language", metavar="php", help="What the panel runs.")
     shim.add_argument("name", nargs="?", default=DUE, metavar="NAME", help=f"The task; default: {DUE}.")
     shim.add_argument("--base", metavar="URL", help="Where the scheduler is reached; unset: the baseUrl.")
+
+
+def _doctor(args: Namespace) -> int:
+    found = doctor.examine(args.home, time.time())
+
+    if not args.offline:
+        try:
+            found += arrival.examine(config.load(args.home))
+        except WebschedulerError:
+            pass  # among the findings already
+
+    if args.json:
+        show([finding._asdict() for finding in found])
+    else:
+        for finding in found:
+            print(line(f"{finding.state:5} {finding.about:10} {finding.text}"))
+
+    return int(any(finding.state == doctor.MEND for finding in found))
 
 
 def _bundle(args: Namespace) -> None:

@@ -1,0 +1,311 @@
+"""What `doctor` finds: each fault by one line that says what to do, and nothing where all is well."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from tests.installation import CHECKOUT, Installation, until, waits_for
+from tests.servers import KINDS, as_user, give, python, start, workplace
+from webscheduler import arrival, capabilities, config, doctor
+from webscheduler.doctor import MEND, NOTE, OK, Finding
+from webscheduler.task import format_time
+
+
+def examine(installation: Installation, now: float | None = None) -> list[Finding]:
+    return doctor.examine(str(installation.home), time.time() if now is None else now)
+
+
+def wrong(found: list[Finding]) -> list[str]:
+    return [f"{finding.about}: {finding.text}" for finding in found if finding.state == MEND]
+
+
+def test_a_sound_installation(installation: Installation) -> None:
+    """Nothing is to be mended; each finding is one line; the state is as it was."""
+    installation.add()
+    before = (installation.home / "state.json").read_bytes()
+    found = examine(installation)
+    assert wrong(found) == []
+    assert {"home", "disk", "clock", "python", "locks", "tasks", "runs", "ticks"} <= {each.about for each in found}
+    assert all("\n" not in each.text for each in found)
+    assert (installation.home / "state.json").read_bytes() == before
+
+
+def open_file(installation: Installation) -> None:
+    (installation.home / "state.json").chmod(0o644)
+
+
+def open_home(installation: Installation) -> None:
+    installation.home.chmod(0o755)
+
+
+def missing_folder(installation: Installation) -> None:
+    (installation.home / "logs").rmdir()
+
+
+def bad_state(installation: Installation) -> None:
+    (installation.home / "state.json").write_text("{")
+
+
+def bad_setting(installation: Installation) -> None:
+    installation.configure(defaultTimeout="long")
+
+
+def bad_python(installation: Installation) -> None:
+    installation.configure(python="/usr/bin/false")
+
+
+def missing_python(installation: Installation) -> None:
+    installation.configure(python="/nowhere/python3")
+
+
+def bad_zone(installation: Installation) -> None:
+    installation.configure(timezone="Mars/Olympus")
+
+
+def bad_task(installation: Installation) -> None:
+    installation.add()
+    installation.edit(timeout="long")
+
+
+def gone_command(installation: Installation) -> None:
+    installation.add()
+    installation.edit(argv=None, command="app:gone")
+
+
+def writable_command(installation: Installation) -> None:
+    file = installation.home / "commands" / "backup.sh"
+    file.write_text("true")
+    file.chmod(0o666)
+
+
+def broken_module(installation: Installation) -> None:
+    (installation.home / "commands.json").write_text(json.dumps({"broken": {"shop.tasks": "no module"}}))
+
+
+def never_a_tick(installation: Installation) -> None:
+    installation.add(expression="0 3 * * *")
+
+
+def no_ticks_at_all(installation: Installation) -> None:
+    installation.add(expression="0 3 * * *")
+    installation.edit("@due", enabled=False)
+
+
+def no_php(installation: Installation) -> None:
+    (installation.home / "commands" / "backup.php").write_text("<?php")
+    installation.configure(php="/nowhere/php")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (open_file, r"home: .*state\.json.*chmod"),
+        (open_home, r"home: .*chmod"),
+        (missing_folder, r"home: logs/ .*init"),
+        (bad_state, r"files: .*cannot be parsed.*state\.json\.bak"),
+        (bad_setting, r"files: .*defaultTimeout.*config set"),
+        (bad_python, r"python: /usr/bin/false .*config set python"),
+        (missing_python, r"python: /nowhere/python3 .*config set python"),
+        (bad_zone, r"zones: .*Mars/Olympus.*config set timezone"),
+        (bad_task, r"tasks: .*timeout.*edit"),
+        (gone_command, r"commands: task .*'app:gone'.*remove"),
+        (writable_command, r"commands: .*backup\.sh.*chmod"),
+        (broken_module, r"commands: shop\.tasks is skipped: no module"),
+        (never_a_tick, r"ticks: .*url @due"),
+        (no_ticks_at_all, r"ticks: @due is off.*enable @due"),
+        (no_php, r"commands: /nowhere/php.*config set php"),
+    ],
+)
+def test_finds(installation: Installation, fault: Callable[[Installation], None], said: str) -> None:
+    """Each fault is found, by a line with what to do; `doctor` then ends with 1."""
+    assert not any(re.search(said, line) for line in wrong(examine(installation)))
+    fault(installation)
+    lines = wrong(examine(installation))
+    assert any(re.search(said, line) for line in lines), lines
+    assert all("\n" not in line for line in lines)
+
+
+def test_finds_a_home_that_may_be_served(tmp_path: Path) -> None:
+    """A home that was moved below a document root is found, though `init` would not have made it there."""
+    site = tmp_path / "public_html"
+    site.mkdir()
+    Installation(tmp_path / "home")
+    (tmp_path / "home").rename(site / "home")
+    lines = wrong(doctor.examine(str(site / "home"), time.time()))
+    assert any(re.search(r"home: it lies below .*public_html.*move it", line) for line in lines), lines
+
+
+def test_finds_ticks_that_stopped(installation: Installation) -> None:
+    """Ticks that used to come every few minutes, and stopped hours ago, are missed."""
+    installation.add(expression="0 3 * * *")
+    now = time.time()
+    lines = [json.dumps({"command": "@due", "run": f"r{n}", "startedAt": format_time(now - 3600 * 10 + n * 300)})
+             for n in range(5)]  # fmt: skip
+    (installation.home / "logs" / "_due.jsonl").write_text("\n".join(lines) + "\n")
+    assert any("ticks: the last one came at" in line for line in wrong(examine(installation)))
+
+
+def test_finds_a_full_disk(tmp_path: Path) -> None:
+    """A file system with hardly a byte left is found, and the rest is looked at all the same."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("needs the right to mount")
+
+    script = f'mount -t tmpfs -o size=4m n {tmp_path} && "$0" -m webscheduler init >&2 && "$0" -m webscheduler doctor'
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script, sys.executable], cwd=CHECKOUT, capture_output=True,
+                          text=True, env={**os.environ, "WEBSCHEDULER_HOME": str(tmp_path / "home")})  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert re.search(r"^mend +disk +\d MiB .*make room", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^ok +runs ", done.stdout, re.MULTILINE)
+
+
+def test_records_the_dead(installation: Installation) -> None:
+    """A run whose processes were killed is in history after `doctor` looked."""
+    installation.add(argv=waits_for(installation.home / "never"))
+    assert installation.trigger().status == 202
+    facts = installation.command_runs()
+
+    for who in ("supervisor", "command"):
+        os.kill(facts[who][0], signal.SIGKILL)
+
+    until(lambda: not any(Path(f"/proc/{facts[who][0]}").exists() for who in ("supervisor", "command")), "the death")
+    assert any(each.about == "runs" and each.text == "0 in progress" for each in examine(installation))
+    assert [line["status"] for line in installation.runs()] == ["interrupted"]
+
+
+def test_locks_that_do_not_lock(installation: Installation) -> None:
+    """Where a lock held here is free for another process, as on NFS without locking, the home must be moved."""
+    other = installation.home.parent / "python3"
+    other.write_text(f'#!/bin/sh\ncase "$*" in *try_lock*) echo free;; *) exec {sys.executable} "$@";; esac\n')
+    other.chmod(0o755)
+    installation.configure(python=str(other))
+    assert any(re.search("locks: a lock held was free .*local disk", line) for line in wrong(examine(installation)))
+
+
+def test_explains_the_choice_of_auto(installation: Installation) -> None:
+    """What a probe saw is told in words, with a note for each task that needs more than that."""
+    installation.add("long", timeout=600)
+    installation.add("short", timeout=2)
+    assert any(each.about == "server" and "webscheduler probe" in each.text for each in examine(installation))
+
+    died = {"at": format_time(time.time()), "package": capabilities.__version__, "seconds": 10, "lived": 3.0,
+            "ended": "SIGTERM", "held": False, "answer": {"status": 202, "seconds": 0.1}}  # fmt: skip
+    capabilities.store_probe(str(installation.home), "cgi/apache", {"fork": died})
+    found = [each for each in examine(installation) if each.about == "server"]
+    assert "on cgi/apache a run of 300 seconds is laid by sync" in found[0].text
+    assert "fork: a probe ended after 3 s" in found[0].text
+    assert [(each.state, each.text.split()[0]) for each in found[1:]] == [(NOTE, "long")]
+
+
+def test_tells_of_refusals(installation: Installation) -> None:
+    """A mangled paste in a panel shows itself."""
+    installation.add()
+    environ = installation.signed()
+    environ["QUERY_STRING"] = environ["QUERY_STRING"][:-3]
+    assert installation.call("cgi", environ).refused
+    found = [each for each in examine(installation) if each.about == "refusals"]
+    assert [each.state for each in found] == [NOTE]
+    assert "192.0.2.1" in found[0].text
+
+
+# From outside
+
+
+@contextmanager
+def site(answer: Callable[[str, str], tuple[int, dict[str, str], bytes]]) -> Iterator[str]:
+    """A web server that answers (path with query, user agent) as told; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, headers, body = answer(self.path, self.headers.get("User-Agent", ""))
+            self.send_response(status)
+
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/x.cgi"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+ACCEPTED = (202, {}, b'{"accepted": false}')
+CASES: dict[str, tuple[Callable[[str, str], tuple[int, dict[str, str], bytes]], str]] = {
+    "forbidden": (lambda path, agent: (403, {}, b"Forbidden"), "HTTP 403.*chmod 755"),
+    "nothing there": (lambda path, agent: (404, {}, b""), "HTTP 404"),
+    "broken": (lambda path, agent: (500, {}, b""), "HTTP 500.*first line"),
+    "moved": (lambda path, agent: (301, {"Location": "https://example.org/"}, b""), "301 to https://example.org/.*redirect"),
+    "not run": (lambda path, agent: (200, {}, b"#!/usr/bin/env python3\n"), "shown instead of run"),
+    "cannot work": (lambda path, agent: (503, {}, b'{"accepted": false}'), "503.*error log"),
+    "no path": (lambda path, agent: ACCEPTED if "?task=" in path else (404, {}, b""), r"\?task=SLUG"),
+    "no wget": (lambda path, agent: (406, {}, b"") if "Wget" in agent else ACCEPTED, r"by Wget.*406.*ModSecurity"),
+    "served": (lambda path, agent: (200, {}, b'{"@due": {"slug": 1}}') if path.endswith("/state.json") else ACCEPTED,
+               "hands out .*rotate-secret"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_finds_from_outside(installation: Installation, case: str) -> None:
+    """Whatever comes back instead of our own answer is told with its likely cause."""
+    answer, said = CASES[case]
+
+    with site(answer) as base:
+        installation.configure(baseUrl=base)
+        lines = wrong(arrival.examine(config.load(str(installation.home))))
+
+    assert any(re.search(said, line) for line in lines), lines
+
+
+def test_nothing_to_find_from_outside(installation: Installation) -> None:
+    """Where our own answer comes back, nothing is to be mended; without a URL that is noted."""
+    assert [each.state for each in arrival.examine(config.load(str(installation.home)))] == [NOTE]
+
+    with site(lambda path, agent: ACCEPTED if "/run/" in path else (404, {}, b"")) as base:
+        installation.configure(baseUrl=base)
+        found = arrival.examine(config.load(str(installation.home)))
+
+    assert {each.state for each in found} == {OK}
+    installation.configure(baseUrl="http://127.0.0.1:9/x.cgi")
+    assert any("no answer" in line for line in wrong(arrival.examine(config.load(str(installation.home)))))
+
+
+def test_on_a_real_server() -> None:
+    """`webscheduler doctor` beside a real server calls it, finds all well, and ends with 0."""
+    kind = KINDS["apache-cgid"]
+
+    with workplace(kind) as directory:
+        installation = Installation(directory / "home")
+        give(directory, kind.user)
+        env = {"WEBSCHEDULER_HOME": str(installation.home)}
+
+        with start(kind, directory, CHECKOUT / "cgi-bin" / "webscheduler.cgi", env=env) as server:
+            installation.configure(baseUrl=server.url)
+            done = subprocess.run([python(), "-m", "webscheduler", "doctor", "--json"], capture_output=True, text=True,
+                                  env={**env, "PATH": "/usr/bin:/bin"}, **as_user(kind.user))  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert any(each["about"] == "url" and "leads here" in each["text"] for each in json.loads(done.stdout))
