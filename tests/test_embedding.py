@@ -23,6 +23,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from tests.commandline import call
 from tests.installation import CHECKOUT, PATIENCE, Installation, asking, python_options, until, waits_for
 from tests.servers.server import free_port
 from webscheduler import create_app
@@ -35,6 +36,18 @@ IMPOSTURES = {
     "Webscheduler-User": '{"name": "olga", "role": "owner"}', "Authorization": "Basic b2xnYTpvbGdh",
     "Cookie": "webscheduler=olga; session=olga; sessionid=olga",
 }
+
+# A module of a site's, as the documentation shows it.
+TASKS = '''
+from django.apps import apps
+from django.conf import settings
+from webscheduler import schedulable
+
+@schedulable("shop:clean", expression="0 3 * * *")
+def clean():
+    """Remove carts that nobody came back for."""
+    print(apps.ready, settings.CURRENCY)
+'''
 
 
 class Page(NamedTuple):
@@ -113,11 +126,8 @@ class Site:
 @pytest.fixture(params=SITES)
 def site(request: pytest.FixtureRequest, installation: Installation, tmp_path: Path) -> Iterator[Site]:
     """Each of the sites; one at the root of its server, one below a prefix."""
-    for needed in (request.param, "waitress"):
-        if not importlib.util.find_spec(needed):
-            assert not os.environ.get("WEBSCHEDULER_REQUIRE_ALL"), f"{needed} is missing: pip install {needed}"
-            pytest.skip(f"{needed} is missing: pip install {needed}")
-
+    needs(request.param)
+    needs("waitress")
     made = Site(request.param, installation, tmp_path, SITES[request.param])
 
     try:
@@ -306,6 +316,33 @@ def test_server_variables_sign_nobody_in(installation: Installation) -> None:
     answer = installation.wsgi(asking("/admin/", REMOTE_USER="olga", AUTH_TYPE="Basic", HTTP_REMOTE_USER="olga"))
     assert answer.status == 303
     assert answer.headers["Location"].startswith("/cgi-bin/webscheduler.cgi/admin/sign-in")
+
+
+def test_functions_of_a_site_are_commands(installation: Installation, tmp_path: Path) -> None:
+    """The steps of the documentation make a function of a Django site a command, which runs after the site's set-up."""
+    needs("django")
+    shop = tmp_path / "site" / "shop"
+    shop.mkdir(parents=True)
+    (shop / "__init__.py").touch()
+    (shop / "settings.py").write_text("SECRET_KEY = 'x'\nUSE_TZ = True\nCURRENCY = 'CHF'\n")
+    (shop / "tasks.py").write_text(TASKS)
+    variables = json.dumps({"DJANGO_SETTINGS_MODULE": "shop.settings", "PYTHONPATH": str(tmp_path / "site")})
+
+    for words in (["config", "set", "modules", "shop.tasks"], ["config", "set", "setup", "django:setup"],
+                  ["config", "set", "environment", variables], ["sync"], ["run", "shop:clean"]):
+        done = call(installation.home, *words)
+        assert done.status == 0, done
+
+    run, = installation.history("shop:clean")
+    assert run["output"] == "True CHF\n"
+    assert installation.row("shop:clean")["expression"] == "0 3 * * *"
+
+
+def needs(package: str) -> None:
+    """Skip where the package is missing, unless everything has to be there."""
+    if not importlib.util.find_spec(package):
+        assert not os.environ.get("WEBSCHEDULER_REQUIRE_ALL"), f"{package} is missing: pip install {package}"
+        pytest.skip(f"{package} is missing: pip install {package}")
 
 
 def _panel(installation: Installation, way: str, user: object) -> tuple[int, str]:
