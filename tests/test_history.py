@@ -1,4 +1,4 @@
-"""History: every line whole, none lost, and a listing that reads no more than it shows."""
+"""History: appended to by many, cleaned up meanwhile, torn by kills, read from its end."""
 
 from __future__ import annotations
 
@@ -9,189 +9,272 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.installation import CHECKOUT, python_options
-from webscheduler import history
+from tests.installation import CHECKOUT, Installation
+from webscheduler import history, housekeeping
+from webscheduler.config import load
 from webscheduler.errors import Unusable
+from webscheduler.task import format_time
 
-FULL = "WEBSCHEDULER_FULL" in os.environ
-LINES = 1000 if FULL else 250
-
+FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 APPEND = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from webscheduler import history
 for number in range(int(sys.argv[4])):
-    history.append(sys.argv[2], "task", {"run": f"{sys.argv[3]}-{number}", "status": "success", "output": "x" * 2000})
+    history.append(sys.argv[2], "task", {"run": f"{sys.argv[3]}-{number}", "output": "x" * (number * 997 % 9000)})
 """
 
 
 @pytest.fixture
-def home(tmp_path):
-    (tmp_path / "logs").mkdir(mode=0o700)
-    return str(tmp_path)
+def home(installation: Installation) -> str:
+    return str(installation.home)
 
 
-def python(code: str, *words: object, **popen):
-    words = [sys.executable, "-c", code, str(CHECKOUT), *map(str, words)]
-    return subprocess.Popen(words, env={**os.environ, **python_options()}, **popen)
+def file_of(home: str, name: str = "task") -> Path:
+    return Path(history.path(home, name))
 
 
-def test_appenders_lose_nothing_to_clean_up(home):
-    """Eight processes append while clean-up replaces the file again and again: all their lines are there."""
-    for number in range(500):
-        history.append(home, "task", {"run": f"old-{number}", "status": "old"})
+def runs(home: str, name: str = "task") -> list[str]:
+    """All run ids, oldest first; each line must be whole."""
+    return [json.loads(line)["run"] for line in file_of(home, name).read_bytes().splitlines()]
 
-    processes = [python(APPEND, home, who, LINES) for who in range(8)]
+
+def read_bytes() -> int:
+    """Bytes that this process has read so far (proc(5), /proc/PID/io)."""
+    return int(Path("/proc/self/io").read_text().partition("rchar:")[2].split()[0])
+
+
+def test_appenders_against_clean_up(home: str) -> None:
+    """Eight processes append while a ninth cleans up over and over: no line is lost, doubled or mixed with another."""
+    each = 1000 if FULL else 150
+    writers = [
+        subprocess.Popen([sys.executable, "-c", APPEND, str(CHECKOUT), home, str(number), str(each)])
+        for number in range(8)
+    ]
     rounds = 0
 
-    while any(process.poll() is None for process in processes):
-        # A line to drop at each round, or there would be nothing to replace.
-        history.append(home, "task", {"run": f"old-{rounds}", "status": "old"})
-        history.clean(home, "task", lambda entry: entry["status"] != "old")
+    while any(writer.poll() is None for writer in writers):
+        history.append(home, "task", {"run": "old"})
+        assert history.clean(home, "task", lambda entry: entry["run"] != "old") >= 1
         rounds += 1
 
-    assert [process.wait() for process in processes] == [0] * 8
-    runs = [entry["run"] for entry in history.entries(home, "task") if entry["status"] == "success"]
-    assert sorted(runs) == sorted(f"{who}-{number}" for who in range(8) for number in range(LINES))
+    assert [writer.returncode for writer in writers] == [0] * 8
     assert rounds > 5
+    assert sorted(runs(home)) == sorted(f"{writer}-{number}" for writer in range(8) for number in range(each))
+    for writer in range(8):  # each one's own are in their order
+        own = [run for run in runs(home) if run.startswith(f"{writer}-")]
+        assert own == [f"{writer}-{number}" for number in range(each)]
 
 
-def test_a_killed_appender_spoils_no_line_but_its_own(home):
-    """After each kill -9 amid 200 KiB lines, what is there parses and the next line stands on its own."""
-    code = APPEND.replace("x\" * 2000", "x\" * 200000").replace("range(int(sys.argv[4]))", "iter(int, 1)")
-    chance = random.Random(2)
+def test_appenders_that_are_killed(home: str) -> None:
+    """Appenders killed at any moment leave at most a torn tail: all whole lines parse, and what was told is there."""
+    chance = random.Random()
+    program = APPEND.replace('"x" * (number * 997 % 9000)})', '"x" * 150000}); print(number, flush=True)')
 
-    for turn in range(60 if FULL else 15):
-        with python(code, home, turn) as writer:
-            while not Path(history.path(home, "task")).exists():
-                time.sleep(0.001)
+    for writer in range(100 if FULL else 15):
+        words = [sys.executable, "-c", program, str(CHECKOUT), home, str(writer), "1000000"]
 
-            time.sleep(0.08 + chance.random() * 0.05)
-            writer.kill()
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(chance.random() * 0.01)
+            process.kill()
+            told = 1 + len(process.stdout.read().split())
 
-        history.append(home, "task", {"run": f"after-{turn}"})
-
-    content = Path(history.path(home, "task")).read_bytes()
-    assert content.endswith(b"\n")
-    entries = [json.loads(line) for line in content.splitlines()]
-    assert [entry["run"] for entry in entries if entry["run"].startswith("after-")] == [
-        f"after-{turn}" for turn in range(60 if FULL else 15)]
-
-
-@pytest.mark.parametrize("tail", [b'{"run": "torn', b"\0" * 30000, b"x" * 20000, b'{"run": "whole but unended"}'])
-@pytest.mark.parametrize("before", [b"", b'{"run": "one"}\n', b'{"run": "one"}\n' * 2000])
-def test_a_torn_tail_is_cut_off(home, before, tail):
-    """What follows the last line break was torn by a kill; the next append removes it, and nothing else."""
-    file = Path(history.path(home, "task"))
-    file.write_bytes(before + tail)
-    assert [entry["run"] for entry in history.entries(home, "task")] == ["one"] * before.count(b"\n")
-    assert not history.contains(home, "task", "whole but unended")
-    history.append(home, "task", {"run": "two"})
-    assert file.read_bytes() == before + b'{"run": "two"}\n'
+        history.append(home, "task", {"run": "after"})
+        own = [run for run in runs(home) if run.startswith(f"{writer}-")]
+        assert own[:told] == [f"{writer}-{number}" for number in range(told)]
+        assert len(own) in (told, told + 1)
+        assert runs(home)[-1] == "after"
+        history.clean(home, "task", lambda entry: False)
 
 
-def test_readers_go_from_the_end_and_skip_what_does_not_parse(home):
-    """Newest first, across block borders, without the lines that are no objects."""
-    numbers = list(range(3000))
-    text = [json.dumps({"run": str(number), "fill": "é" * (number % 97)}).encode() for number in numbers]
-    text[10:10] = [b"{broken", b"[]", b"3", b"", b"\xff\xfe"]
-    Path(history.path(home, "task")).write_bytes(b"\n".join(text) + b"\n")
-    assert [int(entry["run"]) for entry in history.entries(home, "task")] == numbers[::-1]
+@pytest.mark.parametrize("tail", [b'{"run": "torn"', b"{", b'"\xff', *(b"x" * size for size in (8191, 8192, 8193, 30000))])
+@pytest.mark.parametrize("before", [[], ["a"], ["a", "b"]])
+def test_a_torn_tail(home: str, before: list[str], tail: bytes) -> None:
+    """What a kill tore is no line for readers, and the next append cuts it off."""
+    for run in before:
+        history.append(home, "task", {"run": run})
+
+    with open(file_of(home), "ab") as file:
+        file.write(tail)
+
+    assert [entry["run"] for entry in history.entries(home, "task")] == before[::-1]
+    assert not history.contains(home, "task", "torn")
+    history.append(home, "task", {"run": "next"})
+    assert runs(home) == [*before, "next"]
 
 
-def test_a_listing_reads_no_more_than_it_shows(home):
-    """The newest ten lines of a log of 256 MiB cost a few blocks, by the kernel's own count of bytes read."""
-    file = Path(history.path(home, "task"))
-
-    with file.open("wb") as log:
-        log.truncate(256 * 2**20)
-        log.seek(0, os.SEEK_END)
-        log.write(b"\n" + b"".join(json.dumps({"run": str(number)}).encode() + b"\n" for number in range(100)))
-
-    def read() -> int:
-        return int(dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())["rchar"])
-
-    before = read()
-    newest = [next(entries)["run"] for entries in [history.entries(home, "task")] for _ in range(10)]
-    assert newest == [str(number) for number in range(99, 89, -1)]
-    assert read() - before < 2**20
+def test_a_line_without_its_end_is_not_there(home: str) -> None:
+    """A line that lacks nothing but its line break is torn, for readers as for the next append, so both agree."""
+    history.append(home, "task", {"run": "a"})
+    with open(file_of(home), "ab") as file:
+        file.write(b'{"run": "b"}')
+    assert not history.contains(home, "task", "b")
+    history.append(home, "task", {"run": "b"})
+    assert runs(home) == ["a", "b"]
 
 
-@pytest.mark.parametrize("fill", [b"\0", b"\n", b"\xff", b"\"", b"\x1b", "é".encode(), b"a"])
-@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 10**7])
-def test_a_line_stays_below_200_KiB_whatever_was_printed(home, fill, size):
-    """Two streams of any one byte, head and tail kept, make a line that is bounded as JSON, too."""
-    data = (fill * (size // len(fill) + 1))[:size]
-    half = history.LIMIT // 2
-    head, tail = data[:half], data[half:][-half:] if size > half else b""
-    text = history.clip(head, tail, size - len(head) - len(tail))
-    history.append(home, "task", {"run": "x", "output": text, "errorOutput": text})
-    line = Path(history.path(home, "task")).read_bytes()
-    assert len(line) < 200 * 1024
-    assert json.loads(line)["output"] == text
-    assert ("... [truncated]" in text) == (size > history.LIMIT or "unprintable" in text)
-
-    if size > history.LIMIT:
-        assert f"{size - 2 * half} bytes" in text
+@pytest.mark.parametrize("damage", [b"\n", b"{\n", b"null\n", b"[1]\n", b"7\n", b"\xff\n", b'"run"\n', b"\x00" * 99 + b"\n"])
+def test_damage_in_the_middle(home: str, damage: bytes) -> None:
+    """Lines that do not parse are skipped, wherever they are."""
+    for position in range(3):
+        lines = [json.dumps({"run": run}).encode() + b"\n" for run in "ab"]
+        lines.insert(position, damage)
+        file_of(home).write_bytes(b"".join(lines))
+        assert [entry["run"] for entry in history.entries(home, "task")] == ["b", "a"]
+        assert history.contains(home, "task", "a")
+        history.append(home, "task", {"run": "c"})
+        assert [entry["run"] for entry in history.entries(home, "task")] == ["c", "b", "a"]
 
 
-def test_what_fits_is_kept_to_the_byte():
-    """Output up to the limit is kept as it was; bytes that are no UTF-8 are shown as escapes."""
-    assert history.clip(b"a" * 32768, b"b" * 32768, 0) == "a" * 32768 + "b" * 32768
-    assert history.clip("é\r\n\t".encode(), b"", 0) == "é\r\n\t"
-    assert history.clip(b"\xff\xc3", b"", 0) == "\\xff\\xc3"
-    assert history.clip(b"\xc3", b"\xa9", 0) == "é"
+def test_listing_reads_the_end_only(home: str) -> None:
+    """Of a history of 1 GiB, the last entries are had by reading a few blocks of its end."""
+    with open(file_of(home), "wb") as file:
+        file.truncate(1024**3)  # sparse: takes no room
+        file.seek(0, os.SEEK_END)
+        file.write(b"\n" + b"".join(json.dumps({"run": str(number)}).encode() + b"\n" for number in range(1000)))
+
+    before = read_bytes()
+    found = history.entries(home, "task")
+    assert [next(found)["run"] for _ in range(20)] == [str(number) for number in range(999, 979, -1)]
+    assert history.contains(home, "task", "500")
+    found.close()  # type: ignore[attr-defined]
+    assert read_bytes() - before < 512 * 1024
+
+    before = read_bytes()
+    history.append(home, "task", {"run": "next"})
+    assert read_bytes() - before < 64 * 1024
 
 
-def test_a_full_disk_leaves_no_half_line(home):
-    """Where a line cannot be written whole, none is written, and the error says which file."""
-    limited = f"""
-import resource, signal, sys
-sys.path.insert(0, {str(CHECKOUT)!r})
-from webscheduler import history
-from webscheduler.errors import Unusable
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-history.append(sys.argv[2], "task", {{"run": "one"}})
-resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-try:
-    history.append(sys.argv[2], "task", {{"run": "two", "output": "x" * 1000}})
-except Unusable as error:
-    assert "task.jsonl cannot be written" in str(error), error
-    print("said")
-"""
-
-    with python(limited, home, stdout=subprocess.PIPE) as process:
-        assert process.communicate(timeout=60)[0] == b"said\n"
-
-    assert Path(history.path(home, "task")).read_bytes() == b'{"run": "one"}\n'
+@pytest.mark.parametrize("size", [0, 1, 2, 100, 65535, 65536, 65537, 70000, 131072, 200000])
+def test_lines_across_blocks(home: str, size: int) -> None:
+    """Lines of any length come whole and in order, however they lie across the blocks that are read."""
+    entries = [{"run": str(number), "output": "x" * (size + number)} for number in range(5)]
+    for entry in entries:
+        history.append(home, "task", entry)
+    assert list(history.entries(home, "task")) == entries[::-1]
 
 
-def test_a_log_that_is_a_link_is_not_followed(home, tmp_path):
-    """A link in the place of a log would let whoever made it choose what is written to."""
-    target = tmp_path / "target"
-    target.write_text("")
-    Path(history.path(home, "task")).symlink_to(target)
+def test_no_history(home: str) -> None:
+    """A task that never ran has an empty history, and looking at it makes no file."""
+    assert list(history.entries(home, "task")) == []
+    assert not history.contains(home, "task", "a")
+    assert history.clean(home, "task", lambda entry: True) == 0
+    assert not file_of(home).exists()
 
+
+def test_contains_means_this_run(home: str) -> None:
+    """A run counts as recorded by its own line, not by one that mentions it."""
+    history.append(home, "task", {"run": "a", "output": 'see "b"', "reason": "b"})
+    assert history.contains(home, "task", "a")
+    assert not history.contains(home, "task", "b")
+
+
+def test_a_disk_that_is_full(home: str) -> None:
+    """A line that cannot be written whole is not there at all, and the error is told."""
+    import resource
+
+    history.append(home, "task", {"run": "a"})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+
+    try:
+        with pytest.raises(Unusable, match=r"task\.jsonl cannot be written"):
+            history.append(home, "task", {"run": "b", "output": "x" * 1000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert file_of(home).read_bytes() == b'{"run": "a"}\n'
+
+
+def test_a_link_is_not_followed(home: str, tmp_path: Path) -> None:
+    """A history that somebody made a link elsewhere is not written to."""
+    (tmp_path / "elsewhere").write_bytes(b"")
+    file_of(home).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(Unusable):
-        history.append(home, "task", {"run": "one"})
+        history.append(home, "task", {"run": "a"})
+    assert (tmp_path / "elsewhere").read_bytes() == b""
 
-    assert target.read_text() == ""
+
+def test_colliding_names_cannot_both_exist(installation: Installation) -> None:
+    """`app:a` and `app_a` would share their files, so the second is refused."""
+    from webscheduler import editing
+    from webscheduler.errors import BadInput
+
+    settings = load(str(installation.home))
+    editing.create(settings, "app:a", {"argv": ["true"]}, time.time())
+    with pytest.raises(BadInput, match="share"):
+        editing.create(settings, "app_a", {"argv": ["true"]}, time.time())
+    assert file_of(str(installation.home), "app:a").name == "app_a.jsonl"
 
 
-def test_refusals_are_bounded_in_number_and_time(home):
-    """At most one a minute and fifty in all are kept, newest first, whoever knocks how often."""
-    for second in range(0, 100 * 60, 20):
-        history.refuse(home, 1e9 + second, {"at": second})
-        file = Path(home, "refused.json")
-        if history.refusals(home)[0]["at"] == second:
-            os.utime(file, (1e9 + second, 1e9 + second))
+@pytest.mark.parametrize("name", ["..", "a/b", "../../x", "é", "a b", "a\\b", "a:b"])
+def test_names_stay_in_their_directory(home: str, name: str) -> None:
+    """No task's name leads out of logs/."""
+    history.append(home, name, {"run": "a"})
+    assert file_of(home, name).parent == Path(home, "logs")
+    assert [entry.name for entry in Path(home, "logs").iterdir()] == [file_of(home, name).name]
 
-    kept = [entry["at"] for entry in history.refusals(home)]
-    assert kept == list(range(99 * 60, 49 * 60, -60))
-    Path(home, "refused.json").write_text("{broken")
-    assert history.refusals(home) == []
-    history.refuse(home, 2e9, {"at": 1})
-    assert history.refusals(home) == [{"at": 1}]
+
+# Clean-up
+
+
+def entry_of(age_days: float, status: str = "success", run: str = "a") -> dict[str, Any]:
+    return {"run": run, "status": status, "finishedAt": format_time(time.time() - age_days * 86400)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "own", "kept"),
+    [
+        ({"logRetentionDays": 30}, None, ["fresh", "failed fresh"]),
+        ({"logRetentionDays": 0}, None, ["old", "failed old", "fresh", "failed fresh"]),
+        ({"logRetentionDays": 30, "failureRetentionDays": 365}, None, ["failed old", "fresh", "failed fresh"]),
+        ({"logRetentionDays": 30, "failureRetentionDays": 0}, None, ["failed old", "fresh", "failed fresh"]),
+        ({"logRetentionDays": 30}, 365, ["old", "failed old", "fresh", "failed fresh"]),
+        ({"logRetentionDays": 365}, 30, ["fresh", "failed fresh"]),
+        ({"logRetentionDays": 30}, 0, ["old", "failed old", "fresh", "failed fresh"]),
+    ],
+)
+def test_retention(installation: Installation, settings: dict[str, Any], own: int | None, kept: list[str]) -> None:
+    """History is kept for the installation's days, or the task's own, failures longer where asked; 0 is for ever."""
+    installation.add(logRetentionDays=own)
+    installation.configure(**settings)
+    home = str(installation.home)
+    for run, age, status in [("old", 40, "success"), ("failed old", 40, "failed"), ("fresh", 20, "success"),
+                             ("failed fresh", 20, "failed")]:  # fmt: skip
+        history.append(home, "task", entry_of(age, status, run))
+    housekeeping.clean(load(home), time.time())
+    assert runs(home) == kept
+
+
+def test_what_has_no_time_is_kept(installation: Installation) -> None:
+    """An entry without a time that can be read is not thrown away."""
+    installation.add()
+    home = str(installation.home)
+    for finished in (None, "yesterday", 7):
+        history.append(home, "task", {"run": "a", "finishedAt": finished})
+    housekeeping.clean(load(home), time.time())
+    assert len(runs(home)) == 3
+
+
+def test_a_run_tidies_up(installation: Installation) -> None:
+    """The first run of an hour cleans up after it has been recorded; others do not, and a run never fails of it."""
+    installation.add(strategy="sync")
+    home = str(installation.home)
+    mark = installation.home / "locks" / ".housekeeping"
+    history.append(home, "task", entry_of(40))
+    installation.trigger("wsgi")
+    assert len(runs(home)) == 1
+    history.append(home, "task", entry_of(40))
+    installation.trigger("wsgi")
+    assert len(runs(home)) == 3
+    os.utime(mark, (0, 0))
+    (installation.home / "logs" / "a.jsonl").mkdir()
+    installation.add("a")
+    assert installation.trigger("wsgi").document["status"] == "success"
+    assert installation.claims() == []

@@ -1,4 +1,4 @@
-"""state.json: no update is lost, no reader sees half, and what cannot be read is never overwritten."""
+"""state.json: changed by many at once, killed at any moment, broken by hand."""
 
 from __future__ import annotations
 
@@ -6,235 +6,256 @@ import json
 import os
 import random
 import signal
-import stat
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
+from typing import Any, Callable
 
 import pytest
 
-from tests.installation import CHECKOUT, python_options
-from webscheduler import store
-from webscheduler.errors import Busy, Unusable
+from tests.installation import CHECKOUT, Installation, until
+from webscheduler import due, editing, housekeeping, store
+from webscheduler import installation as making
+from webscheduler.config import load
+from webscheduler.errors import Unusable, WebschedulerError
+from webscheduler.trigger import run_by_hand
 
-FULL = "WEBSCHEDULER_FULL" in os.environ
-UPDATES = 500 if FULL else 100
-KILLS = 500 if FULL else 60
-
+FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 COUNT = """
-import sys
+import os, sys
 sys.path.insert(0, sys.argv[1])
 from webscheduler import store
-for _ in range(int(sys.argv[3])):
-    store.update(sys.argv[2], lambda tasks: tasks["counter"].update(value=tasks["counter"]["value"] + 1))
+def add(tasks):
+    tasks["counter"]["n"] += 1
+    return tasks["counter"]["n"]
+left = int(sys.argv[3])
+while left:
+    os.write(1, b"%d\\n" % store.update(sys.argv[2], add))
+    left -= 1
 """
 
-# Each version differs from the last in every task, and says so on standard output once it stands.
-WRITE = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from webscheduler import store
-version = store.read(sys.argv[2])["t0"]["value"]
-while True:
-    version += 1
-    def change(tasks):
-        for row in tasks.values():
-            row["value"] = version
-    store.update(sys.argv[2], change)
-    print(version, flush=True)
-"""
+
+def counting(home: Path, count: int) -> subprocess.Popen[bytes]:
+    """Start a process that adds one to a number in state.json so many times; it prints what it made."""
+    return subprocess.Popen([sys.executable, "-c", COUNT, str(CHECKOUT), str(home), str(count)], stdout=subprocess.PIPE)
 
 
 @pytest.fixture
-def home(tmp_path):
-    store.create(str(tmp_path))
-    return str(tmp_path)
+def home(installation: Installation) -> Path:
+    store.update(str(installation.home), lambda tasks: tasks.update(counter={"n": 0, "unknown": {"a": [1, None]}}))
+    return installation.home
 
 
-def python(code: str, *words: object, **popen):
-    words = [sys.executable, "-c", code, str(CHECKOUT), *map(str, words)]
-    return subprocess.Popen(words, env={**os.environ, **python_options()}, **popen)
+def test_no_update_is_lost(home: Path) -> None:
+    """Eight processes change one file, 500 times each (a tenth of it by default), and every change is there."""
+    each = 500 if FULL else 50
+    processes = [counting(home, each) for _ in range(8)]
+    made = []
+
+    for process in processes:
+        output, _ = process.communicate(timeout=280)
+        assert process.returncode == 0
+        made += [int(word) for word in output.split()]
+
+    assert sorted(made) == list(range(1, 8 * each + 1))
+    assert store.read_strictly(str(home))["counter"]["n"] == 8 * each
+    assert (home / "state.json").read_bytes() == (home / "state.json.bak").read_bytes()
 
 
-def test_eight_processes_lose_no_update(home):
-    """8 x 500 read-modify-writes (100 in the short form) are all there in the end."""
-    store.update(home, lambda tasks: tasks.update(counter={"value": 0}))
-    processes = [python(COUNT, home, UPDATES) for _ in range(8)]
-    assert [process.wait(timeout=240) for process in processes] == [0] * 8
-    assert store.read_strictly(home)["counter"]["value"] == 8 * UPDATES
+@pytest.mark.timeout(900)
+def test_killed_while_writing(home: Path) -> None:
+    """Killed at any moment, a writer leaves a file that parses and holds the last or the last but one version, a copy
+    that parses, and no lock."""
+    chance = random.Random()
+
+    for _ in range(500 if FULL else 40):
+        before = store.read_strictly(str(home))["counter"]["n"]
+
+        with counting(home, -1) as process:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            time.sleep(chance.random() * 0.02)
+            process.kill()
+            told = [before, *map(int, [first, *process.stdout.read().split()])]
+
+        found = json.loads((home / "state.json").read_bytes())["counter"]["n"]
+        assert found in (told[-1], told[-1] + 1)
+        assert json.loads((home / "state.json.bak").read_bytes())["counter"]["n"] in (found, found - 1)
+
+    store.update(str(home), lambda tasks: tasks["counter"].update(n=-1))
+    assert store.read(str(home))["counter"]["n"] == -1
 
 
-def test_killed_at_any_moment_the_file_is_a_whole_version(home):
-    """After each kill -9 of a writer state.json parses and is the last version it announced, or the one after that."""
-    store.update(home, lambda tasks: tasks.update({f"t{i}": {"value": 0, "fill": "x" * 500} for i in range(200)}))
-    chance = random.Random(1)
-
-    for _ in range(KILLS):
-        with python(WRITE, home, stdout=subprocess.PIPE) as writer:
-            assert writer.stdout is not None
-            announced = int(writer.stdout.readline())
-            time.sleep(chance.random() * 0.03)
-            writer.kill()
-            rest = writer.stdout.read().split()
-            announced = int(rest[-1]) if rest else announced
-
-        tasks = store.read_strictly(home)
-        versions = {row["value"] for row in tasks.values()}
-        assert len(tasks) == 200
-        assert len(versions) == 1
-        assert versions <= {announced, announced + 1}
-        copy = json.loads(Path(home, "state.json.bak").read_bytes())
-        assert {row["value"] for row in copy.values()} <= {announced - 1, announced, announced + 1}
+def test_unknown_fields_survive(home: Path) -> None:
+    """Fields and tasks that this version does not know stay, in their order, through every way of writing."""
+    text = {"z": {"future": {"x": [1, {"y": "ü\u2028"}]}, "enabled": True, "argv": ["true"], "strategy": "sync"},
+            "@due": store.read(str(home))["@due"], "a": {"enabled": False, "another": None}}  # fmt: skip
+    (home / "state.json").write_text(json.dumps(text))
+    assert run_by_hand(str(home), "z", "cli", time.time) is not None
+    editing.edit(load(str(home)), "z", {"title": "t"}, time.time())
+    editing.set_enabled(str(home), ["a"], True, time.time())
+    found = json.loads((home / "state.json").read_text())
+    assert list(found) == ["z", "@due", "a"]
+    assert found["z"]["future"] == text["z"]["future"]
+    assert "another" in found["a"]
 
 
-BROKEN = [b"", b"{", b"[]", b"null", b'{"a": }', b"\xff\xfe", b'{"a": {}}trailing', b"[" * 100000]
+def test_an_old_file_loads_as_it_is(home: Path) -> None:
+    """A state.json with the first fields alone is read; a run fills in what it knows and adds no keys."""
+    row = {"enabled": True, "expression": "7 3 * * *", "intervalSeconds": None, "lastRunAt": None,
+           "lastRunDuration": None, "lastRunStatus": None, "lastRunExitCode": None, "nextRunAt": None,
+           "preventOverlap": True, "priority": 100, "timeout": None, "arguments": "", "command": "hello"}  # fmt: skip
+    (home / "state.json").write_text(json.dumps({"app:hello": row}))
+    line = run_by_hand(str(home), "app:hello", "cli", time.time)
+    assert line is not None
+    assert (line["status"], line["output"]) == ("success", "Hello!\n")
+    found = json.loads((home / "state.json").read_text())["app:hello"]
+    assert found["lastRunStatus"] == "success"
+    assert found.get("slug") is None
+    assert {key: found[key] for key in row if not key.startswith(("last", "next"))} == {
+        key: row[key] for key in row if not key.startswith(("last", "next"))
+    }
 
 
-@pytest.mark.parametrize("content", BROKEN)
-def test_a_broken_file_is_never_overwritten(home, content):
-    """Whatever cannot be parsed stays as it is, to the byte; the error says how to go on; readers use the copy."""
-    store.update(home, lambda tasks: tasks.update(task={"enabled": True}))
-    Path(home, "state.json").write_bytes(content)
-
-    with pytest.raises(Unusable, match=r"state\.json .*(mend it|copy state\.json\.bak)") as error:
-        store.update(home, lambda tasks: tasks.update(other={}))
-
-    assert "\n" not in str(error.value)
-    assert Path(home, "state.json").read_bytes() == content
-    assert store.read(home) == {"task": {"enabled": True}}
+def test_nothing_changed_nothing_written(home: Path) -> None:
+    """A change that changes nothing does not touch the file."""
+    before = (home / "state.json").stat()
+    assert store.update(str(home), lambda tasks: len(tasks)) == 2
+    after = (home / "state.json").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
-def test_file_and_copy_gone_is_an_error(home):
-    """An installation without state is not an empty one."""
-    Path(home, "state.json").unlink()
-    Path(home, "state.json.bak").unlink(missing_ok=True)
+def test_a_change_that_raises(home: Path) -> None:
+    """If a change raises half way, nothing of it is written, and the lock is free."""
 
-    with pytest.raises(Unusable, match="missing"):
-        store.read(home)
+    def change(tasks: store.Tasks) -> None:
+        tasks.clear()
+        raise LookupError
 
+    with pytest.raises(LookupError):
+        store.update(str(home), change)
 
-def test_the_copy_has_an_inode_of_its_own(home):
-    """An editor that writes in place harms one of the two only."""
-    store.update(home, lambda tasks: tasks.update(task={}))
-    assert os.stat(home + "/state.json").st_ino != os.stat(home + "/state.json.bak").st_ino
-    assert Path(home, "state.json").read_bytes() == Path(home, "state.json.bak").read_bytes()
+    assert store.update(str(home), lambda tasks: "counter" in tasks)
 
 
-def test_unknown_fields_and_tasks_survive(home):
-    """What a newer version or another program put there is kept, in its place."""
-    text = '{"b": {"zzz": [1, {"x": null}], "enabled": true}, "a": {"né": "ü\\u0000\\ud800"}}'
-    Path(home, "state.json").write_text(text)
-    store.update(home, lambda tasks: tasks["b"].update(enabled=False))
-    found = json.loads(Path(home, "state.json").read_bytes().decode("utf-8", "surrogatepass"))
-    expected = json.loads(text)
-    expected["b"]["enabled"] = False
-    assert found == expected
-    assert list(found) == ["b", "a"]
+BROKEN = {"half": b'{"task": {"enabled": tr', "empty": b"", "a list": b"[]", "not UTF-8": b"\xff\xfe{}",
+          "a number": b"7", "two": b"{}{}", "NULs": b"\x00" * 4096, "deep": b'{"a":' * 100000}  # fmt: skip
 
 
-def test_an_error_in_a_change_writes_nothing(home):
-    """All or nothing: a change that fails half-way leaves the file as it was."""
-    store.update(home, lambda tasks: tasks.update(task={"value": 1}))
-    before = Path(home, "state.json").read_bytes()
-
-    def change(tasks):
-        tasks["task"]["value"] = 2
-        raise KeyError("no")
-
-    with pytest.raises(KeyError):
-        store.update(home, change)
-
-    assert Path(home, "state.json").read_bytes() == before
-
-
-def test_no_change_is_no_write(home):
-    """An update that changes nothing replaces nothing."""
-    store.update(home, lambda tasks: tasks.update(task={"value": 1}))
-    before = store.stamp(home)
-    assert store.update(home, lambda tasks: tasks["task"]["value"]) == 1
-    assert store.stamp(home) == before
-
-
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_files_are_for_the_owner_alone(home, umask):
-    """Modes are explicit; the umask, which commands inherit, is neither believed nor changed."""
-    before = os.umask(umask)
-
-    try:
-        store.update(home, lambda tasks: tasks.update(task={"value": umask}))
-        assert os.umask(umask) == umask
-    finally:
-        os.umask(before)
-
-    for name in ("state.json", "state.json.bak", "state.json.lock"):
-        assert stat.S_IMODE(os.stat(os.path.join(home, name)).st_mode) == 0o600, name
+def everything(installation: Installation) -> list[Callable[[], Any]]:
+    """Whatever writes state.json."""
+    home, now = str(installation.home), time.time()
+    settings = load(home)
+    return [
+        lambda: store.update(home, lambda tasks: tasks.clear()),
+        lambda: making.create(home, now),
+        lambda: store.create(home),
+        lambda: run_by_hand(home, "task", "cli", time.time),
+        lambda: run_by_hand(home, "@due", "cli", time.time),
+        lambda: installation.trigger("wsgi"),
+        lambda: installation.trigger("cgi"),
+        lambda: editing.create(settings, "new", {"argv": ["true"]}, now),
+        lambda: editing.edit(settings, "task", {"title": "x"}, now),
+        lambda: editing.remove(home, "task", now),
+        lambda: editing.rename(home, "task", "other", now),
+        lambda: editing.set_enabled(home, ["task"], False, now),
+        lambda: editing.rotate_secret(home, "task"),
+        lambda: housekeeping.clean(settings, now),
+        lambda: due.too_late(home, "task", now),
+    ]
 
 
-def test_nothing_is_left_behind(home):
-    """No temporary file remains after writes, and none after a write that failed."""
-    for value in range(5):
-        store.update(home, lambda tasks, value=value: tasks.update(task={"value": value}))
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_never_overwritten(installation: Installation, content: bytes) -> None:
+    """Whatever is called, a state.json that cannot be parsed stays as it is, and so does its good copy; what fails
+    says how to go on."""
+    installation.add(expression="* * * * *")
+    good = (installation.home / "state.json.bak").read_bytes()
+    signed = installation.signed()
+    installation.signed = lambda *_, **__: signed  # type: ignore[method-assign]
+    acts = everything(installation)
+    (installation.home / "state.json").write_bytes(content)
 
-    assert sorted(os.listdir(home)) == ["state.json", "state.json.bak", "state.json.lock"]
+    for act in acts:
+        installation.idle()
+
+        try:
+            act()
+        except WebschedulerError as error:
+            assert "state.json.bak" in str(error)
+
+        assert (installation.home / "state.json").read_bytes() == content
+        assert (installation.home / "state.json.bak").read_bytes() == good
+
+    until(lambda: not installation.processes())
+    assert (installation.home / "state.json").read_bytes() == content
+    assert (installation.home / "state.json.bak").read_bytes() == good
+    assert {run["status"] for run in installation.runs()} == {"success"}
 
 
-def test_a_lock_held_for_long_is_said(home, monkeypatch):
-    """Whoever cannot get the lock is told, and has written nothing."""
+def test_a_missing_file_does_not_cost_its_copy(installation: Installation) -> None:
+    """With state.json gone, `init` begins with what its copy holds, not with nothing."""
+    installation.add()
+    before = store.read(str(installation.home))
+    (installation.home / "state.json").unlink()
+    making.create(str(installation.home), time.time())
+    assert store.read_strictly(str(installation.home)) == before
+
+
+def test_both_missing(installation: Installation) -> None:
+    """With both gone a new one begins; until then an update says so and makes nothing."""
+    for name in ("state.json", "state.json.bak"):
+        (installation.home / name).unlink()
+
+    with pytest.raises(Unusable, match="init"):
+        store.update(str(installation.home), lambda tasks: tasks.update(x={}))
+
+    assert not (installation.home / "state.json").exists()
+    making.create(str(installation.home), time.time())
+    assert list(store.read_strictly(str(installation.home))) == ["@due"]
+
+
+def test_the_copy_is_a_file_of_its_own(home: Path) -> None:
+    """An editor that writes into state.json does not write into the copy."""
+    assert (home / "state.json").stat().st_ino != (home / "state.json.bak").stat().st_ino
+    assert (home / "state.json").stat().st_nlink == 1
+
+
+def test_any_text(home: Path) -> None:
+    """Any text comes back as it was, and the file is one task a line."""
+    texts = ["é", "\u2028", "😀", '"\\', "\x7f\x1b", "\ud800", "a\nb"]
+    store.update(str(home), lambda tasks: tasks.update(t={"texts": texts}))
+    assert store.read_strictly(str(home))["t"]["texts"] == texts
+    assert len((home / "state.json").read_bytes().splitlines()) == 2 + len(store.read(str(home)))
+
+
+def test_a_lock_held_too_long(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits too long for the lock says so and changes nothing; the lock of a process that was killed is none."""
     monkeypatch.setattr(store, "PATIENCE", 0.2)
-    inside, go_on = threading.Event(), threading.Event()
+    program = "import fcntl, sys, time; fcntl.flock(f := open(sys.argv[1], 'a'), 2); print(flush=True); time.sleep(60)"
+    lock = home / "state.json.lock"
 
-    def hold(tasks):
-        inside.set()
-        go_on.wait(30)
+    with subprocess.Popen([sys.executable, "-c", program, str(lock)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
 
-    thread = threading.Thread(target=store.update, args=(home, hold))
-    thread.start()
-    inside.wait(30)
+        with pytest.raises(WebschedulerError, match="locked"):
+            store.update(str(home), lambda tasks: tasks.clear())
 
-    try:
-        with pytest.raises(Busy, match="locked by another process"):
-            store.update(home, lambda tasks: tasks.update(task={}))
-    finally:
-        go_on.set()
-        thread.join()
+        os.kill(holder.pid, signal.SIGKILL)
 
-    assert store.read(home) == {}
+    assert store.update(str(home), lambda tasks: "counter" in tasks)
 
 
-def test_a_killed_holder_leaves_no_lock(home):
-    """kill -9 while the lock is held: the next writer gets it at once."""
-    held = "def change(tasks):\n        print('in', flush=True); import time; time.sleep(60)"
-    code = WRITE.replace("def change(tasks):", held)
-    store.update(home, lambda tasks: tasks.update(t0={"value": 0}))
-
-    with python(code, home, stdout=subprocess.PIPE) as writer:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == b"in\n"
-        writer.send_signal(signal.SIGKILL)
-
-    store.update(home, lambda tasks: tasks.update(task={}))
-    assert "task" in store.read(home)
-
-
-def test_without_filelock_the_error_says_so(home):
-    """A Python that cannot import filelock changes nothing, and says which Python that is."""
-    code = """
-import sys
-sys.path.insert(0, sys.argv[1])
-sys.modules["filelock"] = None
-from webscheduler import store
-from webscheduler.errors import Unusable
-try:
-    store.update(sys.argv[2], lambda tasks: tasks.update(task={}))
-except Unusable as error:
-    print(error)
-"""
-
-    with python(code, home, stdout=subprocess.PIPE) as process:
-        said = process.communicate(timeout=60)[0].decode()
-
-    assert said.startswith("filelock cannot be imported")
-    assert sys.executable in said
-    assert store.read(home) == {}
+def test_an_edit_by_hand_is_seen(home: Path) -> None:
+    """The stamp changes with every write and every edit, or what was read before would count on."""
+    stamps = [store.stamp(str(home))]
+    store.update(str(home), lambda tasks: tasks["counter"].update(n=1))
+    stamps.append(store.stamp(str(home)))
+    text = (home / "state.json").read_text()
+    (home / "state.json").write_text(text.replace('"n": 1', '"n": 2'))
+    stamps.append(store.stamp(str(home)))
+    (home / "state.json").unlink()
+    stamps.append(store.stamp(str(home)))
+    assert len(set(stamps)) == 4

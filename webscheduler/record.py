@@ -33,12 +33,13 @@ def live_file(home: str, run: str) -> str:
 
 
 def started(home: str, claim: Claim, facts: dict[str, Any]) -> None:
-    """State says `running`, unless a newer run spoke already. State that cannot be written stops no run."""
+    """State says `running`. Whatever it said before is older, even if the clock was set back since. State that cannot be
+    written stops no run."""
 
     def change(tasks: store.Tasks) -> None:
         row = tasks.get(claim.name)
 
-        if isinstance(row, dict) and not _newer(row.get("lastRunAt"), facts["startedAt"]):
+        if isinstance(row, dict):
             claim.append({"previousRunAt": row.get("lastRunAt"), "failuresBefore": row.get("consecutiveFailures") or 0})
             row.update(lastRunAt=facts["startedAt"], lastRunStatus="running", lastRunId=claim.run,
                        lastRunDuration=None, lastRunExitCode=None)
@@ -128,13 +129,14 @@ def _settle(
             row["nextRunAt"] = None if coming is None else format_time(coming)
 
     _update(home, change)
-    claim.remove()
-    claim.release()
 
     try:
         os.unlink(live_file(home, claim.run))
     except OSError:
         pass
+
+    claim.remove()
+    claim.release()
 
 
 def _update(home: str, change: Any) -> None:

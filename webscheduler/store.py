@@ -94,9 +94,11 @@ def update(home: str, change: Callable[[Tasks], T]) -> T:
 
 
 def create(home: str) -> None:
-    """Make an empty state.json if there is none."""
+    """Make a state.json if there is none: from its copy if that is left, else empty."""
+    copy = path(home) + ".bak"
+
     if not os.path.exists(path(home)):
-        _write(home, {})
+        _write(home, _parse(copy) if os.path.exists(copy) else {})
 
 
 def _write(home: str, tasks: Tasks) -> None:

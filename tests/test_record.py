@@ -1,0 +1,246 @@
+"""What became of a run is recorded once and truly, whatever happens between its steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.installation import CHECKOUT, Installation, until, waits_for
+from webscheduler import history, store
+from webscheduler.trigger import run_by_hand
+
+# The command fails, so that a record made up later would differ from the true one.
+FAILING = ["sh", "-c", "echo out; echo err >&2; exit 3"]
+KILLED = """
+import os, signal, sys, time
+sys.path.insert(0, sys.argv[1])
+from webscheduler import history, locks, record, store, trigger
+module, function = eval(sys.argv[3])
+real = getattr(module, function)
+calls = 0
+
+def step(*arguments, **named):
+    global calls
+    calls += 1
+    if calls == int(sys.argv[4]) and sys.argv[5] == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = real(*arguments, **named)
+    if calls == int(sys.argv[4]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+setattr(module, function, step)
+trigger.run_by_hand(sys.argv[2], "task", "cli", time.time)
+"""
+# Each step of a record, and which of its calls: the outcome into the claim comes after supervisor, state and limits.
+STEPS = {
+    "the outcome": ('(record, "_entry")', 1),
+    "history": ("(history, 'append')", 1),
+    "state": ("(store, 'update')", 2),
+    "the claim's removal": ("(locks.Claim, 'remove')", 1),
+    "the lock's release": ("(locks.Claim, 'release')", 1),
+}
+
+
+def run(installation: Installation, **fields: Any) -> dict[str, Any]:
+    if fields:
+        installation.edit(**fields)
+    line = run_by_hand(str(installation.home), "task", "cli", time.time)
+    assert line is not None
+    return line
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_killed_around_a_step(installation: Installation, step: tuple[str, int], side: str) -> None:
+    """Killed before or after any step of its record, a run has exactly one line: the true one as soon as its outcome
+    stands in the claim, else `interrupted` with what it had printed. State agrees, and counts it once."""
+    installation.add(argv=FAILING)
+    program = [sys.executable, "-c", KILLED, str(CHECKOUT), str(installation.home), step[0], str(step[1]), side]
+    assert subprocess.run(program).returncode == -9
+    known = step is not STEPS["the outcome"]
+
+    assert run(installation, argv=["true"])["status"] == "success"
+    first, second = installation.runs()
+    assert (first["status"], first["reason"], first["exitCode"]) == (
+        ("failed", None, 3) if known else ("interrupted", "found_dead", None))  # fmt: skip
+    assert (first["output"], first["errorOutput"]) == (("out\n", "err\n") if known else ("out\nerr\n", ""))
+    assert second["status"] == "success"
+    assert installation.claims() == []
+    assert list((installation.home / "output").iterdir()) == []
+    assert installation.row()["lastRunId"] == second["run"]
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_state_counts_each_failure_once(installation: Installation, step: tuple[str, int], side: str) -> None:
+    """However a failed run was recorded, it is one failure in a row."""
+    from webscheduler import locks, record
+
+    installation.add(argv=FAILING)
+    program = [sys.executable, "-c", KILLED, str(CHECKOUT), str(installation.home), step[0], str(step[1]), side]
+    assert subprocess.run(program).returncode == -9
+
+    with locks.Gate(str(installation.home), "task"):
+        assert record.clear_dead(str(installation.home), "task", time.time()) == []
+
+    assert installation.row()["consecutiveFailures"] == 1
+    assert installation.row()["lastRunStatus"] == installation.runs()[0]["status"]
+    assert run(installation)["status"] == "failed"
+    assert installation.row()["consecutiveFailures"] == 2
+    assert len(installation.runs()) == 2
+
+
+def test_failures_in_a_row(installation: Installation) -> None:
+    """Failures are counted until a run succeeds; skips neither count nor end the count."""
+    installation.add(argv=["false"])
+    run(installation)
+    run(installation, argv=["sleep", "60"], timeout=1)
+    installation.edit(enabled=False)
+    assert installation.trigger("wsgi").refused
+    assert installation.row()["consecutiveFailures"] == 2
+    assert installation.row()["lastRunStatus"] == "timeout"
+    run(installation, argv=["true"])
+    assert installation.row()["consecutiveFailures"] == 0
+
+
+def test_state_breaks_while_it_runs(installation: Installation) -> None:
+    """With state.json broken meanwhile a run still gets its line and lets its claim go, and the broken file stays."""
+    go_on = installation.home / "go-on"
+    installation.add(argv=waits_for(go_on))
+    installation.trigger("wsgi")
+    installation.command_runs()
+    (installation.home / "state.json").write_bytes(b"{")
+    go_on.touch()
+    installation.idle()
+    assert [line["status"] for line in installation.runs()] == ["success"]
+    assert (installation.home / "state.json").read_bytes() == b"{"
+
+
+def test_history_goes_while_it_runs(installation: Installation) -> None:
+    """When the line cannot be written, the outcome waits in the claim, and the next trigger that can writes it."""
+    go_on = installation.home / "go-on"
+    installation.add(argv=["sh", "-c", f"while [ ! -e {go_on} ]; do sleep 0.02; done; echo out; exit 3"])
+    installation.trigger("wsgi")
+    installation.command_runs()
+    shutil.rmtree(installation.home / "logs")
+    go_on.touch()
+    until(lambda: not installation.processes())
+    assert len(installation.claims()) == 1
+    assert installation.trigger("wsgi").status == 503
+    (installation.home / "logs").mkdir()
+    installation.edit(argv=["true"])
+    installation.trigger("wsgi")
+    installation.idle()
+    first, second = installation.runs()
+    assert (first["status"], first["exitCode"], first["output"]) == ("failed", 3, "out\n")
+    assert second["status"] == "success"
+
+
+def test_the_task_goes_while_it_runs(installation: Installation) -> None:
+    """A task that somebody took out of state.json by hand still gets the line of its run, and does not come back."""
+    go_on = installation.home / "go-on"
+    installation.add(argv=waits_for(go_on))
+    installation.trigger("wsgi")
+    installation.command_runs()
+    store.update(str(installation.home), lambda tasks: tasks.pop("task"))
+    go_on.touch()
+    installation.idle()
+    assert [line["status"] for line in installation.runs()] == ["success"]
+    assert "task" not in store.read(str(installation.home))
+
+
+def test_a_running_task_is_neither_renamed_nor_removed(installation: Installation) -> None:
+    """`rename` and `remove` refuse while a run lives, and go through after it, with its history."""
+    from webscheduler import editing
+    from webscheduler.errors import BadInput
+
+    home, go_on = str(installation.home), installation.home / "go-on"
+    installation.add(argv=waits_for(go_on))
+    installation.trigger("wsgi")
+    installation.command_runs()
+
+    with pytest.raises(BadInput, match="is running"):
+        editing.rename(home, "task", "new", time.time())
+
+    with pytest.raises(BadInput, match="is running"):
+        editing.remove(home, "task", time.time())
+
+    go_on.touch()
+    installation.idle()
+    environ = installation.signed()
+    editing.rename(home, "task", "new", time.time())
+    assert [entry["status"] for entry in history.entries(home, "new")] == ["success"]
+    assert installation.wsgi(environ).document["status"] == "running"
+    installation.idle()
+    assert len(installation.runs("new")) == 2
+    editing.remove(home, "new", time.time())
+    assert installation.wsgi(environ).refused
+    assert not Path(history.path(home, "new")).exists()
+
+
+def test_running_without_a_claim_is_not_running(installation: Installation) -> None:
+    """State may say `running` of a run that nobody knows any more: that keeps no task from running."""
+    installation.add(strategy="sync")
+    installation.edit(lastRunStatus="running", lastRunAt="2026-01-01T00:00:00+00:00", lastRunId="gone")
+    assert installation.trigger("wsgi").document["status"] == "success"
+    assert len(installation.runs()) == 1
+
+
+def test_the_clock_went_back(installation: Installation) -> None:
+    """With the clock set back after a run, the next run is recorded all the same, and state tells of it."""
+    installation.add()
+    ahead = time.time() + 86400
+    run_by_hand(str(installation.home), "task", "cli", lambda: ahead)
+    line = run(installation, argv=["false"])
+    assert [entry["status"] for entry in installation.runs()] == ["success", "failed"]
+    assert installation.row()["lastRunId"] == line["run"]
+    assert installation.row()["lastRunStatus"] == "failed"
+
+
+def test_forgotten_runs_are_found(installation: Installation) -> None:
+    """A dead run of a task that nobody triggers any more is recorded by whoever tidies up."""
+    from webscheduler import housekeeping
+    from webscheduler.config import load
+
+    installation.add(argv=["sleep", "60"])
+    installation.trigger("wsgi")
+    installation.command_runs()
+    installation.end()
+    housekeeping.clean(load(str(installation.home)), time.time())
+    assert [line["status"] for line in installation.runs()] == ["interrupted"]
+    assert installation.claims() == []
+    assert installation.row()["lastRunStatus"] == "interrupted"
+
+
+def test_stale_files_go(installation: Installation) -> None:
+    """Files that a kill left behind go after a day; those of runs in progress and young ones stay."""
+    from webscheduler import housekeeping
+    from webscheduler.config import load
+
+    installation.add(argv=["sleep", "60"])
+    run_id = installation.trigger("wsgi").document["run"]
+    installation.command_runs()
+    live = installation.home / "output" / f"{run_id}.log"
+    until(live.exists)
+    old = [installation.home / "state.json.1.ab.tmp", installation.home / "output" / "gone.log",
+           installation.home / "logs" / "task.jsonl.1.ab.tmp"]  # fmt: skip
+    young = [installation.home / "state.json.2.ab.tmp", installation.home / "output" / "young.log"]
+
+    for file in (*old, *young):
+        file.touch()
+
+    for file in (*old, live, installation.home / "config.json"):
+        os.utime(file, (time.time() - 90000,) * 2)
+
+    housekeeping.clean(load(str(installation.home)), time.time())
+    assert [file.exists() for file in (*old, *young, live)] == [False] * 3 + [True] * 3
+    assert json.loads((installation.home / "config.json").read_text())
