@@ -219,14 +219,17 @@ def test_the_overview_tells_running_from_dead(installation: Installation, tmp_pa
 
 
 def test_the_overview_warns_of_what_a_file_says(installation: Installation) -> None:
-    """Two schedules at once, a task that does not load (with its field named), and that no tick ever came."""
+    """Two schedules at once, a command that is gone, a task that does not load (its field named), no tick ever."""
     installation.add("both", expression="0 3 * * *", intervalSeconds=60)
     installation.add("broken", timeout="soon")
+    installation.add("orphan")
+    installation.edit("orphan", argv=None, command="gone")
     store.update(str(installation.home), lambda tasks: tasks.update({"odd": []}))
     report = call(installation.home, "status", "--json")
     assert report.status == 1
     text = "\n".join(report.document["warnings"])
     assert "both has both" in text
+    assert "orphan cannot run: no command is registered as 'gone'" in text
     assert "task broken: timeout:" in text
     assert "task odd:" in text
     assert "webscheduler url @due" in text

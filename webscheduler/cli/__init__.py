@@ -38,11 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(error)
         return error.exit_code
     except BrokenPipeError:
-        _drop_output()
+        _finish_output()
         return ENDED_BY_PIPE
     except OSError as error:
-        _drop_output()
-        complain(f"{os.fsdecode(error.filename) if error.filename else 'output'}: {error.strerror or error}")
+        _finish_output()
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        complain(f"{where}{error.strerror or error}")
         return 1
     except KeyboardInterrupt:
         return ENDED_BY_KEYBOARD
@@ -66,8 +67,14 @@ def _carry_out(words: Sequence[str]) -> int:
     return args.act(args) or 0
 
 
-def _drop_output() -> None:
-    """Let nobody try again, when Python ends, to write what could not be written."""
+def _finish_output() -> None:
+    """Print what is still to be printed; if it cannot be, let nobody try that again when Python ends."""
+    try:
+        sys.stdout.flush()
+        return
+    except (OSError, ValueError, AttributeError):
+        pass
+
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

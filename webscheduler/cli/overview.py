@@ -185,6 +185,8 @@ def overall(settings: Config, now: float) -> dict[str, Any]:
     unhealthy = [{"name": name, "status": "failing", "lastRunAt": None, "lastRunStatus": None} for name in broken]
     warnings += broken.values()
 
+    known = commands.registry(settings)
+
     for name, task in good.items():
         health = due.health(settings, {name: rows[name]}, name, now)
 
@@ -196,6 +198,10 @@ def overall(settings: Config, now: float) -> dict[str, Any]:
         if task["expression"] and task["intervalSeconds"]:
             warnings.append(f"{name} has both expression and intervalSeconds: the expression counts; "
                             f"`webscheduler edit {name} --every ''` clears the other")
+
+        if task["command"] and task["command"] not in known:
+            warnings.append(f"{name} cannot run: no command is registered as {task['command']!r}; `webscheduler sync` "
+                            "looks for commands")
 
     last_tick = good[DUE]["lastRunAt"] if DUE in good else None
     every = due.rhythm(settings.home)["every"]
