@@ -6,6 +6,8 @@ It may import the package and the standard library.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import resource
 import shutil
@@ -24,13 +26,23 @@ from tests.installation import CHECKOUT, PATIENCE
 PYTHON = "/usr/bin/python3" if os.geteuid() == 0 else sys.executable
 
 
+@functools.lru_cache(maxsize=1)
+def package() -> Path:
+    """A directory with a copy of the package, compiled, where every account may read it."""
+    directory = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, directory)
+    os.chmod(directory, 0o755)
+    shutil.copytree(CHECKOUT / "webscheduler", Path(directory) / "webscheduler",
+                    ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run([PYTHON, "-m", "compileall", "-q", directory], check=True)
+    return Path(directory)
+
+
 @contextmanager
 def place() -> Iterator[Path]:
-    """A directory that every account may enter, with a copy of the package."""
+    """A directory that every account may enter."""
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
-        shutil.copytree(CHECKOUT / "webscheduler", Path(directory) / "webscheduler",
-                        ignore=shutil.ignore_patterns("__pycache__"))
         yield Path(directory)
 
 
@@ -41,7 +53,7 @@ def give(path: Path, uid: int) -> None:
 
 
 def run(
-    directory: Path, words: Sequence[str], uid: int | None, processes: int | None = None, **variables: str
+    words: Sequence[str], uid: int | None, processes: int | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Python with these words, as the account (None: this one), which may have so many processes."""
 
@@ -54,7 +66,7 @@ def run(
             os.setgid(uid)
             os.setuid(uid)
 
-    path = os.pathsep.join([str(directory), str(Path(filelock.__file__).parents[1])])
+    path = os.pathsep.join([str(package()), str(Path(filelock.__file__).parents[1])])
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": path, "LANG": "C.UTF-8", **variables}
     return subprocess.run([PYTHON, *words], preexec_fn=become, capture_output=True, text=True, cwd="/",
                           env=environment, timeout=PATIENCE, errors="surrogateescape")

@@ -334,8 +334,7 @@ def poor() -> Iterator[Installation]:
 
 def as_account(installation: Installation, code: str, processes: int | None) -> subprocess.CompletedProcess[str]:
     accounts.give(installation.home, 54321)
-    return accounts.run(installation.home.parent, ["-c", code], 54321, processes,
-                        WEBSCHEDULER_HOME=str(installation.home))
+    return accounts.run(["-c", code], 54321, processes, WEBSCHEDULER_HOME=str(installation.home))
 
 
 COMMAND_LINE = "import sys; from webscheduler.cli import main; sys.exit(main(['run-due']))"

@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import subprocess
+from importlib.util import find_spec
 
 from . import commands
 from .errors import BadInput, Unusable
@@ -119,17 +120,20 @@ def _marker(home: str) -> str:
 
 
 def _path(python: str) -> dict[str, str]:
-    """PYTHONPATH, if that is what it takes to find the package from a crontab."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    """PYTHONPATH, if that is what it takes to find the package and filelock from a crontab."""
+    lock = find_spec("filelock")
+    files = (__file__, lock.origin if lock else None)
+    roots = [os.path.dirname(os.path.dirname(os.path.abspath(file))) for file in files if file]
     account = os.path.expanduser("~")  # where cron starts what it runs
     errors = ""
 
-    for variables in ({}, {"PYTHONPATH": root}):
-        environment = {"PATH": "/usr/bin:/bin", "HOME": account, **variables}
+    for number in range(len(roots) + 1):
+        variables = {"PYTHONPATH": os.pathsep.join(roots[:number])} if number else {}
 
         try:
-            tried = subprocess.run([python, "-m", "webscheduler", "--version"], env=environment, cwd=account, text=True,
-                                   stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False)
+            tried = subprocess.run([python, "-c", "import filelock, webscheduler.__main__"], cwd=account, text=True,
+                                   env={"PATH": "/usr/bin:/bin", "HOME": account, **variables}, capture_output=True,
+                                   stdin=subprocess.DEVNULL, timeout=PATIENCE, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Unusable(f"{python} cannot be run ({error}): `webscheduler config set python PATH` names another")
 
@@ -199,6 +203,13 @@ def read() -> bytes:
 
 
 def _write(content: bytes, before: bytes) -> None:
+    # Debian's `crontab -l` shows a carriage return as these two signs: what is read is not what would be written.
+    dos = next((number for number, text in enumerate(before.split(b"\n"), 1) if text.endswith(b"\\r")), None)
+
+    if dos is not None:
+        raise Unusable(f"line {dos} of the crontab ends with a carriage return, which would not survive, so nothing is "
+                       "touched: take it out with `crontab -e`")
+
     status, _, errors = _crontab("-", content)
 
     if status:

@@ -1,0 +1,456 @@
+"""crontab: our own line in Debian's real crontab and no other byte, and what the lines of any crontab mean.
+
+As root the crontab is that of an account that has none to lose; what it held before is put back.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from tests import accounts
+from tests.commandline import Done
+from tests.installation import Installation, until
+from webscheduler import crontab, history
+from webscheduler.cron import Cron
+from webscheduler.errors import BadInput
+
+FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
+REQUIRED = bool(os.environ.get("WEBSCHEDULER_REQUIRE_ALL"))
+ACCOUNT = "games" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+UID = pwd.getpwnam(ACCOUNT).pw_uid
+needs_cron = pytest.mark.skipif(not REQUIRED and not shutil.which("crontab"), reason="there is no crontab here")
+
+
+class Account:
+    """An account with a crontab and installations in its own directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def read(self) -> bytes | None:
+        """Its crontab; None where there is none."""
+        done = subprocess.run(["crontab", "-u", ACCOUNT, "-l"] if os.geteuid() == 0 else ["crontab", "-l"],
+                              capture_output=True)
+        return done.stdout if done.returncode == 0 else None
+
+    def write(self, content: bytes | None) -> None:
+        words = ["crontab"] + (["-u", ACCOUNT] if os.geteuid() == 0 else []) + (["-r"] if content is None else ["-"])
+        subprocess.run(words, input=content, check=content is not None, stderr=subprocess.DEVNULL)
+
+    def home(self, name: str = "home") -> Path:
+        """Make an installation."""
+        made = Installation(self.directory / name)
+        accounts.give(made.home, UID) if os.geteuid() == 0 else None
+        return made.home
+
+    def call(self, home: Path, *words: str, **variables: str) -> Done:
+        """`webscheduler WORDS`, as the account."""
+        done = accounts.run(["-m", "webscheduler", *words], UID if os.geteuid() == 0 else None,
+                            WEBSCHEDULER_HOME=str(home), HOME=str(self.directory), **variables)
+        assert "Traceback" not in done.stderr, done.stderr
+        return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def account() -> Iterator[Account]:
+    with accounts.place() as directory:
+        made = Account(directory)
+        before = made.read()
+
+        try:
+            made.write(None)
+            yield made
+        finally:
+            made.write(before)
+
+
+@pytest.fixture
+def scripted(account: Account) -> Iterator[Account]:
+    """The same with a directory `bin` for a program called crontab, to fail as no real one would for us."""
+    (account.directory / "bin").mkdir()
+    yield account
+
+
+def program(account: Account, text: str) -> dict[str, str]:
+    path = account.directory / "bin" / "crontab"
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return {"PATH": f"{path.parent}:/usr/bin:/bin"}
+
+
+# Our line
+
+@needs_cron
+def test_install_and_uninstall_in_an_empty_crontab(account: Account) -> None:
+    """Both are idempotent; status tells by its exit status."""
+    home = account.home()
+    assert account.call(home, "crontab", "status") == Done(1, "the crontab has no line of ours\n", "")
+    done = account.call(home, "crontab", "install")
+    assert (done.status, done.err) == (0, "")
+    content = account.read()
+    assert content
+    line = content.decode()
+    assert re.fullmatch(rf"\* \* \* \* \* WEBSCHEDULER_HOME={home} (PYTHONPATH=\S+ )?\S+ -m webscheduler run-due "
+                        rf">/dev/null # webscheduler {home}\n", line)
+    assert done.out == f"the crontab has our line now:\n{line}"
+    assert account.call(home, "crontab", "install").out == f"the crontab has our line already:\n{line}"
+    assert account.read() == content
+    assert account.call(home, "crontab", "status") == Done(0, f"the crontab has our line:\n{line}", "")
+    assert account.call(home, "crontab", "uninstall") == Done(0, "our line is gone from the crontab\n", "")
+    assert account.call(home, "crontab", "uninstall") == Done(0, "the crontab has no line of ours\n", "")
+    assert account.read() == b""
+
+
+OTHERS = (
+    b"# mine\n"
+    b"MAILTO=me@example.org\n"
+    b"\n"
+    b"  \t 5 4 * * *\t/bin/true   # webscheduler\n"
+    b"5 4 * * * webscheduler run-due # webscheduler /somewhere/else\n"
+    b"# * * * * * commented # webscheduler HOME\n"
+    b"0 0 1 1 * echo \xe9t\xe9 \\% 100\n"
+    b"@daily printf 'a\\r\\n'\n"
+    b"\n\n"
+)  # fmt: skip
+
+
+@needs_cron
+def test_every_other_byte_stays(account: Account) -> None:
+    """Blanks, comments, bytes of no encoding, lines of others that look like ours, one of ours commented out."""
+    home = account.home()
+    others = OTHERS.replace(b"HOME", os.fsencode(home))
+    account.write(others)
+    account.call(home, "crontab", "install")
+    content = account.read()
+    assert content
+    assert content.startswith(others)
+    assert content[len(others):].count(b"\n") == 1
+    account.call(home, "crontab", "uninstall")
+    assert account.read() == others
+
+
+@needs_cron
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read what cron keeps")
+def test_a_crontab_from_dos_is_not_touched(account: Account) -> None:
+    """Debian's `crontab -l` does not show a carriage return as it is, so it could not be written back."""
+    account.write(b"1 1 * * * first\n@daily true\r\n")
+    kept = Path("/var/spool/cron/crontabs", ACCOUNT).read_bytes()
+    assert kept.endswith(b"true\r\n")
+    done = account.call(account.home(), "crontab", "install")
+    assert (done.status, done.complaint[:30]) == (1, "line 2 of the crontab ends wit")
+    assert Path("/var/spool/cron/crontabs", ACCOUNT).read_bytes() == kept
+
+
+@needs_cron
+def test_two_installations_live_side_by_side(account: Account) -> None:
+    """Also where the path of one is part of the other's."""
+    homes = [account.home(name) for name in ("home", "home2", "a home", "my # webscheduler home")]
+
+    lines = []
+
+    for home in homes:
+        assert account.call(home, "crontab", "install").status == 0
+        lines = (account.read() or b"").splitlines()
+
+    assert len(lines) == 4
+
+    for home in homes:
+        assert account.call(home, "crontab", "uninstall").status == 0
+        assert (account.read() or b"").splitlines() == lines[homes.index(home) + 1:]
+
+
+@needs_cron
+def test_another_rhythm_takes_the_place_of_the_line(account: Account) -> None:
+    """And of several, should somebody have copied it."""
+    home = account.home()
+    account.call(home, "crontab", "install")
+    line = account.read() or b""
+    account.write(b"1 1 * * * first\n" + line + b"2 2 * * * second\n" + line)
+    account.call(home, "crontab", "install", "--every", "15")
+    assert account.read() == b"1 1 * * * first\n" + line.replace(b"* *", b"*/15 *", 1) + b"2 2 * * * second\n"
+    document = account.call(home, "crontab", "status", "--json").document
+    assert document == {"installed": True, "changed": False, "lines": [line.decode().replace("* *", "*/15 *", 1)[:-1]]}
+
+
+@needs_cron
+@pytest.mark.parametrize("name", ["plain", "two words", "it's", "100%", 'a"b', "$HOME;id", "back\\slash", "a\\\\b\\%c",
+                                  "été", "#hash", "-n"])
+def test_the_line_runs_what_is_due_whatever_the_home_is_called(account: Account, name: str) -> None:
+    """Read back from the crontab and given to the shell as Debian's cron does."""
+    home = account.home(name)
+    assert account.call(home, "add", "task", "--every", "86400", "--", "true").status == 0
+    done = account.call(home, "crontab", "install")
+    assert (done.status, done.err) == (0, "")
+    job, = crontab.parse((account.read() or b"").decode())[0]
+    assert (job.expression, job.stdin) == ("* * * * *", None)
+    shell = ("import os, sys; os.execve('/bin/sh', ['/bin/sh', '-c', sys.argv[1]], {'HOME': sys.argv[2], "
+             "'PATH': '/usr/bin:/bin', 'SHELL': '/bin/sh'})")
+    ran = accounts.run(["-c", shell, job.command, str(account.directory)], UID if os.geteuid() == 0 else None)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    assert [line["status"] for line in history.entries(str(home), "task")] == ["success"]
+    assert account.call(home, "crontab", "install").out.startswith("the crontab has our line already")
+
+
+@needs_cron
+@pytest.mark.skipif(not FULL, reason="cron starts jobs at full minutes only")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start cron")
+@pytest.mark.timeout(200)
+def test_crons_own_daemon_runs_the_line(account: Account) -> None:
+    """And takes lines of others as the parser here says: escapes, standard input, variables, directory."""
+    home = account.home("a 100% home's")
+    account.call(home, "add", "task", "--every", "86400", "--", "true")
+    out = account.directory / "out"
+    out.mkdir()
+    accounts.give(out, UID)
+    lines = ["X = a b", f"OUT='{out}'",
+             r"""* * * * * /usr/bin/printf '\%s|' 'a\\b' 'c\d' 'e\%f' 'g\\\%h' "$X" > $OUT/one""",
+             r"* * * * * cat > $OUT/two%l1 \% a\\b c\d%l2\%e%",
+             r"* * * * * cat > $OUT/three%l1\\%l2",
+             "* * * * * echo hi > $OUT/four # 50\\% done"]
+    account.write(("\n".join(lines) + "\n").encode())
+    account.call(home, "crontab", "install")
+    daemon = subprocess.Popen(["/usr/sbin/cron", "-f"])
+
+    try:
+        deadline = time.monotonic() + 130
+
+        while time.monotonic() < deadline and not (out / "four").exists():
+            time.sleep(1)
+
+        until(lambda: list(history.entries(str(home), "task")))
+    finally:
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait()
+
+    jobs, problems = crontab.parse("\n".join(lines))
+    assert problems == []
+    mine = account.directory / "mine"
+    mine.mkdir()
+
+    for job in jobs:
+        subprocess.run(["/bin/sh", "-c", job.command], input=(job.stdin or "").encode(), check=True, cwd="/",
+                       env={**job.environment, "OUT": str(mine), "PATH": "/usr/bin:/bin"})
+
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        path.name: path.read_bytes() for path in mine.iterdir()}
+
+
+# What may go wrong
+
+@pytest.mark.parametrize("action", ["install", "uninstall"])
+@pytest.mark.parametrize(
+    ("text", "status", "says"),
+    [
+        ("echo 'crontab: you (games) are not allowed to use this program' >&2; exit 1", 1, "are not allowed"),
+        ("echo 'crontabs/games: Permission denied' >&2; exit 1", 1, "Permission denied"),
+        ("exit 1", 1, "exit status 1"),
+        ("echo 'partly'; echo 'no crontab for games' >&2; exit 1", 1, "no crontab for games"),
+        ("echo 'line one\nline two' >&2; exit 2", 1, "line one line two"),
+        ("kill -9 $$", 1, "exit status -9"),
+    ],
+)
+def test_nothing_is_written_when_the_crontab_cannot_be_read(
+    scripted: Account, action: str, text: str, status: int, says: str
+) -> None:
+    """Only "no crontab for" on its own is an empty crontab."""
+    home = scripted.home()
+    written = scripted.directory / "written"
+    place = program(scripted, f'[ "$1" = -l ] || {{ touch {written}; exit 0; }}\n{text}\n')
+    done = scripted.call(home, "crontab", action, **place)
+    assert done.status == status
+    assert done.complaint.startswith("`crontab -l` fails, so nothing is touched: ")
+    assert says in done.complaint
+    assert not written.exists()
+
+
+def test_a_crontab_that_refuses_or_swallows_a_change_is_told(scripted: Account) -> None:
+    """What was written is read back."""
+    home = scripted.home()
+    refuses = program(scripted, '[ "$1" = -l ] && exit 0\necho "line 1: too long" >&2; exit 1\n')
+    assert "refuses the change, so nothing is changed: line 1: too long" in scripted.call(
+        home, "crontab", "install", **refuses).complaint
+    swallows = program(scripted, '[ "$1" = -l ] && echo "1 1 * * * x"\ncat > /dev/null\n')
+    assert "does not hold it: it is as it was" in scripted.call(home, "crontab", "install", **swallows).complaint
+
+
+def test_a_last_line_without_its_break_gets_one(scripted: Account) -> None:
+    """Some crontabs keep such a line; ours must not be glued to it."""
+    home = scripted.home()
+    file = scripted.directory / "file"
+    file.write_bytes(b"1 1 * * * x")
+    scripted.directory.chmod(0o777)
+    file.chmod(0o666)
+    keeps = program(scripted, f'if [ "$1" = -l ]; then cat {file}; else cat > {file}; fi\n')
+    assert scripted.call(home, "crontab", "install", **keeps).status == 0
+    assert re.fullmatch(rb"1 1 \* \* \* x\n\* \* \* \* \* WEBSCHEDULER_HOME=[^\n]+\n", file.read_bytes())
+
+
+def test_a_host_without_crontab_gets_a_clear_answer(account: Account) -> None:
+    home = account.home()
+
+    for action in ("install", "uninstall", "status"):
+        done = account.call(home, "crontab", action, PATH=str(account.directory))
+        assert done.status == 1
+        assert done.complaint == ("this host has no `crontab`: have its panel call what `webscheduler url @due` prints "
+                                  "instead")
+
+
+@needs_cron
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can deny others their crontab")
+def test_an_account_that_may_have_no_crontab(account: Account) -> None:
+    """Debian's own refusal."""
+    deny = Path("/etc/cron.deny")
+
+    if deny.exists() or Path("/etc/cron.allow").exists():
+        pytest.skip("this machine has rules of its own about crontabs")
+
+    home = account.home()
+    deny.write_text(f"{ACCOUNT}\n")
+
+    try:
+        deny.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
+        done = account.call(home, "crontab", "install")
+    finally:
+        deny.unlink()
+
+    assert done.status == 1
+    assert "not allowed to use this program" in done.complaint
+    assert account.read() is None
+
+
+@pytest.mark.parametrize(("python", "says"), [("/bin/false", "/bin/false does not find webscheduler"),
+                                              ("/nowhere/python", "/nowhere/python cannot be run")])
+def test_an_interpreter_that_would_fail_in_the_crontab_is_told_before(account: Account, python: str, says: str) -> None:
+    home = account.home()
+    assert account.call(home, "config", "set", "python", python).status == 0
+    done = account.call(home, "crontab", "install")
+    assert done.status == 1
+    assert says in done.complaint
+    assert account.read() is None if shutil.which("crontab") else True
+
+
+@pytest.mark.parametrize("words", [["instal"], ["install", "--every", "7"], ["install", "--every", "0"],
+                                   ["install", "--every", "90"], ["install", "--every", "¹"],
+                                   ["install", "--every", "1441"], ["install", "--every", "-5"]])
+def test_wrong_words_touch_nothing(account: Account, words: list[str]) -> None:
+    assert account.call(account.home(), "crontab", *words).status == 2
+    assert account.read() is None if shutil.which("crontab") else True
+
+
+# What an expression says
+
+def test_every_so_many_minutes() -> None:
+    """Refused, or exactly that, over midnight as well."""
+    exact = 0
+    begin = datetime(2026, 3, 1, tzinfo=timezone.utc)
+
+    for minutes in range(-1, 1500):
+        try:
+            cron = Cron(crontab.expression(minutes))
+        except BadInput:
+            assert minutes <= 0 or 1440 % minutes or 60 % minutes and minutes % 60, minutes
+            continue
+
+        exact += 1
+        moment = begin
+
+        for _ in range(3):
+            following = cron.next(moment, timezone.utc)
+            assert following == moment + timedelta(minutes=minutes), minutes
+            moment = following
+
+    assert exact == 11 + 8
+
+
+# What lines mean
+
+def jobs(text: str) -> list[tuple[str, str, str | None, dict[str, str]]]:
+    found, problems = crontab.parse(text)
+    assert problems == []
+    return [(job.expression, job.command, job.stdin, job.environment) for job in found]
+
+
+@pytest.mark.parametrize(
+    ("line", "expression", "command"),
+    [
+        ("* * * * * a", "* * * * *", "a"),
+        ("  1\t2  3 4\t 5   a  b ", "1 2 3 4 5", "a  b "),
+        ("@daily a", "@daily", "a"),
+        ("*/5 0-3,7 * jan-MAR mon#1 a b", "*/5 0-3,7 * jan-MAR mon#1", "a b"),
+        ("0 0 * * * A=b c", "0 0 * * *", "A=b c"),
+        ("0 0 * * * a # no comment of cron's", "0 0 * * *", "a # no comment of cron's"),
+        ("@reboot a", "@reboot", "a"),
+    ],
+)
+def test_a_line_that_runs_something(line: str, expression: str, command: str) -> None:
+    assert jobs(line) == [(expression, command, None, {})]
+
+
+@pytest.mark.parametrize(
+    ("command", "shell", "stdin"),
+    [  # each as Debian's cron 3.0pl1-162 takes it
+        ("cat%", "cat", ""),
+        ("cat%a", "cat", "a\n"),
+        ("cat%a%b", "cat", "a\nb\n"),
+        ("cat%a%b%", "cat", "a\nb\n"),
+        (r"date +\%H", "date +%H", None),
+        (r"echo a\b c\\d e\\\%f", "echo a\\b c\\d e\\%f", None),
+        (r"cat \%%l1 \% a\\b c\d%l2\%e%", "cat %", "l1 % a\\\\b c\\d\nl2%e\n"),
+        (r"cat%l1\\%l2", "cat", "l1\\%l2\n"),
+        (r"a\\%b", "a\\", "b\n"),
+        ("a\\", "a\\", None),
+    ],
+)
+def test_percent_signs(command: str, shell: str, stdin: str | None) -> None:
+    assert jobs(f"* * * * * {command}") == [("* * * * *", shell, stdin, {})]
+
+
+def test_what_is_escaped_is_read_as_it_was() -> None:
+    """Every text of up to six signs that cron treats in its own way."""
+    texts = [""]
+
+    for _ in range(6):
+        texts += [text + sign for text in texts[-(4 ** len(texts[-1])):] for sign in "a\\%'"]
+
+    assert len(texts) == sum(4 ** length for length in range(7))
+
+    for text in texts:
+        found, = crontab.parse(f"* * * * * x{crontab.escaped(text)}")[0]
+        assert (found.command, found.stdin) == (f"x{text}".rstrip("") , None)
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("A=b", "A", "b"), ("A = b", "A", "b"), ("  A=b  ", "A", "b"), ('A="b c "', "A", "b c "), ("A='b'", "A", "b"),
+        ("A=", "A", ""), ('A=""', "A", ""), ("A=b=c", "A", "b=c"), ('"A"=b', "A", "b"), ("A=$HOME/x", "A", "$HOME/x"),
+        ("A=b # c", "A", "b # c"), ("MAILTO=\"\"", "MAILTO", ""),
+    ],
+)  # fmt: skip
+def test_a_line_that_sets_a_variable(line: str, name: str, value: str) -> None:
+    """It counts for the jobs after it; nothing in its value is expanded."""
+    assert jobs(f"@daily first\n{line}\n@daily second") == [
+        ("@daily", "first", None, {}), ("@daily", "second", None, {name: value})]
+
+
+def test_a_later_assignment_wins_for_what_follows() -> None:
+    assert [job[3] for job in jobs("A=1\n@daily a\nA=2\nB=3\n@daily b\n")] == [{"A": "1"}, {"A": "2", "B": "3"}]
+
+
+@pytest.mark.parametrize("line", ["* * * * *", "* * * *  ", "nonsense", "@daily", "1 2 3 4 5 "])
+def test_a_line_that_is_nothing_is_reported(line: str) -> None:
+    found, problems = crontab.parse(f"# comment\n\n{line}\n@daily a")
+    assert [job.command for job in found] == ["a"]
+    assert problems == [f"line 3 is neither a job nor NAME=value: {line.strip()!r}"]
