@@ -103,3 +103,47 @@ def check_owner(home: str) -> None:
         words = " ".join(shlex.quote(word) for word in (*program, *sys.argv[1:]))
         raise Unusable(f"{home} belongs to {name}: sudo -u {shlex.quote(name)} WEBSCHEDULER_HOME={shlex.quote(home)} "
                        f"{words}")
+
+
+def setting(name: str, text: str) -> Any:
+    """The value that a person typed for a setting, checked, also where only this machine knows what is good. Raises
+    BadInput."""
+    from . import schedule
+    from .task import from_text
+
+    value = from_text(name, config.SETTINGS[name], text)
+
+    if name == "baseUrl" and value is not None:
+        check_base_url(value)
+    elif name == "timezone":
+        schedule.zone(value)
+
+    return value
+
+
+def check_base_url(text: str) -> str:
+    """`text` if it can stand before /run/SLUG?sig=… Raises BadInput."""
+    from urllib.parse import urlsplit
+
+    problem = ""
+
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018 (raises for a port that is none)
+    except ValueError:
+        problem = "is no URL"
+    else:
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            problem = "must start with https:// (or http://) and a host"
+        elif not all("!" <= c <= "~" for c in text):
+            problem = "must not hold blanks or characters beyond ASCII"
+        elif "?" in text or "#" in text:
+            problem = "must not hold a query or fragment: it ends where /run/ begins"
+        elif parts.username is not None:
+            problem = "must not hold a user name or password"
+
+    if problem:
+        raise BadInput(f"baseUrl: {text[:100]!r} {problem}, as in https://example.org/cgi-bin/webscheduler.cgi",
+                       "baseUrl")
+
+    return text

@@ -5,10 +5,13 @@ Each response goes through `wsgiref.validate`. It may import the package and the
 
 from __future__ import annotations
 
+import functools
 import io
 import re
+import tempfile
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from wsgiref.validate import validator
@@ -60,12 +63,26 @@ class Form(HTMLParser):
             self.depth = 0
         elif tag == "select":
             self.select = None
-        elif tag == "textarea":
+        elif tag == "textarea" and self.area:
+            fields = self.forms[-1]["fields"]
+            fields[self.area] = fields[self.area].removeprefix("\n")  # HTML, 13.2.6.4.7
             self.area = None
 
     def handle_data(self, data: str) -> None:
         if self.area and self.depth:
             self.forms[-1]["fields"][self.area] += data
+
+
+class Elements(HTMLParser):
+    """The elements of a page with their attributes, as a browser would see them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attributes)))
 
 
 class Page:
@@ -79,8 +96,8 @@ class Page:
         return next((value for each, value in self.headers if each.lower() == name.lower()), None)
 
     def form(self, action: str) -> dict[str, Any]:
-        """The form whose action holds the text."""
-        return next(form for form in Form(self.text).forms if action in form["action"])
+        """The form whose action holds the text; `get` is the one that changes nothing."""
+        return next(form for form in Form(self.text).forms if action == form["method"] or action in form["action"])
 
     def __contains__(self, text: str) -> bool:
         return text in self.text
@@ -181,7 +198,24 @@ class Browser:
         return found[1]
 
 
+def registered(installation: Installation, name: str = "task", command: str = "hello", **fields: Any) -> None:
+    """Add an enabled task that runs a registered command."""
+    installation.add(name)
+    installation.edit(name, argv=None, cwd=None, command=command, **fields)
+
+
+@functools.cache
+def users() -> str:
+    """users.json of an owner, an editor and a viewer with the same password; made once, for that is slow on purpose."""
+    with tempfile.TemporaryDirectory() as home:
+        for name, role in ((OWNER, "owner"), ("eve", "editor"), ("victor", "viewer")):
+            people.set_password(home, name, PASSWORD, role, now=time.time())
+
+        return Path(home, "users.json").read_text()
+
+
 def populate(installation: Installation) -> None:
-    """An owner, an editor and a viewer, with the same password."""
-    for name, role in ((OWNER, "owner"), ("eve", "editor"), ("victor", "viewer")):
-        people.set_password(installation.home.as_posix(), name, PASSWORD, role, now=time.time())
+    """Give the installation its people."""
+    file = installation.home / "users.json"
+    file.write_text(users())
+    file.chmod(0o600)

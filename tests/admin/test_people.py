@@ -379,5 +379,5 @@ def test_people_are_managed_by_owners(owner: Browser) -> None:
     assert "nina" not in people.read(owner.home, "users.json")
     lines = [json.loads(line) for line in Path(owner.home, "audit.jsonl").read_text().splitlines()]
     assert [(line["who"], line["did"], line["to"]) for line in lines] == [
-        (OWNER, "signed in", ""), (OWNER, "people: set", "nina"), (OWNER, "people: role", "nina"),
-        (OWNER, "people: remove", "nina")]
+        (OWNER, "signed in", ""), (OWNER, "set the password of", "nina"),
+        (OWNER, "changed the role of", "nina"), (OWNER, "removed the person", "nina")]

@@ -11,6 +11,7 @@ signed-in person as `user(environ)` or environ["webscheduler.user"], {"name": â€
 from __future__ import annotations
 
 import importlib
+import os
 import time
 
 from .. import capabilities, config
@@ -42,13 +43,22 @@ PAGES: dict[str, tuple[str, str, str | None]] = {
     "output": ("runs:raw", "viewer", None),
     "cancel": ("runs:stop", "editor", "editor"),
     "clear": ("runs:clear", "editor", "editor"),
+    "diagnostics": ("diagnostics:index", "viewer", None),
+    "probe": ("diagnostics:probing", "editor", "editor"),
+    "settings": ("settings:index", "viewer", "owner"),
+    "crontab": ("settings:crontab_page", "owner", "owner"),
+    "notify-test": ("settings:notify_test", "owner", "owner"),
+    "backup": ("settings:backup", "owner", "owner"),
+    "shim": ("settings:shim", "editor", None),
+    "export": ("settings:export_page", "editor", None),
     "account": ("account:account", "viewer", "viewer"),
     "people": ("account:people_page", "owner", "owner"),
+    "setup": ("setup:setup", "", ""),
     "sign-in": ("account:sign_in", "", ""),
     "sign-out": ("account:sign_out", "viewer", "viewer"),
 }
 ASSETS = ("style", "script", "icon")
-ONLY_POST = ("run-now", "enable", "cancel", "sign-out")
+ONLY_POST = ("run-now", "enable", "cancel", "sign-out", "crontab", "notify-test", "backup")
 
 
 def create_panel(
@@ -73,7 +83,9 @@ def answer(
         return _front(environ)
 
     try:
-        visit = Visit(environ, config.load(home), clock())
+        present = os.path.isdir(home)
+        defaults = {name: row.default for name, row in config.SETTINGS.items()}
+        visit = Visit(environ, config.load(home) if present else config.Config(home, defaults), clock())
     except (WebschedulerError, OSError) as error:
         environ["wsgi.errors"].write(f"webscheduler: {error}\n")
         return Response("webscheduler cannot work at the moment; the server's error log says why.\n", 503, "text/plain")
@@ -86,6 +98,9 @@ def answer(
     try:
         if visit.page in ASSETS:
             return _page("assets:serve")(visit)
+
+        if not present:
+            return _page("setup:begin")(visit)
 
         return _answer(visit, user)
     except Refused as refused:

@@ -27,7 +27,7 @@ def sign_in(visit: Visit) -> Response:
         return visit.redirect("")
 
     if not people.read(visit.home, "users.json"):
-        return page(visit, visit.t("Sign in"), visit.html("nobody"))
+        return visit.redirect("setup")
 
     wanted = visit.form.get("to", visit.query.get("to", ""))
     problem: Html | None = None
@@ -39,7 +39,7 @@ def sign_in(visit: Visit) -> Response:
             if person is not None:
                 session.begin(visit, person)
                 target, _, query = wanted.partition("?")
-                known = target in PAGES and target not in ("sign-in", "sign-out")
+                known = target in PAGES and target not in ("sign-in", "sign-out", "setup")
                 pairs = {name: value for name, value in parse_qsl(query) if name != "admin"} if known else {}
                 return Response("", 303, Location=visit.href(target if known else "", **pairs))
 
@@ -47,10 +47,11 @@ def sign_in(visit: Visit) -> Response:
         except Refused as refused:
             problem = visit.t(refused.message)
 
-    fields = [_input(visit, "user", visit.t("Name"), "username", value=visit.form.get("user", "")),
-              _input(visit, "password", visit.t("Password"), "current-password")]
+    fields = [user_input(visit, "user", visit.t("Name"), "username", value=visit.form.get("user", "")),
+              user_input(visit, "password", visit.t("Password"), "current-password")]
     return page(visit, visit.t("Sign in"), visit.html(
-        "sign-in", action=visit.href("sign-in"), to=wanted, fields=fields, problem=warning(problem)),
+        "sign-in", action=visit.href("sign-in"), to=wanted, fields=fields, problem=warning(problem),
+        reset=visit.href("setup")),
         200 if problem is None else 403)
 
 
@@ -78,7 +79,7 @@ def account(visit: Visit) -> Response:
     if visit.embedded:
         parts = [h("<p>{text}</p>", text=visit.t("The site that this panel is part of signs you in and out."))]
     else:
-        fields = [_input(visit, name, label, fill, problem=problems.get(name)) for name, label, fill in (
+        fields = [user_input(visit, name, label, fill, problem=problems.get(name)) for name, label, fill in (
             ("old", visit.t("Present password"), "current-password"),
             ("new", visit.t("New password, at least 10 characters"), "new-password"),
             ("again", visit.t("New password, once more"), "new-password"))]
@@ -109,7 +110,7 @@ def _change_password(visit: Visit) -> dict[str, Html]:
         return {"new": error_text(visit, error)}
 
     session.begin(visit, visit.person)
-    people.note(visit.home, visit.now, visit.person, visit.address, "changed the password of", name)
+    visit.note("changed the password of", name)
     return {}
 
 
@@ -128,8 +129,8 @@ def people_page(visit: Visit) -> Response:
             problem = h("{field}: {text}", field=error.field, text=error_text(visit, error))
 
     rows = [_person(visit, name, row) for name, row in sorted(people.read(visit.home, "users.json").items())]
-    fields = [_input(visit, "user", visit.t("Name"), "off", value=form.get("user", "")),
-              _input(visit, "password", visit.t("Password, at least 10 characters"), "new-password"),
+    fields = [user_input(visit, "user", visit.t("Name"), "off", value=form.get("user", "")),
+              user_input(visit, "password", visit.t("Password, at least 10 characters"), "new-password"),
               field(visit, "role", visit.t("Role"), h("<select common>{roles}</select>", roles=_roles(
                   visit, form.get("role", "viewer"))))]
     names = [visit.t("Name"), visit.t("Since"), visit.t("Role"), visit.t("Actions")]
@@ -139,20 +140,21 @@ def people_page(visit: Visit) -> Response:
 
 
 def _change_people(visit: Visit) -> Response:
-    form, user = visit.form, visit.form.get("user", "").strip()
-    what = form.get("do")
+    form, user, what = visit.form, visit.form.get("user", "").strip(), visit.form.get("do")
 
     if what == "set":
         people.set_password(visit.home, user, form.get("password", ""), form.get("role"), now=visit.now)
+        visit.note("set the password of", user)
         visit.tell("{name} can sign in with the new password.", name=user)
     elif what == "role":
         people.set_role(visit.home, user, form.get("role", ""))
+        visit.note("changed the role of", user)
         visit.tell("{name} has another role.", name=user)
     elif what == "remove":
         people.remove(visit.home, user)
+        visit.note("removed the person", user)
         visit.tell("{name} is removed.", name=user)
 
-    people.note(visit.home, visit.now, visit.person, visit.address, f"people: {what}", user)
     return visit.redirect("people")
 
 
@@ -167,7 +169,8 @@ def _roles(visit: Visit, chosen: str) -> list[Html]:
     return options([(role, visit.t(text)) for role, text in ROLE_NAMES.items()], chosen)
 
 
-def _input(visit: Visit, name: str, label: Html, fill: str, value: str = "", problem: Html | None = None) -> Html:
+def user_input(visit: Visit, name: str, label: Html, fill: str, value: str = "", problem: Html | None = None) -> Html:
+    """A field of a name or password. fill: what a password manager is told (HTML, autofill)."""
     kind = "password" if fill.endswith("password") else "text"
     return field(visit, name, label, h(
         '<input common type="{kind}" value="{value}" autocomplete="{fill}" autocapitalize="none" required>', kind=kind,

@@ -16,7 +16,6 @@ from .. import commands, due, editing, installation, store
 from ..errors import BadInput
 from ..schedule import check_expression
 from ..task import DUE, FIELDS, MAX_SECONDS, Task, format_time, from_text, load
-from . import people
 from .show import field, moment, options, page, roughly, warning
 from .show import schedule as schedule_text
 from .tasks import label, named, starts
@@ -105,19 +104,19 @@ def edit(visit: Visit) -> Response:
 def _save(visit: Visit, task: Task | None, fields: dict[str, Any], name: str) -> Response:
     if task is None:
         made = editing.create(visit.settings, name, fields, visit.now, panel=True)
-        people.note(visit.home, visit.now, visit.person, visit.address, "created", name)
+        visit.note("created", name)
         visit.tell("{name} is created.", name=label(made), secret=name)
         return visit.redirect("task", name=name)
 
     if task.name != DUE and name != task.name:
         editing.rename(visit.home, task.name, name, visit.now)
-        people.note(visit.home, visit.now, visit.person, visit.address, "renamed", f"{task.name} {name}")
+        visit.note("renamed", f"{task.name} {name}")
     else:
         name = task.name
 
     if fields:
         editing.edit(visit.settings, name, fields, visit.now, panel=True)
-        people.note(visit.home, visit.now, visit.person, visit.address, "changed", f"{name} {' '.join(sorted(fields))}")
+        visit.note("changed", f"{name} {' '.join(sorted(fields))}")
 
     changed = fields or name != task.name
     visit.tell("{name} is saved." if changed else "Nothing was changed.", name=label(task))
@@ -259,7 +258,7 @@ def _warning(visit: Visit, coming: list[float]) -> Html:
         if not every or not gap or gap >= every * 0.95:
             return Html("")
 
-        text = visit.t("Calls come about every {time}: runs start at the next call, and what was missed in between "
+        text = visit.t("Calls come about {time} apart: runs start at the next call, and what was missed in between "
                        "runs once.", time=roughly(visit, every))
 
     return h('<p class="warning">{text}</p>', text=text)

@@ -42,12 +42,13 @@ def translate(language: str, message: str) -> str:
 
 
 def error(language: str, text: str) -> str:
-    """A one-line error in the language, found by the pattern that it was made from."""
+    """A one-line error in the language, found by the pattern that it was made from; so are the parts of it that are
+    errors themselves. What no pattern fits stays as it is."""
     for pattern, template in [] if language == "en" else _patterns(language):
         found = pattern.fullmatch(text)
 
         if found:
-            return template.format(*found.groups())
+            return template.format(*(error(language, part) if part != text else part for part in found.groups()))
 
     return text
 

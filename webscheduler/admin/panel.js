@@ -1,6 +1,8 @@
 // What is pleasant and not needed: copying, a preview while typing, output that goes on by itself.
 "use strict";
 
+for (const part of document.querySelectorAll(".no-script")) part.hidden = true;
+
 for (const button of document.querySelectorAll("[data-copy]")) {
   const field = document.getElementById(button.dataset.copy);
   const text = button.textContent;
@@ -25,7 +27,6 @@ async function part(url, id) {
 
 const form = document.querySelector("[data-preview]");
 if (form) {
-  for (const button of form.querySelectorAll(".no-script")) button.hidden = true;
   const fields = form.elements;
   let timer = 0;
   const show = () => {
@@ -65,7 +66,32 @@ if (live && Number(live.dataset.refresh)) {
       live = fresh;
       if (follow) bottom();
     } catch { /* the next try may go through */ }
-    setTimeout(again, 1500);
+    setTimeout(again, Number(live.dataset.refresh) * 750);
   };
   setTimeout(again, 1000);
+}
+
+// The browser makes the probe's calls, one after the other, and then asks for what became of them.
+const probe = document.getElementById("probe");
+if (probe) {
+  (async () => {
+    let called = false;
+    for (const link of probe.querySelectorAll("[data-call]")) {
+      const field = link.parentElement.querySelector("input");
+      const state = link.parentElement.querySelector("[data-state]");
+      if (field.value) continue;
+      const begun = performance.now();
+      let status = 0;
+      state.textContent = "…";
+      try {
+        const answer = await fetch(link.href, { credentials: "omit", cache: "no-store" });
+        await answer.text();
+        status = answer.status;
+      } catch { /* no answer at all: 0 */ }
+      field.value = `${status}:${Math.min(9999, (performance.now() - begun) / 1000).toFixed(3)}`;
+      state.textContent = field.value.replace(":", " – ") + " s";
+      called = true;
+    }
+    setTimeout(() => probe.submit(), called ? (Number(probe.dataset.seconds) + 2) * 1000 : 2000);
+  })();
 }

@@ -89,10 +89,8 @@ def update(home: str, file: str, change: Callable[[dict[str, Any]], T]) -> T:
 def set_password(home: str, user: str, password: str, role: str | None = None, *, now: float) -> bool:
     """Give a person a password, and a role (a new one is owner where there is none yet, else viewer); True if the
     person is new. Ends all sessions of that person and forgives failed sign-ins. Raises BadInput."""
+    check_name(user)
     check_password(user, password)
-
-    if not NAME.fullmatch(user):
-        raise BadInput("user: must be 1 to 64 letters, digits, or . @ + - _", "user")
 
     if role is not None and role not in ROLES:
         raise BadInput("role: must be one of " + ", ".join(ROLES), "role")
@@ -138,6 +136,12 @@ def remove(home: str, user: str) -> None:
 def _keep_owner(users: dict[str, Any]) -> None:
     if not any(row["role"] == "owner" for row in users.values()):
         raise BadInput("role: somebody must remain owner", "role")
+
+
+def check_name(user: str) -> None:
+    """Refuse a name that could be mistaken. Raises BadInput."""
+    if not NAME.fullmatch(user):
+        raise BadInput("user: must be 1 to 64 letters, digits, or . @ + - _", "user")
 
 
 def check_password(user: str, password: str) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from .. import cancel, history, locks, record, store
 from ..schedule import zone
-from . import past, people, show
+from . import past, show
 from .show import STATUSES, TRIGGERS, badge, button, duration, facts, link, moment, options, outcome, output, page
 from .web import Html, Refused, Response, h
 
@@ -204,7 +204,7 @@ def stop(visit: Visit) -> Response:
     if _alive(visit, name, run) is None:
         visit.tell("The run had ended already.")
     else:
-        people.note(visit.home, visit.now, visit.person, visit.address, "cancelled", f"{name} {run}")
+        visit.note("cancelled", f"{name} {run}")
         ended = cancel.end(visit.home, name, run, 3.0)
         visit.tell("The run is cancelled." if ended else "The run was told to end, and is given some seconds for it.")
 
@@ -226,6 +226,6 @@ def clear(visit: Visit) -> Response:
     for each in names:
         history.clean(visit.home, each, lambda entry: False)
 
-    people.note(visit.home, visit.now, visit.person, visit.address, "cleared history", name)
+    visit.note("cleared history", name)
     visit.tell("The history is cleared.")
     return visit.redirect("history", name=name)

@@ -64,16 +64,16 @@ def keys(home: str) -> list[bytes]:
 def sign(home: str, purpose: str, value: Any) -> str:
     """A value (JSON) as text for a cookie, signed for one purpose by the newest key."""
     payload = base64.urlsafe_b64encode(json.dumps(value, separators=(",", ":")).encode()).rstrip(b"=")
-    return f"{payload.decode()}.{_mac(keys(home)[-1], purpose, payload)}"
+    return f"{payload.decode()}.{mac(keys(home)[-1], purpose, payload)}"
 
 
 def unsign(home: str, purpose: str, text: str) -> Any:
     """The value that `sign` made the text of, or None."""
-    payload, _, mac = text.partition(".")
+    payload, _, given_mac = text.partition(".")
     data = payload.encode("ascii", "replace")
-    given = mac.encode("ascii", "replace")
+    given = given_mac.encode("ascii", "replace")
 
-    if not any(hmac.compare_digest(_mac(key, purpose, data).encode(), given) for key in keys(home)):
+    if not any(hmac.compare_digest(mac(key, purpose, data).encode(), given) for key in keys(home)):
         return None
 
     try:
@@ -82,7 +82,8 @@ def unsign(home: str, purpose: str, text: str) -> Any:
         return None
 
 
-def _mac(key: bytes, purpose: str, data: bytes) -> str:
+def mac(key: bytes, purpose: str, data: bytes) -> str:
+    """HMAC-SHA256 with a key derived for one purpose, as hexadecimal."""
     derived = hmac.digest(key, b"webscheduler " + purpose.encode(), "sha256")
     return hmac.digest(derived, data, "sha256").hex()
 
@@ -133,7 +134,7 @@ def enter(visit: Visit, embedded: Callable[[dict[str, Any]], Any] | None) -> Non
         set_cookie(visit, COOKIE, sign(visit.home, "session", [session, name, started, int(visit.now)]))
 
     bound = f"{session} {visit.person.name if visit.embedded and visit.person else ''}"
-    visit.token = _mac(keys(visit.home)[-1], "form", bound.encode("utf-8", "replace"))
+    visit.token = mac(keys(visit.home)[-1], "form", bound.encode("utf-8", "replace"))
     notice = unsign(visit.home, "notice", given.get(NOTICE, ""))
 
     if isinstance(notice, list) and notice[0] == session and notice[1] > visit.now and visit.method == "GET":
@@ -155,6 +156,14 @@ def keep_notice(visit: Visit) -> None:
 
 def check(visit: Visit) -> None:
     """Refuse a change that does not come from a form of this session, or comes from another site. Raises Refused."""
+    check_site(visit)
+
+    if not hmac.compare_digest(visit.form.get("token", "").encode("utf-8", "replace"), visit.token.encode()):
+        raise Refused(403, "This form has expired. Go back, load the page anew, and send it again.")
+
+
+def check_site(visit: Visit) -> None:
+    """Refuse a change that comes from another site. Raises Refused."""
     site, origin = visit.environ.get("HTTP_SEC_FETCH_SITE"), visit.environ.get("HTTP_ORIGIN")
 
     if site not in (None, "same-origin"):
@@ -169,9 +178,6 @@ def check(visit: Visit) -> None:
         visit, "/".join(str(visit.environ["HTTP_REFERER"]).split("/")[:3])
     ):
         raise Refused(403, "This request comes from another site.")
-
-    if not hmac.compare_digest(visit.form.get("token", "").encode("utf-8", "replace"), visit.token.encode()):
-        raise Refused(403, "This form has expired. Go back, load the page anew, and send it again.")
 
 
 def _own(visit: Visit, origin: str) -> bool:
@@ -192,13 +198,13 @@ def verify(visit: Visit, user: str, password: str) -> Person | None:
     counters = [f"device {device[1]}"] if known else [f"ip {_network(visit.address)}", "all"]
 
     if not people.update(visit.home, "throttle.json", lambda found: _take(found, counters, visit.now)):
-        people.note(visit.home, visit.now, None, visit.address, "sign-in refused", user[:64])
+        visit.note("sign-in refused", user[:64])
         raise Refused(429, "Too many failed sign-ins. Wait some minutes and try again.")
 
     person = people.verify(visit.home, user, password)
 
     if person is None:
-        people.note(visit.home, visit.now, None, visit.address, "sign-in failed", user[:64])
+        visit.note("sign-in failed", user[:64])
     else:
         people.update(visit.home, "throttle.json", lambda found: _give_back(found, counters))
 
@@ -212,7 +218,7 @@ def begin(visit: Visit, person: Person) -> None:
     moment = int(visit.now)
     set_cookie(visit, COOKIE, sign(visit.home, "session", [visit.session, person.name, moment, moment]))
     set_cookie(visit, DEVICE, sign(visit.home, "device", [person.name, os.urandom(8).hex()]), DEVICE_SECONDS)
-    people.note(visit.home, visit.now, person, visit.address, "signed in")
+    visit.note("signed in")
 
 
 def end(visit: Visit, everywhere: bool) -> None:
@@ -221,8 +227,7 @@ def end(visit: Visit, everywhere: bool) -> None:
     people.close_sessions(visit.home, visit.person.name, None if everywhere else visit.session)
     visit.session, moment = os.urandom(16).hex(), int(visit.now)
     set_cookie(visit, COOKIE, sign(visit.home, "session", [visit.session, "", moment, moment]))
-    people.note(visit.home, visit.now, visit.person, visit.address,
-                "signed out everywhere" if everywhere else "signed out")
+    visit.note("signed out everywhere" if everywhere else "signed out")
 
 
 def _network(address: str) -> str:

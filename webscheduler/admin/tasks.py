@@ -14,7 +14,7 @@ from .. import capabilities, commands, decision, due, editing, locks, schedule, 
 from ..cron import Cron
 from ..errors import BadInput
 from ..task import DUE, Task, format_time, load
-from . import past, people
+from . import past
 from .show import (
     ask,
     badge,
@@ -119,7 +119,7 @@ def _due(visit: Visit, task: Task, others: list[Task]) -> Html:
     state, alarms = "good", []
 
     if rhythm["every"]:
-        text = visit.t("Called about every {time}; last {when}.", time=roughly(visit, rhythm["every"]), when=last)
+        text = visit.t("Calls come about {time} apart; last {when}.", time=roughly(visit, rhythm["every"]), when=last)
     elif rhythm["lastAt"]:
         text = visit.t("Called once, {when}.", when=last)
     else:
@@ -140,8 +140,9 @@ def _due(visit: Visit, task: Task, others: list[Task]) -> Html:
         parts.append(h('<p class="sub">{text} {outcome}</p>', outcome=outcome(visit, call), text=visit.t(
             "Last call {when} from {ip}:", when=moment(visit, call.get("triggeredAt")), ip=call.get("ip") or "–")))
 
-    return visit.html("due", state="bad" if alarms else state, href=visit.href("task", name=DUE), parts=parts,
-                      run=_run_button(visit, task, False), url=url_box(visit, task))
+    live = Html(' id="live" data-refresh="5"') if state == "waiting" else ""
+    return visit.html("due", live=live, state="bad" if alarms else state, href=visit.href("task", name=DUE),
+                      parts=parts, run=_run_button(visit, task, False), url=url_box(visit, task))
 
 
 def _late(visit: Visit, task: Task) -> bool:
@@ -351,7 +352,7 @@ def run_now(visit: Visit) -> Response:
         decided.claim.close()
         raise
 
-    people.note(visit.home, visit.now, visit.person, visit.address, "ran", name)
+    visit.note("ran", name)
     response = visit.redirect("run", name=name, run=run)
     response.after = reply.after
     return response
@@ -361,7 +362,7 @@ def enable(visit: Visit) -> Response:
     """Enable or disable the task."""
     task, on = named(visit), visit.form.get("enabled") == "yes"
     editing.set_enabled(visit.home, [task.name], on, visit.now)
-    people.note(visit.home, visit.now, visit.person, visit.address, "enabled" if on else "disabled", task.name)
+    visit.note("enabled" if on else "disabled", task.name)
     visit.tell("{name} is enabled." if on else "{name} is disabled.", name=label(task))
     return visit.redirect("task" if visit.form.get("back") == "task" else "", name=visit.form.get("back") and task.name)
 
@@ -377,7 +378,7 @@ def secret(visit: Visit) -> Response:
                        link(visit, visit.t("Keep it as it is"), "task", name=task.name)])
 
     editing.rotate_secret(visit.home, task.name)
-    people.note(visit.home, visit.now, visit.person, visit.address, "made a new secret", task.name)
+    visit.note("made a new secret", task.name)
     visit.tell("The old URL is refused from now on.", secret=task.name)
     return visit.redirect("task", name=task.name)
 
@@ -398,6 +399,6 @@ def delete(visit: Visit) -> Response:
         visit.tell("{name} is running: cancel the run first.", name=label(task), kind="bad")
         return visit.redirect("task", name=task.name)
 
-    people.note(visit.home, visit.now, visit.person, visit.address, "removed", task.name)
+    visit.note("removed", task.name)
     visit.tell("{name} is removed.", name=label(task))
     return visit.redirect("")

@@ -207,6 +207,12 @@ class Visit:
         """See another page of the panel: the end of each action."""
         return Response("", 303, Location=self.href(page, **query))
 
+    def note(self, action: str, subject: str = "") -> None:
+        """Add a line to audit.jsonl about what the visitor did."""
+        from . import people
+
+        people.note(self.home, self.now, self.person, self.address, action, subject)
+
     def tell(self, message: str, **values: str) -> None:
         """What the next page says once: a message to translate, and its values."""
         self.notice = {"message": message, **values}

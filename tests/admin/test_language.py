@@ -1,0 +1,141 @@
+"""French: every message of the panel has its translation, and every translation its message."""
+
+from __future__ import annotations
+
+import ast
+import string
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.admin.client import Browser
+from tests.installation import Installation
+from webscheduler import words
+from webscheduler.admin import account, diagnostics, form, language, settings, show, web
+
+PACKAGE = Path(language.__file__).parent
+CORE = PACKAGE.parent
+TABLES: list[Any] = [
+    show.STATUSES, show.REASONS, show.TRIGGERS, show.EXITS, [texts[1:] for texts in show.UNITS],
+    [text for _, text in show.MENU], list(form.CONTROLS.values()), [text for text, _ in form.SECTIONS], form.PRESETS,
+    form.KINDS, form.UNIT_NAMES, list(settings.EDITABLE.values()), [text for text, _ in settings.SECTIONS],
+    account.ROLE_NAMES, diagnostics.STRATEGY_NAMES,
+]  # fmt: skip
+CALLS = {"t": 0, "count": 1, "tell": 0, "note": 0, "Refused": 1, "moment": 2}
+# Modules whose one-line errors reach the panel, and the parts of those errors that a person entered.
+ERRORS = ("task", "editing", "schedule", "cron", "commands", "installation", "access", "request")
+
+
+def flat(table: Any) -> Iterator[str]:
+    if isinstance(table, str):
+        yield table
+    else:
+        for part in table.values() if isinstance(table, dict) else table:
+            yield from flat(part)
+
+
+def messages() -> set[str]:
+    """All that is handed to the translator: literals in calls, in the templates, and in tables."""
+    found = {*words.MESSAGES, *(text for table in TABLES for text in flat(table))}
+
+    for file in PACKAGE.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+
+                for argument in node.args[CALLS[name]:] if name in CALLS else ():
+                    found |= set(literals(argument))
+
+                    if name in ("t", "tell", "note", "moment", "Refused"):
+                        break
+
+    for template in web.templates().values():
+        found |= {part.partition("]]")[0] for part in template.split("[[")[1:]}
+
+    return found - {""}
+
+
+def literals(node: ast.expr) -> Iterator[str]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from literals(node.body)
+        yield from literals(node.orelse)
+
+
+def placeholders(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+
+
+def test_the_catalogue_is_complete() -> None:
+    """Nothing is missing, and nothing is left over."""
+    known = set(language.catalogue("fr")["messages"])
+    assert sorted(messages() - known) == []
+    assert sorted(known - messages()) == []
+
+
+def test_translations_have_the_same_places() -> None:
+    """A value that is not put in, or one that nobody gives, would be an error on a page."""
+    for source, target in language.catalogue("fr")["messages"].items():
+        assert placeholders(source) == placeholders(target), source
+        assert target.strip(), source
+
+
+def raised() -> Iterator[str]:
+    """What may be wrong with what somebody entered, as patterns: `{}` for each value."""
+    for name in ERRORS:
+        for node in ast.walk(ast.parse((CORE / f"{name}.py").read_text())):
+            text = ""
+
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("BadInput", "CronError") and node.args:
+                text = pattern(node.args[-1 if node.func.id == "CronError" else 0])  # type: ignore[attr-defined]
+            elif isinstance(node, ast.Return) and name == "task" and node.value:
+                text = pattern(node.value.orelse if isinstance(node.value, ast.IfExp) else node.value)
+
+            if text.count(" ") > 1 and "`webscheduler" not in text:
+                yield text
+
+    yield from ("minute: '99' is not within 0-59", "no closing quotation", "there is no signature")
+
+
+def pattern(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant):
+        return str(node.value) if isinstance(node.value, str) else ""
+
+    if isinstance(node, ast.JoinedStr):
+        return "".join("{}" if isinstance(part, ast.FormattedValue) else pattern(part) for part in node.values)
+
+    return ""
+
+
+@pytest.mark.parametrize("text", sorted(set(raised())))
+def test_errors_beside_fields_are_translated(text: str) -> None:
+    """An error that the core says in English is found again by its pattern."""
+    filled = ("field: " + text[4:] if text.startswith("{}: ") else text).replace("{}", "7")
+    known, _, rest = filled.partition(": ")
+    said = rest if known.isidentifier() and rest else filled
+    assert language.error("fr", said) != said
+
+
+@pytest.mark.parametrize(("accepted", "expected"), [
+    ("fr", "fr"), ("fr-CA,fr;q=0.9,en;q=0.8", "fr"), ("de,en;q=0.3,fr;q=0.5", "fr"), ("de", "en"), ("", "en"),
+    ("fr;q=0,en", "en"), ("en-GB,fr", "en"), (";;q=x,,fr;q=1", "fr"), ("x" * 10000, "en")])
+def test_the_browser_chooses(accepted: str, expected: str) -> None:
+    """By the weights of Accept-Language; the setting wins over it."""
+    assert language.choose("auto", accepted) == expected
+    assert language.choose("en", accepted) == "en"
+
+
+def test_pages_are_french(inhabited: Installation) -> None:
+    """Words of a schedule, of statuses and of errors, and the page says what language it is in."""
+    inhabited.add("tâche", argv=["/bin/true"], expression="0 3 * * *")
+    browser = Browser(inhabited, HTTP_ACCEPT_LANGUAGE="fr-FR,fr;q=0.9,en;q=0.1")
+    page = browser.sign_in()
+    assert '<html lang="fr">' in page
+    assert "Tous les jours à 03:00" in page
+    browser.get("edit", name="tâche")
+    page = browser.submit("edit", priority="viel", do="save")
+    assert page.status == 422
+    assert "n’est pas un nombre entier" in page

@@ -1,0 +1,494 @@
+"""The list, one task and its form: what is shown, what a form changes and what it never does."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any
+
+import pytest
+
+from tests.admin.client import PASSWORD, Browser, Elements, registered
+from tests.installation import Installation, until
+from webscheduler import store
+from webscheduler.admin.assets import version
+from webscheduler.task import FIELDS
+
+NEW = {"name": "first", "command": "hello", "kind": "none", "do": "save"}
+
+
+def create(browser: Browser, **fields: Any) -> Any:
+    browser.get("edit")
+    return browser.submit("edit", **{**NEW, **fields})
+
+
+def test_an_empty_list_says_what_to_do(owner: Browser) -> None:
+    page = owner.get()
+    assert "No tasks yet" in page
+    assert "Never called so far" in page
+    assert page.text.count("New task") == 1
+
+
+def test_a_task_is_made_and_its_secret_shown_once(owner: Browser, inhabited: Installation) -> None:
+    """The page after creation has the secret, the URL and the ways to use it; no reload has the secret again."""
+    page = create(owner)
+    row = inhabited.row("first")
+    assert row["command"] == "hello"
+    assert row["enabled"] is True
+    assert row["secret"] in page
+    assert f"curl -fsS &#x27;https://example.org/cron/run/{row['slug']}?sig=" in page
+    assert "cPanel" in page
+    assert "Infomaniak" in page
+    again = owner.request(page.url)
+    assert row["secret"] not in again
+    assert f"/run/{row['slug']}?sig={inhabited.signature('first')}" in again
+    assert owner.errors == ""
+
+
+def test_a_new_secret_refuses_the_old_url(owner: Browser, inhabited: Installation) -> None:
+    """Asked for first; afterwards the signature of the old URL is refused and the new one accepted."""
+    create(owner)
+    old = inhabited.signed("first")
+    page = owner.get("secret", name="first")
+    assert "stops working at once" in page
+    assert inhabited.wsgi(old).document["accepted"]
+    inhabited.idle()
+    page = owner.submit("secret")
+    assert "The old URL is refused from now on." in page
+    assert inhabited.row("first")["secret"] in page
+    assert inhabited.wsgi(old).refused
+    assert inhabited.wsgi(inhabited.signed("first")).document["accepted"]
+    inhabited.idle()
+
+
+FULL = {"title": "T & <b>", "description": "two\nlines\n", "group": "shop", "timezone": "Europe/Paris",
+        "expression": "*/7 3 * * 1-5", "intervalSeconds": 5400, "priority": -3, "timeout": 0, "preventOverlap": False,
+        "arguments": "a 'b c'", "strategy": "close", "minIntervalSeconds": 90, "ipAllowlist": ["203.0.113.0/24", "::1"],
+        "signature": "either", "catchUpSeconds": 0, "retries": 3, "retryDelaySeconds": 7, "failureStatus": 500,
+        "logOutput": False, "logErrorOutput": True, "logRetentionDays": 0, "enabled": False}
+STRANGE = {"title": "a\u202eb\x1b[31m\ttab", "description": "\n\r\nline\r \u2066x", "group": "g&amp;\"'<",
+           "arguments": "a\tb   c "}
+
+
+@pytest.mark.parametrize("fields", [{}, FULL, STRANGE, {"intervalSeconds": 90 * 60}, {"intervalSeconds": 86400},
+                                    {"expression": "@daily"}, {"expression": " 0  3 * * * "}])
+def test_saving_an_untouched_form_changes_nothing(
+    owner: Browser, inhabited: Installation, fields: dict[str, Any]
+) -> None:
+    """Not a byte of the task, whatever it holds: an interval in another unit, invisible characters, line breaks."""
+    registered(inhabited, "task", "hello", **fields)
+    before = inhabited.row("task")
+    owner.get("edit", name="task")
+    page = owner.submit("edit", do="save")
+    assert "Nothing was changed." in page
+    assert inhabited.row("task") == before
+
+
+def test_one_changed_field_changes_one_field(owner: Browser, inhabited: Installation) -> None:
+    """Only what was edited is written; what the form cannot carry stays as it is."""
+    registered(inhabited, "task", "hello", unknown={"kept": 1}, **{**FULL, **STRANGE})
+    before = inhabited.row("task")
+    owner.get("edit", name="task")
+    owner.submit("edit", do="save", priority="5")
+    assert inhabited.row("task") == {**before, "priority": 5}
+
+
+@pytest.mark.parametrize(("control", "text", "field"), [
+    ("title", "New", "title"), ("timeout", "60", "timeout"), ("timeout", "", "timeout"), ("retries", "2", "retries"),
+    ("ipAllowlist", "192.0.2.0/24\n2001:db8::/32", "ipAllowlist"), ("logOutput", "false", "logOutput"),
+    ("logOutput", "", "logOutput"), ("strategy", "sync", "strategy"), ("signature", "timed", "signature"),
+    ("enabled", None, "enabled"), ("preventOverlap", None, "preventOverlap"), ("failureStatus", "503", "failureStatus"),
+    ("arguments", "x 'y z'", "arguments"), ("timezone", "America/New_York", "timezone")])
+def test_every_kind_of_field(owner: Browser, inhabited: Installation, control: str, text: Any, field: str) -> None:
+    """What is typed arrives as the field's own kind of value."""
+    registered(inhabited, "task", "hello", timeout=5, logOutput=True)
+    owner.get("edit", name="task")
+    assert owner.submit("edit", do="save", **{control: text}).status == 200
+    known = FIELDS[field]
+    value = inhabited.row("task")[field]
+    expected: Any = text
+
+    if known.kind == "int":
+        expected = int(text) if text else None
+    elif known.kind == "bool":
+        expected = {"false": False, "": None, None: False}[text]
+    elif known.kind == "networks":
+        expected = text.split()
+
+    assert value == expected
+
+
+@pytest.mark.parametrize(("fields", "expected"), [
+    ({"kind": "cron", "expression": "5 4 * * *"}, ("5 4 * * *", None)),
+    ({"kind": "cron", "expression": "", "preset": "0 3 * * *"}, ("0 3 * * *", None)),
+    ({"kind": "interval", "amount": "90", "unit": "60"}, (None, 5400)),
+    ({"kind": "interval", "amount": "1", "unit": "86400"}, (None, 86400)), ({"kind": "none"}, (None, None))])
+def test_schedules(owner: Browser, inhabited: Installation, fields: dict[str, str], expected: tuple[Any, Any]) -> None:
+    """None, cron with presets, or an interval with a unit; switching clears the other."""
+    registered(inhabited, "task", "hello", expression="1 1 1 1 *")
+    owner.get("edit", name="task")
+    owner.submit("edit", do="save", **fields)
+    row = inhabited.row("task")
+    assert (row["expression"], row["intervalSeconds"]) == expected
+
+
+@pytest.mark.parametrize(("control", "text", "said"), [
+    ("name", "-x", "must be 1 to 100 printable characters"), ("name", "", "must be 1 to 100"),
+    ("name", "taken", "exists already"), ("name", "tak/en", ""), ("command", "", "Choose a command"),
+    ("command", "none such", "webscheduler commands"), ("arguments", "'open", "no closing quotation"),
+    ("expression", "99 * * * *", "is not within 0-59"), ("expression", "0 0 30 2 *", "never comes"),
+    ("expression", "", "is empty"), ("priority", "1e3", "is not a whole number"), ("retries", "101", "must be from 0"),
+    ("retries", "¹", "is not a whole number"), ("timezone", "Mars/Olympus", "is not known here"),
+    ("timezone", "../../etc/passwd", "is not known here"), ("ipAllowlist", "10.0.0.0/33", "is no address"),
+    ("strategy", "magic", "must be one of"), ("minIntervalSeconds", "-1", "must be from 0"),
+    ("title", "x" * 201, "is longer than 200"), ("group", "a\x00b", "NUL")])
+def test_errors_stand_beside_their_fields_and_nothing_typed_is_lost(
+    owner: Browser, inhabited: Installation, control: str, text: str, said: str
+) -> None:
+    """What is wrong is said at its field, everything else that was typed is still there, and nothing is saved."""
+    inhabited.add("taken", argv=["/bin/true"])
+    before = store.read(str(inhabited.home))
+    typed = {"name": "fresh", "title": "Typed", "description": "a\nb", "kind": "cron", "expression": "0 4 * * *",
+             "command": "hello", "arguments": "x", "group": "g"}
+    page = create(owner, **{**typed, control: text})
+
+    if not said:
+        assert page.status == 200
+        return
+
+    assert page.status == 422
+    assert said in re.sub("<[^>]*>", "", page.text).replace("&#x27;", "'")
+    where = "schedule" if control == "expression" else control
+    assert re.search(rf'id="{where}-error"', page.text)
+    assert "aria-invalid" in page
+    form = page.form("edit")
+
+    for name, value in typed.items():
+        if name != control:
+            assert form["fields"][name].strip("\n") == value, name
+
+    assert store.read(str(inhabited.home)) == before
+
+
+def test_a_form_of_another_state_is_not_saved_unseen(owner: Browser, inhabited: Installation) -> None:
+    """Somebody changed the task after the form was loaded: it is said first, and the second time it is saved."""
+    registered(inhabited, "task", "hello")
+    owner.get("edit", name="task")
+    inhabited.edit("task", priority=7, retries=2)
+    page = owner.submit("edit", do="save", title="Mine")
+    assert page.status == 422
+    assert "was changed meanwhile" in page
+    assert inhabited.row("task")["title"] == ""
+    owner.submit("edit", do="save", priority="7", retries="2")
+    row = inhabited.row("task")
+    assert (row["title"], row["priority"], row["retries"]) == ("Mine", 7, 2)
+
+
+def test_nothing_in_the_panel_names_a_program(owner: Browser, inhabited: Installation) -> None:
+    """Fields that would be a shell are not taken from a form, whatever is sent along."""
+    inhabited.add("task", argv=["/bin/true"])
+    before = inhabited.row("task")
+    owner.get("edit", name="task")
+    page = owner.submit("edit", do="save", argv='["/bin/sh"]', cwd="/tmp", environment='{"A": "b"}', command="hello",
+                        arguments="x", slug="0" * 32, secret="0" * 64)
+    assert page.status == 200
+    assert inhabited.row("task") == before
+    create(owner, argv='["/bin/sh"]', cwd="/tmp", environment='{"A": "b"}')
+    row = inhabited.row("first")
+    assert (row["argv"], row["cwd"], row["environment"]) == (None, None, {})
+
+
+def test_the_preview(owner: Browser) -> None:
+    """The next five runs, in the task's zone; an expression that never comes is said; the part alone for a script."""
+    owner.get("edit")
+    page = owner.submit("edit", **{**NEW, "do": "preview", "kind": "cron", "expression": "0 3 * * *"})
+    assert page.status == 200
+    assert page.text.count("<li><time") == 5
+    assert "Every day at 03:00" in page
+    assert "none has come so far" in page
+    part = owner.get("preview", kind="interval", amount="90", unit="60")
+    assert part.text.startswith('<div id="preview"')
+    assert "Every 90 minutes" in part
+    assert "never comes" in owner.get("preview", kind="cron", expression="0 0 30 2 *")
+    assert "Runs only when" in owner.get("preview", kind="none")
+
+
+def test_enabling_duplicating_renaming_and_deleting(owner: Browser, inhabited: Installation) -> None:
+    """Each with a message; deleting asks first, and a running task is neither renamed nor deleted."""
+    create(owner, title="Mine", kind="cron", expression="0 3 * * *")
+    owner.get()
+    assert "Mine is disabled." in owner.submit("enable")
+    assert inhabited.row("first")["enabled"] is False
+    owner.submit("enable")
+    assert inhabited.row("first")["enabled"] is True
+
+    owner.get("edit", copy="first")
+    assert owner.page.form("edit")["fields"]["name"] == "first-2"
+    owner.submit("edit", do="save")
+    one, two = inhabited.row("first"), inhabited.row("first-2")
+    assert one["slug"] != two["slug"]
+    assert one["secret"] != two["secret"]
+    assert (two["title"], two["expression"]) == ("Mine", "0 3 * * *")
+
+    owner.get("edit", name="first-2")
+    owner.submit("edit", do="save", name="second")
+    assert inhabited.row("second")["slug"] == two["slug"]
+    page = owner.get("delete", name="second")
+    assert "cannot be undone" in page
+    assert "Mine is removed." in owner.submit("delete")
+    assert "second" not in store.read(str(inhabited.home))
+    assert owner.get("delete", name="second").status == 404
+
+
+def test_a_running_task_is_not_deleted(owner: Browser, inhabited: Installation) -> None:
+    inhabited.add("long", argv=["/bin/sleep", "60"])
+    inhabited.trigger("wsgi", "long")
+    inhabited.command_runs()
+    owner.get("delete", name="long")
+    assert "is running: cancel the run first" in owner.submit("delete")
+    assert inhabited.row("long")
+
+
+def test_due_cannot_be_deleted_or_given_a_schedule(owner: Browser, inhabited: Installation) -> None:
+    """The built-in task has a form of its own; the rest of it is not to be had."""
+    owner.get("edit", name="@due")
+    form = owner.page.form("edit")
+    assert "command" not in form["fields"]
+    page = owner.submit("edit", do="save", ipAllowlist="192.0.2.1", command="hello", kind="interval", amount="5")
+    assert page.status == 200
+    row = inhabited.row("@due")
+    assert row["ipAllowlist"] == ["192.0.2.1"]
+    assert (row["command"], row["intervalSeconds"]) == (None, None)
+    owner.get("delete", name="@due")
+    owner.submit("delete")
+    assert inhabited.row("@due")
+
+
+def test_the_due_card_turns_green_at_the_first_call(owner: Browser, inhabited: Installation) -> None:
+    """Waiting until a call came; then when, and later how often."""
+    assert 'class="card due waiting" id="live"' in owner.get()
+    assert inhabited.trigger("wsgi", "@due").document["accepted"]
+    until(lambda: inhabited.history("@due"), "the tick's line")
+    page = owner.get()
+    assert 'class="card due good"' in page
+    assert "Called once" in page
+
+
+def test_the_list(owner: Browser, inhabited: Installation) -> None:
+    """Groups, the command and its arguments, the schedule in words and raw, the last run and its outcome in words, the
+    last call with address and outcome, the strip and the timeline with their texts."""
+    registered(inhabited, "shop:mail", "hello", arguments="you", expression="*/10 * * * *", group="shop",
+                  title="Mail", minIntervalSeconds=3600)
+    inhabited.add("bad", argv=["/bin/sh", "-c", "exit 127"])
+    inhabited.trigger("wsgi", "shop:mail")
+    inhabited.trigger("wsgi", "bad")
+    inhabited.idle()
+    inhabited.trigger("wsgi", "shop:mail")
+    page = owner.get()
+    text = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", page.text))
+    assert "Every 10 minutes */10 * * * *" in text
+    assert "hello you" in text
+    assert "exit status 127: program not found" in text
+    assert "Skipped called again too soon" in text
+    assert "192.0.2.1" in text
+    assert "<h2>shop</h2>" in page
+    assert "1 of the last 1 runs succeeded" in page
+    assert "Starts in the next 24 hours" in page
+    assert re.search(r"<desc[^>]*>Mail: \d\d:\d\d \(Every 10 minutes\)</desc>", page.text)
+
+
+def test_a_task_that_cannot_be_read_is_shown_and_the_others_too(owner: Browser, inhabited: Installation) -> None:
+    inhabited.add("good", argv=["/bin/true"])
+    inhabited.add("broken", argv=["/bin/true"], priority="high")
+    inhabited.add("badcron", argv=["/bin/true"], expression="61 * * * *")
+    registered(inhabited, "lost", "gone")
+    page = owner.get()
+    assert page.status == 200
+    assert "priority" in page
+    assert "good" in page
+    assert "No such command is registered any more" in page
+
+
+HOSTILE = ["<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "{token}", "{0.__class__}", "[[Tasks]]",
+           "' onfocus='alert(1)", "&lt;b&gt;", "\u202egnp.exe", "a\x1b[31mred", "</textarea><script>", "%s %(x)s"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_titles_are_text(owner: Browser, inhabited: Installation, text: str) -> None:
+    """In every place where a task's own words appear they are text: no element, no attribute, no direction mark."""
+    registered(inhabited, "task", "hello", title=text, description=text, group=text, arguments=text.replace(
+        "'", ""), expression="0 3 * * *")
+    inhabited.configure(name=text)
+    script = f"/cron/admin/script?v={version('script')}"
+
+    for page in (owner.get(), owner.get("task", name="task"), owner.get("edit", name="task"), owner.get("history"),
+                 owner.get("delete", name="task"), owner.get("secret", name="task"), owner.get("settings")):
+        assert page.status == 200, page.text
+        elements = Elements(page.text).found
+        assert [given.get("src") for tag, given in elements if tag == "script"] == [script]
+        assert not {"img", "style", "iframe", "object", "embed", "base"} & {tag for tag, _ in elements}
+        assert not [name for _, given in elements for name in given if name.startswith("on") or name == "style"]
+        assert "\u202e" not in page
+        assert "\x1b" not in page
+        assert owner.token() not in re.sub(r'value="[0-9a-f]{64}"', "", page.text)
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a\r\nSet-Cookie: x=y", "//evil.example", "../../etc",
+                                  "é/?&=#", "x" * 101])
+def test_hostile_names_in_the_query(owner: Browser, name: str) -> None:
+    """A name that no task has is a page that says so, whatever it holds."""
+    for page in ("task", "edit", "delete", "secret", "run", "output", "shim"):
+        answer = owner.get(page, follow=False, name=name, run=name)
+        assert answer.status == 404, page
+        assert "<script>alert" not in answer
+        assert answer.header("Set-Cookie") is None or "x=y" not in str(answer.headers)
+
+
+def test_no_get_changes_anything(owner: Browser, inhabited: Installation) -> None:
+    """Every page by GET and HEAD, with all that a form would send: not a byte of the home changes."""
+    from webscheduler.admin import PAGES
+
+    create(owner)
+    owner.get("account")
+
+    def content() -> dict[str, bytes]:
+        return {str(file): file.read_bytes() for file in sorted(inhabited.home.rglob("*"))
+                if file.is_file() and "locks" not in file.parts}
+
+    before = content()
+
+    for page in PAGES:
+        for method in ("GET", "HEAD"):
+            owner.request(f"/cron/admin/{page}?name=first&run=x&do=save&do=remove&enabled=no&token={owner.token()}"
+                          if owner.page.text else "/cron/admin/", method, follow=False)
+            assert owner.page.status < 500, page
+            owner.get("account")
+
+    assert content() == before
+
+
+@pytest.mark.parametrize("headers", [
+    {"HTTP_ORIGIN": "https://evil.example"}, {"HTTP_ORIGIN": "null"}, {"HTTP_ORIGIN": "https://example.org.evil.example"},
+    {"HTTP_ORIGIN": "https://example.org:8443"}, {"HTTP_SEC_FETCH_SITE": "cross-site"}, {"HTTP_ORIGIN": ""},
+    {"HTTP_SEC_FETCH_SITE": "same-site"}, {"HTTP_SEC_FETCH_SITE": "none"}, {"HTTP_REFERER": "https://evil.example/x"},
+    {"HTTP_ORIGIN": "null", "HTTP_SEC_FETCH_SITE": "cross-site"}])
+def test_a_change_from_another_site_is_refused(
+    owner: Browser, inhabited: Installation, headers: dict[str, str]
+) -> None:
+    """Even with the right token: origin, referrer or what the browser says of itself give it away."""
+    inhabited.add("task", argv=["/bin/true"])
+    owner.get("edit", name="task")
+    assert owner.submit("edit", do="save", title="stolen", headers=headers).status == 403
+    assert inhabited.row("task")["title"] == ""
+
+
+@pytest.mark.parametrize("headers", [
+    {"HTTP_ORIGIN": "http://example.org"}, {"HTTP_ORIGIN": "https://example.org"}, {},
+    {"HTTP_ORIGIN": "null", "HTTP_SEC_FETCH_SITE": "same-origin"}, {"HTTP_REFERER": "http://example.org/cron/admin/"}])
+def test_a_change_from_our_own_pages_is_not(owner: Browser, inhabited: Installation, headers: dict[str, str]) -> None:
+    """As browsers send it: under `no-referrer` the origin is `null`, and Sec-Fetch-Site says that it is ours."""
+    inhabited.add("task", argv=["/bin/true"])
+    owner.get("edit", name="task")
+    assert owner.submit("edit", do="save", title="mine", headers=headers).status == 200
+    assert inhabited.row("task")["title"] == "mine"
+
+
+def test_a_form_without_the_token_of_this_session_is_refused(inhabited: Installation) -> None:
+    """No token, somebody else's, or that of the time before signing in: on every page that takes a POST, sign-in
+    included."""
+    from webscheduler.admin import PAGES
+
+    inhabited.add("task", argv=["/bin/true"])
+    mallory, alice = Browser(inhabited), Browser(inhabited)
+    mallory.sign_in("eve")
+    foreign = mallory.token()
+    alice.get("sign-in")
+    early = alice.token()
+    alice.submit("sign-in", user="alice", password=PASSWORD)
+    before = inhabited.row("task")
+
+    for page, (_, _, change) in PAGES.items():
+        if change is None:
+            continue
+
+        for token in ("", foreign, early, "0" * 64, "é"):
+            answer = alice.post(f"/cron/admin/{page}?name=task", {"token": token, "do": "save", "user": "alice",
+                                                                  "password": PASSWORD}, follow=False)
+            assert answer.status == 403, (page, token)
+
+    assert inhabited.row("task") == before
+
+
+def test_every_answer_carries_its_headers(owner: Browser, inhabited: Installation) -> None:
+    """Pages, errors, redirects, files and raw output alike."""
+    inhabited.add("task", argv=["/bin/true"])
+    pages = ["", "task?name=task", "nothing", "output?name=task&run=x", "sign-out", "style", "script", "icon", "people"]
+
+    for page in [owner.request(f"/cron/admin/{page}", follow=False) for page in pages]:
+        policy = str(page.header("Content-Security-Policy"))
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert page.header("X-Content-Type-Options") == "nosniff"
+        assert page.header("Referrer-Policy") == "no-referrer"
+        kind = str(page.header("Content-Type"))
+        assert page.header("Cache-Control") == ("no-cache" if kind.startswith(("text/css", "text/javascript", "image"))
+                                                else "no-store")
+
+        if kind.startswith("text/html"):
+            assert "style=" not in page
+            assert not re.search(r"<style|<script>|javascript:", page.text)
+
+    link = re.search(r'href="([^"]*style[^"]*)"', owner.get().text)
+    assert link
+    assert "immutable" in str(owner.request(link[1]).header("Cache-Control"))
+
+
+def test_hosts_that_drop_path_info(inhabited: Installation) -> None:
+    """Asked by a query, every link and form is made in that form too, and the whole way can be gone."""
+    browser = Browser(inhabited)
+    browser.request("/cron?admin=sign-in")
+    browser.submit("sign-in", user="alice", password=PASSWORD)
+    links = re.findall(r'(?:href|action)="([^"#]*)"', browser.page.text)
+    assert links
+    assert all(link.startswith("/cron?admin=") for link in links)
+    browser.request("/cron?admin=edit")
+    browser.submit("edit", **NEW)
+    assert inhabited.row("first")
+    browser.request("/cron?admin=history")
+    browser.submit("get", status="success")
+    assert browser.page.status == 200
+    assert browser.query()["admin"] == "history"
+
+
+def test_the_bare_url_leads_to_the_panel(inhabited: Installation) -> None:
+    """To /admin/, or by a query where /admin/ was asked for and the host dropped it; never to another host."""
+    browser = Browser(inhabited)
+    assert browser.request("/cron", follow=False).header("Location") == "/cron/admin/"
+    page = browser.request("/cron", follow=False, REQUEST_URI="/cron/admin/")
+    assert page.header("Location") == "/cron?admin="
+    page = browser.request("/cron", follow=False, SCRIPT_NAME="//evil.example/x", PATH_INFO="")
+    assert page.header("Location") == "/evil.example/x/admin/"
+
+
+def test_it_is_mounted_at_the_root_as_well(inhabited: Installation) -> None:
+    browser = Browser(inhabited, SCRIPT_NAME="")
+    browser.request("/admin/sign-in")
+    page = browser.submit("sign-in", user="alice", password=PASSWORD)
+    assert page.url == "/admin/"
+    assert 'href="/admin/history"' in page
+    assert "; Path=/;" in browser.last_cookie
+
+
+def test_an_hour_of_many_tasks_is_fast_enough(owner: Browser, inhabited: Installation) -> None:
+    """A hundred tasks that run each minute, with history: the list is made from bounded parts of each."""
+    row = json.loads(json.dumps(inhabited.row(inhabited.add("t", argv=["/bin/true"], expression="* * * * *"))))
+    store.update(str(inhabited.home), lambda tasks: tasks.update({f"t{number}": {**row, "slug": f"{number:032x}"}
+                                                                  for number in range(100)}))
+    begun = time.process_time()
+    page = owner.get()
+    assert page.status == 200
+    assert page.text.count('class="task ') == 101
+    assert "And 86 more tasks." in page
+    assert time.process_time() - begun < 30

@@ -1,0 +1,210 @@
+"""Pages about the host: what is known of it, and finding out anew. Imports `show`, `web` and the core.
+
+The rules: nothing that could be secret is shown: of the server's variables only those of a list, and only to editors.
+The browser makes the probe's calls, since a server with one worker cannot call itself; without a script the person
+opens the links one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+
+from .. import __version__, capabilities, commands, history, probe
+from ..errors import BadInput
+from ..task import format_time, parse_time
+from . import language
+from .show import ask, badge, button, facts, link, moment, page, roughly, table
+from .web import Html, Response, error_text, escape, h
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .web import Visit
+
+SHOWN = re.compile(
+    "SERVER_.*|REQUEST_(METHOD|SCHEME|URI)|SCRIPT_.*|PATH_INFO|PATH_TRANSLATED|DOCUMENT_ROOT|CONTEXT_.*|"
+    "REMOTE_(ADDR|PORT)|HTTPS|GATEWAY_INTERFACE|CONTENT_(TYPE|LENGTH)|HTTP_(HOST|USER_AGENT|ACCEPT|ACCEPT_LANGUAGE|X_FORWARDED_.*|"
+    "X_REAL_IP|FORWARDED|VIA|SEC_FETCH_.*)|wsgi\\.(url_scheme|multi.*|run_once|version)|mod_wsgi\\.version|uwsgi\\.version")
+AUDIT_SHOWN = 30
+STRATEGY_NAMES = {"fork": "a process of its own, which the answer does not wait for",
+                  "close": "in the request, after the answer is out", "sync": "in the request, before the answer"}
+
+
+def index(visit: Visit) -> Response:
+    """What is known of the host, and what was refused."""
+    kinds = sorted({visit.server, *capabilities.kinds(visit.home)}, key=lambda kind: (kind != visit.server, kind))
+    again = button(visit, "probe", visit.t("Probe again"), fields={"do": "start"}) if visit.may("editor") else ""
+    variables = _variables(visit) if visit.may("editor") else ""
+    return page(visit, visit.t("Diagnostics"), visit.html(
+        "diagnostics", again=again, host=facts(_host(visit)), strategies=[_strategies(visit, kind) for kind in kinds],
+        refusals=_refusals(visit), broken=_broken(visit), variables=variables,
+        audit=_audit(visit) if visit.may("owner") else ""))
+
+
+def _host(visit: Visit) -> list[tuple[Html, object]]:
+    space = shutil.disk_usage(visit.home)
+    return [(visit.t("Server"), visit.server),
+            (visit.t("Version"), f"webscheduler {__version__}, Python {sys.version.split()[0]}"),
+            (visit.t("Python that runs tasks"), h("<code>{path}</code>", path=commands.interpreter(visit.settings))),
+            (visit.t("Home"), h("<code>{home}</code>", home=visit.home)),
+            (visit.t("Clock"), moment(visit, format_time(visit.now), exact=True)),
+            (visit.t("Free space"), f"{space.free / 2**30:.1f} GiB")]
+
+
+def _strategies(visit: Visit, kind: str) -> Html:
+    rows = capabilities.read(visit.home, kind, visit.now)
+    elected = capabilities.ranked(kind, rows, visit.settings["defaultTimeout"])[0]
+    cells = []
+
+    for strategy in capabilities.ORDER:
+        probed, reach = rows.get(strategy, {}).get("probe"), capabilities.reach(kind, strategy, rows)
+        carries = visit.t("any length") if reach == capabilities.ANY else visit.t("not used") if reach <= 0 else \
+            roughly(visit, reach)
+        mark = h(' <span class="badge success">{text}</span>', text=visit.t("elected")) if strategy == elected else ""
+        cells.append(h(
+            "<tr><td>{name}{mark}<br><span class=\"sub\">{about}</span></td><td>{carries}</td><td>{seen}</td></tr>",
+            name=strategy, mark=mark, about=visit.t(STRATEGY_NAMES[strategy]), carries=carries,
+            seen=_seen(visit, kind, strategy, rows.get(strategy, {}), probed)))
+
+    why = visit.t("For runs of up to {time}, the time limit of the settings, `auto` takes {strategy}: the first of "
+                  "these that carries them.", time=roughly(visit, visit.settings["defaultTimeout"] or 86400),
+                  strategy=elected)
+    names = [visit.t("Strategy"), visit.t("Carries runs of"), visit.t("Seen")]
+    return h("<h3>{kind}</h3><p>{why}</p>{table}", kind=kind, why=why, table=table(visit, escape(kind), names, cells))
+
+
+def _seen(visit: Visit, kind: str, strategy: str, row: dict[str, Any], probed: dict[str, Any] | None) -> list[Html]:
+    said = []
+
+    if probed:
+        until = format_time(parse_time(probed["at"]) + capabilities.KEPT_SECONDS)
+        text = visit.t("A probe of {n} s ran to its end, {when}; this counts until {until}.") \
+            if probed["ended"] == "finished" else visit.t(
+                "A probe ended after {n} s, {when}: {how}; this counts until {until}.")
+        said.append(h(text, n=f"{probed['seconds' if probed['ended'] == 'finished' else 'lived']:g}",
+                      when=moment(visit, probed["at"]), until=moment(visit, until), how=probed["ended"]))
+    else:
+        said.append(visit.t("Not probed."))
+
+    if row.get("deaths"):
+        said.append(h(" {text}", text=visit.count(len(row["deaths"]), "One of its runs died.",
+                                                  "{n} of its runs died.")))
+
+    if strategy == "close" and kind in capabilities.ENDS_SCRIPTS:
+        said.append(h(" {text}", text=visit.t("This server ends a script that goes on after its answer.")))
+
+    return said
+
+
+def _refusals(visit: Visit) -> Html:
+    rows = [h("<tr><td>{when}</td><td>{ip}</td><td>{method}</td><td>{problem}</td></tr>", ip=entry.get("ip"),
+              when=moment(visit, entry.get("at")), method=entry.get("method"),
+              problem=language.error(visit.language, str(entry.get("problem"))))
+            for entry in history.refusals(visit.home)]
+    names = [visit.t("Time"), visit.t("Address"), visit.t("Method"), visit.t("What was wrong")]
+    return table(visit, visit.t("Refused calls"), names, rows) if rows else h(
+        '<p class="empty">{text}</p>', text=visit.t("No call was refused."))
+
+
+def _broken(visit: Visit) -> list[Html]:
+    try:
+        with open(os.path.join(visit.home, "commands.json"), "rb") as file:
+            broken = json.loads(file.read()).get("broken", {})
+    except (OSError, ValueError, AttributeError):
+        broken = {}
+
+    if not broken:
+        return [h('<p class="empty">{text}</p>', text=visit.t("No module failed to import."))]
+
+    return [h('<p class="warning"><code>{name}</code>: {why}</p>', name=name, why=why) for name, why in broken.items()]
+
+
+def _variables(visit: Visit) -> Html:
+    rows = [(escape(name), h("<code>{value}</code>", value=str(value)[:300]))
+            for name, value in sorted(visit.environ.items()) if SHOWN.fullmatch(name)]
+    return visit.html("variables", facts=facts(rows))
+
+
+def _audit(visit: Visit) -> Html:
+    try:
+        with open(os.path.join(visit.home, "audit.jsonl"), "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 65536))
+            entries = [json.loads(line) for line in file.read().split(b"\n")[-AUDIT_SHOWN - 1:] if line.endswith(b"}")]
+    except (OSError, ValueError):
+        entries = []
+
+    rows = [h("<tr><td>{when}</td><td>{who}</td><td>{ip}</td><td>{did} <b>{to}</b></td></tr>", when=moment(
+        visit, entry.get("at")), who=entry.get("who") or "–", ip=entry.get("ip"), did=visit.t(str(entry.get("did"))),
+        to=entry.get("to")) for entry in reversed(entries)]
+    names = [visit.t("Time"), visit.t("Who"), visit.t("Address"), visit.t("What")]
+    return visit.html("audit", table=table(visit, visit.t("Who did what"), names, rows))
+
+
+def probing(visit: Visit) -> Response:
+    """Start a probe; or read its results, with what the browser saw of each call."""
+    if visit.form.get("do") == "collect":
+        return _collect(visit)
+
+    if visit.method != "POST":
+        return visit.redirect("diagnostics")
+
+    try:
+        calls = probe.start(visit.settings, "", probe.SECONDS, visit.now)
+    except BadInput as error:
+        return ask(visit, visit.t("Probe"), error_text(visit, error),
+                   link(visit, visit.t("Diagnostics"), "diagnostics"))
+
+    visit.note("probed")
+    return _probe_page(visit, {call["strategy"]: _address(visit, call["url"]) for call in calls}, {}, "")
+
+
+def _address(visit: Visit, url: str) -> str:
+    """The probe's URL below our own mount, in the form that this host understands."""
+    root = "" if visit.mount == "/" else visit.mount
+    return re.sub(r"^/run/([0-9a-f]+)\?", rf"{visit.mount}?task=\1&", url) if visit.by_query else root + url
+
+
+def _probe_page(visit: Visit, calls: dict[str, str], seen: dict[str, str], note: object) -> Response:
+    rows = [visit.html("call", strategy=strategy, value=seen.get(strategy, ""), link=h(
+        '<a href="{url}" target="_blank" rel="noreferrer" data-call="">{name}</a>', url=url, name=strategy)
+        if url else strategy) for strategy, url in calls.items()]
+    return page(visit, visit.t("Probe"), visit.html(
+        "probe", calls=rows, seconds=probe.SECONDS, action=visit.href("probe"), note=note, about=visit.t(
+            "Each call starts a job that writes a heartbeat for {n} seconds. What lives to its end shows what this "
+            "host allows.", n=probe.SECONDS)))
+
+
+def _collect(visit: Visit) -> Response:
+    results: dict[str, dict[str, Any]] = {}
+    seen = {strategy: visit.form.get(strategy, "") for strategy in capabilities.ORDER}
+
+    for strategy, text in seen.items():
+        found = re.fullmatch(r"(\d{1,3}):(\d{1,4}(?:\.\d{1,3})?)", text, re.ASCII)
+        answer = {"status": int(found[1]), "seconds": float(found[2])} if found else {"status": 0, "seconds": 0.0}
+
+        try:
+            result = probe.collect(visit.home, strategy, probe.SECONDS, answer, visit.now)
+        except BadInput:
+            continue
+
+        if result is None:
+            return _probe_page(visit, dict.fromkeys(seen, ""), seen, h(
+                '<p role="status">{badge} {text}</p>', badge=badge(visit, "running"),
+                text=visit.t("A job still runs: read the results in some seconds.")))
+
+        results[strategy] = result
+
+    probe.finish(visit.home, results, visit.now)
+
+    if results:
+        visit.tell("The probe has ended; its results are below.")
+    else:
+        visit.tell("The probe learnt nothing: none of its calls reached the scheduler.", kind="bad")
+
+    return visit.redirect("diagnostics")
