@@ -18,7 +18,7 @@ import pytest
 
 from tests.installation import Installation, until
 from tests.servers import CHECKOUT, KINDS, Kind, Server, as_user, give, keeper, python, start, workplace
-from webscheduler import __version__, capabilities, editing, installation, probe, signing, store
+from webscheduler import __version__, capabilities, editing, installation, locks, probe, record, signing, store
 from webscheduler.task import format_time
 
 NOW = 1_800_000_000.0
@@ -183,6 +183,23 @@ def test_a_task_of_the_probes_name_stays(installation: Installation) -> None:
         probe.start(config.load(str(installation.home)), "http://127.0.0.1:9", 1, time.time())
 
     assert store.read(str(installation.home)) == before
+
+
+def test_a_due_run_that_died_counts_for_the_server_of_its_tick(installation: Installation) -> None:
+    """What a tick starts lives or dies by the strategy of the tick; a death found later is remembered of its server."""
+    installation.add("task", ["/bin/sh", "-c", "kill -9 $PPID; exec sleep 60"], intervalSeconds=1)
+    assert installation.trigger("cgi", "@due", SERVER_SOFTWARE="Apache/2.4.59 (Debian)").status == 202
+    facts = until(lambda: next((each for each in installation.facts() if "command" in each), None), "the run")
+    until(lambda: not locks.alive(facts["supervisor"]), "the death of its supervisor")
+    os.killpg(facts["command"][0], signal.SIGKILL)
+    until(lambda: not locks.alive(facts["command"]), "the end of the command")
+
+    with locks.Gate(str(installation.home), "task"):
+        record.clear_dead(str(installation.home), "task", time.time())
+
+    assert [line["status"] for line in installation.runs()] == ["interrupted"]
+    assert capabilities.kinds(str(installation.home)) == ["cgi/apache"]
+    assert capabilities.elect(str(installation.home), "cgi/apache", 300, time.time()) == ["sync"]
 
 
 # On real servers

@@ -1,123 +1,152 @@
-"""The structure: who may import whom, what may be imported at all, and how large it may become."""
+"""The layers: a module imports only from lines below its own; and nothing but the standard library and filelock."""
 
 from __future__ import annotations
 
 import ast
-import io
+import os
 import sys
-import tokenize
+import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "webscheduler"
+from tests.installation import CHECKOUT
 
-# A module imports only from lines below its own.
-LINES = (
-    ("__init__", "__main__", "onefile"),
-    ("cgi", "wsgi", "cli", "api"),
-    ("admin",),
-    ("trigger", "probe", "transfer", "systemd", "doctor", "bundle"),
-    ("editing", "functions", "export"),
-    ("access", "decision", "due", "runner", "housekeeping", "installation", "crontab", "cancel", "hosting", "shim"),
-    ("record",),
-    ("commands", "config", "history", "locks", "schedule", "store", "notify", "capabilities"),
-    ("task", "signing", "request"),
-    ("errors", "cron", "words", "strategies", "atomic", "addresses", "builtin"),
-)
-LINE_OF = {name: number for number, names in enumerate(LINES) for name in names}
+PACKAGE = CHECKOUT / "webscheduler"
+
+# Each line imports from lines below it alone. `cli` and `admin` are one each, whatever they consist of.
+LINES = """
+    __main__ onefile
+    cli
+    cgi wsgi api
+    admin
+    trigger
+    arrival
+    doctor probe
+    editing due systemd
+    access decision runner housekeeping cancel functions transfer export hosting
+    record installation crontab
+    capabilities config locks store history commands schedule notify bundle
+    task signing request
+    errors cron words strategies atomic addresses builtin
+"""
+DEPTH = {name: depth for depth, line in enumerate(LINES.split("\n")) for name in line.split()}
+FORBIDDEN_ON_THE_WAY = {"dataclasses", "logging", "typing", "contextlib", "pathlib"}
+ON_THE_WAY = {"trigger", "access", "decision", "runner", "record", "housekeeping", "capabilities", "config", "locks",
+              "store", "history", "commands", "schedule", "task", "signing", "request", "errors", "cron", "strategies",
+              "atomic", "addresses", "cgi", "wsgi", "due", "notify"}  # fmt: skip
 
 
-def modules() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
+def modules() -> dict[str, Path]:
+    """Every module of the package, by its name within it."""
+    found = {}
 
-
-def room(path: Path) -> str:
-    """The module's name in LINES: a package counts as one."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imported(path: Path) -> list[tuple[str, int]]:
-    """(what is imported, as a dotted name; how many packages up it starts, 0: absolute), wherever in the file but for
-    what only a type checker reads."""
-    found = []
-    tree = ast.parse(path.read_text())
-    tree.body = [node for node in tree.body
-                 if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
-
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found += [(alias.name, 0) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module is None:
-            found += [(alias.name, node.level) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            found.append((node.module or "", node.level))
+    for file in sorted(PACKAGE.rglob("*.py")):
+        parts = file.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(part for part in parts if part != "__init__")] = file
 
     return found
 
 
-def own(path: Path) -> set[str]:
-    """The rooms of this package that the module imports."""
-    depth = len(path.relative_to(PACKAGE).parts)
-    found = set()
-
-    for name, level in imported(path):
-        if level == depth:
-            found.add(name.split(".")[0])
-        elif name.startswith("webscheduler."):
-            found.add(name.split(".")[1])
-
-    return found - {room(path)}
+def at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under `if TYPE_CHECKING:`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            for other in node.orelse:
+                yield other
+                yield from at_run_time(other)
+        else:
+            yield node
+            yield from at_run_time(node)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_below(path):
-    """The layers hold, for imports inside functions too, and every module has its place in them."""
-    assert room(path) in LINE_OF, f"give {room(path)} a line in LINES"
-    wrong = [name for name in own(path) if LINE_OF.get(name, -1) <= LINE_OF[room(path)]
-             and ((PACKAGE / name).with_suffix(".py").exists() or (PACKAGE / name).is_dir())]
-    assert not wrong, f"{room(path)} must not import {wrong}"
+def imports(name: str, file: Path) -> Iterator[str]:
+    """Full names of what a module imports when it runs, wherever in its code."""
+    known = modules()
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+
+    for node in at_run_time(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            assert node.module
+            yield node.module
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".") if package else []
+            base = ".".join([*parts[: len(parts) - node.level + 1], *(node.module or "").split(".")]).strip(".")
+
+            for alias in node.names:
+                full = f"{base}.{alias.name}".strip(".")
+                yield "webscheduler." + (full if full in known else base) if full in known or base else "webscheduler"
 
 
-@pytest.mark.skipif(sys.version_info < (3, 10), reason="sys.stdlib_module_names came with 3.10")
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_run_time_needs_the_standard_library_and_filelock(path):
-    """Nothing else is imported anywhere, and of the standard library only public modules."""
-    names = {name.split(".")[0] for name, level in imported(path) if not level}
-    assert names - sys.stdlib_module_names <= {"filelock", "webscheduler"}
-    assert {name for name in names if name.startswith("_")} <= {"__future__"}
+def line_of(full: str) -> str:
+    """The name in LINES that a module of the package belongs to; empty for the package itself."""
+    return full.partition(".")[2].partition(".")[0]
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_every_module_says_what_it_is_for(path):
-    """Each begins with a docstring of more than a title."""
-    assert len(ast.get_docstring(ast.parse(path.read_text())) or "") > 30
+def test_every_module_has_its_line() -> None:
+    """Whoever adds a module says where it belongs; no name in the table is without a module."""
+    found = {name.partition(".")[0] for name in modules()} - {""}
+    assert found == set(DEPTH)
 
 
-def test_no_module_is_long():
-    """500 lines are the most that can be read at a sitting."""
-    assert {path.name: lines for path in modules() if (lines := len(path.read_text().splitlines())) > 500} == {}
+@pytest.mark.parametrize("name", [name for name in modules() if name])
+def test_a_module_imports_from_below(name: str) -> None:
+    """No module imports from its own line or one above it, not even within a function."""
+    own = name.partition(".")[0]
+    wrong = []
+
+    for full in imports(name, modules()[name]):
+        if full.partition(".")[0] == "webscheduler":
+            other = line_of(full)
+
+            if other and other != own and DEPTH.get(other, -1) <= DEPTH[own]:
+                wrong.append(other)
+
+    assert wrong == []
 
 
-def code_lines(path: Path) -> int:
-    """Lines that hold code: no blank lines, comments or docstrings."""
-    source = path.read_text()
-    documented = set()
+def test_the_table_is_as_flat_as_it_can_be() -> None:
+    """No module stands higher than it must, so the table shows how deep things really are."""
+    needed: dict[str, set[str]] = {name: set() for name in DEPTH}
 
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False):
-            documented |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    for name, file in modules().items():
+        if name:
+            others = {line_of(full) for full in imports(name, file) if full.startswith("webscheduler.")}
+            needed[name.partition(".")[0]] |= others - {name.partition(".")[0], ""}
 
-    silent = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
-    lines = {number for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type not in silent
-             for number in range(token.start[0], token.end[0] + 1)}
-    return len(lines - documented)
-
-
-TRIGGER_WAY = ("cgi", "wsgi", "trigger", "access", "decision", "runner", "record", "config", "history", "locks",
-               "store", "task", "signing", "request", "errors", "strategies", "atomic", "addresses", "commands")
+    assert all(other in DEPTH for others in needed.values() for other in others)
+    leaves = {name for name, others in needed.items() if not others}
+    assert leaves >= set(LINES.split("\n")[-2].split())
 
 
-def test_the_way_of_a_trigger_stays_small():
-    """What must be read to trust a trigger."""
-    assert sum(code_lines(PACKAGE / f"{name}.py") for name in TRIGGER_WAY) < 2200
+@pytest.mark.parametrize("name", modules())
+def test_the_standard_library_and_filelock(name: str) -> None:
+    """At run time the package needs filelock and nothing else that Python does not bring, and no private module."""
+    names = getattr(sys, "stdlib_module_names", None)
+
+    if names is None:  # Python 3.9
+        names = {entry.partition(".")[0] for entry in os.listdir(sysconfig.get_paths()["stdlib"])}
+        names |= set(sys.builtin_module_names) | {"fcntl", "select", "resource", "zlib"}
+
+    tops = {full.partition(".")[0] for full in imports(name, modules()[name])}
+    assert tops <= {*names, "filelock", "webscheduler"}
+    assert not [top for top in tops if top.startswith("_") and top != "__future__"]
+
+
+@pytest.mark.parametrize("name", sorted(ON_THE_WAY))
+def test_no_dear_imports_on_the_way(name: str) -> None:
+    """Nothing that a request may load imports what costs milliseconds and is not needed."""
+    assert not FORBIDDEN_ON_THE_WAY & set(imports(name, modules()[name]))
+
+
+def test_no_module_is_long() -> None:
+    """No module of the package is over 500 lines."""
+    assert [name for name, file in modules().items() if len(file.read_text().splitlines()) > 500] == []
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    """Each module begins with a sentence on its purpose."""
+    assert [name for name, file in modules().items() if not ast.get_docstring(ast.parse(file.read_bytes()))] == []

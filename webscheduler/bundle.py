@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from importlib.metadata import Distribution
 
 OURS = (3, 9)
-WIDTH = 100
+WIDTH = 1000
 PYTHON = "/usr/bin/python3"
 
 
