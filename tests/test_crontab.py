@@ -38,6 +38,7 @@ class Account:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.installations: list[Installation] = []
 
     def read(self) -> bytes | None:
         """Its crontab; None where there is none."""
@@ -52,6 +53,7 @@ class Account:
     def home(self, name: str = "home") -> Path:
         """Make an installation."""
         made = Installation(self.directory / name)
+        self.installations.append(made)
         accounts.give(made.home, UID) if os.geteuid() == 0 else None
         return made.home
 
@@ -74,6 +76,9 @@ def account() -> Iterator[Account]:
             yield made
         finally:
             made.write(before)
+
+            for installation in made.installations:
+                installation.end()
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ def as_systemd(settings: Config, tasks: Iterable[Task]) -> tuple[Text, dict[str,
 
     for task, program in programs(settings, tasks, text):
         zone = task["timezone"] or settings["timezone"]
-        calendar = _calendar(task["expression"]) if task["expression"] else []
+        times = calendar(task["expression"]) if task["expression"] else []
 
-        if calendar is None:
+        if times is None:
             text.note(task.name, f"is left out: no OnCalendar= says {task['expression']!r}")
             continue
 
@@ -55,7 +55,7 @@ def as_systemd(settings: Config, tasks: Iterable[Task]) -> tuple[Text, dict[str,
         timer = [f"[Unit]\nDescription={description}\n\n[Timer]"]
 
         if task["expression"]:
-            timer += [f"OnCalendar={when} {zone}" for when in calendar]
+            timer += [f"OnCalendar={when} {zone}" for when in times]
             timer += [f"Persistent={'true' if task['catchUpSeconds'] is None else 'false'}"]
         else:
             timer += ["OnActiveSec=0", f"OnUnitActiveSec={task['intervalSeconds']}"]
@@ -76,7 +76,7 @@ def _unit_word(word: str, dollar: str = "$$") -> str:
     return '"' + (word.replace("$", dollar) if dollar else word) + '"'
 
 
-def _calendar(expression: str) -> list[str] | None:
+def calendar(expression: str) -> list[str] | None:
     """OnCalendar= without a zone (systemd.time(7)), several where the two fields of days are an "or"; None for what it
     cannot say: `W`, and two of the special days at once."""
     cron = Cron(expression)

@@ -16,7 +16,7 @@ import shlex
 from . import atomic, crontab, schedule, signing, store
 from .errors import BadInput, Unusable
 from .installation import new_task
-from .task import DUE, NAME_CHARACTERS, check_name, file_name, load
+from .task import DUE, NAME_CHARACTERS, check_name, file_name, load, parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ REPORTED = {
 PASSED_OVER = frozenset(("bash", "chronic", "command", "curl", "dash", "env", "exec", "flock", "ionice", "ksh", "nice",
                          "node", "nohup", "perl", "php", "python", "ruby", "sh", "sudo", "test", "time", "timeout",
                          "wget", "zsh", "[", "true", "{", "(", "!"))
-OPERATOR = re.compile(r"[;&|<>]+|\d?>.*|-.*|[A-Za-z_]\w*=.*|\d+[smhd]?|\]|\)|\}")
+OPERATOR = re.compile(r"[;&|<>]+|\d?>.*|-.*|[A-Za-z_]\w*=.*|\d+[smhd]?|\]|\)|\}|.*\.lock")
 
 
 class Arrival:
@@ -208,6 +208,7 @@ def _file_of(line: bytes, name: str, tasks: store.Tasks) -> str:
 def take_in(settings: Config, arrival: Arrival, now: float, dry_run: bool) -> list[str]:
     """Add the tasks with their history; the names of the tasks. Raises BadInput, and then nothing has changed."""
     home = settings.home
+    _keep_old(settings, arrival, now)
     _merge(copy.deepcopy(store.read_strictly(home)), arrival, now)
     _advise(settings, arrival)
 
@@ -237,6 +238,26 @@ def take_in(settings: Config, arrival: Arrival, now: float, dry_run: bool) -> li
     return list(arrival.tasks)
 
 
+def _keep_old(settings: Config, arrival: Arrival, now: float) -> None:
+    """What came in is not lost to the next clean-up: a task with older history keeps it until somebody decides."""
+    days = settings["logRetentionDays"]
+
+    for name, row in arrival.tasks.items():
+        lines = arrival.logs.get(file_name(name), ())
+
+        if days and row.get("logRetentionDays") is None and any(_age(line, now) > days * 86400 for line in lines):
+            row["logRetentionDays"] = 0
+            arrival.said.append(f"{name} keeps its history for ever, since some is older than {days} days: "
+                                f"`webscheduler edit {name} --log-retention-days ''` changes that")
+
+
+def _age(line: bytes, now: float) -> float:
+    try:
+        return now - parse_time(json.loads(line)["startedAt"])
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return 0.0
+
+
 def _others(path: str, lines: list[bytes]) -> list[bytes]:
     known = set(lines)
 
@@ -264,6 +285,7 @@ def _merge(tasks: store.Tasks, arrival: Arrival, now: float) -> None:
         files[file_name(name)] = name
         row = {field: value for field, value in given.items()
                if value is not None or field not in ("slug", "secret", "createdAt")}
+        load(name, row)
 
         if name == DUE:
             # Its URL is known to a panel: it changes only for the one that came with its key.
@@ -272,10 +294,8 @@ def _merge(tasks: store.Tasks, arrival: Arrival, now: float) -> None:
         elif row.get("slug") in slugs:
             row["slug"] = signing.new_slug()
 
-        row = new_task(now, row)
-        load(name, row)
-        slugs.add(row["slug"])
-        tasks[name] = row
+        tasks[name] = new_task(now, row)
+        slugs.add(tasks[name]["slug"])
 
     for file in arrival.logs:
         if file in files and files[file] not in arrival.tasks:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any, Callable
 
+FLAGS = ("--dry-run", "--disabled")
 KINDS = ("json", "crontab", "systemd", "kubernetes")
 
 
@@ -26,6 +27,9 @@ def register(verb: Callable[..., Any]) -> None:
                                                                               "input.")
     come.add_argument("--dry-run", action="store_true", help="Only tell what would come in.")
     come.add_argument("--disabled", action="store_true", help="Jobs of a crontab come in disabled.")
+    # argparse takes positionals in one piece only: `import crontab --dry-run FILE` is brought into order for it.
+    parse = come.parse_known_args
+    come.parse_known_args = lambda words, given=None: parse(sorted(words, key=lambda word: word not in FLAGS), given)
 
     go = verb("export", _export, "Print the tasks as another scheduler reads them, or as `import` does.")
     go.add_argument("kind", metavar="|".join(KINDS), help="For whom.")
