@@ -21,7 +21,7 @@ TABLES: list[Any] = [
     show.STATUSES, show.REASONS, show.TRIGGERS, show.EXITS, [texts[1:] for texts in show.UNITS],
     [text for _, text in show.MENU], list(form.CONTROLS.values()), [text for text, _ in form.SECTIONS], form.PRESETS,
     form.KINDS, form.UNIT_NAMES, list(settings.EDITABLE.values()), [text for text, _ in settings.SECTIONS],
-    account.ROLE_NAMES, diagnostics.STRATEGY_NAMES,
+    account.ROLE_NAMES, diagnostics.STRATEGY_NAMES, diagnostics.STATES,
 ]  # fmt: skip
 CALLS = {"t": 0, "count": 1, "tell": 0, "note": 0, "Refused": 1, "moment": 2}
 # Modules whose one-line errors reach the panel, and the parts of those errors that a person entered.

@@ -44,6 +44,7 @@ PAGES: dict[str, tuple[str, str, str | None]] = {
     "cancel": ("runs:stop", "editor", "editor"),
     "clear": ("runs:clear", "editor", "editor"),
     "diagnostics": ("diagnostics:index", "viewer", None),
+    "check": ("diagnostics:check", "editor", "editor"),
     "probe": ("diagnostics:probing", "editor", "editor"),
     "settings": ("settings:index", "viewer", "owner"),
     "crontab": ("settings:crontab_page", "owner", "owner"),
@@ -58,7 +59,7 @@ PAGES: dict[str, tuple[str, str, str | None]] = {
     "sign-out": ("account:sign_out", "viewer", "viewer"),
 }
 ASSETS = ("style", "script", "icon")
-ONLY_POST = ("run-now", "enable", "cancel", "sign-out", "crontab", "notify-test", "backup")
+ONLY_POST = ("run-now", "enable", "cancel", "sign-out", "check", "crontab", "notify-test", "backup")
 
 
 def create_panel(

@@ -31,6 +31,8 @@ SHOWN = re.compile(
     "REMOTE_(ADDR|PORT)|HTTPS|GATEWAY_INTERFACE|CONTENT_(TYPE|LENGTH)|HTTP_(HOST|USER_AGENT|ACCEPT|ACCEPT_LANGUAGE|X_FORWARDED_.*|"
     "X_REAL_IP|FORWARDED|VIA|SEC_FETCH_.*)|wsgi\\.(url_scheme|multi.*|run_once|version)|mod_wsgi\\.version|uwsgi\\.version")
 AUDIT_SHOWN = 30
+STATES = {"ok": "good", "note": "worth knowing", "mend": "to be mended"}
+KINDS = {"ok": "success", "note": "timeout", "mend": "failed"}
 STRATEGY_NAMES = {"fork": "a process of its own, which the answer does not wait for",
                   "close": "in the request, after the answer is out", "sync": "in the request, before the answer"}
 
@@ -40,9 +42,10 @@ def index(visit: Visit) -> Response:
     kinds = sorted({visit.server, *capabilities.kinds(visit.home)}, key=lambda kind: (kind != visit.server, kind))
     again = button(visit, "probe", visit.t("Probe again"), fields={"do": "start"}) if visit.may("editor") else ""
     variables = _variables(visit) if visit.may("editor") else ""
+    check_button = button(visit, "check", visit.t("Check everything")) if visit.may("editor") else ""
     return page(visit, visit.t("Diagnostics"), visit.html(
-        "diagnostics", again=again, host=facts(_host(visit)), strategies=[_strategies(visit, kind) for kind in kinds],
-        refusals=_refusals(visit), broken=_broken(visit), variables=variables,
+        "diagnostics", again=again, check=check_button, host=facts(_host(visit)), refusals=_refusals(visit),
+        strategies=[_strategies(visit, kind) for kind in kinds], broken=_broken(visit), variables=variables,
         audit=_audit(visit) if visit.may("owner") else ""))
 
 
@@ -54,6 +57,19 @@ def _host(visit: Visit) -> list[tuple[Html, object]]:
             (visit.t("Home"), h("<code>{home}</code>", home=visit.home)),
             (visit.t("Clock"), moment(visit, format_time(visit.now), exact=True)),
             (visit.t("Free space"), f"{space.free / 2**30:.1f} GiB")]
+
+
+def check(visit: Visit) -> Response:
+    """What `doctor` finds from within; it may take some seconds, and records dead runs."""
+    from .. import doctor
+
+    found = doctor.examine(visit.home, visit.now)
+    order = {doctor.MEND: 0, doctor.NOTE: 1, doctor.OK: 2}
+    rows = [visit.html("finding", state=visit.t(STATES[each.state]), kind=KINDS[each.state], about=each.about,
+                       text=each.text) for each in sorted(found, key=lambda each: order[each.state])]
+    visit.note("checked the installation")
+    return page(visit, visit.t("Check"), visit.html("checked", rows=rows, back=visit.href("diagnostics"), again=button(
+        visit, "check", visit.t("Check again"))))
 
 
 def _strategies(visit: Visit, kind: str) -> Html:
@@ -83,11 +99,14 @@ def _seen(visit: Visit, kind: str, strategy: str, row: dict[str, Any], probed: d
 
     if probed:
         until = format_time(parse_time(probed["at"]) + capabilities.KEPT_SECONDS)
-        text = visit.t("A probe of {n} s ran to its end, {when}; this counts until {until}.") \
-            if probed["ended"] == "finished" else visit.t(
-                "A probe ended after {n} s, {when}: {how}; this counts until {until}.")
-        said.append(h(text, n=f"{probed['seconds' if probed['ended'] == 'finished' else 'lived']:g}",
-                      when=moment(visit, probed["at"]), until=moment(visit, until), how=probed["ended"]))
+        values = {"when": moment(visit, probed["at"]), "until": moment(visit, until)}
+
+        if probed["ended"] == "finished":
+            said.append(visit.t("A probe of {n} s ran to its end, {when}; this counts until {until}.",
+                                n=f"{probed['seconds']:g}", **values))
+        else:
+            said.append(visit.t("A probe ended after {n} s, {when}: {how}; this counts until {until}.",
+                                n=f"{probed['lived']:g}", how=probed["ended"], **values))
     else:
         said.append(visit.t("Not probed."))
 

@@ -50,7 +50,7 @@ def page(visit: Visit, title: Html, body: Html, status: int = 200, head: Html | 
     """A whole page."""
     links = {name: visit.href(name, v=version(name)) for name in FILES}
     return Response(visit.html(
-        "page", language=visit.language, title=title, name=visit.settings["name"], home=visit.href(""), head=head,
+        "page", title=title, name=visit.settings["name"], home=visit.href(""), head=head,
         menu=_menu(visit), notice=_notice(visit), body=body, **links) + "\n", status)
 
 

@@ -175,13 +175,15 @@ class Visit:
 
     def t(self, message: str, **values: object) -> Html:
         """The message in the visitor's language as HTML, its values escaped and put in, `text` in it as code."""
-        text = re.sub("`([^`]+)`", r"<code>\1</code>", escape(language.translate(self.language, message)))
-        return h(text, **values)
+        return h(self._said(message), **values)
+
+    def _said(self, message: str) -> str:
+        return re.sub("`([^`]+)`", r"<code>\1</code>", escape(language.translate(self.language, message)))
 
     def html(self, template: str, **values: object) -> Html:
         """A part of pages.html with its messages translated and its values escaped and put in."""
-        text = re.sub(r"\[\[(.*?)\]\]", lambda found: self.t(found[1]), templates()[template])
-        return h(text, **{"token": self.token, **values})
+        text = re.sub(r"\[\[(.*?)\]\]", lambda found: self._said(found[1]), templates()[template])
+        return h(text, **{"token": self.token, "language": self.language, **values})
 
     def count(self, number: int, one: str, several: str) -> Html:
         """One of two messages by number; `several` holds {n}."""

@@ -1,0 +1,369 @@
+"""Settings, notifications, backup and restore, exports, diagnostics and the probe, and setting up by a code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.admin.client import PASSWORD, Browser, registered
+from tests.installation import Installation, until
+from webscheduler import capabilities, config, store
+from webscheduler.admin import people, setup
+
+
+def test_saving_untouched_settings_changes_nothing(owner: Browser, inhabited: Installation) -> None:
+    inhabited.configure(notify={"email": "a@example.org"}, logOutput=False, unknown=1, tickBudgetSeconds=20)
+    before = config.read_raw(str(inhabited.home))
+    owner.get("settings")
+    assert "Nothing was changed." in owner.submit("settings")
+    assert config.read_raw(str(inhabited.home)) == before
+
+
+@pytest.mark.parametrize(("name", "text", "value"), [
+    ("name", "Shop", "Shop"), ("timezone", "Europe/Paris", "Europe/Paris"), ("language", "fr", "fr"),
+    ("email", "a@example.org", {"email": "a@example.org"}),
+    ("defaultTimeout", "0", 0), ("logOutput", None, False), ("failureRetentionDays", "90", 90),
+    ("baseUrl", "https://example.com/x", "https://example.com/x"),
+    ("url", "https://example.org/hook", {"url": "https://example.org/hook"})])
+def test_settings_are_saved(owner: Browser, inhabited: Installation, name: str, text: Any, value: object) -> None:
+    owner.get("settings")
+    assert owner.submit("settings", **{name: text}).status == 200
+    assert config.load(str(inhabited.home))["notify" if name in ("email", "url") else name] == value
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("timezone", "Nowhere"), ("baseUrl", "javascript:alert(1)"), ("defaultTimeout", "-1"), ("maxConcurrentTasks", "x"),
+    ("language", "xx"), ("email", "no address"), ("baseUrl", "https://u:p@example.org/"), ("name", "x" * 101)])
+def test_wrong_settings_are_said_at_their_field(owner: Browser, inhabited: Installation, name: str, text: str) -> None:
+    before = config.read_raw(str(inhabited.home))
+    owner.get("settings")
+    page = owner.submit("settings", **{name: text, "logRetentionDays": "77"})
+    assert page.status == 422
+    assert f'id="{name}-error"' in page
+    assert page.form("settings")["fields"]["logRetentionDays"] == "77"
+    assert config.read_raw(str(inhabited.home)) == before
+
+
+def test_nothing_that_is_a_shell_can_be_set(owner: Browser, inhabited: Installation) -> None:
+    """Programs, modules, the environment and proxies are the command line's."""
+    before = config.read_raw(str(inhabited.home))
+    owner.get("settings")
+    owner.submit("settings", python="/tmp/x", php="/tmp/x", modules="os", setup="os:system", environment='{"A": "b"}',
+                 commands='{"x": {"argv": ["/bin/sh"]}}', trustedProxies="0.0.0.0/0")
+    assert config.read_raw(str(inhabited.home)) == before
+
+
+def backup(owner: Browser) -> dict[str, Any]:
+    owner.get("settings")
+    page = owner.post("/cron/admin/backup", {"token": owner.token(), "do": "download"})
+    assert page.header("Content-Disposition") == 'attachment; filename="webscheduler-backup.json"'
+    document: dict[str, Any] = json.loads(page.text)
+    return document
+
+
+def restore(owner: Browser, document: object) -> Any:
+    """Send the file as a browser does."""
+    owner.get("settings")
+    content = document if isinstance(document, str) else json.dumps(document)
+    body = (f'--x\r\nContent-Disposition: form-data; name="token"\r\n\r\n{owner.token()}\r\n'
+            f'--x\r\nContent-Disposition: form-data; name="file"; filename="b.json"\r\nContent-Type: application/json'
+            f"\r\n\r\n{content}\r\n--x--\r\n").encode()
+    return owner.request("/cron/admin/backup", "POST", body, CONTENT_TYPE="multipart/form-data; boundary=x")
+
+
+def test_backup_and_restore(owner: Browser, inhabited: Installation) -> None:
+    """What was saved comes back whole, URLs included; tasks that came later stay."""
+    inhabited.add("task", argv=["/bin/echo", "hi"], title="Tâche")
+    document = backup(owner)
+    before = inhabited.row("task")
+    inhabited.edit("task", title="spoilt", secret="0" * 64, argv=["/bin/false"])
+    inhabited.add("later")
+    page = restore(owner, document)
+    assert "2 tasks are restored." in page
+    assert inhabited.row("task") == before
+    assert inhabited.row("later")
+
+
+def test_a_forged_backup_is_no_shell(owner: Browser, inhabited: Installation) -> None:
+    """A file that was not made here, or was changed since, brings no program, directory or environment, nor settings
+    that name some; registered commands do come in."""
+    inhabited.add("task", argv=["/bin/echo", "hi"])
+    document = backup(owner)
+    document["tasks"]["evil"] = {"enabled": True, "argv": ["/bin/sh", "-c", "id"]}
+    document["tasks"]["task"]["environment"] = {"LD_PRELOAD": "/tmp/x.so"}
+    document["tasks"]["fine"] = {"enabled": True, "command": "hello"}
+    document["settings"].update(python="/tmp/evil", commands={"x": {"argv": ["/bin/sh"]}}, name="Renamed")
+    page = restore(owner, document)
+    assert "Left out" in page
+    tasks = store.read(str(inhabited.home))
+    assert "evil" not in tasks
+    assert tasks["task"]["environment"] == {}
+    assert tasks["fine"]["command"] == "hello"
+    settings = config.load(str(inhabited.home))
+    assert (settings["python"], settings["commands"], settings["name"]) == (None, {}, "Renamed")
+
+
+@pytest.mark.parametrize("document", ["", "{", "[1]", '{"tasks": 5}', '{"format": "other"}', '{"a": {"priority": "x"}}',
+                                      '{"-x": {}}', "x" * 1000])
+def test_a_file_that_is_no_backup_changes_nothing(owner: Browser, inhabited: Installation, document: str) -> None:
+    before = store.read(str(inhabited.home))
+    assert restore(owner, document).status in (200, 403)
+    assert store.read(str(inhabited.home)) == before
+
+
+def test_exports_and_shims(owner: Browser, inhabited: Installation) -> None:
+    """As text, or as a PHP file to be saved."""
+    registered(inhabited, "task", expression="0 3 * * *")
+
+    for kind in ("crontab", "systemd", "kubernetes"):
+        page = owner.get("export", kind=kind)
+        assert page.header("Content-Type") == "text/plain; charset=utf-8"
+        assert "task" in page
+
+    page = owner.get("shim", name="@due")
+    assert page.text.startswith("<?php")
+    assert page.header("Content-Disposition") == 'attachment; filename="webscheduler.php"'
+
+
+def test_a_test_notification(owner: Browser, inhabited: Installation) -> None:
+    """It says what went wrong, or that it went out; nothing is sent without an address."""
+    owner.get("settings")
+    page = owner.post("/cron/admin/notify-test", {"token": owner.token()})
+    assert "Nobody is to be notified" in page
+    inhabited.configure(notify={"url": "http://127.0.0.1:9/"})
+    owner.get("settings")
+    assert "could not be sent" in owner.submit("notify-test")
+
+
+def test_diagnostics(owner: Browser, inhabited: Installation) -> None:
+    """Strategies with the elected one, refusals in words, broken modules, variables without secrets, who did what."""
+    inhabited.wsgi({**inhabited.signed("@due"), "QUERY_STRING": "sig=1"})
+    Path(inhabited.home, "commands.json").write_text(json.dumps({"broken": {"shop.jobs": "ImportError: <no>"}}))
+    capabilities.store_probe(str(inhabited.home), "wsgi/unknown", {
+        "fork": {"at": "2020-01-01T00:00:00+00:00", "package": "0", "seconds": 10, "lived": 10, "ended": "finished"}})
+    page = owner.request("/cron/admin/diagnostics", HTTP_AUTHORIZATION="Basic c2VjcmV0", HTTP_X_API_KEY="hidden-key",
+                         DB_PASSWORD="hidden-password", SERVER_SOFTWARE="Test/1")
+    assert "elected" in page
+    assert "the signature is not 64 hexadecimal digits" in page
+    assert "shop.jobs" in page
+    assert "Test/1" in page
+    assert "signed in" in page
+
+    for hidden in ("c2VjcmV0", "hidden-key", "hidden-password", owner.cookies["webscheduler"]):
+        assert hidden not in page
+
+    owner.get("diagnostics")
+    page = owner.submit("check")
+    assert page.status == 200
+    assert "good" in page
+
+
+def test_the_probe(owner: Browser, inhabited: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page has the calls to make; their results are read, kept, and shown with their time; its tasks are gone, and
+    were never in the list."""
+    from webscheduler import probe
+
+    monkeypatch.setattr(probe, "SECONDS", 1)
+    owner.get("diagnostics")
+    page = owner.submit("probe")
+    links = re.findall(r'href="(/cron/run/[^"]+)"', page.text)
+    assert len(links) == 3
+    form = page.form("probe")
+    assert "probe-fork" not in owner.get()
+    seen = {}
+
+    for strategy, link in zip(("fork", "close", "sync"), links):
+        path, _, query = link.replace("&amp;", "&").partition("?")
+        answer = inhabited.wsgi({"REQUEST_METHOD": "GET", "SCRIPT_NAME": "/cron", "PATH_INFO": path[5:], "QUERY_STRING":
+                                 query, "REMOTE_ADDR": "192.0.2.1", "SERVER_NAME": "x", "SERVER_PORT": "80",
+                                 "SERVER_PROTOCOL": "HTTP/1.1"})
+        seen[strategy] = f"{answer.status}:0.100"
+
+    fields = {**form["fields"], **seen}
+
+    def ended() -> bool:
+        page = owner.post(form["action"], {**fields, "token": owner.token()})
+        return "The probe has ended" in page
+
+    until(ended, "the probe")
+    assert "ran to its end" in owner.page
+    assert not [name for name in store.read(str(inhabited.home)) if name.startswith("probe")]
+    assert capabilities.kinds(str(inhabited.home))
+
+
+# Setting up
+
+
+@pytest.fixture
+def uploaded(tmp_path: Path) -> Any:
+    """A browser at an installation whose home is not there yet."""
+
+    class Nothing:
+        home = tmp_path / "account" / ".webscheduler"
+
+    Nothing.home.parent.mkdir()
+    script = tmp_path / "cgi-bin"
+    script.mkdir()
+    return Browser(Nothing, SCRIPT_FILENAME=str(script / "webscheduler.cgi"))  # type: ignore[arg-type]
+
+
+GOOD = {"language": "fr", "timezone": "Europe/Paris", "baseUrl": "https://example.org/cron", "user": "zoe",
+        "password": PASSWORD, "again": PASSWORD}
+
+
+def begin(browser: Browser) -> Path:
+    """Go as far as the form; the file of the code."""
+    assert "Make the directory" in browser.get()
+    browser.submit("setup")
+    return Path(browser.home, setup.CODE)
+
+
+def test_setting_up_by_the_code_in_the_home(uploaded: Browser) -> None:
+    """The first visit makes the home and a code that only its owner can read; with it language, zone, address and the
+    first owner are set, who is signed in by that; the code is gone."""
+    code = begin(uploaded)
+    assert stat.S_IMODE(os.stat(code).st_mode) == 0o600
+    assert re.fullmatch("[0-9a-f]{32}\n", code.read_text())
+    assert uploaded.page.form("setup")["fields"]["baseUrl"] == "http://example.org/cron"
+    assert code.read_text().strip() not in uploaded.page
+    page = uploaded.submit("setup", code=code.read_text(), **GOOD)
+    assert page.url == "/cron/admin/"
+    assert "Jamais appelée jusqu’ici" in page
+    assert not code.exists()
+    assert config.load(uploaded.home)["timezone"] == "Europe/Paris"
+    assert people.verify(uploaded.home, "zoe", PASSWORD) == people.Person("zoe", "owner")
+    assert not list(Path(uploaded.home).glob("*.used"))
+
+
+def test_setting_up_by_an_upload_beside_the_script(uploaded: Browser) -> None:
+    """The text of this session, and of no other, in a file beside the script; then it is gone."""
+    begin(uploaded)
+    texts = re.findall(r'<code class="line">([0-9a-f]{32})</code>', uploaded.page.text)
+    file = Path(uploaded.environ["SCRIPT_FILENAME"]).with_name(setup.UPLOAD)
+    file.write_text(texts[0] + "\r\n")
+
+    stranger = Browser(uploaded_home(uploaded), SCRIPT_FILENAME=uploaded.environ["SCRIPT_FILENAME"])
+    stranger.get("setup")
+    assert "This is not the code" in stranger.submit("setup", code="", **GOOD)
+    uploaded.get("setup")
+    assert uploaded.submit("setup", code="", **GOOD).url == "/cron/admin/"
+    assert not file.exists()
+
+
+def uploaded_home(browser: Browser) -> Any:
+    class Place:
+        home = Path(browser.home)
+
+    return Place
+
+
+@pytest.mark.parametrize("code", ["", "0" * 32, "../state.json", "é", "\x00"])
+def test_a_wrong_code_sets_nothing(uploaded: Browser, code: str) -> None:
+    """And says so; the right one is still good afterwards."""
+    file = begin(uploaded)
+    page = uploaded.submit("setup", code=code, **GOOD)
+    assert page.status == 422
+    assert "This is not the code" in page
+    assert people.read(uploaded.home, "users.json") == {}
+    assert config.load(uploaded.home)["baseUrl"] is None
+    assert uploaded.submit("setup", code=file.read_text(), **GOOD).url == "/cron/admin/"
+
+
+@pytest.mark.parametrize(("name", "text"), [("password", "short"), ("again", "other"), ("timezone", "x"), ("user", "-"),
+                                            ("baseUrl", "example.org")])
+def test_a_mistake_does_not_use_up_the_code(uploaded: Browser, name: str, text: str) -> None:
+    file = begin(uploaded)
+    code = file.read_text()
+    page = uploaded.submit("setup", code=code, **{**GOOD, name: text})
+    assert page.status == 422
+    assert f'id="{name}-error"' in page
+    assert file.read_text() == code
+
+
+def test_a_code_is_good_once(uploaded: Browser) -> None:
+    """Also for two who come at the same moment: of two renames one fails."""
+    file = begin(uploaded)
+    code = file.read_text()
+    other = Browser(uploaded_home(uploaded))
+    other.get("setup")
+    uploaded.submit("setup", code=code, **GOOD)
+    page = other.submit("setup", code=code, **{**GOOD, "user": "mallory"})
+    assert "mallory" not in people.read(uploaded.home, "users.json")
+    assert page.url != "/cron/admin/"
+
+
+def test_a_forgotten_password(owner: Browser, inhabited: Installation) -> None:
+    """A new code, made by a button, sets a new password for somebody who is there, and keeps the role."""
+    stranger = Browser(inhabited)
+    stranger.get("setup")
+    assert not Path(inhabited.home, setup.CODE).exists()
+    stranger.submit("setup")
+    code = Path(inhabited.home, setup.CODE).read_text()
+    fresh = {"user": "eve", "password": "brand new password", "again": "brand new password"}
+    assert "Nobody has this name." in stranger.submit("setup", code=code, **{**fresh, "user": "nobody"})
+    page = stranger.submit("setup", code=code, **fresh)
+    assert page.url == "/cron/admin/"
+    assert people.verify(str(inhabited.home), "eve", "brand new password") == people.Person("eve", "editor")
+    assert config.load(str(inhabited.home))["baseUrl"] == "https://example.org/cron"
+
+
+def test_an_old_code_is_replaced(uploaded: Browser) -> None:
+    file = begin(uploaded)
+    old = file.read_text()
+    os.utime(file, (time.time() - 2 * setup.LATEST,) * 2)
+    uploaded.get("setup")
+    uploaded.post("/cron/admin/setup", {"token": uploaded.token(), "do": "code"})
+    assert file.read_text() != old
+
+
+def test_a_home_below_the_document_root_is_refused(tmp_path: Path) -> None:
+    """Nothing is made there, and the page says what to change."""
+
+    class Place:
+        home = tmp_path / "public_html" / ".webscheduler"
+
+    Place.home.parent.mkdir()
+    browser = Browser(Place)  # type: ignore[arg-type]
+    browser.get()
+    page = browser.submit("setup")
+    assert page.status == 409
+    assert "may serve" in page
+    assert "HOME" in page
+    assert not Place.home.exists()
+
+
+def test_the_first_step_is_not_taken_from_another_site(uploaded: Browser) -> None:
+    uploaded.get()
+    assert uploaded.submit("setup", headers={"HTTP_ORIGIN": "https://evil.example"}).status == 403
+    assert not Path(uploaded.home).exists()
+
+
+def test_no_trigger_loads_the_panel(installation: Installation) -> None:
+    """Neither a run nor a status request, at either door, imports anything of admin."""
+    installation.add()
+    code = (
+        "import sys, json, time\n"
+        "from webscheduler import trigger\n"
+        "environ = json.loads(sys.argv[2])\n"
+        "reply = trigger.answer(environ, sys.argv[1], False, time.time, print)\n"
+        "import webscheduler.wsgi, webscheduler.cgi\n"
+        "application = webscheduler.wsgi.create_app(sys.argv[1])\n"
+        "import io; environ.update({'wsgi.errors': sys.stderr, 'wsgi.input': io.BytesIO()})\n"
+        "list(application(environ, lambda status, headers: None))\n"
+        "print(json.dumps([name for name in sys.modules if 'webscheduler.admin' in name]))\n")
+    import sys
+
+    for environ in (installation.signed(), installation.asking_status()):
+        found = subprocess.run([sys.executable, "-c", code, str(installation.home), json.dumps(environ)], text=True,
+                               capture_output=True, check=True, cwd=Path(__file__).parents[2])
+        assert json.loads(found.stdout.splitlines()[-1]) == []
+
+    installation.idle()
