@@ -9,15 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.installation import CHECKOUT, Installation
-from webscheduler import history, housekeeping
+from webscheduler import history
 from webscheduler.config import load
 from webscheduler.errors import Unusable
-from webscheduler.task import format_time
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 APPEND = """
@@ -219,62 +217,3 @@ def test_names_stay_in_their_directory(home: str, name: str) -> None:
     history.append(home, name, {"run": "a"})
     assert file_of(home, name).parent == Path(home, "logs")
     assert [entry.name for entry in Path(home, "logs").iterdir()] == [file_of(home, name).name]
-
-
-# Clean-up
-
-
-def entry_of(age_days: float, status: str = "success", run: str = "a") -> dict[str, Any]:
-    return {"run": run, "status": status, "finishedAt": format_time(time.time() - age_days * 86400)}
-
-
-@pytest.mark.parametrize(
-    ("settings", "own", "kept"),
-    [
-        ({"logRetentionDays": 30}, None, ["fresh", "failed fresh"]),
-        ({"logRetentionDays": 0}, None, ["old", "failed old", "fresh", "failed fresh"]),
-        ({"logRetentionDays": 30, "failureRetentionDays": 365}, None, ["failed old", "fresh", "failed fresh"]),
-        ({"logRetentionDays": 30, "failureRetentionDays": 0}, None, ["failed old", "fresh", "failed fresh"]),
-        ({"logRetentionDays": 30}, 365, ["old", "failed old", "fresh", "failed fresh"]),
-        ({"logRetentionDays": 365}, 30, ["fresh", "failed fresh"]),
-        ({"logRetentionDays": 30}, 0, ["old", "failed old", "fresh", "failed fresh"]),
-    ],
-)
-def test_retention(installation: Installation, settings: dict[str, Any], own: int | None, kept: list[str]) -> None:
-    """History is kept for the installation's days, or the task's own, failures longer where asked; 0 is for ever."""
-    installation.add(logRetentionDays=own)
-    installation.configure(**settings)
-    home = str(installation.home)
-    for run, age, status in [("old", 40, "success"), ("failed old", 40, "failed"), ("fresh", 20, "success"),
-                             ("failed fresh", 20, "failed")]:  # fmt: skip
-        history.append(home, "task", entry_of(age, status, run))
-    housekeeping.clean(load(home), time.time())
-    assert runs(home) == kept
-
-
-def test_what_has_no_time_is_kept(installation: Installation) -> None:
-    """An entry without a time that can be read is not thrown away."""
-    installation.add()
-    home = str(installation.home)
-    for finished in (None, "yesterday", 7):
-        history.append(home, "task", {"run": "a", "finishedAt": finished})
-    housekeeping.clean(load(home), time.time())
-    assert len(runs(home)) == 3
-
-
-def test_a_run_tidies_up(installation: Installation) -> None:
-    """The first run of an hour cleans up after it has been recorded; others do not, and a run never fails of it."""
-    installation.add(strategy="sync")
-    home = str(installation.home)
-    mark = installation.home / "locks" / ".housekeeping"
-    history.append(home, "task", entry_of(40))
-    installation.trigger("wsgi")
-    assert len(runs(home)) == 1
-    history.append(home, "task", entry_of(40))
-    installation.trigger("wsgi")
-    assert len(runs(home)) == 3
-    os.utime(mark, (0, 0))
-    (installation.home / "logs" / "a.jsonl").mkdir()
-    installation.add("a")
-    assert installation.trigger("wsgi").document["status"] == "success"
-    assert installation.claims() == []

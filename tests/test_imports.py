@@ -1,4 +1,4 @@
-"""What a CGI trigger imports before its response: interpreter start-up is the price of CGI."""
+"""What a CGI request imports, which is what it costs: interpreter start-up is the price of CGI."""
 
 from __future__ import annotations
 
@@ -6,89 +6,83 @@ import subprocess
 import sys
 from pathlib import Path
 
-import filelock
 import pytest
 
-from tests.installation import CHECKOUT, Installation
+from tests.installation import CHECKOUT, Installation, answered, asking, until
 
 GOLDEN = Path(__file__).parent / "vectors" / "cgi_modules.txt"
-FORBIDDEN = {"argparse", "logging", "dataclasses", "subprocess", "filelock", "typing", "contextlib", "urllib.parse",
-             "ipaddress", "tempfile", "pathlib", "threading", "random", "zoneinfo", "asyncio",
-             "webscheduler.admin", "webscheduler.cli", "webscheduler.cron", "webscheduler.runner",
-             "webscheduler.record", "webscheduler.wsgi"}
 
-# The one place that writes to the client says what is loaded at that moment.
-PROBE = f"""
+# Runs the script and, right before its response is written, tells on standard error what it has imported by then.
+LISTING = """
 import sys
-before = set(sys.modules)
-sys.path[:0] = [{str(CHECKOUT)!r}, {str(Path(filelock.__file__).parents[1])!r}]
-from webscheduler import strategies
-write_all = strategies.write_all
+bare = set(sys.modules)
+import os
+write = os.write
 
-def witness(data):
-    sys.stderr.write("\\n".join(sorted(set(sys.modules) - before)))
-    sys.stderr.flush()
-    write_all(data)
+def listed(descriptor, data):
+    if descriptor == 1:
+        write(2, " ".join(set(sys.modules) - bare).encode())
+    return write(descriptor, data)
 
-strategies.write_all = witness
-from webscheduler.cgi import main
-main()
+os.write = listed
+script = sys.argv[1]
+exec(compile(open(script).read(), script, "exec"), {"__name__": "__main__", "__file__": script})
 """
 
-
-def loaded(installation: Installation, environ: dict[str, str]) -> tuple[set[str], bytes]:
-    """(modules loaded when the response goes out, beyond those of a bare interpreter; the response)."""
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", PROBE], capture_output=True, timeout=60, check=True,
-        env={"WEBSCHEDULER_HOME": str(installation.home), **environ})
-    return set(done.stderr.decode().split()), done.stdout
+FORBIDDEN = {"argparse", "logging", "dataclasses", "subprocess", "filelock", "typing", "contextlib", "inspect",
+             "pathlib", "tempfile", "threading", "asyncio", "secrets", "random", "zoneinfo", "ipaddress", "signal", "select",
+             "pwd", "urllib", "urllib.parse", "http", "http.client", "email", "importlib", "importlib.metadata", "traceback",
+             "webscheduler.admin", "webscheduler.runner", "webscheduler.record", "webscheduler.cron",
+             "webscheduler.addresses", "webscheduler.commands", "webscheduler.schedule"}  # fmt: skip
 
 
-@pytest.fixture
-def triggered(installation: Installation) -> set[str]:
-    installation.add(strategy="auto")
-    modules, response = loaded(installation, installation.signed())
-    assert b'"strategy": "fork"' in response
+def imported(installation: Installation, environ: dict[str, str]) -> set[str]:
+    """What a bare interpreter (python -I -S) had imported when it answered the request."""
+    with installation.start_cgi(environ, words=[sys.executable, "-I", "-S", "-c", LISTING]) as process:
+        answer = answered(process)
+
+    assert answer.status == 202
+    return set(answer.errors.split())
+
+
+def public(modules: set[str]) -> set[str]:
+    """Without what is the interpreter's own affair and differs between its versions."""
+    return {name for name in modules if not name.startswith(("_", "sre_", "re.")) and name not in ("heapq", "math")}
+
+
+@pytest.mark.parametrize("strategy", ["fork", "auto"])
+def test_a_trigger_imports_what_is_listed(installation: Installation, strategy: str) -> None:
+    """Before its response is out, a trigger that forks has imported exactly the modules of the golden list."""
+    installation.add(strategy=strategy)
+    modules = public(imported(installation, installation.signed()))
+    assert sorted(modules) == GOLDEN.read_text().split()
+    assert not modules & FORBIDDEN
     installation.idle()
-    return modules
+    assert [run["strategy"] for run in installation.runs()] == ["fork"]
 
 
-def test_the_modules_of_ours_are_those_of_the_list(triggered):
-    """Another module on the way to a response is a decision, made by changing the list."""
-    ours = sorted(name for name in triggered if name.startswith("webscheduler"))
-    assert ours == [name for name in GOLDEN.read_text().split() if name.startswith("webscheduler")]
-
-
-def test_the_standard_library_s_are_those_of_the_list(triggered):
-    """Nor does the standard library come along beyond what the list has; versions of Python may need less."""
-    known = set(GOLDEN.read_text().split())
-    extra = {name for name in triggered if not name.startswith(("webscheduler", "_", "encodings"))} - known
-    # What json and hmac bring along differs by version.
-    assert extra <= {"sre_compile", "sre_parse", "sre_constants", "collections.abc", "contextlib", "abc"} - FORBIDDEN
-
-
-def test_nothing_costly_is_loaded_by_an_accepted_trigger(triggered):
-    """The panel, the command line, cron and what runs and records come after the response, or never."""
-    assert not {name for name in triggered for bad in FORBIDDEN if name == bad or name.startswith(bad + ".")}
-
-
-@pytest.mark.parametrize("what", ["refused", "locked"])
-def test_nothing_costly_is_loaded_by_the_others(installation, what):
-    """A refusal and a skip, which write a line themselves, need neither filelock nor the runner either."""
+def test_other_answers_import_little_more(installation: Installation) -> None:
+    """Refusals and skips add the writing of one line, nothing else: not even these wait for what they do not need."""
     go_on = installation.home / "go-on"
-    installation.add(argv=["/bin/sh", "-c", 'while [ ! -e "$0" ]; do sleep 0.05; done', str(go_on)])
-    environ = installation.signed()
-
-    if what == "refused":
-        environ["QUERY_STRING"] = "sig=" + "0" * 64
-    else:
-        installation.cgi(environ)
-        installation.command_runs()
-
-    modules, response = loaded(installation, environ)
-    assert (b"locked" in response) == (what == "locked")
-    assert b"200" not in response
-    assert not {name for name in modules for bad in FORBIDDEN - {"webscheduler.record"}
-                if name == bad or name.startswith(bad + ".")}
+    installation.add(argv=["sh", "-c", f"while [ ! -e {go_on} ]; do sleep 0.02; done"])
+    installation.add("off", enabled=False)
+    golden = set(GOLDEN.read_text().split())
+    assert public(imported(installation, asking("/run/" + "ab" * 16, "sig=1"))) - golden == {"webscheduler.history"}
+    assert public(imported(installation, {**installation.signed(), "REQUEST_METHOD": "HEAD"})) <= golden
+    assert public(imported(installation, installation.signed("off"))) - golden == {"webscheduler.history"}
+    installation.trigger("wsgi")
+    installation.command_runs()
+    # Whether the run that locks it lives, and what is to be written of the skip: no more than that.
+    locked = public(imported(installation, installation.signed()))
+    assert not locked & (FORBIDDEN - {"signal", "webscheduler.record", "webscheduler.schedule"})
     go_on.touch()
     installation.idle()
+    until(lambda: not installation.processes())
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    """`import webscheduler` costs nothing: what it offers is loaded when it is used."""
+    program = "import sys; before = set(sys.modules); import webscheduler; print(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); "
+                           + program], capture_output=True, text=True, check=True)  # fmt: skip
+    assert set(done.stdout.split()) <= {"webscheduler", "__future__"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import sys
 import sysconfig
@@ -38,6 +39,7 @@ ON_THE_WAY = {"trigger", "access", "decision", "runner", "record", "housekeeping
               "atomic", "addresses", "cgi", "wsgi", "due", "notify"}  # fmt: skip
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Every module of the package, by its name within it."""
     found = {}
@@ -61,8 +63,13 @@ def at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
             yield from at_run_time(node)
 
 
-def imports(name: str, file: Path) -> Iterator[str]:
+@functools.cache
+def imports(name: str, file: Path) -> list[str]:
     """Full names of what a module imports when it runs, wherever in its code."""
+    return list(_imports(name, file))
+
+
+def _imports(name: str, file: Path) -> Iterator[str]:
     known = modules()
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import subprocess
 import sys
@@ -204,43 +202,3 @@ def test_the_clock_went_back(installation: Installation) -> None:
     assert [entry["status"] for entry in installation.runs()] == ["success", "failed"]
     assert installation.row()["lastRunId"] == line["run"]
     assert installation.row()["lastRunStatus"] == "failed"
-
-
-def test_forgotten_runs_are_found(installation: Installation) -> None:
-    """A dead run of a task that nobody triggers any more is recorded by whoever tidies up."""
-    from webscheduler import housekeeping
-    from webscheduler.config import load
-
-    installation.add(argv=["sleep", "60"])
-    installation.trigger("wsgi")
-    installation.command_runs()
-    installation.end()
-    housekeeping.clean(load(str(installation.home)), time.time())
-    assert [line["status"] for line in installation.runs()] == ["interrupted"]
-    assert installation.claims() == []
-    assert installation.row()["lastRunStatus"] == "interrupted"
-
-
-def test_stale_files_go(installation: Installation) -> None:
-    """Files that a kill left behind go after a day; those of runs in progress and young ones stay."""
-    from webscheduler import housekeeping
-    from webscheduler.config import load
-
-    installation.add(argv=["sleep", "60"])
-    run_id = installation.trigger("wsgi").document["run"]
-    installation.command_runs()
-    live = installation.home / "output" / f"{run_id}.log"
-    until(live.exists)
-    old = [installation.home / "state.json.1.ab.tmp", installation.home / "output" / "gone.log",
-           installation.home / "logs" / "task.jsonl.1.ab.tmp"]  # fmt: skip
-    young = [installation.home / "state.json.2.ab.tmp", installation.home / "output" / "young.log"]
-
-    for file in (*old, *young):
-        file.touch()
-
-    for file in (*old, live, installation.home / "config.json"):
-        os.utime(file, (time.time() - 90000,) * 2)
-
-    housekeeping.clean(load(str(installation.home)), time.time())
-    assert [file.exists() for file in (*old, *young, live)] == [False] * 3 + [True] * 3
-    assert json.loads((installation.home / "config.json").read_text())
