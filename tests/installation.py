@@ -141,7 +141,12 @@ class Installation:
             return answered(process)
 
     def start_cgi(
-        self, environ: Mapping[str, str], body: bytes = b"", words: Sequence[str] = (), **popen: Any
+        self,
+        environ: Mapping[str, str],
+        body: bytes = b"",
+        words: Sequence[str] = (),
+        script: Path = SCRIPT,
+        **popen: Any,
     ) -> subprocess.Popen[bytes]:
         """Start the script as a server does; `answered` waits for what it says."""
         variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", "WEBSCHEDULER_HOME": str(self.home), **python_options()}
@@ -151,13 +156,13 @@ class Installation:
 
         variables.update(environ)
         process = subprocess.Popen(
-            [*(words or [sys.executable]), str(SCRIPT)],
+            [*(words or [sys.executable]), str(script)],
             env={key.encode("latin-1"): value.encode("latin-1") for key, value in variables.items()},
             **{
                 "stdin": subprocess.PIPE,
                 "stdout": subprocess.PIPE,
                 "stderr": subprocess.PIPE,
-                "cwd": SCRIPT.parent,
+                "cwd": script.parent,
                 **popen,
             },
         )

@@ -30,10 +30,11 @@ exec(compile(open(script).read(), script, "exec"), {"__name__": "__main__", "__f
 """
 
 FORBIDDEN = {"argparse", "logging", "dataclasses", "subprocess", "filelock", "typing", "contextlib", "inspect",
-             "pathlib", "tempfile", "threading", "asyncio", "secrets", "random", "zoneinfo", "ipaddress", "signal", "select",
-             "pwd", "urllib", "urllib.parse", "http", "http.client", "email", "importlib", "importlib.metadata", "traceback",
-             "webscheduler.admin", "webscheduler.runner", "webscheduler.record", "webscheduler.cron",
-             "webscheduler.addresses", "webscheduler.commands", "webscheduler.schedule"}  # fmt: skip
+             "pathlib", "tempfile", "threading", "asyncio", "secrets", "random", "zoneinfo", "ipaddress", "signal",
+             "select", "pwd", "urllib", "urllib.parse", "http", "http.client", "email", "importlib",
+             "importlib.metadata", "traceback", "webscheduler.admin", "webscheduler.runner", "webscheduler.record",
+             "webscheduler.cron", "webscheduler.addresses", "webscheduler.commands",
+             "webscheduler.schedule"}  # fmt: skip
 
 
 def imported(installation: Installation, environ: dict[str, str]) -> set[str]:

@@ -7,13 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 
-from tests.installation import CHECKOUT, DOORS, PATIENCE, REFUSED, Installation, answered, asking, until
+from tests.installation import CHECKOUT, DOORS, PATIENCE, REFUSED, SCRIPT, Answer, Installation, answered, asking, until
+from tests.servers import as_user, give
+from tests.servers import python as readable
 from webscheduler import history
 from webscheduler.task import parse_time
 
@@ -358,6 +362,60 @@ def test_what_shows_later_says_503_to_the_signed_only(
     assert answer.errors.count("\n") == 1
     assert ready.call(door, {**ready.signed(), "QUERY_STRING": "sig=1"}).refused
     assert ready.call(door, asking("/run/" + "ab" * 16, "sig=1")).refused
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Installation]:
+    """An installation of the user `nobody`, in a directory that this user can reach."""
+    with tempfile.TemporaryDirectory(prefix="ws-") as place:
+        Path(place).chmod(0o755)
+        installation = Installation(Path(place) / "home")
+        installation.add()
+        (installation.home / "locks" / "task.lock").touch()
+        shutil.copy(SCRIPT, place)
+
+        try:
+            yield installation
+        finally:
+            installation.end()
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "status"),
+    [("", 0, 503), ("config.json", 0, 503), ("state.json", 0, 202), ("state.json*", 0, 503), ("runs", 0o500, 503),
+     ("locks", 0, 503), ("locks/task.lock", 0o400, 503), ("logs", 0o500, 202), ("output", 0o500, 202)],
+)  # fmt: skip
+def test_what_may_not_be_read_or_written(elsewhere: Installation, name: str, mode: int, status: int) -> None:
+    """Files that the server's user may not read or write are 503 as soon as no run can be had without them, with one
+    line that names them; once they are mended, the task runs and no run that was accepted is lost."""
+    environ = elsewhere.signed()
+    give(elsewhere.home, "nobody")
+    files = [elsewhere.home, *elsewhere.home.glob(name)] if name else [elsewhere.home]
+    modes = {file: file.stat().st_mode for file in files}
+
+    def ask() -> Answer:
+        script = elsewhere.home.parent / SCRIPT.name
+        with elsewhere.start_cgi(environ, words=[readable()], script=script, **as_user("nobody")) as process:
+            return answered(process)
+
+    for file in files[1:] or files:
+        file.chmod(mode)
+
+    answer = ask()
+    until(lambda: not elsewhere.processes())
+
+    for file, before in modes.items():
+        file.chmod(before)
+
+    assert answer.status == status
+    assert answer.errors.count("\n") == (status == 503)
+    assert name.rstrip("*") in answer.errors or status == 202
+    accepted = [answer.document["run"]] if status == 202 else []
+    again = ask()
+    assert again.document["status"] == "running"
+    elsewhere.idle()
+    assert [line["run"] for line in elsewhere.runs()] == [*accepted, again.document["run"]]
+    assert {line["status"] for line in elsewhere.runs()} == {"success"}
 
 
 @pytest.mark.parametrize("door", DOORS)
