@@ -81,6 +81,17 @@ def test_a_task_that_its_url_started_meanwhile_is_not_started_again(installation
     assert [line["trigger"] for line in installation.history("second")] == ["url"]
 
 
+def test_a_run_that_state_does_not_know_of_yet_is_known_by_its_claim(installation: Installation) -> None:
+    """Between the claim and the first write of state a tick does not take the task for due."""
+    release = installation.home / "release"
+    installation.add("task", waits_for(release), **ONCE)
+    installation.trigger(name="task")
+    installation.command_runs()
+    installation.edit("task", lastRunAt=None, lastRunStatus=None, lastRunId=None)
+    assert tick(installation, "--dry-run").out == "nothing is due\n"
+    release.touch()
+
+
 # Order and number
 
 LOGGED = ["/bin/sh", "-c", 'echo "+ $1" >> "$0"; sleep 0.05; echo "- $1" >> "$0"']
@@ -91,7 +102,7 @@ def test_a_thousand_due_tasks_run_five_at_a_time_by_priority(installation: Insta
     """Over as many ticks as it takes, which wait for nothing: never more than five, none lost, none doubled."""
     number = 1000 if FULL else 60
     log = installation.home / "log"
-    installation.configure(maxConcurrentTasks=5, tickBudgetSeconds=55 if FULL else 1, logOutput=False)
+    installation.configure(maxConcurrentTasks=5, tickBudgetSeconds=15 if FULL else 1, logOutput=False)
     rows = {f"task-{each:04}": (each * 7919) % number for each in range(number)}
 
     for name, priority in rows.items():
@@ -299,7 +310,6 @@ def test_an_interrupted_run_is_not_tried_again(installation: Installation) -> No
     os.kill(facts["supervisor"][0], 9)
     os.kill(facts["command"][0], 9)
     assert finished(process).status == 1
-    assert installation.history("task") == []
     assert tick(installation) == Done(0, "", "")
     assert ends(installation, "task") == ["interrupted"]
     assert tick(installation, "--dry-run").out == "nothing is due\n"
@@ -478,3 +488,21 @@ def test_the_rhythm_of_ticks_is_the_median_of_their_last_gaps(installation: Inst
         history.append(home, DUE, {"run": None, "startedAt": format_time(1767225600 + second + 1)})
 
     assert due.rhythm(home) == {"lastAt": format_time(1767225600 + 90900), "every": 900}
+
+
+def test_status_names_what_is_finer_than_the_ticks_or_as_fine(installation: Installation) -> None:
+    """With what to do; a schedule in order is not named, nor one that is off."""
+    for second in range(0, 9000, 900):
+        at = format_time(time.time() - 9000 + second)
+        history.append(str(installation.home), DUE, {"run": f"r{second}", "startedAt": at})
+
+    installation.add("finer", expression="*/5 * * * *")
+    installation.add("equal", intervalSeconds=900)
+    installation.add("fine", intervalSeconds=840)
+    installation.add("quarter", expression="*/15 * * * *")
+    installation.add("off", expression="*/5 * * * *", enabled=False)
+    installation.add("broken", expression="61 * * * *")
+    warnings = call(installation.home, "status", "--json").document["warnings"]
+    assert sorted(each.partition(",")[0] for each in warnings if "ticks come every 900 s" in each) == [
+        "equal has an interval of 900 s", "finer asks for every 300 s"]
+    assert "give it 840 s" in next(each for each in warnings if each.startswith("equal"))

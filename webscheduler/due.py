@@ -34,17 +34,19 @@ STARTED, SKIPPED = 0, 3  # exit statuses of the process of a due task, besides 1
 MIN_LATE = 900.0
 
 
-def select(settings: Config, tasks: store.Tasks, now: float) -> tuple[list[tuple[str, Slot]], list[str]]:
+def select(settings: Config, now: float) -> tuple[list[tuple[str, Slot]], list[str]]:
     """(tasks that are due, in the order to start them; a line for each that cannot be told)."""
     found, problems = [], []
+    # A run that has just begun has a claim before state knows of it, and until state knows how it ended.
+    begun = {facts.get("name"): parse_time(facts["startedAt"]) for facts in locks.peek(settings.home)}
 
-    for name, row in tasks.items():
+    for name, row in store.read(settings.home).items():
         if name == DUE or not (isinstance(row, dict) and row.get("enabled")):
             continue
 
         try:
             task = load(name, row)
-            slot = schedule.slot(task, settings["timezone"], 0.0, now)
+            slot = schedule.slot(task, settings["timezone"], begun.get(name, 0.0), now)
         except BadInput as error:
             problems.append(str(error))
             continue
@@ -61,7 +63,7 @@ def tick(settings: Config, start: Start, budget: float, now: float) -> tuple[dic
     home = settings.home
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored no child has an exit status
     problems = _refresh(settings, now)
-    queue, unclear = select(settings, store.read(home), now)
+    queue, unclear = select(settings, now)
     patience = _patience(home)
     late = [name for name, slot in queue if slot.attempt == 1 and now - slot.at > patience]
     children: dict[int, str] = {}
@@ -217,8 +219,11 @@ def rhythm(home: str) -> dict[str, Any]:
     starts = []
 
     for entry in history.entries(home, DUE):
-        if entry.get("run") and entry.get("startedAt"):
-            starts.append(parse_time(entry["startedAt"]))
+        try:
+            if entry.get("run"):
+                starts.append(parse_time(entry["startedAt"]))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            pass  # not a line of ours
 
         if len(starts) >= 20:
             break

@@ -6,11 +6,12 @@ output, which our line of a crontab drops; what went wrong on standard error, wh
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 
-from .. import commands, config, crontab, due, locks, record, store, trigger
+from .. import commands, config, crontab, due, locks, record, trigger
 from ..errors import BadInput, Unusable
 from ..task import DUE, format_time
 from .terminal import complain, line, show, visible, when
@@ -79,7 +80,7 @@ def _run_due(args: Namespace) -> int:
 
 def _foretell(args: Namespace) -> int:
     settings, now = config.load(args.home), time.time()
-    queue, problems = due.select(settings, store.read(args.home), now)
+    queue, problems = due.select(settings, now)
     alive = {facts.get("name") for facts in locks.peek(args.home)}
     tasks = [{"name": name, "due": format_time(slot.at), "attempt": slot.attempt,
               "status": "too late" if slot.too_late else "running already" if name in alive else "would start"}
@@ -102,6 +103,8 @@ def _foretell(args: Namespace) -> int:
 
 
 def _sync(args: Namespace) -> int:
+    found = os.path.join(args.home, "commands.json")
+    before = os.stat(found).st_ino if os.path.exists(found) else None
     argv = commands.python(config.load(args.home), "webscheduler.functions:sync", args.home)
 
     try:
@@ -115,6 +118,9 @@ def _sync(args: Namespace) -> int:
 
     if done.returncode < 0:
         complain(f"the search was ended by signal {-done.returncode}: does a module go on for ever when imported?")
+    elif done.returncode == 0 and before == (os.stat(found).st_ino if os.path.exists(found) else None):
+        complain("the search ended before it was done: does a module end the process when imported, as by os._exit?")
+        return 1
     elif not done.stdout and not done.stderr:
         print("nothing has changed")
 
