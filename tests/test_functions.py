@@ -102,6 +102,8 @@ def by_hand(): ...
         ("schedulable('-x')", "BadInput: name: '-x' must be"),
         ("schedulable('x', expression='0 0 30 2 *')", "BadInput: expression: '0 0 30 2 *' never comes"),
         ("@schedulable('good')\ndef other(): ...", "BadInput: good: is declared twice"),
+        ("@schedulable('x')\nasync def x(): ...", "BadInput: x: is a coroutine or generator"),
+        ("@schedulable('x')\ndef x(): yield", "BadInput: x: is a coroutine or generator"),
     ],
 )  # fmt: skip
 def test_a_module_that_cannot_be_imported_is_reported_and_skipped(code: Code, text: str, why: str) -> None:
@@ -116,6 +118,17 @@ def test_a_module_that_cannot_be_imported_is_reported_and_skipped(code: Code, te
                              "last is new, without a schedule and disabled\n")
     assert list(json.loads((code.installation.home / "commands.json").read_text())["broken"]) == ["broken"]
     assert code.run("good")["output"] == "well\n"
+
+
+def test_a_module_that_ends_the_search_is_told_of(code: Code) -> None:
+    """Nothing was found then, and that is no success."""
+    code.write("good", "@schedulable('good')\ndef good(): ...")
+    code.write("broken", "import os\nos._exit(0)")
+
+    for _ in range(2):
+        done = code.sync()
+        assert (done.status, done.out) == (1, "")
+        assert "does a module end the process" in done.complaint
 
 
 def test_what_a_module_prints_is_shown_and_harmless(code: Code) -> None:

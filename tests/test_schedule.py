@@ -95,27 +95,58 @@ def test_an_interval_that_never_ran_is_due_at_once() -> None:
     assert coming(task(intervalSeconds=86400, createdAt=now), now) == "2026-03-02T03:07:00"
 
 
-@pytest.mark.parametrize(
-    ("interval", "early"),
-    [(5400, 30), (3600, 30), (600, 30), (300, 15), (60, 3), (20, 1), (86400 * 30, 30)],
-)
-def test_an_interval_counts_from_the_last_start_and_is_over_a_little_early(interval: int, early: int) -> None:
-    """By a twentieth and at most half a minute: calls an hour apart are some seconds more or less apart."""
+@pytest.mark.parametrize("interval", [1, 20, 60, 300, 3600, 5400, 86400 * 30])
+def test_an_interval_counts_from_the_last_start_to_the_second(interval: int) -> None:
     begun = parse_time("2026-03-02T03:00:00Z")
     made = task(intervalSeconds=interval, lastRunAt=format_time(begun))
-    assert schedule.slot(made, "UTC", 0.0, begun + interval - early - 1) is None
-    found = schedule.slot(made, "UTC", 0.0, begun + interval - early)
+    assert schedule.slot(made, "UTC", 0.0, begun + interval - 0.5) is None
+    found = schedule.slot(made, "UTC", 0.0, begun + interval)
     assert found is not None
     assert found.at == begun + interval
     assert coming(made, format_time(begun)) == format_time(begun + interval)[:19]
 
 
-def test_calls_that_come_hourly_within_seconds_run_an_hourly_task_each_time() -> None:
-    begun = parse_time("2026-03-02T03:00:00Z")
+@pytest.mark.parametrize("rhythm", [60, 300, 900, 3600, 21600])
+def test_an_interval_as_long_as_the_rhythm_of_calls_is_told_one_that_skips_none(rhythm: int) -> None:
+    """What is advised is itself in order, and runs at each of the calls whose gaps vary by some seconds."""
+    now = parse_time("2026-03-02T03:00:00Z")
 
-    for jitter in (-20, -1, 0, 1, 20):
-        made = task(intervalSeconds=3600, lastRunAt=format_time(begun))
-        assert schedule.slot(made, "UTC", 0.0, begun + 3600 + jitter), jitter
+    for about in (rhythm - 2, rhythm, rhythm + 2):
+        said = schedule.coarse(task(intervalSeconds=about), "UTC", rhythm, now)
+        assert f"has an interval of {about} s, and ticks come every {rhythm} s" in said
+
+    advised = int(said.split("give it ")[1].split()[0])
+    assert schedule.coarse(task(intervalSeconds=advised), "UTC", rhythm, now) == ""
+
+    for jitter in (-10, -1, 0, 1, 10):
+        made = task(intervalSeconds=advised, lastRunAt=format_time(now))
+        assert schedule.slot(made, "UTC", 0.0, now + rhythm + jitter), jitter
+
+
+@pytest.mark.parametrize(
+    ("fields", "rhythm", "step"),
+    [
+        ({"intervalSeconds": 300}, 900, 300),
+        ({"expression": "*/5 * * * *"}, 900, 300),
+        ({"expression": "* * * * *"}, 3600, 60),
+        ({"expression": "0,50 3 1 * *"}, 3600, 3000),
+        ({"expression": "0 3,4 * * *"}, 21600, 3600),
+        ({"expression": "0 3 * * 1-5"}, 172800, 86400),
+        ({"expression": "*/15 * * * *"}, 900, None),
+        ({"expression": "0 * * * *"}, 3600, None),
+        ({"expression": "0 * * * *"}, 3605.5, None),
+        ({"expression": "7 3 * * *"}, 3600, None),
+        ({"expression": "0 3 * * 1"}, 172800, None),
+        ({"expression": "* * * * *", "intervalSeconds": 60}, 60, None),  # the expression counts
+        ({"intervalSeconds": 5400}, 3600, None),
+        ({}, 900, None),
+    ],
+)
+def test_a_schedule_finer_than_the_rhythm_of_calls_is_told(
+    fields: dict[str, Any], rhythm: float, step: int | None
+) -> None:
+    said = schedule.coarse(task(**fields), "UTC", rhythm, parse_time("2026-03-02T03:00:00Z"))
+    assert said.partition(",")[0] == ("" if step is None else f"asks for every {step} s")
 
 
 def test_an_interval_counts_from_a_change_of_schedule_that_is_later() -> None:

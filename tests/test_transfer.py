@@ -94,9 +94,10 @@ def test_each_line_of_a_crontab_becomes_a_task(installation: Installation) -> No
     }  # fmt: skip
     said = done.err.splitlines()
     assert [line.removeprefix("webscheduler: ")[:45] for line in said] == [
+        "times without CRON_TZ are read in this instal",
         "line 12 is neither a job nor NAME=value: 'non",
         "MAILTO=me@example.org is not taken over: fail",
-        "line 10 is left out: expression: expression: ",
+        "line 10 is left out: expression: @reboot has ",
         "line 11 is left out: expression: minute: '61'",
         "both run now: take the lines out of the cront",
     ]
@@ -107,6 +108,17 @@ def test_each_task_gets_keys_and_every_one_can_be_triggered(installation: Instal
     assert installation.trigger(name="echo-hi").document["accepted"]
     installation.idle()
     assert installation.runs("echo-hi")[0]["output"] == "hi\n"
+
+
+ZONE_SAID = ("webscheduler: times without CRON_TZ are read in this installation's zone, UTC: is it that of the "
+             "crontab's machine? Else `webscheduler config set timezone ZONE`\n")
+
+
+def test_the_zone_of_times_that_name_none_is_told(installation: Installation) -> None:
+    """cron reads its machine's clock; here they would run at other hours without a word."""
+    installation.configure(timezone="Europe/Paris")
+    assert "read in this installation's zone, Europe/Paris" in come(installation, "5 4 * * * a\n", "crontab").err
+    assert "zone" not in come(installation, "CRON_TZ=UTC\n5 4 * * * b\n", "crontab").err
 
 
 def test_a_crontab_comes_in_once(installation: Installation) -> None:
@@ -134,7 +146,7 @@ def test_a_crontab_from_standard_input_and_disabled(installation: Installation) 
     os.close(write)
     done = call(installation.home, "import", "crontab", "-", "--disabled", stdin=read)
     os.close(read)
-    assert (done.status, done.out, done.err) == (0, "a: @daily, disabled\n1 tasks are in\n", "")
+    assert (done.status, done.out, done.err) == (0, "a: @daily, disabled\n1 tasks are in\n", ZONE_SAID)
     assert installation.row("a")["enabled"] is False
 
 
@@ -171,12 +183,12 @@ def test_what_a_line_does_here(installation: Installation, line: str, output: st
     ],
 )  # fmt: skip
 def test_the_name_that_a_command_gets(installation: Installation, command: str, name: str) -> None:
-    arrival = transfer.of_crontab(f"@daily {command}\n", {})
+    arrival = transfer.of_crontab(f"@daily {command}\n", {}, "UTC")
     assert list(arrival.tasks) == [name]
 
 
 def test_names_are_unique_by_the_names_of_their_files(installation: Installation) -> None:
-    arrival = transfer.of_crontab("@daily a\n@hourly a\n@weekly a\n", {"a": {}, "a:2": {}, "a-3": {}})
+    arrival = transfer.of_crontab("@daily a\n@hourly a\n@weekly a\n", {"a": {}, "a:2": {}, "a-3": {}}, "UTC")
     assert list(arrival.tasks) == ["a-2", "a-4", "a-5"]
 
 

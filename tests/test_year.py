@@ -92,7 +92,7 @@ def expected(name: str, ticks: list[float]) -> list[float]:
 
     if name == "ninety":
         for now in ticks:
-            if not found or now - found[-1] >= 5400 - 30:  # it is over half a minute early
+            if not found or now - found[-1] >= 5400:
                 found.append(now)
 
         return found

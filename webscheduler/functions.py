@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "webscheduler.commands"
 SYNC_LIMIT = 300
 
+GENERATOR, COROUTINE, ASYNC_GENERATOR = 0x20, 0x80, 0x200  # co_flags (library reference, inspect)
+
 _declared: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {}
 
 
@@ -60,6 +62,11 @@ def schedulable(
         raise BadInput(f"{name}: interval must be a whole number of seconds above 0", "intervalSeconds")
 
     def declare(function: Function) -> Function:
+        # Calling one of these runs nothing of it, and would be recorded as a success.
+        if getattr(getattr(function, "__code__", None), "co_flags", 0) & (GENERATOR | COROUTINE | ASYNC_GENERATOR):
+            raise BadInput(f"{name}: is a coroutine or generator, of which a call runs nothing: declare a function "
+                           "that runs it, as by asyncio.run", "name")
+
         # The same code twice is a module that was imported under two names.
         if name in _declared and not _same(_declared[name][0], function):
             raise BadInput(f"{name}: is declared twice", "name")

@@ -4,8 +4,8 @@ The rule: due means *since the last run*, never "matches this minute": whatever 
 missed. It counts from the latest of last start, creation, enabling and change of schedule. Several missed slots are
 one run. A retry is one more time to be due. Stored times ahead of the clock count as now.
 
-An interval is over a little before its end, by a twentieth of it and at most EARLY seconds: calls that come every hour
-come some seconds more or less than an hour apart, and an hourly task would else run at every other of them.
+An interval is over when it is over, not a second before. Calls that come every hour come some seconds more or less
+than an hour apart, so an interval as long as their rhythm skips some of them: `coarse` tells, and what to set instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .task import Task
 
 
-EARLY = 30.0
 CLOCK_ERROR = 60.0  # seconds that a stored time may be ahead of the clock before it is taken for a mistake
 
 
@@ -57,7 +56,7 @@ def check_expression(text: str) -> None:
     try:
         expression = Cron(text)
     except CronError as error:
-        raise BadInput(f"expression: {error}", "expression")
+        raise BadInput("expression: " + str(error).replace("expression: ", "", 1), "expression")
 
     if expression.never():
         raise BadInput(f"expression: {text!r} never comes: no such day exists", "expression")
@@ -82,9 +81,8 @@ def slot(task: Task, default_zone: str, last_start: float, now: float) -> Slot |
         return None
 
     at = _due_at(task, default_zone, last_start, now)
-    early = min(EARLY, task["intervalSeconds"] / 20) if task["intervalSeconds"] and not task["expression"] else 0.0
 
-    if at is not None and at - early <= now:
+    if at is not None and at <= now:
         limit = task["catchUpSeconds"]
         return Slot(at, 1, limit is not None and now - at > limit)
 
@@ -107,6 +105,51 @@ def next_at(task: Task, default_zone: str, now: float) -> float | None:
         times[0] = _cron(task, default_zone, now, True)
 
     return min((at for at in times if at is not None), default=None)
+
+
+def coarse(task: Task, default_zone: str, rhythm: float, now: float) -> str:
+    """What to know of a task's schedule where somebody asks every `rhythm` seconds what is due: that it is finer, or an
+    interval just as long; empty if it is neither. Raises BadInput for a schedule that cannot be told."""
+    margin = min(60.0, rhythm / 4)  # calls are not as regular as clocks
+    least = round(rhythm - margin)
+    step = _closest(task, default_zone, now)
+
+    if step and step < rhythm - 1.5 * margin:
+        return f"asks for every {step:.0f} s, and ticks come every {rhythm:.0f} s: it runs no more often than they come"
+
+    if not task["expression"] and step and step < rhythm + margin / 2 and step > least + margin / 2:
+        return (f"has an interval of {step:.0f} s, and ticks come every {rhythm:.0f} s, some a little sooner, which it "
+                f"skips: give it {least} s, a little less than the rhythm of the panel's calls")
+
+    return ""
+
+
+def _closest(task: Task, default_zone: str, now: float) -> float:
+    """Seconds between the two slots of the schedule that are closest; 0 without one."""
+    if not task["expression"]:
+        return float(task["intervalSeconds"] or 0)
+
+    from datetime import datetime, timezone
+
+    from .cron import Cron
+
+    try:
+        expression = Cron(task["expression"])
+    except ValueError as error:
+        raise BadInput(f"task {task.name}: {error}", "expression")
+
+    minutes = [60 * hour + minute for hour in expression.hours for minute in expression.minutes]
+
+    if len(minutes) > 1:
+        return 60.0 * min(later - earlier for earlier, later in zip(minutes, minutes[1:]))
+
+    place = zone(task["timezone"] or default_zone)
+    slots = [datetime.fromtimestamp(now, timezone.utc)]
+
+    while len(slots) < 9 and (found := expression.next(slots[-1], place)):
+        slots.append(found)
+
+    return min(((later - earlier).total_seconds() for earlier, later in zip(slots[1:], slots[2:])), default=0.0)
 
 
 def _due_at(task: Task, default_zone: str, last_start: float, now: float) -> float | None:

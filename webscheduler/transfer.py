@@ -56,8 +56,8 @@ class Arrival:
         self.said: list[str] = []
 
 
-def of_crontab(text: str, tasks: store.Tasks, enabled: bool = True) -> Arrival:
-    """The jobs of a crontab(5), but those that `tasks` has already."""
+def of_crontab(text: str, tasks: store.Tasks, zone: str, enabled: bool = True) -> Arrival:
+    """The jobs of a crontab(5), but those that `tasks` has already. zone: in which those without CRON_TZ will run."""
     arrival = Arrival({})
     jobs, problems = crontab.parse(text)
     known = {json.dumps(_essence(row)) for row in tasks.values() if isinstance(row, dict)}
@@ -88,6 +88,10 @@ def of_crontab(text: str, tasks: store.Tasks, enabled: bool = True) -> Arrival:
             continue
 
         arrival.tasks[_new_name(job.command, [*tasks, *arrival.tasks])] = row
+
+    if any(row["timezone"] is None for row in arrival.tasks.values()):
+        arrival.said.append(f"times without CRON_TZ are read in this installation's zone, {zone}: is it that of the "
+                            "crontab's machine? Else `webscheduler config set timezone ZONE`")
 
     arrival.said += problems
     return arrival

@@ -186,6 +186,7 @@ def overall(settings: Config, now: float) -> dict[str, Any]:
     warnings += broken.values()
 
     known = commands.registry(settings)
+    every = due.rhythm(settings.home)["every"]
 
     for name, task in good.items():
         health = due.health(settings, {name: rows[name]}, name, now)
@@ -203,8 +204,10 @@ def overall(settings: Config, now: float) -> dict[str, Any]:
             warnings.append(f"{name} cannot run: no command is registered as {task['command']!r}; `webscheduler sync` "
                             "looks for commands")
 
+        if task["enabled"] and every and (said := _coarse(settings, task, every, now)):
+            warnings.append(f"{name} {said}")
+
     last_tick = good[DUE]["lastRunAt"] if DUE in good else None
-    every = due.rhythm(settings.home)["every"]
 
     scheduled = any(task["enabled"] and (task["expression"] or task["intervalSeconds"]) for task in good.values())
 
@@ -220,6 +223,13 @@ def overall(settings: Config, now: float) -> dict[str, Any]:
     return {"status": next((state for state in ("failing", "late") if state in states), "healthy"), "tasks": len(tasks),
             "unhealthy": unhealthy, "running": running, "lastTickAt": last_tick, "tickEverySeconds": every,
             "warnings": warnings}
+
+
+def _coarse(settings: Config, task: Task, every: float, now: float) -> str:
+    try:
+        return schedule.coarse(task, settings["timezone"], every, now)
+    except BadInput:
+        return ""  # failing already
 
 
 def _commands(args: Namespace) -> None:

@@ -54,7 +54,8 @@ def _import(args: Namespace) -> None:
 
         arrival = transfer.of_directory(source)
     elif kind == "crontab":
-        arrival = transfer.of_crontab(_read(source), store.read_strictly(args.home), not args.disabled)
+        arrival = transfer.of_crontab(_read(source), store.read_strictly(args.home), settings["timezone"],
+                                      not args.disabled)
     else:
         arrival = transfer.of_document(_read(source), source)
 
