@@ -414,6 +414,8 @@ def test_settings_are_listed_set_got_and_unset(installation: Installation) -> No
     assert "backup" in call(installation.home, "commands").out
     config("set", "trustedProxies", "127.0.0.1, ::1")
     assert config("--json").document["trustedProxies"] == ["127.0.0.1", "::1"]
+    config("set", "trustedProxies", config("get", "trustedProxies").out)  # JSON, as it is shown
+    assert config("--json").document["trustedProxies"] == ["127.0.0.1", "::1"]
     config("unset", "trustedProxies")
     assert config("get", "trustedProxies").out == "[]\n"
     config("set", "baseUrl", "")

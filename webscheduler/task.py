@@ -165,9 +165,9 @@ def from_text(field: str, row: Field, text: str) -> Any:
             raise BadInput(f"{field}: {text[:40]!r} is neither true nor false", field)
 
         value = text.lower() in ("true", "yes", "1", "on")
-    elif row.kind in ("networks", "lines"):
+    elif row.kind in ("networks", "lines") and not text.lstrip().startswith("["):
         value = text.replace(",", " ").split()
-    elif row.kind in ("map", "commands", "notify", "argv"):
+    elif row.kind in ("networks", "lines", "map", "commands", "notify", "argv"):
         import json
 
         try:
