@@ -59,6 +59,9 @@ def test_without_a_probe_the_kind_decides(tmp_path: Path, kind: str, chosen: lis
         ({"fork": result(60.0, "SIGTERM"), "close": result(600.0, seconds=600)}, 599, "close"),
         ({"fork": result(60.0, "SIGTERM"), "close": result(600.0, seconds=600)}, 30, "fork"),
         ({"fork": result(3.0, "SIGTERM")}, 30, "close"),
+        # Nor as long as nobody saw another end; a request is taken to live a minute where nobody looked.
+        ({"fork": result(60.4, "SIGTERM"), "close": result(held=True)}, 600, "sync"),
+        ({"fork": result(60.4, "SIGTERM"), "close": result(held=True), "sync": result(59.0, "killed")}, 600, "fork"),
         # No time limit is longer than all.
         ({"fork": result(500.0, "killed")}, 0, "fork"),
         ({"fork": result(50.0, "killed")}, 0, "close"),

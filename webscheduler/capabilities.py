@@ -3,7 +3,8 @@
 Imports `atomic` and `task`. The rules:
 - A strategy is judged by what was seen, never by whether a function exists: by a probe, whose job wrote heartbeats
   past the end of its request, and by runs that died `interrupted` under it. Without either, by the kind of server.
-- A run gets the first of fork, close, sync that carries its time limit. Where none does, the one that carried longest.
+- A run gets the first of fork, close, sync that carries its time limit. Where none does, the one that carried longest,
+  but that one that was seen to end counts half against one that was not: else nobody would ever look.
 - What was seen counts for one kind of server, one version of the package and 30 days. A single run that died may have
   died of something else: it counts for a day, unless a probe outlived it, and for all 30 days once a second one did.
 - A request reads one small file, and only for a task whose strategy is `auto`. It is replaced as a whole and without a
@@ -69,9 +70,14 @@ def ranked(kind: str, rows: Rows, timeout: float) -> list[str]:
     limit = timeout or ANY
     reaches = {strategy: reach(kind, strategy, rows) for strategy in ORDER}
     fitting = [strategy for strategy in ORDER if reaches[strategy] > min(limit, 1e9)]
-    others = sorted((each for each in ORDER if each not in fitting), key=lambda each: -reaches[each])
+    others = sorted((each for each in ORDER if each not in fitting),
+                    key=lambda each: -reaches[each] / (1 + _seen_to_end(rows.get(each, {}))))
     order = [each for each in (*fitting, *others) if reaches[each] > 0 or each == "sync"]
     return order[: order.index("sync") + 1]  # which needs nothing that could be missing
+
+
+def _seen_to_end(row: dict[str, Any]) -> bool:
+    return bool(row.get("deaths")) or (row.get("probe") or {}).get("ended", "finished") != "finished"
 
 
 def reach(kind: str, strategy: str, rows: Rows) -> float:
