@@ -298,8 +298,16 @@ def test_accepted(ready: Installation, case: tuple[str, Case], door: str) -> Non
          ["198.51.100.1"], True),
         ({"REMOTE_ADDR": "192.0.2.7", "HTTP_X_FORWARDED_FOR": "[2001:db8::9]:80"}, ["192.0.2.7"],
          ["2001:db8::9"], True),
+        # However much a client puts in front, what the proxy appended is what counts.
+        ({"REMOTE_ADDR": "192.0.2.7", "HTTP_X_FORWARDED_FOR": f"198.51.100.1{' ' * 8000}, 203.0.113.5"}, ["192.0.2.7"],
+         ["198.51.100.1"], False),
         ({"REMOTE_ADDR": "192.0.2.7", "HTTP_X_FORWARDED_FOR": ""}, ["192.0.2.7"], ["192.0.2.7"], True),
         ({"REMOTE_ADDR": "192.0.2.7", "HTTP_X_FORWARDED_FOR": "198.51.100.1,"}, ["192.0.2.7"], ["198.51.100.1"], False),
+        # However long what the client itself put in front.
+        ({"REMOTE_ADDR": "192.0.2.7", "HTTP_X_FORWARDED_FOR": "198.51.100.1, " * 900 + "203.0.113.5"}, ["192.0.2.7"],
+         ["198.51.100.1"], False),
+        ({"REMOTE_ADDR": "192.0.2.7", "HTTP_X_FORWARDED_FOR": "198.51.100.1, " * 900 + "203.0.113.5"}, ["192.0.2.7"],
+         ["203.0.113.5"], True),
         # A socket has no address: its proxy is trusted only by the word for it.
         ({"REMOTE_ADDR": "", "HTTP_X_FORWARDED_FOR": "198.51.100.1"}, ["192.0.2.7", "0.0.0.0/0"], ["198.51.100.1"],
          False),

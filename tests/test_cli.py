@@ -19,7 +19,7 @@ import pytest
 
 import webscheduler
 from tests.commandline import CHECKOUT, call, environment, finished, start
-from tests.installation import Installation
+from tests.installation import DOORS, Installation
 from webscheduler.cli import main
 from webscheduler.cli.parser import build, verbs
 from webscheduler.cli.terminal import line, visible
@@ -438,6 +438,17 @@ def test_a_base_that_no_url_can_start_with_is_refused(
 
     assert main(["config", "get", "baseUrl", "--json"]) == 0
     assert capsys.readouterr().out == "null\n"
+
+
+def test_settings_nested_too_deep_are_one_line(installation: Installation) -> None:
+    """JSON that Python's parser gives up on is told like JSON that is none, and a trigger answers 503."""
+    installation.add()
+    (installation.home / "config.json").write_text('{"notify": ' + "[" * 200_000)
+    assert "config.json cannot be read" in call(installation.home, "list").complaint
+
+    for door in DOORS:
+        answer = installation.trigger(door)
+        assert answer.status == 503 and "config.json cannot be read" in answer.errors
 
 
 def test_a_broken_setting_can_be_mended(installation: Installation) -> None:

@@ -118,6 +118,22 @@ def test_what_does_not_parse_is_skipped(installation: Installation) -> None:
     assert call(installation.home, "logs", "--run", "no time").status == 0
 
 
+@pytest.mark.parametrize("foreign", ['{"run": "x", "startedAt": 5}', '{"run": "x", "startedAt": "soon"}', "[" * 99_999])
+def test_a_foreign_line_stops_no_tick(installation: Installation, foreign: str) -> None:
+    """What an editor left in the history of `@due`, be its time no time or its JSON too deep, keeps nobody from
+    running what is due, telling how things are, or cleaning up."""
+    installation.add(intervalSeconds=3600)
+
+    with (installation.home / "logs" / "_due.jsonl").open("a") as file:
+        file.write(f"{foreign}\n")
+
+    assert call(installation.home, "run-due").status == 0
+    assert [line["status"] for line in installation.runs()] == ["success"]
+    assert call(installation.home, "status").status == 0
+    assert call(installation.home, "logs").status == 0
+    assert call(installation.home, "purge-logs", "--yes").status == 0
+
+
 def test_only_as_much_is_read_as_is_shown(installation: Installation) -> None:
     """The newest line of a long history costs a few blocks of it, not the file."""
     write(installation, entry(1))

@@ -314,6 +314,21 @@ def test_a_program_takes_the_place_of_a_command_and_back(here: Here) -> None:
     assert "arguments" in here("edit", "a", "--arguments", "'", status=2)
 
 
+@pytest.mark.parametrize("field, bad", [("lastRunDuration", float("inf")), ("lastRunDuration", 1e13),
+                                        ("lastRunAt", "yesterday"), ("consecutiveFailures", None)])
+def test_what_an_editor_spoiled_stops_one_task_and_an_edit_mends_it(field: str, bad: Any, here: Here) -> None:
+    """A field that only runs write has no option: any edit forgets its bad value. Until then others run."""
+    here("add", "spoiled", "--retries", "3", "--", "true")
+    here("add", "good", "--every", "60", "--", "true")
+    row = {"lastRunStatus": "failed", "lastRunAt": "2026-01-01T00:00:00+00:00", field: bad}
+    store.update(str(here.installation.home), lambda tasks: tasks["spoiled"].update(row))
+    done = call(here.installation.home, "run-due")
+    assert f"task spoiled: {field}: must be" in done.err and "good: success" in done.out
+    here("edit", "spoiled", "--title", "mended")
+    assert here.document("show", "spoiled")[field] == FIELDS[field].default
+    here("run", "spoiled")
+
+
 def test_tasks_are_enabled_and_disabled_by_name_and_group(here: Here) -> None:
     """All that are named, or none when one of them is unknown; a group is all of its tasks."""
     for name in ("a", "b"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.installation import CHECKOUT, Installation, until, waits_for
+from tests.installation import CHECKOUT, Installation, answered, until, waits_for
 from webscheduler import history, store
 from webscheduler.trigger import run_by_hand
 
@@ -183,6 +184,23 @@ def test_a_running_task_is_neither_renamed_nor_removed(installation: Installatio
     editing.remove(home, "new", time.time())
     assert installation.wsgi(environ).refused
     assert not Path(history.path(home, "new")).exists()
+
+
+def test_a_full_disk_loses_what_was_printed_and_not_how_it_ended(installation: Installation) -> None:
+    """Where neither claim nor history can take the output, the claim takes the outcome, for the next to record."""
+    installation.add(argv=["sh", "-c", "head -c 20000 /dev/zero | tr '\\0' x; exit 7"], strategy="sync")
+    limit = (8192, resource.RLIM_INFINITY)  # no file may grow beyond that
+
+    with installation.start_cgi(
+        installation.signed(), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    ) as process:
+        assert answered(process).status == 503
+
+    assert not installation.history()
+    installation.trigger()
+    first, second = installation.runs()
+    assert [(line["status"], line["exitCode"], len(line["output"])) for line in (first, second)] == [
+        ("failed", 7, 0), ("failed", 7, 20000)]
 
 
 def test_running_without_a_claim_is_not_running(installation: Installation) -> None:

@@ -113,7 +113,7 @@ def read_raw(home: str) -> dict[str, Any]:
             raise Unusable(f"there is no installation at {home}: `webscheduler init` makes one")
 
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Unusable(f"{path} cannot be read ({_short(error)}): mend it, or remove it for default settings")
 
     if not isinstance(raw, dict):

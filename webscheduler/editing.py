@@ -46,6 +46,7 @@ def edit(settings: Config, name: str, fields: dict[str, Any], now: float, panel:
         if any(row.get(field) != before.get(field) for field in scheduled):
             row.update(scheduledSince=format_time(now), nextRunAt=None)
 
+        _mend(row)
         task = entered(settings, name, row, panel, before)
         tasks[name] = row
         return task
@@ -153,6 +154,16 @@ def row_of(tasks: store.Tasks, name: str) -> dict[str, Any]:
         raise NoSuchTask(name)
 
     return row
+
+
+def _mend(row: dict[str, Any]) -> None:
+    """Forget what runs wrote and an editor of state.json spoiled: no option could mend it."""
+    for field, rule in FIELDS.items():
+        if rule.by == "run":
+            try:
+                check(field, rule, row.get(field, rule.default))
+            except BadInput:
+                row[field] = rule.default
 
 
 def _free(tasks: store.Tasks, name: str) -> None:

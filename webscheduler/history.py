@@ -141,7 +141,7 @@ def entries(home: str, name: str) -> Iterator[dict[str, Any]]:
     for text in lines(home, name):
         try:
             entry = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
 
         if isinstance(entry, dict):
@@ -156,7 +156,7 @@ def contains(home: str, name: str, run: str) -> bool:
         if needle in text:  # parsing is a hundred times slower than looking
             try:
                 entry = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
 
             if isinstance(entry, dict) and entry.get("run") == run:
@@ -191,7 +191,7 @@ def clean(home: str, name: str, keep: Callable[[dict[str, Any]], bool]) -> int:
 def _survives(text: bytes, keep: Callable[[dict[str, Any]], bool]) -> bool:
     try:
         entry = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
     return text.endswith(b"\n") and isinstance(entry, dict) and keep(entry)
@@ -239,7 +239,7 @@ def refusals(home: str) -> list[dict[str, Any]]:
     try:
         with open(os.path.join(home, "refused.json"), "rb") as file:
             found = json.loads(file.read())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return []
 
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []

@@ -120,9 +120,14 @@ class Claim:
     def append(self, facts: dict[str, Any]) -> None:
         """Add facts. Each line brings its own line break in front, so one torn by a kill spoils no other."""
         data = memoryview(line(facts))
+        end = os.fstat(self.descriptor).st_size
 
-        while data:
-            data = data[os.write(self.descriptor, data):]
+        try:
+            while data:
+                data = data[os.write(self.descriptor, data):]
+        except OSError:
+            os.ftruncate(self.descriptor, end)  # the disk is full: leave the room to a shorter line
+            raise
 
     def facts(self) -> dict[str, Any]:
         """All that the claim says so far."""

@@ -52,7 +52,13 @@ def finish(home: str, claim: Claim, outcome: dict[str, Any], zone: str, now: flo
     schedules whose task names none."""
     facts = claim.facts()
     entry = _entry(claim, facts, outcome, now)
-    claim.append({"outcome": entry})
+
+    try:
+        claim.append({"outcome": entry})
+    except OSError:  # the disk is full: how it ended is worth more than what it printed
+        _forget_live(home, claim.run)
+        claim.append({"outcome": {**entry, "output": "", "errorOutput": ""}})
+
     history.append(home, claim.name, entry)
     _blame(home, facts, entry, now)
 
@@ -129,14 +135,16 @@ def _settle(
             row["nextRunAt"] = None if coming is None else format_time(coming)
 
     _update(home, change)
-
-    try:
-        os.unlink(live_file(home, claim.run))
-    except OSError:
-        pass
-
+    _forget_live(home, claim.run)
     claim.remove()
     claim.release()
+
+
+def _forget_live(home: str, run: str) -> None:
+    try:
+        os.unlink(live_file(home, run))
+    except OSError:
+        pass
 
 
 def _update(home: str, change: Any) -> None:

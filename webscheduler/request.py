@@ -30,7 +30,7 @@ class Request:
         early = any(word in purpose for word in ("prefetch", "prerender", "preview"))
         self.may_run = self.method in ("GET", "POST") and not early
         self.peer = str(environ.get("REMOTE_ADDR", ""))
-        self.forwarded = str(environ.get("HTTP_X_FORWARDED_FOR", ""))[:2000]
+        self.forwarded = str(environ.get("HTTP_X_FORWARDED_FOR", ""))
         self.problem = ""
         self.signature = ""
         self.ts: str | None = None
