@@ -277,15 +277,21 @@ class Installation:
         return found
 
     def end(self) -> None:
-        """Kill what a test left."""
-        while self.processes():
-            for pid in self.processes():
+        """Kill what a test left, and wait until it is gone: what ends loses its environment before its locks."""
+        killed = []
+
+        while left := self.processes():
+            for pid in left:
+                killed.append(locks.identity(pid))
+
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
 
             time.sleep(0.01)
+
+        until(lambda: all(map(ended, killed)), "the end of what was killed")
 
 
 def answered(process: subprocess.Popen[bytes]) -> Answer:

@@ -34,6 +34,12 @@ def go_on(installation: Installation) -> Path:
 def running(installation: Installation, go_on: Path) -> dict[str, Any]:
     """The facts of a run of the task, whose command has said `begun` and goes on until `go_on` is there."""
     installation.add(argv=waits_for(go_on))
+    return begun(installation)
+
+
+def begun(installation: Installation) -> dict[str, Any]:
+    """Trigger a task that `waits_for`, and wait until its command has said `begun`: from then on it says nothing, so a
+    pipe that nobody reads does not end it. The facts of the run."""
     run = installation.trigger("wsgi").document["run"]
     live = Path(record.live_file(str(installation.home), run))
     until(lambda: live.exists() and live.read_bytes() == b"begun\n")
@@ -238,8 +244,7 @@ def test_the_time_limit_of_an_orphan(
 def test_an_orphan_without_limit_is_left_alone(installation: Installation, go_on: Path) -> None:
     """With `timeout` 0 nobody ends an orphan."""
     installation.add(argv=waits_for(go_on), timeout=0)
-    installation.trigger("wsgi")
-    facts = installation.command_runs()
+    facts = begun(installation)
     kill(facts["supervisor"])
     assert locked(installation.trigger("wsgi"))
     assert locks.alive(facts["command"])

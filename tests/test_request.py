@@ -112,7 +112,8 @@ def test_signature_and_time(query: str, header: str | None, time: str | None, fo
 SHAPES = ["", "x", SIG[1:], SIG + "a", SIG[1:] + "g", SIG[1:] + "\xe9", SIG[1:] + "%C3%A9", SIG[1:] + "%00",
           "%2B" + SIG[1:], SIG[1:] + "+", f"{SIG}&sig={SIG}", f"{SIG}&sig={BAD}", f"{SIG}&ts=1&ts=1", f"{SIG}&ts=",
           f"{SIG}&ts=x", f"{SIG}&ts=%2B1", f"{SIG}&ts=-1", f"{SIG}&ts=1_0", f"{SIG}&ts=%C2%B9", f"{SIG}&ts=%D9%A3",
-          f"{SIG}&ts=1.0", f"{SIG}&ts=1e9", f"{SIG}&ts=+1", f"{SIG}&ts=%001", f"{SIG}&ts={'1' * 13}", f"{SIG}&ts=0x10"]  # fmt: skip
+          f"{SIG}&ts=1.0", f"{SIG}&ts=1e9", f"{SIG}&ts=+1", f"{SIG}&ts=%001", f"{SIG}&ts={'1' * 13}",
+          f"{SIG}&ts=0x10"]  # fmt: skip
 
 
 @pytest.mark.parametrize(("shape", "place"), list(itertools.product(SHAPES, ["query", "body"])))
@@ -180,4 +181,3 @@ def test_nothing_raises(name: str, value: str | None) -> None:
 
     found = Request(environ)
     assert found.slug in ("", SLUG)
-    assert len(found.forwarded) <= 2000
