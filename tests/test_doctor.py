@@ -52,6 +52,10 @@ def open_home(installation: Installation) -> None:
     installation.home.chmod(0o755)
 
 
+def closed_folder(installation: Installation) -> None:
+    (installation.home / "runs").chmod(0o500)
+
+
 def missing_folder(installation: Installation) -> None:
     (installation.home / "logs").rmdir()
 
@@ -115,6 +119,7 @@ def no_php(installation: Installation) -> None:
     [
         (open_file, r"home: .*state\.json.*chmod"),
         (open_home, r"home: .*chmod"),
+        (closed_folder, r"home: .*/runs: chmod -R u\+rwX"),
         (missing_folder, r"home: logs/ .*init"),
         (bad_state, r"files: .*cannot be parsed.*state\.json\.bak"),
         (bad_setting, r"files: .*defaultTimeout.*config set"),
@@ -304,8 +309,13 @@ def test_on_a_real_server() -> None:
 
         with start(kind, directory, CHECKOUT / "cgi-bin" / "webscheduler.cgi", env=env) as server:
             installation.configure(baseUrl=server.url)
-            done = subprocess.run([python(), "-m", "webscheduler", "doctor", "--json"], capture_output=True, text=True,
-                                  env={**env, "PATH": "/usr/bin:/bin"}, **as_user(kind.user))  # fmt: skip
+
+            for _ in range(2):  # and the second time, that it called before
+                done = subprocess.run([python(), "-m", "webscheduler", "doctor", "--json"], capture_output=True,
+                                      text=True, env={**env, "PATH": "/usr/bin:/bin"}, **as_user(kind.user))
+
+            assert (installation.home / "refused.json").exists()
 
     assert done.returncode == 0, done.stdout + done.stderr
+    assert not any(each["about"] == "refusals" for each in json.loads(done.stdout))
     assert any(each["about"] == "url" and "leads here" in each["text"] for each in json.loads(done.stdout))

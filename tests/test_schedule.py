@@ -161,6 +161,13 @@ def test_an_expression_wins_over_an_interval() -> None:
     assert coming(made, "2026-03-02T12:00:00Z") == "2026-03-03T03:07:00"
 
 
+@pytest.mark.parametrize(("limit", "told"), [(0, True), (300, True), (900, False), (3600, False), (None, False)])
+def test_slots_that_no_call_can_catch_are_told(limit: int | None, told: bool) -> None:
+    """At 03:07 nobody calls who calls at each quarter of an hour, and at 03:15 it is too late."""
+    made = task(expression="7 3 * * *", catchUpSeconds=limit)
+    assert bool(schedule.coarse(made, "UTC", 900, parse_time("2026-03-02T03:00:00Z"))) == told
+
+
 FAILED = {"lastRunAt": "2026-03-02T03:07:00Z", "lastRunDuration": 10.0, "lastRunStatus": "failed", "retries": 2,
           "retryDelaySeconds": 60, "expression": "7 3 * * *"}
 

@@ -10,7 +10,7 @@ import json
 import os
 from urllib.parse import urlsplit, urlunsplit
 
-from .doctor import MEND, NOTE, OK, Finding
+from .doctor import MEND, NOBODY, NOTE, OK, Finding
 from .probe import fetch
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LIMIT = 15.0
 NO_ANSWER = "no answer"
-SLUG, SIGNATURE = "0" * 32, "0" * 64
+SIGNATURE = "0" * 64
 # As panels call: Infomaniak, cPanel's and most examples use wget or curl; a service says its name.
 AGENTS = ("Wget/1.21.3", "curl/7.88.1", "Mozilla/4.0 (compatible; cron-job.org; http://cron-job.org/abuse/)")
 
@@ -40,11 +40,11 @@ def examine(settings: Config) -> list[Finding]:
 
 
 def _arrives(base: str) -> Iterator[Finding]:
-    path = f"{base.rstrip('/')}/run/{SLUG}?sig={SIGNATURE}"
+    path = f"{base.rstrip('/')}/run/{NOBODY}?sig={SIGNATURE}"
     answer = fetch(path, LIMIT)
 
     if not _ours(answer):
-        query = fetch(f"{base.rstrip('/')}?task={SLUG}&sig={SIGNATURE}", LIMIT)
+        query = fetch(f"{base.rstrip('/')}?task={NOBODY}&sig={SIGNATURE}", LIMIT)
 
         if _ours(query):
             yield Finding(MEND, "url", f"the server drops what follows {urlsplit(base).path or '/'} ({_said(answer)}): "

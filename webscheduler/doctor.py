@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .config import Config
 
 OK, NOTE, MEND = "ok", "note", "mend"
+NOBODY = "0" * 32  # the slug by which `arrival` calls: what it leaves among the refusals is no finding
 LEAST_FREE, LEAST_FILES = 50 * 1024 * 1024, 1000
 LEAST_PROCESSES = 20
 SLOW_CLOCK = 5.0  # seconds that the clock of a file system may be off
@@ -64,13 +65,21 @@ def _guarded(about: str, check: Iterator[Finding]) -> Iterator[Finding]:
 
 
 def _files(home: str) -> Iterator[Finding]:
-    wrong = []
+    wrong, closed = [], []
 
     for path in (home, *_below(home)):
         status = os.lstat(path)
+        needed = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
+
+        if not stat.S_ISLNK(status.st_mode) and status.st_mode & needed != needed:
+            closed.append(path)
 
         if not stat.S_ISLNK(status.st_mode) and (status.st_mode & 0o077 or status.st_uid != os.stat(home).st_uid):
             wrong.append(path)
+
+    if closed:
+        yield Finding(MEND, "home", f"{len(closed)} of its files are closed to their owner, as {closed[0]}: "
+                                    f"chmod -R u+rwX {home}")
 
     if wrong:
         yield Finding(MEND, "home", f"{len(wrong)} of its files are open to others, or theirs, as {wrong[0]}: "
@@ -320,7 +329,8 @@ def _ticks(home: str, tasks: store.Tasks, now: float) -> Iterator[Finding]:
 
 
 def _refusals(home: str, now: float) -> Iterator[Finding]:
-    recent = [entry for entry in history.refusals(home) if now - parse_time(str(entry.get("at"))) < 86400]
+    recent = [entry for entry in history.refusals(home) if now - parse_time(str(entry.get("at"))) < 86400
+              and entry.get("slug") != NOBODY]
 
     if recent:
         yield Finding(NOTE, "refusals", f"{len(recent)} noted in the last day, the last at {recent[0].get('at')} from "

@@ -109,10 +109,14 @@ def next_at(task: Task, default_zone: str, now: float) -> float | None:
 
 def coarse(task: Task, default_zone: str, rhythm: float, now: float) -> str:
     """What to know of a task's schedule where somebody asks every `rhythm` seconds what is due: that it is finer, or an
-    interval just as long; empty if it is neither. Raises BadInput for a schedule that cannot be told."""
+    interval just as long, or lets go what no call can catch; else empty. Raises BadInput if it cannot be told."""
     margin = min(60.0, rhythm / 4)  # calls are not as regular as clocks
     least = round(rhythm - margin)
     step = _closest(task, default_zone, now)
+
+    if step and task["catchUpSeconds"] is not None and task["catchUpSeconds"] < least:
+        return (f"lets go what is {task['catchUpSeconds']} s late, and ticks come every {rhythm:.0f} s: some of its "
+                "times, or all, never run; give it a longer catchUpSeconds than that")
 
     if step and step < rhythm - 1.5 * margin:
         return f"asks for every {step:.0f} s, and ticks come every {rhythm:.0f} s: it runs no more often than they come"
