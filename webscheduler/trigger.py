@@ -314,7 +314,7 @@ def _supervise_elsewhere(settings: Config, claim: Claim, wait: bool) -> dict[str
 
         from . import record, runner
 
-        outcome = runner.not_run("no_process", f"the host gave no process: {error.strerror}\n")
+        outcome = runner.not_run("no_process", f"the host gave no process: {argv[0]}: {error.strerror}\n")
         return record.finish(settings.home, claim, outcome, settings["timezone"], clock_of_day())
 
     claim.close()
