@@ -96,8 +96,9 @@ def test_a_run_id_names_no_file(owner: Browser, inhabited: Installation) -> None
 
 
 HOSTILE = (
-    "<script>alert(1)</script>\x1b[31mred\x1b[0m \x1b[1;4;42mbold\x1b[m \x00nul \u202eRTL \x1b]0;title\x07 "
-    "\x1b[2J \x9b3m\x1b[38;5;196mx\x1b[48;2;1;2;3my\x1b[99999999999999999999m\x1b[;;;;m\x08\x7f\ud800 {token} [[Tasks]] &amp; </pre>"
+    "<script>alert(1)</script>\x1b[31mred\x1b[0m \x1b[1;4;42mbold\x1b[m \x00nul \u202eRTL \x1b]0;title\x07\x1b[2J"
+    " \x9b3m\x1b[38;5;196mx\x1b[48;2;1;2;3my\x1b[99999999999999999999m\x1b[;;;;m"
+    "\x08\x7f\ud800 {token} [[Tasks]] &amp; </pre>"
 )
 
 

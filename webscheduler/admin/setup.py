@@ -94,7 +94,8 @@ def setup(visit: Visit) -> Response:
     problem = visit.t("Nothing is saved yet: see the fields marked below.") if errors else None
     return page(visit, title, visit.html(
         "setup", title=title, problem=warning(problem), action=visit.href("setup"), fields=fields,
-        file=os.path.join(visit.home, CODE), upload=UPLOAD, text=_challenge(visit), where=_beside(visit) or "–"),
+        file=os.path.join(visit.home, CODE), beside=visit.html(
+            "beside", upload=UPLOAD, text=_challenge(visit), where=_beside(visit)) if _beside(visit) else ""),
         422 if errors else 200)
 
 

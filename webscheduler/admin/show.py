@@ -34,7 +34,7 @@ REASONS = {
     "time_limit": "ended at its time limit", "not_started": "could not be started",
     "no_process": "the host gave no process", "terminated": "the host told it to end",
 }
-TRIGGERS = {"url": "URL", "cli": "command line", "admin": "panel", "due": "due"}
+TRIGGERS = {"url": "URL", "cli": "command line", "admin": "panel", "due": "schedule"}
 EXITS = {
     126: "found, but not executable", 127: "program not found", 129: "ended by a hang-up (SIGHUP)",
     130: "interrupted (SIGINT)", 134: "aborted (SIGABRT)", 135: "bus error (SIGBUS)", 136: "arithmetic error (SIGFPE)",
@@ -228,12 +228,12 @@ def strip(visit: Visit, entries: Sequence[dict[str, Any]]) -> Html:
         height = 4 + 14 * (float(entry.get("duration") or 0) / longest)
         kind = entry.get("status") if entry.get("status") in STATUSES else "none"
         bars.append(h('<rect class="bar {kind}" x="{x}" y="{y}" width="5" height="{height}"/>', kind=kind,
-                      x=(20 - len(runs) + place) * 7, y=f"{18 - height:.1f}", height=f"{height:.1f}"))
+                      x=place * 7, y=f"{18 - height:.1f}", height=f"{height:.1f}"))
 
     good = sum(entry.get("status") == "success" for entry in runs)
     text = visit.t("{good} of the last {n} runs succeeded", good=good, n=len(runs))
-    return h('<svg class="strip" role="img" viewBox="0 0 140 18" width="140" height="18" aria-label="{text}">'
-             "<title>{text}</title>{bars}</svg>", text=text, bars=bars)
+    return h('<svg class="strip" role="img" viewBox="0 0 {width} 18" width="{width}" height="18" aria-label="{text}">'
+             "<title>{text}</title>{bars}</svg>", text=text, bars=bars, width=len(runs) * 7)
 
 
 def timeline(visit: Visit, rows: Sequence[tuple[str, Sequence[float], str]]) -> Html:

@@ -105,17 +105,18 @@ def index(visit: Visit) -> Response:
     known = commands.registry(visit.settings)
     groups = [visit.html("group", name=group, rows=[_row(visit, task, task.name in running, known) for task in members])
               for group, members in groupby(others, key=lambda task: str(task["group"]))]
+    idle = [task for task in others if task.name not in running]
     return page(visit, visit.t("Tasks"), visit.html(
-        "tasks", new=new if others else "", due=_due(visit, tasks[DUE], others) if DUE in tasks else "",
+        "tasks", new=new if others else "", due=_due(visit, tasks[DUE], idle) if DUE in tasks else "",
         broken=[warning(h("{name}: {why}", name=name, why=why)) for name, why in broken.items()],
         timeline=_timeline(visit, others), groups=groups or visit.html("no-tasks", new=new)))
 
 
-def _due(visit: Visit, task: Task, others: list[Task]) -> Html:
+def _due(visit: Visit, task: Task, idle: list[Task]) -> Html:
     rhythm = due.rhythm(visit.home)
     last = moment(visit, rhythm["lastAt"])
     call = next((entry for entry in past.recent(visit.home, DUE, 10) if entry.get("trigger") == "url"), None)
-    late = [label(each) for each in others if _late(visit, each)]
+    late = [label(each) for each in idle if _late(visit, each)]
     state, alarms = "good", []
 
     if rhythm["every"]:

@@ -6,8 +6,8 @@ import time
 
 from .. import arrival, bundle, capabilities, config, doctor, editing, hosting, probe
 from ..errors import BadInput, WebschedulerError
+from ..installation import check_base_url
 from ..task import DUE, Field, from_text
-from .setup import check_base_url
 from .terminal import complain, line, show, table
 
 TYPE_CHECKING = False

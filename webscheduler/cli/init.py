@@ -12,7 +12,7 @@ import time
 
 from .. import commands, config, hosting, installation
 from ..errors import BadInput
-from .setup import check_base_url, setting
+from ..installation import check_base_url, setting
 from .terminal import line
 
 TYPE_CHECKING = False

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from urllib.parse import urlsplit
 
-from .. import config, schedule
+from .. import config
 from ..errors import BadInput
-from ..task import from_text
+from ..installation import setting
 from .terminal import in_a_word, line, show, table
 
 TYPE_CHECKING = False
@@ -48,32 +47,6 @@ def _serve(args: Namespace) -> None:
     serve(args.home, args.host, int(args.port))
 
 
-def check_base_url(text: str) -> str:
-    """`text` if it can stand before /run/SLUG?sig=… Raises BadInput."""
-    problem = ""
-
-    try:
-        parts = urlsplit(text)
-        parts.port  # noqa: B018 (raises for a port that is none)
-    except ValueError:
-        problem = "is no URL"
-    else:
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            problem = "must start with https:// (or http://) and a host"
-        elif not all("!" <= c <= "~" for c in text):
-            problem = "must not hold blanks or characters beyond ASCII"
-        elif "?" in text or "#" in text:
-            problem = "must not hold a query or fragment: it ends where /run/ begins"
-        elif parts.username is not None:
-            problem = "must not hold a user name or password"
-
-    if problem:
-        raise BadInput(f"baseUrl: {text[:100]!r} {problem}, as in https://example.org/cgi-bin/webscheduler.cgi",
-                       "baseUrl")
-
-    return text
-
-
 def _config(args: Namespace) -> None:
     wanted = {"list": 0, "get": 1, "set": 2, "unset": 1}.get(args.action)
 
@@ -105,15 +78,3 @@ def _config(args: Namespace) -> None:
         print(line(value) if isinstance(value, str) else json.dumps(value))
     else:
         print(f"{args.key} is {line(in_a_word(settings[args.key]))}")
-
-
-def setting(name: str, text: str) -> Any:
-    """The value that was typed for a setting, checked, also where only this machine knows what is good."""
-    value = from_text(name, config.SETTINGS[name], text)
-
-    if name == "baseUrl" and value is not None:
-        check_base_url(value)
-    elif name == "timezone":
-        schedule.zone(value)
-
-    return value

@@ -6,8 +6,8 @@ import time
 
 from .. import config, editing, signing, store
 from ..errors import BadInput
+from ..installation import check_base_url
 from . import fields
-from .setup import check_base_url
 from .terminal import confirm, line, show
 
 TYPE_CHECKING = False

@@ -1,0 +1,407 @@
+"""The panel in Debian's Chromium, behind gunicorn and as CGI under Apache, with and without its script."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.admin import chromium
+from tests.admin.client import OWNER, PASSWORD, populate
+from tests.admin.sample import fill
+from tests.installation import SCRIPT, Installation, until, waits_for
+from tests.servers import KINDS, Server, give, start, workplace
+from webscheduler.admin import setup
+
+SERVERS = ("gunicorn-sync", "apache-cgid")
+WSGI = "from webscheduler import application\n"
+
+
+class Site(NamedTuple):
+    """An installation behind a server."""
+
+    installation: Installation
+    server: Server
+    user: str
+
+    def own(self) -> None:
+        """What the test wrote belongs to the user that the server runs as."""
+        give(self.installation.home, self.user)
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Any]:
+    with chromium.browser() as found:
+        yield found
+
+
+@pytest.fixture(params=SERVERS)
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    with serving(request.param, tmp_path) as found:
+        yield found
+
+
+def serving(name: str, tmp_path: Path, make: bool = True) -> Any:
+    from contextlib import contextmanager
+
+    @contextmanager
+    def running() -> Iterator[Site]:
+        kind = KINDS[name]
+        source = SCRIPT
+
+        if kind.family == "wsgi":
+            source = tmp_path / "app.py"
+            source.write_text(WSGI)
+
+        with workplace(kind) as directory:
+            home = directory / "account" / ".webscheduler"
+            home.parent.mkdir()
+            give(home.parent, kind.user)
+            installation = Installation(home) if make else Installation.__new__(Installation)
+            installation.home = home
+
+            try:
+                with start(kind, directory, source, env={"WEBSCHEDULER_HOME": str(home)}) as server:
+                    if make:
+                        installation.configure(baseUrl=server.url)
+                        populate(installation)
+                        give(home, kind.user)
+
+                    yield Site(installation, server, kind.user)
+            finally:
+                installation.end()
+
+    return running()
+
+
+class Visitor:
+    """A person at the browser; whatever goes wrong in the page's console is an error."""
+
+    def __init__(self, chrome: Any, site: Site, script: bool = True, **options: Any) -> None:
+        self.site = site
+        self.context = chrome.new_context(java_script_enabled=script, locale=options.pop("locale", "en-GB"), **options)
+        self.context.set_default_timeout(15000)
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def __enter__(self) -> Visitor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.context.close()
+
+    def go(self, page: str = "") -> None:
+        self.page.goto(f"{self.site.server.url}/admin/{page}")
+
+    def sign_in(self, name: str = OWNER, password: str = PASSWORD) -> None:
+        self.go()
+        self.page.fill("#user", name)
+        self.page.fill("#password", password)
+        self.page.click("button.main")
+        self.page.wait_for_selector(".who")
+
+    def says(self, text: str) -> None:
+        """Wait until the page shows the text."""
+        self.page.get_by_text(text).locator("visible=true").first.wait_for()
+
+
+def fetch(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return dict(json.loads(answer.read()))
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no-script"])
+def test_the_whole_way(chrome: Any, site: Site, script: bool) -> None:
+    """Sign in, make a task, copy its URL, call it, watch its live output, make a new secret (the old URL is refused),
+    filter the history, delete the task, sign out."""
+    go_on = site.installation.home / "go-on"
+    site.installation.configure(baseUrl=site.server.url, commands={"watched": {"argv": waits_for(go_on),
+                                                                               "description": "Waits"}})
+    site.own()
+
+    with Visitor(chrome, site, script) as visitor:
+        if script:
+            visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
+
+        page = visitor.page
+        visitor.sign_in()
+        visitor.says("No tasks yet")
+        page.click("text=New task")
+        page.fill("#name", "shop:watched")
+        page.fill("#title", "Watched <task>")
+        page.select_option("#command", "watched")
+        page.check("input[name=kind][value=cron]")
+
+        if script:
+            page.select_option("select[name=preset]", "0 3 * * *")
+            assert page.input_value("input[name=expression]") == "0 3 * * *"
+            visitor.says("Every day at 03:00")
+            assert not page.is_visible("input[name=amount]")
+        else:
+            page.fill("input[name=expression]", "0 3 * * *")
+            page.click("text=Check the schedule")
+            visitor.says("Every day at 03:00")
+
+        page.click("button:has-text('Save')")
+        visitor.says("The secret of this task")
+        field = page.locator("input[id^=url-]")
+
+        if script:
+            page.click("button[data-copy^=url-]")
+            visitor.says("Copied")
+            url = page.evaluate("navigator.clipboard.readText()")
+            assert url == field.input_value()
+        else:
+            url = field.input_value()
+            assert not page.is_visible("button.copy")
+
+        page.reload()
+        assert "The secret of this task" not in page.content()
+        assert page.locator("h1").inner_text() == "Watched <task>"
+
+        answer = fetch(url)
+        assert answer["accepted"] is True
+        assert answer["status"] == "running"
+        visitor.go("task?name=shop%3Awatched")
+        page.click("tbody tr:first-child a")
+        visitor.says("begun")
+        go_on.touch()
+        visitor.says("ended")
+        page.locator(".badge.success").first.wait_for()
+
+        page.click("text=Watched <task>") if page.locator("a:has-text('Watched <task>')").count() else visitor.go(
+            "task?name=shop%3Awatched")
+        page.click("text=New secret")
+        page.click("button:has-text('Make a new secret')")
+        visitor.says("The old URL is refused from now on.")
+        fresh = page.locator("input[id^=url-]").input_value()
+        assert fresh != url
+        assert fetch(url) == {"accepted": False}
+
+        visitor.go("history")
+        page.select_option("select[name=status]", "problems")
+        page.click("button:has-text('Filter')")
+        visitor.says("no run matches")
+        page.select_option("select[name=status]", "success")
+        page.click("button:has-text('Filter')")
+        assert page.locator("tbody tr").count() == 1
+
+        visitor.go("task?name=shop%3Awatched")
+        page.click("a:has-text('Delete')")
+        page.click("button:has-text('Delete')")
+        visitor.says("Watched <task> is removed.")
+        assert fetch(fresh) == {"accepted": False}
+        page.click("button:has-text('Sign out')")
+        visitor.says("You are signed out.")
+        visitor.go()
+        assert page.locator("#password").count() == 1
+        assert visitor.complaints == []
+
+
+def test_run_now_and_cancel(chrome: Any, site: Site) -> None:
+    """The button opens the live output at once; cancelling ends the run."""
+    site.installation.add("long", argv=["/bin/sh", "-c", "echo started; exec sleep 600"])
+    site.own()
+
+    with Visitor(chrome, site) as visitor:
+        visitor.sign_in()
+        visitor.page.click("li.task button:has-text('Run now')")
+        visitor.says("started")
+        visitor.page.click("button:has-text('Cancel the run')")
+        visitor.says("cancelled by hand")
+        assert site.installation.runs("long")[0]["reason"] == "cancelled"
+        assert visitor.complaints == []
+
+
+def test_french(chrome: Any, site: Site) -> None:
+    """A browser that asks for French gets it, errors included."""
+    site.installation.add("task", argv=["/bin/true"], expression="0 3 * * *")
+    site.own()
+
+    with Visitor(chrome, site, locale="fr-FR") as visitor:
+        visitor.sign_in()
+        assert visitor.page.locator("html").get_attribute("lang") == "fr"
+        visitor.says("Tous les jours à 03:00")
+        visitor.go("edit?name=task")
+        visitor.page.fill("#priority", "beaucoup")
+        visitor.page.click("button:has-text('Enregistrer')")
+        visitor.says("n’est pas un nombre entier")
+        assert visitor.page.input_value("#priority") == "beaucoup"
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_setting_up(chrome: Any, tmp_path: Path, name: str) -> None:
+    """The first visit to an installation without a home leads to its owner and to the URL, which turns green at its
+    first call."""
+    with serving(name, tmp_path, make=False) as site, Visitor(chrome, site) as visitor:
+        page = visitor.page
+        page.goto(site.server.url)
+        page.click("text=Make the directory")
+        visitor.says("First show that the account is yours")
+        page.fill("#code", (site.installation.home / setup.CODE).read_text())
+        page.fill("#timezone", "Europe/Paris")
+        assert page.input_value("#baseUrl") == site.server.url
+        page.fill("#user", "zoe")
+        page.fill("#password", PASSWORD)
+        page.fill("#again", PASSWORD)
+        page.click("button:has-text('Save')")
+        visitor.says("Welcome.")
+        assert page.locator(".due.waiting").count() == 1
+        assert fetch(page.locator("input[id^=url-]").input_value())["accepted"] is True
+        page.locator(".due.good").wait_for()
+        site.installation.application = None
+        assert visitor.complaints == []
+
+
+def test_the_probe_is_made_by_the_browser(chrome: Any, site: Site) -> None:
+    """One click calls the three URLs one after the other, and what lived is shown with its time."""
+    with Visitor(chrome, site) as visitor:
+        visitor.context.set_default_timeout(120000)
+        visitor.sign_in()
+        visitor.go("diagnostics")
+        visitor.page.click("button:has-text('Probe again')")
+        visitor.says("The probe has ended")
+        visitor.says("A probe of 10 s ran to its end")
+
+
+def test_the_keyboard_is_enough(chrome: Any, site: Site) -> None:
+    """The first key leads to the content; every link, field and button can be reached and shows that it is."""
+    site.installation.add("task", argv=["/bin/true"])
+    site.own()
+
+    with Visitor(chrome, site) as visitor:
+        visitor.sign_in()
+        page = visitor.page
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+        page.keyboard.press("Enter")
+        reached = set()
+
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            outline, label = page.evaluate(
+                "(e => [getComputedStyle(e).outlineStyle, e.outerHTML.slice(0, 60)])(document.activeElement)")
+            reached.add(label)
+
+            if label.startswith(("<a", "<button", "<input", "<summary")):
+                assert outline != "none", label
+
+        wanted = page.evaluate("[...document.querySelectorAll('a, button, input:not([type=hidden]), summary')].filter("
+                               "e => e.checkVisibility()).map(e => e.outerHTML.slice(0, 60))")
+        assert set(wanted) - reached == set()
+
+
+@pytest.fixture(scope="module")
+def full(chrome: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict[str, str]]]:
+    """A filled installation, served once for all checks of its pages."""
+    with serving("gunicorn-sync", tmp_path_factory.mktemp("full")) as site:
+        pages = fill(site.installation, site.server.url)
+        site.own()
+        yield site, pages
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_page_violates_accessibility(
+    chrome: Any, full: tuple[Site, dict[str, str]], scheme: str, width: int
+) -> None:
+    """axe-core finds nothing, contrast included, on any page; and none is wider than its window."""
+    site, pages = full
+
+    with Visitor(chrome, site, color_scheme=scheme, viewport={"width": width, "height": 800},
+                 reduced_motion="reduce") as visitor:
+        visitor.go("sign-in")
+        found = {"sign-in": chromium.violations(visitor.page)}
+        visitor.sign_in()
+
+        for name, path in pages.items():
+            visitor.go(path)
+            found[name] = chromium.violations(visitor.page)
+            assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width, name
+
+        assert {name: wrong for name, wrong in found.items() if wrong} == {}
+
+
+def test_every_page_is_valid_html(chrome: Any, full: tuple[Site, dict[str, str]], tmp_path: Path) -> None:
+    """The Nu HTML checker has nothing to say about any page, in either language."""
+    site, pages = full
+
+    for locale in ("en-GB", "fr-FR"):
+        with Visitor(chrome, site, locale=locale) as visitor:
+            visitor.go("sign-in")
+            sign_in = f"{site.server.url}/admin/sign-in"
+            (tmp_path / f"{locale}-sign-in.html").write_bytes(visitor.context.request.get(sign_in).body())
+            visitor.sign_in()
+
+            for name, path in pages.items():
+                body = visitor.context.request.get(f"{site.server.url}/admin/{path}").body()
+                (tmp_path / f"{locale}-{name}.html").write_bytes(body)
+
+    assert chromium.invalid(tmp_path) == []
+
+
+def test_hostile_content_does_nothing_in_a_browser(chrome: Any, site: Site) -> None:
+    """Titles, names and output that are markup: no dialog opens, nothing is fetched from elsewhere, no element of
+    theirs is there, and the policy has nothing to report."""
+    evil = "\"'><script>alert(1)</script><img src=//evil.example/x onerror=alert(2)><style>*{display:none}</style>"
+    site.installation.add("task", argv=["/bin/echo", evil], title=evil, description=evil, group=evil[:100])
+    site.installation.configure(baseUrl=site.server.url, name=evil[:100])
+    site.own()
+
+    with Visitor(chrome, site) as visitor:
+        asked: list[str] = []
+        visitor.page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+        visitor.page.on("request", lambda request: asked.append(request.url) if "evil" in request.url else None)
+        visitor.sign_in()
+        visitor.go("task?name=task")
+        visitor.page.click("button:has-text('Run now')")
+        until(lambda: site.installation.runs("task"), "the run")
+
+        for page in ("", "task?name=task", "edit?name=task", "history", "delete?name=task",
+                     f"run?name=task&run={site.installation.runs('task')[0]['run']}"):
+            visitor.go(page)
+            assert visitor.page.locator("img, style, script:not([src])").count() == 0
+            assert visitor.page.is_visible("h1")
+
+        assert asked == []
+        assert visitor.complaints == []
+
+
+def test_another_site_cannot_send_a_form(chrome: Any, site: Site, tmp_path: Path) -> None:
+    """A page from elsewhere that posts with the visitor's browser: no cookie goes along, and nothing changes."""
+    site.installation.add("task", argv=["/bin/true"])
+    site.own()
+    target = f"{site.server.url}/admin/enable?name=task"
+
+    with Visitor(chrome, site) as visitor:
+        visitor.sign_in()
+        evil = visitor.context.new_page()
+        evil.route("**/evil", lambda route: route.fulfill(content_type="text/html", body=(
+            f'<form method="post" action="{target}"><input name="enabled" value="no"></form>'
+            "<script>document.forms[0].submit()</script>")))
+        evil.goto("http://evil.example/evil")
+        evil.wait_for_url(re.compile("/admin/"))
+        assert site.installation.row("task")["enabled"] is True
+        assert "did not work" in evil.content()
+
+
+def test_the_clock_of_this_machine_is_used(chrome: Any, site: Site) -> None:
+    """Relative times are those of the server: a run of now is seconds ago."""
+    site.installation.add("task", argv=["/bin/true"])
+    site.installation.trigger("wsgi", "task")
+    site.installation.idle()
+    site.own()
+
+    with Visitor(chrome, site) as visitor:
+        visitor.sign_in()
+        title = visitor.page.locator(".task .facts a time").first.get_attribute("title")
+        assert re.fullmatch(r"now|one second ago|\d+ seconds ago|one minute ago", title or "")
+        assert time.time() > 0
