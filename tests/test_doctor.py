@@ -18,6 +18,7 @@ from typing import Any, Callable
 
 import pytest
 
+from tests.commandline import call
 from tests.installation import CHECKOUT, Installation, until, waits_for
 from tests.servers import KINDS, as_user, give, python, start, workplace
 from webscheduler import arrival, capabilities, config, doctor
@@ -319,3 +320,17 @@ def test_on_a_real_server() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert not any(each["about"] == "refusals" for each in json.loads(done.stdout))
     assert any(each["about"] == "url" and "leads here" in each["text"] for each in json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("path", ["/bin/true", "/bin/sh", "/nowhere/python3", "/usr/bin/env"])
+def test_a_python_that_cannot_run_us_is_not_stored(installation: Installation, path: str) -> None:
+    """Detached runs would die unseen under it, so it is tried before it becomes the setting, by `init` as well."""
+    before = (installation.home / "config.json").read_bytes()
+
+    for words in (["config", "set", "python", path], ["init", "--python", path]):
+        done = call(installation.home, *words)
+        assert done.status == 2
+        assert done.complaint.startswith(f"python: {path} ")
+
+    assert (installation.home / "config.json").read_bytes() == before
+    assert call(installation.home, "config", "set", "python", sys.executable).status == 0

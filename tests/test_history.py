@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -217,3 +218,19 @@ def test_names_stay_in_their_directory(home: str, name: str) -> None:
     history.append(home, name, {"run": "a"})
     assert file_of(home, name).parent == Path(home, "logs")
     assert [entry.name for entry in Path(home, "logs").iterdir()] == [file_of(home, name).name]
+
+
+def test_a_stopped_holder_hangs_nobody_for_ever(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever cannot get the lock of a log says so in the end, and has written nothing."""
+    monkeypatch.setattr(history, "PATIENCE", 0.1)
+    home = str(installation.home)
+    history.append(home, "task", {"run": "one"})
+
+    with open(history.path(home, "task"), "rb") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+
+        with pytest.raises(Unusable, match=r"task\.jsonl cannot be written: another process keeps it locked"):
+            history.append(home, "task", {"run": "two"})
+
+    history.append(home, "task", {"run": "three"})
+    assert [entry["run"] for entry in history.entries(home, "task")] == ["three", "one"]

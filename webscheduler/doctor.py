@@ -178,20 +178,35 @@ def _processes() -> Iterator[Finding]:
 
 
 def _python(settings: Config) -> Iterator[Finding]:
+    works, said = try_python(settings)
+    yield Finding(OK if works else MEND, "python",
+                  said if works else f"{said}: `webscheduler config set python PATH` to one that can")
+
+
+def try_python(settings: Config) -> tuple[bool, str]:
+    """(whether the Python of the settings can run detached runs and functions; what was seen, in words)."""
     words = commands.python(settings, "webscheduler.doctor:tell_version")
 
     try:
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
     except (OSError, subprocess.TimeoutExpired) as error:
-        yield Finding(MEND, "python", f"{words[0]} does not start ({error}): `webscheduler config set python PATH`")
-        return
+        return False, f"{words[0]} does not start ({error})"
 
     if done.returncode or done.stdout.split()[:1] != [__version__]:
         why = (done.stderr.strip().splitlines() or [done.stdout.strip() or f"exit status {done.returncode}"])[-1]
-        yield Finding(MEND, "python", f"{words[0]} cannot run webscheduler {__version__} ({why[:200]}): "
-                                      "`webscheduler config set python PATH` to one that can")
-    else:
-        yield Finding(OK, "python", f"{words[0]} runs webscheduler {' with Python '.join(done.stdout.split())}")
+        return False, f"{words[0]} cannot run webscheduler {__version__} ({why[:200]})"
+
+    return True, f"{words[0]} runs webscheduler {' with Python '.join(done.stdout.split())}"
+
+
+def check_python(home: str, path: str) -> None:
+    """Refuse a Python that cannot run us before it is stored: detached runs would die unseen. Raises BadInput."""
+    settings = config.load(home)
+    settings["python"] = path
+    works, said = try_python(settings)
+
+    if not works:
+        raise BadInput(f"python: {said}", "python")
 
 
 def tell_version() -> int:

@@ -9,8 +9,10 @@ that a mangled paste leaves a trace and nobody fills the disk.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import time
 
 from . import atomic
 from .errors import Unusable
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 LIMIT = 65536
 HALF_IN_JSON = 48 * 1024  # four halves and the rest of a line stay below 200 KiB, whatever the bytes
 REFUSALS = 50
+PATIENCE = 30.0  # seconds: clean-up of a large file may take some
 
 
 def path(home: str, name: str) -> str:
@@ -66,7 +69,7 @@ def _open_locked(file: str) -> int:
         descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor)
             mine = os.fstat(descriptor)
 
             try:
@@ -81,6 +84,20 @@ def _open_locked(file: str) -> int:
             raise
 
         os.close(descriptor)  # replaced while we waited: what we would write were lost
+
+
+def _lock(descriptor: int) -> None:
+    """Wait for the lock, but not for ever: its holder may be stopped. Raises OSError."""
+    deadline = time.monotonic() + PATIENCE
+
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise OSError(errno.EWOULDBLOCK, "another process keeps it locked")
+
+        time.sleep(0.002)
 
 
 def _cut_torn_tail(descriptor: int) -> int:

@@ -182,6 +182,8 @@ def run(invocation: Invocation, claim: Claim, live_file: str) -> dict[str, Any]:
             child = _start(invocation, claim)
         except OSError as error:
             return _not_started(invocation, error)
+        except ValueError as error:  # words that this locale cannot encode
+            return not_run("not_started", f"{type(error).__name__}: {error}\n")
 
         outcome = _watch(child, signals, deadline, {child.stdout: output, child.stderr: errors}, invocation, live)
 

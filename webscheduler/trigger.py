@@ -361,5 +361,8 @@ def run_by_hand(
     if decision.task is None or decision.claim is None:
         return None
 
-    decision.claim.append({"strategy": strategy})
-    return supervise(settings, decision.task, decision.claim, clock)
+    try:
+        decision.claim.append({"strategy": strategy})
+        return supervise(settings, decision.task, decision.claim, clock)
+    finally:
+        decision.claim.close()

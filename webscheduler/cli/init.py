@@ -50,6 +50,11 @@ def _init(args: Namespace) -> None:
     if base is None and not config.load(args.home)["baseUrl"] and asked:
         base = _ask("Where will it be reached, as in https://example.org/cgi-bin/webscheduler.cgi?")
 
+    if args.python:
+        from ..doctor import check_python
+
+        check_python(args.home, args.python)
+
     for name, value in (("baseUrl", base), ("timezone", args.timezone), ("python", args.python)):
         if value:
             config.set_value(args.home, name, setting(name, value))

@@ -62,7 +62,14 @@ def _config(args: Namespace) -> None:
         raise BadInput(f"no setting is named {args.key!r}: `webscheduler config list` shows them", args.key)
 
     if args.action == "set":
-        config.set_value(args.home, args.key, setting(args.key, args.value))
+        value = setting(args.key, args.value)
+
+        if args.key == "python" and value:
+            from ..doctor import check_python
+
+            check_python(args.home, value)
+
+        config.set_value(args.home, args.key, value)
     elif args.action == "unset":
         config.set_value(args.home, args.key, None)
 
