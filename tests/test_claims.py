@@ -407,6 +407,20 @@ def test_a_claim_of_nonsense(installation: Installation, content: bytes) -> None
     assert installation.row()["lastRunStatus"] == "success"
 
 
+def test_a_claim_takes_words_from_many(installation: Installation) -> None:
+    """What supervisor, command and whoever cancels write into a claim is all there, whoever wrote when; a torn line
+    spoils no other."""
+    claim = locks.make_claim(str(installation.home), "task", "r", {"run": "r"})
+
+    with open(claim.path, "ab", buffering=0) as another:
+        for number in range(10):
+            claim.append({f"a{number}": number})
+            another.write(locks.line({f"b{number}": number}) + b'{"torn": ')
+
+    assert claim.facts() == {"run": "r", **{f"{who}{number}": number for number in range(10) for who in "ab"}}
+    claim.close()
+
+
 def test_readers_lock_nothing(installation: Installation, running: dict[str, Any]) -> None:
     """Looking at what runs tries no lock and writes nothing: an idle task never looks busy because of a reader."""
     program = """

@@ -8,6 +8,7 @@ test_crontab.py.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -143,7 +144,8 @@ def test_8_clean_up_and_listing_of_history(installation: Installation) -> None:
     def keep(entry: dict[str, Any]) -> bool:
         if not waiting:
             waiting.append(subprocess.Popen([sys.executable, "-c", program, home], cwd=CHECKOUT))
-            until(lambda: f"-> FLOCK  ADVISORY  WRITE {waiting[0].pid} " in Path("/proc/locks").read_text())
+            descriptors = Path(f"/proc/{waiting[0].pid}/fd")
+            until(lambda: str(file) in [os.path.realpath(one) for one in descriptors.iterdir()])
 
         return bool(entry["run"] != "old")
 

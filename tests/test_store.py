@@ -222,6 +222,20 @@ def test_the_copy_is_a_file_of_its_own(home: Path) -> None:
     assert (home / "state.json").stat().st_nlink == 1
 
 
+@pytest.mark.parametrize("umask", [0, 0o077, 0o777])
+def test_the_mode_is_explicit(home: Path, umask: int) -> None:
+    """state.json and its copy are for their owner to read and write, whatever the umask gives or takes."""
+    before = os.umask(umask)
+
+    try:
+        store.update(str(home), lambda tasks: tasks["counter"].update(n=umask + 1))
+    finally:
+        os.umask(before)
+
+    for name in ("state.json", "state.json.bak"):
+        assert (home / name).stat().st_mode & 0o777 == 0o600
+
+
 def test_any_text(home: Path) -> None:
     """Any text comes back as it was, and the file is one task a line."""
     texts = ["é", "\u2028", "😀", '"\\', "\x7f\x1b", "\ud800", "a\nb"]

@@ -44,7 +44,8 @@ def test_a_detached_run(installation: Installation, door: str) -> None:
     assert answer.errors == ""
     assert installation.runs() == []
 
-    installation.command_runs()
+    facts = installation.command_runs()
+    assert os.getsid(facts["supervisor"][0]) not in (os.getsid(0), os.getsid(facts["command"][0]))
     row = installation.row()
     assert (row["lastRunStatus"], row["lastRunId"], row["lastRunExitCode"]) == ("running", run, None)
     go_on.touch()
