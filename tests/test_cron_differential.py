@@ -231,10 +231,12 @@ def test_around_shifts_it_is_what_cron_does(zone: str) -> None:
     rng = random.Random(f"{SEED}{zone}")
     tz = ZoneInfo(zone)
     around = timedelta(days=14 if FULL else 1.5)
-    assert len(shifts(zone)) >= 18
+    # A release of the tz database may end the shifts of a country from some year on, as it did for Morocco.
+    assert len(shifts(zone)) >= 6
+    later = shifts(zone)[4:20]
     found = 0
 
-    for shift in (*shifts(zone)[:4], *rng.sample(shifts(zone)[4:20], 4)):
+    for shift in (*shifts(zone)[:4], *rng.sample(later, min(4, len(later)))):
         for _ in range(8 if FULL else 6):
             drawn = draw(rng)
             start, end = shift - around, shift + around

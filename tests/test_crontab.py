@@ -209,7 +209,7 @@ def test_the_line_runs_what_is_due_whatever_the_home_is_called(account: Account,
 
 
 @needs_cron
-@pytest.mark.skipif(not FULL, reason="cron starts jobs at full minutes only")
+@pytest.mark.skipif(not (FULL or REQUIRED), reason="cron starts jobs at full minutes only")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start cron")
 @pytest.mark.timeout(200)
 def test_crons_own_daemon_runs_the_line(account: Account) -> None:
