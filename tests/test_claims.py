@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import functools
 import json
 import os
@@ -510,6 +512,37 @@ def test_a_dead_run_that_cannot_be_recorded_yet(installation: Installation) -> N
     assert [status for status, _ in outcomes(installation)] == ["interrupted", "interrupted", "success"]
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.EIO])
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_file_system_without_locks(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, number: int, call: int
+) -> None:
+    """Any error of flock but that somebody has the lock means no run, and 503 with a sentence; nothing is left."""
+    installation.add()
+    environ = installation.signed()
+    flock, calls = fcntl.flock, []
+
+    def failing(descriptor: int, operation: int) -> None:
+        if operation & fcntl.LOCK_EX:
+            calls.append(descriptor)
+
+            if len(calls) >= call:
+                raise OSError(number, os.strerror(number))
+
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", failing)
+    before = len(os.listdir("/proc/self/fd"))
+    answer = installation.wsgi(environ)
+    assert answer.status == 503
+    assert "locked here" in answer.errors
+    assert len(os.listdir("/proc/self/fd")) == before
+    monkeypatch.undo()
+    assert installation.claims() == []
+    assert installation.history() == []
+    assert installation.wsgi(environ).document["status"] == "running"
+
+
 def test_no_descriptor_is_left(installation: Installation) -> None:
     """A server that answers for years does not collect descriptors."""
     installation.add()
@@ -632,3 +665,30 @@ def test_bursts(installation: Installation, kind: str) -> None:
                                        "lines": bursts}
 
 
+
+
+def test_threads(installation: Installation) -> None:
+    """A server may answer in many threads at once: nothing is shared that they could spoil."""
+    names = [installation.add(f"task{number}") for number in range(8)]
+    environs = {name: installation.signed(name) for name in names}
+    accepted: dict[str, list[str]] = {name: [] for name in names}
+
+    def call(name: str) -> None:
+        for _ in range(12):
+            document = installation.wsgi(environs[name]).document
+            if document["status"] == "running":
+                accepted[name].append(document["run"])
+
+    threads = [threading.Thread(target=call, args=[name]) for name in names]
+
+    for thread in threads:
+        thread.start()
+
+    for thread in threads:
+        thread.join()
+
+    installation.idle()
+    for name in names:
+        assert accepted[name]
+        assert [run["run"] for run in installation.runs(name)] == accepted[name]
+        assert {run["status"] for run in installation.runs(name)} == {"success"}

@@ -398,3 +398,37 @@ os.execv(sys.argv[1], sys.argv[1:])
         assert (line["run"], line["status"], line["reason"]) == (document["run"], "failed", "no_process")
         assert "process" in line["errorOutput"]
         assert list((home / "runs").iterdir()) == []
+
+
+def test_a_command_that_closes_its_streams(installation: Installation) -> None:
+    """A command that prints nothing any more is still waited for, and its exit status counts."""
+    line = run(installation, "sh", "-c", "echo first; exec >&- 2>&-; sleep 0.3; exit 4", timeout=0)
+    assert (line["status"], line["exitCode"], line["output"]) == ("failed", 4, "first\n")
+
+
+def test_the_longest_time_limit(installation: Installation) -> None:
+    """A time limit may be as long as the field allows."""
+    from webscheduler.task import FIELDS
+
+    longest = FIELDS["timeout"].limit[1]
+    assert run(installation, "sleep", "0.2", timeout=longest)["status"] == "success"
+
+
+def test_an_odd_home(tmp_path: Path) -> None:
+    """A home may have any name that a directory can have."""
+    installation = Installation(tmp_path / "a b'\"$é\n:😀")
+
+    try:
+        for strategy in ("fork", "sync"):
+            for door in DOORS:
+                installation.add(argv=shows(), strategy=strategy)
+                home = os.fsencode(installation.home).decode("latin-1")
+                environ = {**installation.signed(), "WEBSCHEDULER_HOME": home}
+                assert installation.call(door, environ).document["accepted"] is True
+                installation.idle()
+                shown = json.loads(installation.runs()[-1]["output"])
+                assert shown["environment"]["WEBSCHEDULER_HOME"] == str(installation.home)
+
+        assert [line["status"] for line in installation.runs()] == ["success"] * 4
+    finally:
+        installation.end()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 GRACE = 5.0
 GRACE_WHEN_TOLD = 2.0  # some servers follow their own TERM with KILL after three seconds
 DRAIN = 0.3
+LONGEST_POLL = 3600.0
 LIVE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 LIVE_LIMIT = 1024 * 1024
 KEPT_VARIABLES = ("HOME", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV")
@@ -270,7 +271,8 @@ def _watch(
         waits = [moment - now for moment in (None if ended_at is None else ended_at + DRAIN, kill_at,
                                              None if status else deadline) if moment is not None]
 
-        for descriptor, _ in poller.poll(max(0, min(waits)) * 1000 + 1 if waits else None):
+        # poll(2) counts milliseconds in an int, which ends at 24 days.
+        for descriptor, _ in poller.poll(max(0, min([*waits, LONGEST_POLL])) * 1000 + 1):
             if descriptor == signals.reading:
                 signals.drain()
                 continue
