@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.admin.client import OWNER, PASSWORD, Browser
+from tests.admin.client import OWNER, PASSWORD, Browser, registered
 from tests.installation import Installation
+from webscheduler import config, history
 from webscheduler.admin import PAGES, people, session
 from webscheduler.errors import BadInput, Unusable
 
@@ -144,6 +145,50 @@ def test_what_each_role_may(inhabited: Installation, role: str) -> None:
                 assert str(answer.header("Location")).startswith("/cron/admin/sign-in"), (page, method)
 
     assert Path(inhabited.home, "state.json").read_bytes() == state
+
+
+@pytest.mark.parametrize("path", ["task", "sign-in", "history", "setup"])
+def test_bytes_that_are_no_text_are_no_fault(inhabited: Installation, path: str) -> None:
+    """A stranger's query that is not UTF-8 is answered like any other."""
+    assert Browser(inhabited).request(f"/cron/admin/{path}?name=%FF&to=%FF", follow=False).status in (200, 303)
+
+
+@pytest.mark.parametrize("name", ["", "victor", "eve"])
+def test_only_a_backup_comes_in_parts(inhabited: Installation, name: str) -> None:
+    """Nobody but an owner has a multipart body parsed, which takes minutes for four hostile megabytes."""
+    browser = Browser(inhabited)
+
+    if name:
+        browser.sign_in(name)
+
+    browser.get("account" if name else "sign-in")
+    part = f'--x\r\nContent-Disposition: form-data; name="token"\r\n\r\n{browser.token()}\r\n--x--\r\n'
+    answer = browser.request("/cron/admin/sign-in", "POST", part.encode(), follow=False,
+                             CONTENT_TYPE="multipart/form-data; boundary=x")
+    assert answer.status == 400
+
+
+def test_who_may_only_read_sees_no_secret_of_others(inhabited: Installation) -> None:
+    """Neither passwords in the commands' environment, which owners alone see, nor a trigger URL that a task calls or
+    prints."""
+    signature = "ab" * 32
+    url = f"https://example.org/cron/run/{'c' * 32}?sig={signature}"
+    registered(inhabited, "task", command="http", arguments=url)
+    inhabited.add("free", argv=["/bin/echo", url])
+    config.set_value(str(inhabited.home), "environment", {"PASSWORD": "of-the-database"})
+    history.append(str(inhabited.home), "task", {
+        "command": "task", "run": "r1", "status": "failed", "exitCode": 1, "startedAt": "2026-01-01T00:00:00+00:00",
+        "finishedAt": "2026-01-01T00:00:01+00:00", "duration": 1.0, "output": url, "errorOutput": url})
+
+    for name, sees, owns in (("victor", False, False), ("eve", True, False), (OWNER, True, True)):
+        browser = Browser(inhabited)
+        browser.sign_in(name)
+        assert ("of-the-database" in browser.get("settings")) == owns
+
+        for page, query in (("", {}), ("task", {"name": "task"}), ("task", {"name": "free"}),
+                            ("run", {"name": "task", "run": "r1"}), ("output", {"name": "task", "run": "r1"}),
+                            ("output", {"name": "task", "run": "r1", "stream": "errorOutput"})):
+            assert (signature in browser.get(page, **query)) == sees, (name, page)
 
 
 def test_a_viewer_sees_no_trigger_url(inhabited: Installation) -> None:
@@ -327,7 +372,7 @@ def test_addresses_are_bounded_and_networks_count_as_one(inhabited: Installation
 
 @pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)",
                                 "../../evil", "sign-out", "task?name=x\r\nSet-Cookie: a=b", "sign-in?to=sign-in",
-                                "history?admin=evil"])
+                                "history?admin=evil", "task?page=x", "task?self=x", "task?name=%FF"])
 def test_signing_in_leads_nowhere_else(inhabited: Installation, to: str) -> None:
     """The page to go on to is one of this panel's, whatever a link says; nothing of it becomes a header of its own."""
     browser = Browser(inhabited)

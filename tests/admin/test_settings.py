@@ -111,8 +111,19 @@ def test_a_forged_backup_is_no_shell(owner: Browser, inhabited: Installation) ->
     assert (settings["python"], settings["commands"], settings["name"]) == (None, {}, "Renamed")
 
 
-@pytest.mark.parametrize("document", ["", "{", "[1]", '{"tasks": 5}', '{"format": "other"}', '{"a": {"priority": "x"}}',
-                                      '{"-x": {}}', "x" * 1000])
+@pytest.mark.parametrize("document", [
+    {"settings": {"baseUrl": "javascript:alert(1)"}}, {"settings": {"timezone": "Mars/Olympus"}},
+    {"tasks": {"@due": {"command": "hello"}}}, {"tasks": {"@due": {"expression": "0 3 * * *"}}}])
+def test_a_backup_is_checked_as_a_form_is(owner: Browser, inhabited: Installation, document: dict[str, Any]) -> None:
+    """Addresses and zones that no form would take, and a command for @due, change nothing."""
+    before = store.read(str(inhabited.home)), config.read_raw(str(inhabited.home))
+    page = restore(owner, {"format": "webscheduler tasks", "version": 1, "tasks": {}, **document})
+    assert "Nothing was changed" in page
+    assert (store.read(str(inhabited.home)), config.read_raw(str(inhabited.home))) == before
+
+
+@pytest.mark.parametrize("document", ["", "{", "[]", "[1]", '{"tasks": 5}', '{"format": "other"}',
+                                      '{"a": {"priority": "x"}}', '{"-x": {}}', "x" * 1000])
 def test_a_file_that_is_no_backup_changes_nothing(owner: Browser, inhabited: Installation, document: str) -> None:
     before = store.read(str(inhabited.home))
     assert restore(owner, document).status in (200, 403)

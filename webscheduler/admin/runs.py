@@ -12,7 +12,21 @@ from datetime import datetime, timedelta
 from .. import cancel, history, locks, record, store
 from ..schedule import zone
 from . import past, show
-from .show import STATUSES, TRIGGERS, badge, button, duration, facts, link, moment, options, outcome, output, page
+from .show import (
+    STATUSES,
+    TRIGGERS,
+    badge,
+    button,
+    duration,
+    facts,
+    link,
+    moment,
+    options,
+    outcome,
+    output,
+    page,
+    readable,
+)
 from .web import Html, Refused, Response, h
 
 TYPE_CHECKING = False
@@ -148,7 +162,7 @@ def _ended(visit: Visit, entry: dict[str, Any]) -> Html:
 
 
 def _output(visit: Visit, title: Html, text: str, raw: str) -> Html:
-    return visit.html("output", title=title, raw=raw, text=output(text)) if text else visit.html(
+    return visit.html("output", title=title, raw=raw, text=output(readable(visit, text))) if text else visit.html(
         "no-output", title=title)
 
 
@@ -186,15 +200,15 @@ def raw(visit: Visit) -> Response:
     name, run = visit.query.get("name", ""), visit.query.get("run", "")
 
     if _alive(visit, name, run):
-        return Response(_live(visit, run), kind="text/plain")
+        return Response(readable(visit, _live(visit, run)), kind="text/plain")
 
     entry = _entry(visit, name, run)
 
     if entry is None:
         raise Refused(404, "There is no such run; its history may have been cleared.")
 
-    return Response(str(entry.get("errorOutput" if visit.query.get("stream") == "errorOutput" else "output") or ""),
-                    kind="text/plain")
+    text = str(entry.get("errorOutput" if visit.query.get("stream") == "errorOutput" else "output") or "")
+    return Response(readable(visit, text), kind="text/plain")
 
 
 def stop(visit: Visit) -> Response:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import json
 
-from .. import __version__, config, editing, export, hosting, installation, notify, store, systemd, transfer
+from .. import __version__, config, editing, export, hosting, installation, notify, schedule, store, systemd, transfer
 from .. import crontab as tables
 from ..errors import BadInput, WebschedulerError
 from ..task import DUE, FIELDS, check, check_name, file_name, from_text, load
@@ -72,7 +72,8 @@ def index(visit: Visit) -> Response:
         "settings", problem=warning(visit.t("Nothing is saved yet: see the fields marked below.") if errors else None),
         form=_form(visit, form, errors) if owner else visit.html("shown", facts=facts([
             (visit.t(EDITABLE[name][0]), start[name]) for name in EDITABLE if name not in WAYS])),
-        others=facts(others), version=__version__, crontab=_crontab(visit) if owner else "",
+        others=visit.html("others", facts=facts(others)) if owner else "", version=__version__,
+        crontab=_crontab(visit) if owner else "",
         backup=visit.html("backup", action=visit.href("backup"), download=button(
             visit, "backup", visit.t("Download a backup"), fields={"do": "download"})) if owner else "",
         take=_take_along(visit) if visit.may("editor") else ""), 422 if errors else 200)
@@ -237,15 +238,20 @@ def _seal(visit: Visit, document: dict[str, Any], key: bytes | None = None) -> s
 def _restore(visit: Visit, text: str) -> tuple[list[str], int]:
     """Take a backup in: (what was left out, how many tasks came in). Tasks that are not in it stay."""
     rows = transfer.of_document(text, "the file").tasks
-    document = json.loads(text)
+    document: dict[str, Any] = json.loads(text) or {}
     seal = str(document.get("seal", "")).encode("ascii", "replace")
     whole = any(hmac.compare_digest(_seal(visit, document, key).encode(), seal) for key in session.keys(visit.home))
-    settings = document.get("settings") if isinstance(document.get("settings"), dict) else {}
-    settings = {name: value for name, value in settings.items()
+    given_settings = document.get("settings")
+    settings = {name: value for name, value in (given_settings if isinstance(given_settings, dict) else {}).items()
                 if name in config.SETTINGS and (whole or name in EDITABLE)}
 
     for name, value in settings.items():
         check(name, config.SETTINGS[name], value)
+
+        if name == "baseUrl" and value:
+            installation.check_base_url(value)
+        elif name == "timezone":
+            schedule.zone(value)
 
     left_out: list[str] = []
 
@@ -259,6 +265,9 @@ def _restore(visit: Visit, text: str) -> tuple[list[str], int]:
                 key: value for key, value in given.items() if value is not None or key not in ("slug", "secret")}}
             row.update({key: present[key] for key, known in FIELDS.items() if known.by == "run" and key in present})
             load(name, row)
+
+            if name == DUE:
+                editing.entered(visit.settings, name, row)  # with a command of its own nothing else would ever run
 
             if files.setdefault(file_name(name), name) != name:
                 raise BadInput(f"{name!r} would share its files with {files[file_name(name)]!r}", "name")

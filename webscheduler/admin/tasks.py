@@ -7,6 +7,7 @@ the page after its making, once.
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime, timezone
 from itertools import groupby, takewhile
 
@@ -26,6 +27,7 @@ from .show import (
     moment,
     outcome,
     page,
+    readable,
     roughly,
     strip,
     timeline,
@@ -200,22 +202,20 @@ def _timeline(visit: Visit, tasks: list[Task]) -> Html:
         if rows else Html("")
 
 
-def _command(task: Task) -> Html:
+def _command(visit: Visit, task: Task) -> Html:
     text = f"{task['command'] or ''} {task['arguments']}"
 
     if task["argv"]:
-        import shlex
-
         text = " ".join(map(shlex.quote, task["argv"]))
 
-    return h("<code>{text}</code>", text=text.strip())
+    return h("<code>{text}</code>", text=readable(visit, text.strip()))
 
 
 def _row(visit: Visit, task: Task, running: bool, known: dict[str, Any]) -> Html:
     entries = past.recent(visit.home, task.name)
     call = next((entry for entry in entries if entry.get("trigger") == "url"), None)
     notes = [h('<p class="sub">{text}</p>', text=text) for text in ([task.name] if task["title"] else [])
-             + [_command(task)]]
+             + [_command(visit, task)]]
 
     if task["command"] and task["command"] not in known:
         notes.append(h('<p class="warning">{text}</p>', text=visit.t(
@@ -307,7 +307,7 @@ def one(visit: Visit) -> Response:
                for text in (task.name if task["title"] else "", task["description"]) if text],
         actions=[_run_button(visit, task, bool(alive)), _edit_button(visit, task), *_rest(visit, task)],
         facts=facts([
-            None if built_in else (visit.t("Command"), _command(task)),
+            None if built_in else (visit.t("Command"), _command(visit, task)),
             None if built_in else (visit.t("Schedule"), schedule_text(visit, task)),
             None if built_in else (visit.t("Next run"), next_run(visit, task)),
             (visit.t("Last run"), _last(visit, task, entries, bool(alive))), (visit.t("Group"), task["group"]),
@@ -324,8 +324,8 @@ def _secret(visit: Visit, task: Task) -> Html:
 
     if base and task["signature"] != "timed":
         url = signing.trigger_url(base, task["slug"], task["secret"])
-        ways = [(visit.t("On a command line"), f"curl -fsS '{url}'"),
-                (visit.t("cPanel, under “Cron Jobs”, as the command"), f"curl -fsS '{url}' >/dev/null"),
+        ways = [(visit.t("On a command line"), f"curl -fsS {shlex.quote(url)}"),
+                (visit.t("cPanel, under “Cron Jobs”, as the command"), f"curl -fsS {shlex.quote(url)} >/dev/null"),
                 (visit.t("Infomaniak, under “Scheduled tasks”, as the URL"), url)]
 
     return visit.html(

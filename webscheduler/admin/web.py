@@ -157,7 +157,7 @@ class Visit:
         """Whether somebody is signed in whose role includes this one."""
         return self.person is not None and self.person.may(role)
 
-    def href(self, page: str, **query: object) -> str:
+    def href(self, page: str, /, **query: object) -> str:
         """The link to a page of the panel, in the form that this host understands."""
         pairs = {name: value for name, value in query.items() if value not in (None, "")}
         root = "" if self.mount == "/" else self.mount
@@ -167,7 +167,7 @@ class Visit:
 
         return f"{root}/admin/{page}" + (f"?{urlencode(pairs)}" if pairs else "")
 
-    def hidden(self, page: str, **query: object) -> Html:
+    def hidden(self, page: str, /, **query: object) -> Html:
         """What a form with method GET must carry so that it leads to the page."""
         pairs = {**({"admin": page} if self.by_query else {}), **query}
         return h("{fields}", fields=[h('<input type="hidden" name="{name}" value="{value}">', name=name, value=value)
@@ -201,11 +201,14 @@ class Visit:
         kind = str(self.environ.get("CONTENT_TYPE", ""))
 
         if kind.lower().startswith("multipart/form-data"):
+            if not self.may("owner"):  # only a backup comes so, and this parser takes minutes for a hostile body
+                raise Refused(400, "What was sent cannot be read.")
+
             self.form = _multipart(kind, body)
         else:
             self.form = {name: value.replace("\r\n", "\n") for name, value in _last(body.decode("latin-1")).items()}
 
-    def redirect(self, page: str, **query: object) -> Response:
+    def redirect(self, page: str, /, **query: object) -> Response:
         """See another page of the panel: the end of each action."""
         return Response("", 303, Location=self.href(page, **query))
 
@@ -235,7 +238,7 @@ def error_text(visit: Visit, error: BadInput) -> Html:
 
 def _last(text: str) -> dict[str, str]:
     try:
-        found = parse_qs(text, keep_blank_values=True, max_num_fields=500, encoding="utf-8", errors="surrogateescape")
+        found = parse_qs(text, keep_blank_values=True, max_num_fields=500, encoding="utf-8", errors="replace")
     except ValueError:
         raise Refused(400, "What was sent cannot be read.")
 
