@@ -135,7 +135,8 @@ def test_the_standard_library_and_filelock(name: str) -> None:
     names = getattr(sys, "stdlib_module_names", None)
 
     if names is None:  # Python 3.9
-        places = [sysconfig.get_paths()["stdlib"], os.path.join(sysconfig.get_paths()["platstdlib"], "lib-dynload")]
+        place = sysconfig.get_paths()["stdlib"]
+        places = [place, os.path.join(place, "lib-dynload")]
         names = {entry.partition(".")[0] for place in places for entry in os.listdir(place)}
         names |= set(sys.builtin_module_names)
 
