@@ -5,6 +5,7 @@ As root the crontab is that of an account that has none to lose; what it held be
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import re
@@ -339,7 +340,9 @@ def test_an_account_that_may_have_no_crontab(account: Account) -> None:
                                               ("/nowhere/python", "/nowhere/python cannot be run")])
 def test_an_interpreter_that_would_fail_in_the_crontab_is_told_before(account: Account, python: str, says: str) -> None:
     home = account.home()
-    assert account.call(home, "config", "set", "python", python).status == 0
+    account.call(home, "config", "set", "defaultTimeout", "300")  # so that there is a file to write into by hand
+    settings = Path(home, "config.json")
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "python": python}))
     done = account.call(home, "crontab", "install")
     assert done.status == 1
     assert says in done.complaint

@@ -196,10 +196,14 @@ def _finished(task: Task, entry: dict[str, Any]) -> Reply:
 def supervise(settings: Config, task: Task, claim: Claim, clock: Callable[[], float]) -> dict[str, Any]:
     """Run a claimed task in this process, which must have no other thread; record it, let the claim go, and return
     its line of history."""
-    from . import housekeeping, locks, notify, record, runner
+    from . import locks
 
     try:
+        # Before anything is imported: until then readers know the run by who started it, and that process may be gone.
         claim.append({"supervisor": locks.identity()})
+
+        from . import housekeeping, notify, record, runner
+
         record.started(settings.home, claim, claim.facts())
 
         report: dict[str, Any] = {}

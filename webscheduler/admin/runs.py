@@ -42,7 +42,8 @@ REFRESH = 2  # seconds
 
 def table(visit: Visit, entries: Sequence[dict[str, Any]], alive: Sequence[dict[str, Any]], single: bool) -> Html:
     """Runs as a table, those in progress first. `single`: all of one task."""
-    rows = [_row(visit, {"command": known.get("name"), "status": "running", "finishedAt": None, **known}, single)
+    # In a claim `command` is a process, in a line of history the task's name.
+    rows = [_row(visit, {**known, "command": known.get("name"), "status": "running", "finishedAt": None}, single)
             for known in alive] + [_row(visit, entry, single) for entry in entries]
 
     if not rows:
