@@ -417,6 +417,8 @@ def test_people_are_managed_by_owners(owner: Browser) -> None:
     add = {"do": "set", "user": "nina", "password": "another password", "role": "editor"}
     assert "nina can sign in" in owner.post("/cron/admin/people", {"token": owner.token(), **add})
     assert people.verify(owner.home, "nina", "another password") == people.Person("nina", "editor")
+    owner.post("/cron/admin/people", {"token": owner.token(), **add, "role": ""})  # the form's own choice: as before
+    assert people.verify(owner.home, "nina", "another password") == people.Person("nina", "editor")
     owner.post("/cron/admin/people", {"token": owner.token(), "do": "role", "user": "nina", "role": "viewer"})
     assert people.verify(owner.home, "nina", "another password") == people.Person("nina", "viewer")
     assert owner.post("/cron/admin/people", {"token": owner.token(), "do": "remove", "user": OWNER}).status == 422
@@ -424,5 +426,5 @@ def test_people_are_managed_by_owners(owner: Browser) -> None:
     assert "nina" not in people.read(owner.home, "users.json")
     lines = [json.loads(line) for line in Path(owner.home, "audit.jsonl").read_text().splitlines()]
     assert [(line["who"], line["did"], line["to"]) for line in lines] == [
-        (OWNER, "signed in", ""), (OWNER, "set the password of", "nina"),
+        (OWNER, "signed in", ""), (OWNER, "set the password of", "nina"), (OWNER, "set the password of", "nina"),
         (OWNER, "changed the role of", "nina"), (OWNER, "removed the person", "nina")]

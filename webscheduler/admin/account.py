@@ -131,8 +131,9 @@ def people_page(visit: Visit) -> Response:
     rows = [_person(visit, name, row) for name, row in sorted(people.read(visit.home, "users.json").items())]
     fields = [user_input(visit, "user", visit.t("Name"), "off", value=form.get("user", "")),
               user_input(visit, "password", visit.t("Password, at least 10 characters"), "new-password"),
-              field(visit, "role", visit.t("Role"), h("<select common>{roles}</select>", roles=_roles(
-                  visit, form.get("role", "viewer"))))]
+              field(visit, "role", visit.t("Role"), h("<select common>{roles}</select>", roles=[
+                  *options([("", visit.t("As before; somebody new: viewer"))], form.get("role", "")),
+                  *_roles(visit, form.get("role", ""))]))]
     names = [visit.t("Name"), visit.t("Since"), visit.t("Role"), visit.t("Actions")]
     return page(visit, visit.t("People"), visit.html(
         "people", problem=warning(problem), table=table(visit, visit.t("People"), names, rows),
@@ -143,7 +144,7 @@ def _change_people(visit: Visit) -> Response:
     form, user, what = visit.form, visit.form.get("user", "").strip(), visit.form.get("do")
 
     if what == "set":
-        people.set_password(visit.home, user, form.get("password", ""), form.get("role"), now=visit.now)
+        people.set_password(visit.home, user, form.get("password", ""), form.get("role") or None, now=visit.now)
         visit.note("set the password of", user)
         visit.tell("{name} can sign in with the new password.", name=user)
     elif what == "role":
