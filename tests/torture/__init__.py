@@ -1,0 +1,1 @@
+"""Programs that torment an installation; test_torture.py and test_claims.py run them and read what they print."""
