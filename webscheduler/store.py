@@ -73,7 +73,7 @@ def update(home: str, change: Callable[[Tasks], T]) -> T:
         lock.acquire(timeout=PATIENCE, poll_interval=0.005)
     except Timeout:
         raise Busy("state.json is locked by another process for too long: try again, or see `webscheduler doctor`")
-    except (OSError, NotImplementedError) as error:
+    except (OSError, NotImplementedError) as error:  # the latter is how older filelocks say that there is no flock
         raise Unusable(f"{home}/state.json.lock cannot be locked: {getattr(error, 'strerror', None) or error}")
 
     try:
