@@ -163,16 +163,32 @@ def test_a_schedule_that_nobody_edited_follows_the_code(code: Code) -> None:
 
 
 def test_a_task_whose_command_vanished_is_shown_and_not_run_and_not_deleted(code: Code) -> None:
-    code.write("jobs", "@schedulable('job', interval=86400)\ndef job(): ...")
+    """Ticks say so, leave no line for each slot, and run what became due once the command is back; a call of its own
+    URL, or by hand, is recorded as failed."""
+    declared = "@schedulable('job', interval=86400)\ndef job(): ..."
+    code.write("jobs", declared)
     code.sync()
     code.write("jobs", "")
     code.sync()
     home = code.installation.home
     assert "job" in [row["name"] for row in call(home, "list", "--json").document]
     assert "job" not in [row["name"] for row in call(home, "commands", "--json").document]
+
+    for _ in range(2):
+        done = call(home, "run-due", "--json")
+        assert (done.status, done.document["tasks"]) == (1, [])
+        assert done.document["problems"] == ["task job: no command is registered as 'job'"]
+
+    assert call(home, "run-due", "--dry-run", "--json").document["tasks"] == []
+    assert code.installation.runs("job") == []
     line = code.run("job")
     assert (line["status"], line["reason"], line["exitCode"]) == ("failed", "not_started", None)
     assert line["errorOutput"] == "task job: no command is registered as 'job'\n"
+    code.installation.edit("job", lastRunAt=None, lastRunStatus=None)
+    (home / "locks" / "job.lock").unlink()
+    code.write("jobs", declared)
+    code.sync()
+    assert call(home, "run-due").out == "job: success\n"
 
 
 def test_two_tasks_whose_files_would_be_the_same_are_told(code: Code) -> None:

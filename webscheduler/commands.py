@@ -58,15 +58,16 @@ def registry(config: Config) -> dict[str, Command]:
     return found
 
 
-def discovered(home: str) -> dict[str, dict[str, Any]]:
-    """The functions that the last `sync` found, by name; commands.json says besides what failed to import."""
+def discovered(home: str, part: str = "commands") -> dict[str, Any]:
+    """What the last `sync` found: functions by name with their facts, or as the part `broken` what failed -> why."""
     try:
         with open(os.path.join(home, "commands.json"), "rb") as file:
-            found = json.loads(file.read())["commands"]
-    except (OSError, ValueError, KeyError, TypeError):
+            found = json.loads(file.read())[part]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
-    return {name: facts for name, facts in found.items() if isinstance(facts, dict)} if isinstance(found, dict) else {}
+    kind = dict if part == "commands" else str
+    return {name: facts for name, facts in found.items() if isinstance(facts, kind)} if isinstance(found, dict) else {}
 
 
 def files(home: str) -> dict[str, str]:

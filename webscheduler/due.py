@@ -13,7 +13,7 @@ import os
 import signal
 import time
 
-from . import locks, schedule, store
+from . import commands, locks, schedule, store
 from .errors import BadInput, WebschedulerError
 from .record import FAILURES
 from .task import DUE, format_time, load, parse_time
@@ -47,12 +47,12 @@ def select(settings: Config, now: float) -> tuple[list[tuple[str, Slot]], list[s
         try:
             task = load(name, row)
             slot = schedule.slot(task, settings["timezone"], begun.get(name, 0.0), now)
+
+            if slot is not None:
+                commands.argv(settings, task)  # without its command a task stays due until that is back
+                found.append((task["priority"], slot.at, name, slot))
         except BadInput as error:
             problems.append(str(error))
-            continue
-
-        if slot is not None:
-            found.append((task["priority"], slot.at, name, slot))
 
     return [(name, slot) for _, _, name, slot in sorted(found, key=lambda entry: entry[:3])], problems
 
