@@ -11,14 +11,13 @@ than an hour apart, so an interval as long as their rhythm skips some of them: `
 from __future__ import annotations
 
 from .errors import BadInput
-from .task import parse_time
+from .task import Task, parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import tzinfo
     from typing import Any
-
-    from .task import Task
 
 
 CLOCK_ERROR = 60.0  # seconds that a stored time may be ahead of the clock before it is taken for a mistake
@@ -105,6 +104,28 @@ def next_at(task: Task, default_zone: str, now: float) -> float | None:
         times[0] = _cron(task, default_zone, now, True)
 
     return min((at for at in times if at is not None), default=None)
+
+
+def starts(task: Task, default_zone: str, now: float, gap: float = 0.0) -> Iterator[float]:
+    """When the task is due from now on, Unix seconds, as though it were enabled; at least `gap` seconds apart. Raises
+    BadInput for a schedule or zone that cannot be read."""
+    from datetime import datetime, timezone
+
+    from .cron import Cron
+
+    at = next_at(Task(task.name, {**task, "enabled": True}), default_zone, now)
+    place = zone(task["timezone"] or default_zone)
+    expression = Cron(task["expression"]) if task["expression"] else None
+
+    while at is not None:
+        at = max(at, now)
+        yield at
+
+        if expression:
+            found = expression.next(datetime.fromtimestamp(at + gap, timezone.utc), place)
+            at = found.timestamp() if found else None
+        else:
+            at = at + max(task["intervalSeconds"], gap) if task["intervalSeconds"] else None
 
 
 def coarse(task: Task, default_zone: str, rhythm: float, now: float) -> str:

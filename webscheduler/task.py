@@ -118,6 +118,19 @@ def load(name: str, raw: object) -> Task:
     return Task(name, values)
 
 
+def load_all(rows: dict[str, dict[str, Any]]) -> tuple[dict[str, Task], dict[str, str]]:
+    """(the tasks that load, by name; what is wrong with each of the others)."""
+    good, broken = {}, {}
+
+    for name, row in rows.items():
+        try:
+            good[name] = load(name, row)
+        except BadInput as error:
+            broken[name] = str(error)
+
+    return good, broken
+
+
 def check_name(name: str) -> str:
     """`name` if a task may have it: 1 to 100 printable characters, not starting with `-`, `.` or `@` (but `@due`)."""
     if name == DUE:

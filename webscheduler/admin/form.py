@@ -14,11 +14,11 @@ from itertools import islice
 
 from .. import commands, due, editing, installation, store
 from ..errors import BadInput
-from ..schedule import check_expression
+from ..schedule import check_expression, starts
 from ..task import DUE, FIELDS, MAX_SECONDS, Task, format_time, from_text, load
 from .show import field, moment, options, page, roughly, warning
 from .show import schedule as schedule_text
-from .tasks import label, named, starts
+from .tasks import label, named
 from .web import Html, Response, error_text, escape, h
 
 TYPE_CHECKING = False

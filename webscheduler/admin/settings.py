@@ -14,11 +14,11 @@ import json
 from .. import __version__, config, editing, export, hosting, installation, notify, schedule, store, systemd, transfer
 from .. import crontab as tables
 from ..errors import BadInput, WebschedulerError
-from ..task import DUE, FIELDS, check, check_name, file_name, from_text, load
+from ..task import DUE, FIELDS, check, check_name, file_name, from_text, load, load_all
 from . import session
 from .language import LANGUAGES
 from .show import button, facts, field, link, options, page, warning
-from .tasks import label, loaded, named
+from .tasks import label, named
 from .web import Html, Response, error_text, h
 
 TYPE_CHECKING = False
@@ -290,7 +290,8 @@ def _restore(visit: Visit, text: str) -> tuple[list[str], int]:
 def _take_along(visit: Visit) -> Html:
     base = visit.settings["baseUrl"]
     shims = [h("<li>{link}</li>", link=link(visit, h("{name}", name=label(task)), "shim", name=name))
-             for name, task in loaded(visit)[0].items() if base and task["secret"] and task["signature"] != "timed"]
+             for name, task in load_all(store.read(visit.home))[0].items()
+             if base and task["secret"] and task["signature"] != "timed"]
     return visit.html("take-along", shims=shims, exports=[
         link(visit, h("{name}", name=text), "export", kind=kind) for kind, text in EXPORTS.items()])
 
@@ -310,7 +311,7 @@ def shim(visit: Visit) -> Response:
 
 def export_page(visit: Visit) -> Response:
     """The tasks as another scheduler reads them."""
-    tasks = list(loaded(visit)[0].values())
+    tasks = list(load_all(store.read(visit.home))[0].values())
     kind = visit.query.get("kind")
 
     if kind == "systemd":

@@ -8,13 +8,11 @@ the page after its making, once.
 from __future__ import annotations
 
 import shlex
-from datetime import datetime, timezone
 from itertools import groupby, takewhile
 
 from .. import capabilities, commands, decision, due, editing, locks, schedule, signing, store, trigger
-from ..cron import Cron
 from ..errors import BadInput
-from ..task import DUE, Task, format_time, load
+from ..task import DUE, format_time, load, load_all
 from . import past
 from .show import (
     ask,
@@ -38,47 +36,14 @@ from .web import Html, Refused, Response, error_text, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
+    from ..task import Task
     from .web import Visit
 
 DAY = 86400.0
 TIMELINE_TASKS = 15
 TIMELINE_SLOT = DAY / 99
-
-
-def starts(task: Task, default_zone: str, now: float, gap: float = 0.0) -> Iterator[float]:
-    """When the task is due from now on, Unix seconds, as though it were enabled; at least `gap` seconds apart."""
-    shadow = Task(task.name, {**task, "enabled": True})
-    at = schedule.next_at(shadow, default_zone, now)
-    place = schedule.zone(task["timezone"] or default_zone)
-    expression = Cron(task["expression"]) if task["expression"] else None
-
-    while at is not None:
-        at = max(at, now)
-        yield at
-
-        if expression:
-            found = expression.next(datetime.fromtimestamp(at + gap, timezone.utc), place)
-            at = found.timestamp() if found else None
-        elif task["intervalSeconds"]:
-            at += max(task["intervalSeconds"], gap)
-        else:
-            return
-
-
-def loaded(visit: Visit) -> tuple[dict[str, Task], dict[str, str]]:
-    """(tasks that can be read, by name; what is wrong with the others)."""
-    found, broken = {}, {}
-
-    for name, row in store.read(visit.home).items():
-        try:
-            found[name] = load(name, row)
-        except BadInput as error:
-            broken[name] = str(error)
-
-    return found, broken
 
 
 def named(visit: Visit) -> Task:
@@ -99,7 +64,7 @@ def label(task: Task) -> str:
 
 def index(visit: Visit) -> Response:
     """All tasks, headed by @due."""
-    tasks, broken = loaded(visit)
+    tasks, broken = load_all(store.read(visit.home))
     running = {str(known.get("name")) for known in locks.peek(visit.home)}
     others = sorted((task for name, task in tasks.items() if name != DUE and task["group"] != capabilities.PROBE),
                     key=lambda task: (task["group"].casefold(), task["group"], label(task).casefold()))
@@ -188,7 +153,7 @@ def _timeline(visit: Visit, tasks: list[Task]) -> Html:
 
         try:
             coming = list(takewhile(lambda at: at <= visit.now + DAY,
-                                    starts(task, visit.settings["timezone"], visit.now, TIMELINE_SLOT)))
+                                    schedule.starts(task, visit.settings["timezone"], visit.now, TIMELINE_SLOT)))
         except (BadInput, ValueError):
             continue  # its row says what is wrong
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import time
 from datetime import datetime, timezone
+from itertools import islice
 
-from .. import commands, config, cron, due, editing, installation, locks, schedule, store, words
+from .. import commands, config, due, editing, installation, locks, schedule, store, words
 from ..errors import BadInput, Unusable
-from ..task import DUE, FIELDS, from_text, load, parse_time
+from ..task import DUE, FIELDS, format_time, from_text, load, load_all, parse_time
 from .terminal import complain, in_a_word, line, show, table, visible, when
 
 TYPE_CHECKING = False
@@ -57,19 +58,6 @@ def tasks_of(home: str) -> store.Tasks:
         return tasks
 
 
-def loaded(tasks: store.Tasks) -> tuple[dict[str, Task], dict[str, str]]:
-    """The tasks that load, and what is wrong with those that do not."""
-    good, broken = {}, {}
-
-    for name, row in tasks.items():
-        try:
-            good[name] = load(name, row)
-        except BadInput as error:
-            broken[name] = str(error)
-
-    return good, broken
-
-
 def in_words(task: Task) -> str:
     """The schedule in words."""
     if task.name == DUE:
@@ -96,7 +84,7 @@ def _settled(task: Task, alive: set[Any]) -> Task:
 
 def _list(args: Namespace) -> None:
     settings, now = config.load(args.home), time.time()
-    good, broken = loaded(tasks_of(args.home))
+    good, broken = load_all(tasks_of(args.home))
     alive = {facts.get("name") for facts in locks.peek(args.home)}
     shown = [_settled(task, alive) for task in good.values() if args.group in (None, task["group"])]
 
@@ -180,7 +168,7 @@ def overall(settings: Config, now: float) -> dict[str, Any]:
         warnings.append(str(error))
 
     damaged = bool(warnings)
-    good, broken = loaded(tasks)
+    good, broken = load_all(tasks)
     rows: store.Tasks = {name: dict(task) for name, task in good.items()}
     unhealthy = [{"name": name, "status": "failing", "lastRunAt": None, "lastRunStatus": None} for name in broken]
     warnings += broken.values()
@@ -250,39 +238,37 @@ def _next(args: Namespace) -> None:
 
     count = _count(args.count)
     start = time.time() if args.start is None else _instant(args.start)
-    zone_name = args.timezone
-    expression, interval, first = args.cron, None, None
+    name, row = args.name or "next", {"expression": args.cron}
 
     if args.name is not None:
         installation.check_owner(args.home)
-        settings = config.load(args.home)
-        task = load(args.name, editing.row_of(tasks_of(args.home), args.name))
-        zone_name = zone_name or task["timezone"] or settings["timezone"]
-        expression, interval = task["expression"], task["intervalSeconds"]
-
-        if not expression and interval and args.start is None:
-            first = schedule.next_at(task, zone_name, start)
+        row = editing.row_of(tasks_of(args.home), name)
     elif args.every is not None:
-        interval = from_text("intervalSeconds", FIELDS["intervalSeconds"], args.every)
+        row["intervalSeconds"] = from_text("intervalSeconds", FIELDS["intervalSeconds"], args.every)
 
-    if zone_name is None:
-        # Anybody may ask about an expression; the setting counts only for whom the installation is.
-        mine = os.path.isdir(args.home) and os.stat(args.home).st_uid == os.geteuid()
-        zone_name = config.load(args.home)["timezone"] if mine else "UTC"
+    if row.get("expression") is not None:
+        schedule.check_expression(row["expression"])
 
+    task = load(name, row)
+
+    if not (task["expression"] or task["intervalSeconds"]):
+        raise BadInput(f"{name} has no schedule: `webscheduler edit NAME --cron EXPR` gives it one")
+
+    # Anybody may ask about an expression; the setting counts only for whom the installation is.
+    mine = os.path.isdir(args.home) and os.stat(args.home).st_uid == os.geteuid()
+    default = config.load(args.home)["timezone"] if mine or args.name else "UTC"
+    zone_name = (task["timezone"] or default) if args.timezone is None else args.timezone
     zone = schedule.zone(zone_name)
 
-    if expression is not None:
-        schedule.check_expression(expression)
-        moments = _cron_moments(cron.Cron(expression), start, zone, count)
-    elif interval:
-        begin = start + interval if first is None else max(first, start)
-        moments = [begin + interval * n for n in range(count)]
-    else:
-        raise BadInput(f"{args.name} has no schedule: `webscheduler edit NAME --cron EXPR` gives it one")
+    if args.name is None or args.start is not None:  # counted from there, whatever is known of the task's runs
+        task = load(name, {field: task[field] for field in ("expression", "intervalSeconds")})
+        task["lastRunAt"] = format_time(start)
+
+    task["timezone"] = zone_name
 
     try:
-        local = [datetime.fromtimestamp(moment, timezone.utc).astimezone(zone) for moment in moments]
+        local = [datetime.fromtimestamp(moment, timezone.utc).astimezone(zone)
+                 for moment in islice(schedule.starts(task, zone_name, start), count)]
     except (ValueError, OverflowError, OSError):
         raise BadInput("next: that is beyond the year 9999")
 
@@ -291,21 +277,6 @@ def _next(args: Namespace) -> None:
     else:
         for moment in local:
             print(moment.isoformat(" ", "seconds"))
-
-
-def _cron_moments(expression: cron.Cron, start: float, zone: Any, count: int) -> list[float]:
-    moments: list[float] = []
-
-    try:
-        moment: datetime | None = datetime.fromtimestamp(start, timezone.utc)
-
-        while len(moments) < count and moment is not None:
-            moment = expression.next(moment, zone)
-            moments += [moment.timestamp()] if moment else []
-    except (ValueError, OverflowError):
-        pass  # the calendar ends with the year 9999
-
-    return moments
 
 
 def _count(text: str) -> int:
