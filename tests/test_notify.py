@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from webscheduler import config, editing, installation, notify, trigger
+from webscheduler import config, editing, installation, locks, notify, store, trigger
 from webscheduler.errors import BadInput, Unusable
 
 
@@ -47,7 +47,7 @@ def home(tmp_path):
 def test_told_once_when_it_fails_and_once_when_it_is_well(home, tmp_path, hook):
     """Five runs, of which the second to fourth fail, make two notifications."""
     url, got = hook
-    config.set_value(home, "notify", {"url": url})
+    config.set_values(home, {"notify": {"url": url}})
 
     for broken in (False, True, True, True, False):
         (tmp_path / "broken").touch() if broken else (tmp_path / "broken").unlink(missing_ok=True)
@@ -61,7 +61,7 @@ def test_told_once_when_it_fails_and_once_when_it_is_well(home, tmp_path, hook):
 def test_a_failure_with_tries_left_is_not_told(home, tmp_path, hook):
     """Only the last try of a slot tells."""
     url, got = hook
-    config.set_value(home, "notify", {"url": url})
+    config.set_values(home, {"notify": {"url": url}})
     editing.edit(config.load(home), "job", {"retries": 1}, time.time())
     (tmp_path / "broken").touch()
     trigger.run_by_hand(home, "job", "cli", time.time)
@@ -70,7 +70,7 @@ def test_a_failure_with_tries_left_is_not_told(home, tmp_path, hook):
 
 def test_a_webhook_that_is_gone_disturbs_no_run(home, tmp_path):
     """The run is recorded whether or not anybody could be told; a test message says what is wrong."""
-    config.set_value(home, "notify", {"url": "http://127.0.0.1:9/"})
+    config.set_values(home, {"notify": {"url": "http://127.0.0.1:9/"}})
     (tmp_path / "broken").touch()
     entry = trigger.run_by_hand(home, "job", "cli", time.time)
     assert entry["status"] == "failed"
@@ -85,7 +85,7 @@ def test_mail_goes_through_sendmail(home, tmp_path, monkeypatch):
     program.write_text(f"#!/bin/sh\necho \"$@\" > {tmp_path}/words\ncat > {tmp_path}/mail\n")
     program.chmod(0o700)
     monkeypatch.setattr(notify, "SENDMAIL", (str(program),))
-    config.set_value(home, "notify", {"email": "me@example.org"})
+    config.set_values(home, {"notify": {"email": "me@example.org"}})
     notify.send(config.load(home), "job ended", {"status": "failed", "errorOutput": "\n.\nBcc: you@example.org\n"})
     mail = (tmp_path / "mail").read_text()
     head, _, body = mail.partition("\n\n")
@@ -101,4 +101,40 @@ def test_mail_goes_through_sendmail(home, tmp_path, monkeypatch):
 def test_settings_that_cannot_be(home, value):
     """What is no address and no web address is refused where it is entered."""
     with pytest.raises(BadInput, match=r"^notify: "):
-        config.set_value(home, "notify", value)
+        config.set_values(home, {"notify": value})
+
+
+def test_a_task_with_notify_false_is_never_told_of(home, tmp_path, hook):
+    """Neither its failure, nor that it is well again, nor that it comes late; the same tick tells of another."""
+    url, got = hook
+    config.set_values(home, {"notify": {"url": url}})
+    settings, long_ago = config.load(home), "2020-01-01T00:00:00+00:00"
+
+    for name, told in (("quiet", False), ("heard", True)):
+        argv = ["test", "!", "-e", str(tmp_path / "broken")]
+        editing.create(settings, name, {"argv": argv, "notify": told, "expression": "0 0 1 1 *"}, time.time())
+
+    for broken in (True, False):
+        (tmp_path / "broken").touch() if broken else (tmp_path / "broken").unlink()
+        assert [trigger.run_by_hand(home, name, "cli", time.time)["status"] for name in ("quiet", "heard")] == [
+            "failed" if broken else "success"] * 2
+
+    assert [document["text"] for document in got] == ["[webscheduler] heard ended as failed",
+                                                      "[webscheduler] heard is well again"]
+
+    def age(tasks):
+        for name in ("quiet", "heard"):
+            tasks[name].update(createdAt=long_ago, scheduledSince=long_ago, lastRunAt=long_ago)
+
+    del got[:]
+    store.update(home, age)
+
+    for name in ("quiet", "heard"):
+        with locks.Gate(home, name) as gate:
+            gate.last_start = 0.0
+            gate.save()
+
+    entry = trigger.run_by_hand(home, "@due", "cli", time.time)
+    assert sorted(entry["started"]) == ["heard", "quiet"]
+    assert [(document["text"], document["late"]) for document in got] == [
+        ("[webscheduler] 1 tasks come late, the first heard", "heard")]

@@ -125,19 +125,19 @@ def read_raw(home: str) -> dict[str, Any]:
     return raw
 
 
-def set_value(home: str, name: str, value: Any) -> None:
-    """Store one setting, checked; None where that is no value goes back to the default. Raises BadInput."""
-    row = SETTINGS.get(name)
-
-    if row is None:
-        raise BadInput(f"no setting is named {name!r}: `webscheduler config list` shows them", name)
-
+def set_values(home: str, values: dict[str, Any]) -> None:
+    """Store settings, all of them checked or none; None goes back to the default. The file is of this version's format
+    afterwards. Raises BadInput."""
     raw = read_raw(home)
 
-    if value is None:
-        raw.pop(name, None)
-    else:
-        raw[name] = check(name, row, value)
+    for name, value in values.items():
+        if name not in SETTINGS:
+            raise BadInput(f"no setting is named {name!r}: `webscheduler config list` shows them", name)
+
+        if value is None:
+            raw.pop(name, None)
+        else:
+            raw[name] = check(name, SETTINGS[name], value)
 
     raw["version"] = VERSION
     path = os.path.join(home, "config.json")

@@ -13,12 +13,14 @@ from .task import file_name, format_time, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, TypeVar
 
     from .access import Ticket
     from .locks import Claim, Gate
     from .schedule import Slot
     from .task import Task
+
+    T = TypeVar("T")
 
 SKIP_LINE_EVERY = 60.0
 
@@ -179,15 +181,14 @@ def _count_skip(gate: Gate, reason: str | None, now: float) -> int:
     return count + 1
 
 
-def with_gates(home: str, names: list[str], now: float, act: Callable[[], None]) -> None:
-    """Do something to tasks that must not run meanwhile (rename, remove), under their gates. Raises BadInput naming
-    the task that runs."""
+def with_gates(home: str, names: list[str], now: float, act: Callable[[], T]) -> T:
+    """Do something to tasks that must not run meanwhile (rename, remove), under their gates; what it returns. Raises
+    BadInput naming the task that runs."""
     if not names:
-        act()
-        return
+        return act()
 
     with locks.Gate(home, names[0]):
         if _alive(home, names[0], now):
             raise BadInput(f"{names[0]} is running: wait for its end, or `webscheduler cancel {file_name(names[0])}`")
 
-        with_gates(home, names[1:], now, act)
+        return with_gates(home, names[1:], now, act)

@@ -15,7 +15,7 @@ from .task import DUE, FIELDS, Task, check, check_name, file_name, format_time, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from .config import Config
@@ -35,8 +35,11 @@ def create(settings: Config, name: str, fields: dict[str, Any], now: float, pane
     return store.update(settings.home, change)
 
 
-def edit(settings: Config, name: str, fields: dict[str, Any], now: float, panel: bool = False) -> Task:
-    """Change fields of a task; those not named stay. Enabling or another schedule counts from now. Raises BadInput."""
+def edit(
+    settings: Config, name: str, fields: dict[str, Any], now: float, panel: bool = False, new: str = ""
+) -> Task:
+    """Change fields of a task, and its name if it is to have a new one: all or nothing. Fields not named stay. Enabling
+    or another schedule counts from now. Raises BadInput."""
 
     def change(tasks: store.Tasks) -> Task:
         row = {**row_of(tasks, name), **fields}
@@ -47,11 +50,15 @@ def edit(settings: Config, name: str, fields: dict[str, Any], now: float, panel:
             row.update(scheduledSince=format_time(now), nextRunAt=None)
 
         _mend(row)
-        task = entered(settings, name, row, panel, before)
+        task = entered(settings, new or name, row, panel, before)
         tasks[name] = row
         return task
 
-    return store.update(settings.home, change)
+    if new in ("", name):
+        return store.update(settings.home, change)
+
+    made: Task = rename(settings.home, name, new, now, change)
+    return made
 
 
 def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
@@ -68,23 +75,25 @@ def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
     decision.with_gates(home, [name], now, act)
 
 
-def rename(home: str, old: str, new: str, now: float) -> None:
-    """Give a task another name; its URL, history and limits go with it. Raises BadInput while it runs."""
+def rename(home: str, old: str, new: str, now: float, also: Callable[[store.Tasks], Any] = lambda tasks: None) -> Any:
+    """Give a task another name; its URL, history and limits go with it. also: what else is to change in the same write;
+    what it returns is returned. Raises BadInput while the task runs."""
     if DUE in (old, new):
         raise BadInput("@due is built in: it cannot be renamed, and no other task can be called so", "name")
 
     check_name(new)
 
-    def change(tasks: store.Tasks) -> None:
+    def change(tasks: store.Tasks) -> Any:
         row_of(tasks, old)
-        others = {name: row for name, row in tasks.items() if name != old}
-        _free(others, new)
+        _free([name for name in tasks if name != old], new)
+        result = also(tasks)
         items = [(new if name == old else name, row) for name, row in tasks.items()]
         tasks.clear()
         tasks.update(items)
+        return result
 
-    def act() -> None:
-        store.update(home, change)
+    def act() -> Any:
+        result = store.update(home, change)
 
         if file_name(old) != file_name(new):
             locks.copy_record(home, old, new)
@@ -92,8 +101,10 @@ def rename(home: str, old: str, new: str, now: float) -> None:
             if os.path.exists(history.path(home, old)):
                 os.replace(history.path(home, old), history.path(home, new))
 
+        return result
+
     same = file_name(old) == file_name(new)
-    decision.with_gates(home, [old] if same else sorted([old, new]), now, act)
+    return decision.with_gates(home, [old] if same else sorted([old, new]), now, act)
 
 
 def set_enabled(home: str, names: Iterable[str], enabled: bool, now: float) -> None:
@@ -166,8 +177,8 @@ def _mend(row: dict[str, Any]) -> None:
                 row[field] = rule.default
 
 
-def _free(tasks: store.Tasks, name: str) -> None:
-    for other in tasks:
+def _free(taken: Iterable[str], name: str) -> None:
+    for other in taken:
         if other == name:
             raise BadInput(f"name: a task named {name!r} exists already", "name")
 

@@ -43,7 +43,7 @@ def create(home: str, now: float) -> bool:
         raise Unusable(f"{error.filename or home} cannot be made: {error.strerror}")
 
     if not os.path.exists(os.path.join(home, "config.json")):
-        config.set_value(home, "timezone", "UTC")
+        config.set_values(home, {"timezone": "UTC"})
 
     store.create(home)
     store.update(home, lambda tasks: tasks.setdefault(DUE, new_task(now, {"group": "built-in", **DUE_FIELDS})))
@@ -108,10 +108,17 @@ def check_owner(home: str) -> None:
 def setting(name: str, text: str) -> Any:
     """The value that a person typed for a setting, checked, also where only this machine knows what is good. Raises
     BadInput."""
-    from . import schedule
     from .task import from_text
 
-    value = from_text(name, config.SETTINGS[name], text)
+    return check_setting(name, from_text(name, config.SETTINGS[name], text))
+
+
+def check_setting(name: str, value: Any) -> Any:
+    """The value, if it is good, also where only this machine knows that. Raises BadInput."""
+    from . import schedule
+    from .task import check
+
+    check(name, config.SETTINGS[name], value)
 
     if name == "baseUrl" and value is not None:
         check_base_url(value)

@@ -1,8 +1,9 @@
 """Telling people: that a task fails, that it is well again, that it comes late. Imports `errors`.
 
-The rules: told once when it begins and once when it ends, not at each run; a notification that cannot be sent is said
-where it is seen (the exit line of whoever asked for a test) and never disturbs a run, which is recorded before. By mail
-through the host's sendmail, or by a POST of JSON to a webhook; both take what they send from history, nothing else.
+The rules: told once when it begins and once when it ends, not at each run, and nothing of a task whose `notify` is
+false. What cannot be sent is said where it is seen (the exit line of whoever asked for a test) and never disturbs a
+run, which is recorded before. By mail through the host's sendmail, or by a POST of JSON to a webhook; both take what
+they send from history, nothing else.
 """
 
 from __future__ import annotations
@@ -17,21 +18,22 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .config import Config
+    from .task import Task
 
 SENDMAIL = ("/usr/sbin/sendmail", "/usr/lib/sendmail", "/usr/bin/msmtp")
 PATIENCE = 20  # seconds for each way
 EXCERPT = 2000
 
 
-def after_run(settings: Config, entry: dict[str, Any], failures_before: int, tries_left: int) -> None:
+def after_run(settings: Config, task: Task, entry: dict[str, Any], failures_before: int) -> None:
     """Tell of a run where it changed how the task is: the first failure (after its retries), or the first success
     after failures. Never raises."""
-    if not settings["notify"]:
+    if not settings["notify"] or not task["notify"]:
         return
 
-    success = entry["status"] == "success"
+    success, attempt = entry["status"] == "success", entry["attempt"] or 1
 
-    if success and failures_before or not success and not tries_left and failures_before <= (entry["attempt"] or 1) - 1:
+    if success and failures_before or not success and attempt > task["retries"] and failures_before < attempt:
         what = "is well again" if success else f"ended as {entry['status']}"
         try_send(settings, f"{entry['command']} {what}", entry)
 

@@ -75,6 +75,7 @@ FIELDS: dict[str, Field] = {
                             (0, MAX_SECONDS), True),
     "retries": Field("int", 0, "How often a failed or timed-out run is tried again.", (0, 100)),
     "retryDelaySeconds": Field("int", 60, "Seconds before a retry is due.", (0, MAX_SECONDS)),
+    "notify": Field("bool", True, "Tell when it begins to fail and when it is well again (setting `notify`)."),
     "failureStatus": Field("int", None, "HTTP status of a `sync` answer when the run did not succeed; unset: 200.",
                            (200, 599), True),
     "logOutput": Field("bool", None, "Keep standard output; unset: the installation's setting.", None, True),

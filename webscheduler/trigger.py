@@ -220,7 +220,7 @@ def supervise(settings: Config, task: Task, claim: Claim, clock: Callable[[], fl
 
         entry = record.finish(settings.home, claim, outcome, settings["timezone"], clock())
 
-        notify.after_run(settings, entry, facts.get("failuresBefore", 0), task["retries"] + 1 - (entry["attempt"] or 1))
+        notify.after_run(settings, task, entry, facts.get("failuresBefore", 0))
         housekeeping.maybe(settings, clock())
 
         if children and facts.get("strategy") != "fork":
@@ -242,7 +242,8 @@ def _tick(
     from .commands import python
 
     home = settings.home
-    housekeeping.bury(home, store.read(home), clock())
+    tasks = store.read(home)
+    housekeeping.bury(home, tasks, clock())
     strategy = facts.get("strategy", "sync")
     # The next tick counts claims, so each child must have decided before this one is over: it closes its end then.
     reading, writing = os.pipe()
@@ -277,7 +278,7 @@ def _tick(
     os.close(writing)
     os.read(reading, 1)
     os.close(reading)
-    late = report["late"]
+    late = [name for name in report["late"] if tasks.get(name, {}).get("notify", True)]
 
     if late and settings["notify"]:
         from .notify import try_send

@@ -175,7 +175,7 @@ def test_who_may_only_read_sees_no_secret_of_others(inhabited: Installation) -> 
     url = f"https://example.org/cron/run/{'c' * 32}?sig={signature}"
     registered(inhabited, "task", command="http", arguments=url)
     inhabited.add("free", argv=["/bin/echo", url])
-    config.set_value(str(inhabited.home), "environment", {"PASSWORD": "of-the-database"})
+    config.set_values(str(inhabited.home), {"environment": {"PASSWORD": "of-the-database"}})
     history.append(str(inhabited.home), "task", {
         "command": "task", "run": "r1", "status": "failed", "exitCode": 1, "startedAt": "2026-01-01T00:00:00+00:00",
         "finishedAt": "2026-01-01T00:00:01+00:00", "duration": 1.0, "output": url, "errorOutput": url})

@@ -11,10 +11,10 @@ from __future__ import annotations
 import hmac
 import json
 
-from .. import __version__, config, editing, export, hosting, installation, notify, schedule, store, systemd, transfer
+from .. import __version__, config, editing, export, hosting, installation, notify, store, systemd, transfer
 from .. import crontab as tables
 from ..errors import BadInput, WebschedulerError
-from ..task import DUE, FIELDS, check, check_name, file_name, from_text, load, load_all
+from ..task import DUE, FIELDS, check_name, file_name, from_text, load, load_all
 from . import session
 from .language import LANGUAGES
 from .show import button, facts, field, link, options, page, warning
@@ -107,9 +107,7 @@ def _save(visit: Visit, start: dict[str, str], form: dict[str, str], errors: dic
             errors[name] = error_text(visit, error)
 
     if not errors:
-        for name, value in changed.items():
-            config.set_value(visit.home, name, value)
-
+        config.set_values(visit.home, changed)
         visit.note("changed settings", " ".join(sorted(changed)))
         visit.tell("The settings are saved." if changed else "Nothing was changed.")
 
@@ -246,12 +244,7 @@ def _restore(visit: Visit, text: str) -> tuple[list[str], int]:
                 if name in config.SETTINGS and (whole or name in EDITABLE)}
 
     for name, value in settings.items():
-        check(name, config.SETTINGS[name], value)
-
-        if name == "baseUrl" and value:
-            installation.check_base_url(value)
-        elif name == "timezone":
-            schedule.zone(value)
+        installation.check_setting(name, value)
 
     left_out: list[str] = []
 
@@ -281,9 +274,7 @@ def _restore(visit: Visit, text: str) -> tuple[list[str], int]:
 
     count = store.update(visit.home, change)
 
-    for name, value in settings.items():
-        config.set_value(visit.home, name, value)
-
+    config.set_values(visit.home, settings)
     return left_out, count
 
 

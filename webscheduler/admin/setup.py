@@ -134,9 +134,7 @@ def _take(visit: Visit, form: dict[str, str], first: bool, errors: dict[str, Htm
     if errors:
         return
 
-    for name, value in settings.items():
-        config.set_value(visit.home, name, value)
-
+    config.set_values(visit.home, settings)
     people.set_password(visit.home, form["user"], password, role, now=visit.now)
     row = people.read(visit.home, "users.json")[form["user"]]
     visit.note("set a password by code", form["user"])

@@ -102,7 +102,7 @@ def play() -> int:
 
 def _scenes(show: Show, home: str, port: int) -> None:
     base = f"http://127.0.0.1:{port}"
-    config.set_value(home, "baseUrl", base)
+    config.set_values(home, {"baseUrl": base})
     settings = config.load(home)
 
     def task(name: str, **fields: Any) -> Task:

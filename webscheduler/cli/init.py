@@ -55,10 +55,8 @@ def _init(args: Namespace) -> None:
 
         check_python(args.home, args.python)
 
-    for name, value in (("baseUrl", base), ("timezone", args.timezone), ("python", args.python)):
-        if value:
-            config.set_value(args.home, name, setting(name, value))
-
+    given = {"baseUrl": base, "timezone": args.timezone, "python": args.python}
+    config.set_values(args.home, {name: setting(name, value) for name, value in given.items() if value})
     folder = args.cgi_bin
 
     if folder is None and args.passenger is None and new and asked:

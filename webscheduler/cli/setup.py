@@ -69,9 +69,9 @@ def _config(args: Namespace) -> None:
 
             check_python(args.home, value)
 
-        config.set_value(args.home, args.key, value)
+        config.set_values(args.home, {args.key: value})
     elif args.action == "unset":
-        config.set_value(args.home, args.key, None)
+        config.set_values(args.home, {args.key: None})
 
     settings = config.load(args.home)
 
