@@ -49,7 +49,7 @@ def read_bytes() -> int:
 
 def test_appenders_against_clean_up(home: str) -> None:
     """Eight processes append while a ninth cleans up over and over: no line is lost, doubled or mixed with another."""
-    each = 1000 if FULL else 60
+    each = 500 if FULL else 60
     writers = [
         subprocess.Popen([sys.executable, "-c", APPEND, str(CHECKOUT), home, str(number), str(each)])
         for number in range(8)

@@ -479,7 +479,8 @@ def test_a_calendar_means_to_systemd_what_the_expression_means_here(expression: 
         wanted.append(following)
         moment = following
 
-    assert occurrences(calendars, "UTC", number) == wanted
+    # systemd counts to the year 2199 (systemd.time(7)).
+    assert occurrences(calendars, "UTC", number) == [moment for moment in wanted if moment.year < 2200]
 
 
 @pytest.mark.parametrize("expression", UNSAYABLE)
