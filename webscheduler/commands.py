@@ -59,7 +59,8 @@ def registry(config: Config) -> dict[str, Command]:
 
 
 def discovered(home: str, part: str = "commands") -> dict[str, Any]:
-    """What the last `sync` found: functions by name with their facts, or as the part `broken` what failed -> why."""
+    """What the last `sync` found: functions by name with their facts, or as the part `broken` what failed -> why; as
+    the part `sync` when (`at`) and with which version of this package (`package`)."""
     try:
         with open(os.path.join(home, "commands.json"), "rb") as file:
             found = json.loads(file.read())[part]

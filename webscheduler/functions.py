@@ -19,8 +19,8 @@ import signal
 import sys
 import time
 
-from . import atomic, commands, config, locks, schedule, store
-from .errors import BadInput, Busy, WebschedulerError
+from . import __version__, atomic, commands, config, locks, schedule, store
+from .errors import BadInput, Busy, Unusable, WebschedulerError
 from .installation import new_task
 from .task import check_name, file_name, format_time
 
@@ -116,6 +116,33 @@ def discover(settings: config.Config) -> tuple[dict[str, dict[str, Any]], dict[s
     return found, broken
 
 
+def search(settings: config.Config, seconds: float | None = None) -> tuple[int, str, str]:
+    """`sync` in a process of its own, ended after so many seconds: (exit status, its output, what went wrong)."""
+    import subprocess
+
+    file = os.path.join(settings.home, "commands.json")
+    before = os.path.exists(file) and os.stat(file).st_ino
+    argv = commands.python(settings, "webscheduler.functions:sync", settings.home)
+
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=seconds)
+    except OSError as error:
+        raise Unusable(f"{argv[0]} cannot be run ({error.strerror}): `webscheduler config set python PATH` names one")
+    except subprocess.TimeoutExpired:
+        raise Unusable(f"the search for commands was ended after {seconds:.0f} s: `webscheduler sync`, or the next "
+                       "call of @due, takes the time it needs")
+
+    problem = ""
+
+    if done.returncode < 0:
+        problem = f"the search was ended by signal {-done.returncode}: does a module go on for ever when imported?"
+    elif done.returncode == 0 and before == (os.path.exists(file) and os.stat(file).st_ino):
+        problem = "the search ended before it was done: does a module end the process when imported, as by os._exit?"
+
+    output, errors = (text.decode("utf-8", "backslashreplace") for text in (done.stdout, done.stderr))
+    return int(bool(done.returncode or problem)), output, errors + (f"webscheduler: {problem}\n" if problem else "")
+
+
 def sync(home: str) -> int:
     """Discover commands, write commands.json, and see that each has a task. Prints what changed; runs in a process of
     its own. A task's schedule that nobody edited follows the code; an edited one stays, which is said."""
@@ -141,7 +168,7 @@ def _sync(settings: config.Config, now: float) -> int:
     home = settings.home
     found, broken = discover(settings)
     broken.update(commands.refused(home))
-    document = {"at": format_time(now), "commands": found, "broken": broken}
+    document = {"sync": {"at": format_time(now), "package": __version__}, "commands": found, "broken": broken}
     atomic.replace(os.path.join(home, "commands.json"), json.dumps(document, indent=1).encode() + b"\n")
 
     for what, why in broken.items():

@@ -6,13 +6,11 @@ output, which our line of a crontab drops; what went wrong on standard error, wh
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import time
 
-from .. import commands, config, crontab, due, locks, record, trigger
-from ..errors import BadInput, Unusable
+from .. import config, crontab, due, functions, locks, record, trigger
+from ..errors import BadInput
 from ..task import DUE, format_time
 from .terminal import complain, line, show, visible, when
 
@@ -103,28 +101,11 @@ def _foretell(args: Namespace) -> int:
 
 
 def _sync(args: Namespace) -> int:
-    found = os.path.join(args.home, "commands.json")
-    before = os.stat(found).st_ino if os.path.exists(found) else None
-    argv = commands.python(config.load(args.home), "webscheduler.functions:sync", args.home)
-
-    try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    except OSError as error:
-        raise Unusable(f"{argv[0]} cannot be run ({error.strerror}): `webscheduler config set python PATH` names one")
-
-    print(visible(done.stdout.decode("utf-8", "backslashreplace")), end="")
+    status, output, errors = functions.search(config.load(args.home))
+    print(visible(output) if output or errors else "nothing has changed\n", end="")
     sys.stdout.flush()
-    print(visible(done.stderr.decode("utf-8", "backslashreplace")), end="", file=sys.stderr)
-
-    if done.returncode < 0:
-        complain(f"the search was ended by signal {-done.returncode}: does a module go on for ever when imported?")
-    elif done.returncode == 0 and before == (os.stat(found).st_ino if os.path.exists(found) else None):
-        complain("the search ended before it was done: does a module end the process when imported, as by os._exit?")
-        return 1
-    elif not done.stdout and not done.stderr:
-        print("nothing has changed")
-
-    return int(done.returncode != 0)
+    print(visible(errors), end="", file=sys.stderr)
+    return status
 
 
 def _crontab(args: Namespace) -> int:
