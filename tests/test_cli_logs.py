@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from tests.commandline import call, environment, start
 from tests.installation import CHECKOUT, PATIENCE, Installation, until, waits_for
 from webscheduler import history, record
+from webscheduler.cli import logs
 from webscheduler.task import format_time
 
 BEGAN = 1_700_000_000.0
@@ -230,6 +232,50 @@ def test_following_survives_removal_and_renaming(installation: Installation, fol
     write(installation, entry(3, "b"))
     until(lambda: "run-3" in seen.runs())
     assert seen.runs() == ["run-1", "run-2", "run-3"]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whatever_happens_to_the_files_each_line_is_told_once(installation: Installation, seed: int) -> None:
+    """Appends, clean-ups, renamings, removals and torn tails in any order between two looks: no line is told twice, and
+    none is missed that was there at a look."""
+    chance, home = random.Random(seed), str(installation.home)
+    told: list[str] = []
+    written: list[str] = []
+    directory = installation.home / "logs"
+    write(installation, entry(0), entry(1, "b"))
+    followed = logs.Followed(home, None)
+
+    def look() -> None:
+        told.extend(each["run"] for each in followed.new())
+
+    try:
+        for number in range(2, 150):
+            names = [path.stem for path in directory.glob("*.jsonl")]
+            name, deed = chance.choice(names or ["a"]), chance.randrange(12)
+            file = directory / f"{name}.jsonl"
+
+            if deed < 6:
+                history.append(home, name, entry(number, name))
+                written.append(f"run-{number}")
+            elif deed < 8:
+                history.clean(home, name, lambda each: each["run"] not in told or chance.random() < 0.5)
+            elif deed == 8 and names:
+                look()  # what is written over was seen
+                file.replace(directory / f"{chance.choice('abcd')}.jsonl")
+            elif deed == 9 and names:
+                look()
+                file.unlink()
+            elif deed == 10:
+                with file.open("a") as torn:
+                    torn.write('{"run": "to')
+            else:
+                look()
+
+        look()
+        assert sorted(told) == sorted(written)
+    finally:
+        for each in followed.open.values():
+            each.close()
 
 
 def test_following_one_task_with_one_status(installation: Installation, following: Any) -> None:

@@ -17,6 +17,7 @@ from tests.installation import CHECKOUT, Installation
 from webscheduler import history
 from webscheduler.config import load
 from webscheduler.errors import Unusable
+from webscheduler.task import format_time
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 APPEND = """
@@ -31,6 +32,10 @@ for number in range(int(sys.argv[4])):
 @pytest.fixture
 def home(installation: Installation) -> str:
     return str(installation.home)
+
+
+def contains(home: str, run: str) -> bool:
+    return history.find(home, "task", run) is not None
 
 
 def file_of(home: str, name: str = "task") -> Path:
@@ -104,7 +109,7 @@ def test_a_torn_tail(home: str, before: list[str], tail: bytes) -> None:
         file.write(tail)
 
     assert [entry["run"] for entry in history.entries(home, "task")] == before[::-1]
-    assert not history.contains(home, "task", "torn")
+    assert not contains(home, "torn")
     history.append(home, "task", {"run": "next"})
     assert runs(home) == [*before, "next"]
 
@@ -114,7 +119,7 @@ def test_a_line_without_its_end_is_not_there(home: str) -> None:
     history.append(home, "task", {"run": "a"})
     with open(file_of(home), "ab") as file:
         file.write(b'{"run": "b"}')
-    assert not history.contains(home, "task", "b")
+    assert not contains(home, "b")
     history.append(home, "task", {"run": "b"})
     assert runs(home) == ["a", "b"]
 
@@ -127,7 +132,7 @@ def test_damage_in_the_middle(home: str, damage: bytes) -> None:
         lines.insert(position, damage)
         file_of(home).write_bytes(b"".join(lines))
         assert [entry["run"] for entry in history.entries(home, "task")] == ["b", "a"]
-        assert history.contains(home, "task", "a")
+        assert contains(home, "a")
         history.append(home, "task", {"run": "c"})
         assert [entry["run"] for entry in history.entries(home, "task")] == ["c", "b", "a"]
 
@@ -142,7 +147,7 @@ def test_listing_reads_the_end_only(home: str) -> None:
     before = read_bytes()
     found = history.entries(home, "task")
     assert [next(found)["run"] for _ in range(20)] == [str(number) for number in range(999, 979, -1)]
-    assert history.contains(home, "task", "500")
+    assert contains(home, "500")
     found.close()  # type: ignore[attr-defined]
     assert read_bytes() - before < 512 * 1024
 
@@ -163,7 +168,7 @@ def test_lines_across_blocks(home: str, size: int) -> None:
 def test_no_history(home: str) -> None:
     """A task that never ran has an empty history, and looking at it makes no file."""
     assert list(history.entries(home, "task")) == []
-    assert not history.contains(home, "task", "a")
+    assert not contains(home, "a")
     assert history.clean(home, "task", lambda entry: True) == 0
     assert not file_of(home).exists()
 
@@ -171,8 +176,43 @@ def test_no_history(home: str) -> None:
 def test_contains_means_this_run(home: str) -> None:
     """A run counts as recorded by its own line, not by one that mentions it."""
     history.append(home, "task", {"run": "a", "output": 'see "b"', "reason": "b"})
-    assert history.contains(home, "task", "a")
-    assert not history.contains(home, "task", "b")
+    assert contains(home, "a")
+    assert not contains(home, "b")
+
+
+def timed(moment: float, run: str) -> dict[str, str]:
+    return {"run": run, "finishedAt": format_time(moment), "output": "x" * 1000}
+
+
+def test_a_run_is_looked_for_since_its_start(home: str) -> None:
+    """Of a long history only what ended later than that is read, and only what ended by then; to the very instant."""
+    file_of(home).write_bytes(b"".join(json.dumps(timed(number, f"r{number}")).encode() + b"\n"
+                                       for number in range(1, 20_000)))
+    before = read_bytes()
+    assert history.find(home, "task", "none", 19_900) is None
+    assert history.find(home, "task", "r19900", 19_900) is None
+    assert history.find(home, "task", "r19901", 19_900) is not None
+    assert history.find(home, "task", "r500", until=500) is not None
+    assert history.find(home, "task", "r501", 400, until=500) is None
+    assert read_bytes() - before < 2_000_000 < file_of(home).stat().st_size / 10
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_lines_without_a_time_hide_no_other(home: str, seed: int) -> None:
+    """Whatever damage lies between, each line on the right side of an instant is found, and none of the other."""
+    chance = random.Random(seed)
+    damage = [b"", b"{", b"null", b'{"run": "foreign"}', b'{"finishedAt": 7}', b'{"finishedAt": "soon"}', b"\0" * 3000]
+    count = chance.randrange(1, 20)
+
+    with open(file_of(home), "wb") as file:
+        for number in range(1, count + 1):
+            file.writelines(chance.choice(damage) + b"\n" for _ in range(chance.randrange(4)))
+            file.write(json.dumps(timed(number, f"r{number}")).encode() + b"\n")
+
+    for instant in range(1, count + 1):
+        for number in range(1, count + 1):
+            assert (history.find(home, "task", f"r{number}", instant) is not None) == (number > instant)
+            assert (history.find(home, "task", f"r{number}", until=instant) is not None) == (number <= instant)
 
 
 def test_a_disk_that_is_full(home: str) -> None:

@@ -27,7 +27,7 @@ LINES = """
     doctor probe
     editing due systemd
     access decision runner housekeeping cancel functions transfer export hosting
-    record installation crontab
+    record installation crontab past
     capabilities config locks store history commands schedule notify bundle
     task signing request
     errors cron words strategies atomic addresses builtin

@@ -1,8 +1,9 @@
 """History: what became of each run, one JSON object a line, in logs/NAME.jsonl. Imports `atomic` and `task`.
 
 The rules: an append locks the file, makes sure that it is still the one that the name means (clean-up replaces it),
-cuts off a tail that a kill tore, writes one line and syncs. Readers take no lock, go from the end, and skip what does
-not parse. What a run printed is kept up to LIMIT bytes a stream, head and tail, whatever it printed.
+cuts off a tail that a kill tore, writes one line and syncs. Readers take no lock, go from the end, skip what does not
+parse, and find an instant by halving, for lines are in the order of their ends. What a run printed is kept up to LIMIT
+bytes a stream, head and tail, whatever it printed.
 Besides, refused.json: the last refusals of requests without a valid signature, rewritten at most once a minute, so
 that a mangled paste leaves a trace and nobody fills the disk.
 """
@@ -16,7 +17,7 @@ import time
 
 from . import atomic
 from .errors import Unusable
-from .task import file_name
+from .task import file_name, parse_time
 
 try:
     import fcntl
@@ -26,11 +27,12 @@ except ImportError:  # see `locks`: nothing gets as far as here without it
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, Callable
+    from typing import Any, BinaryIO, Callable
 
 LIMIT = 65536
 HALF_IN_JSON = 48 * 1024  # four halves and the rest of a line stay below 200 KiB, whatever the bytes
 REFUSALS = 50
+ALWAYS = float("inf")
 PATIENCE = 30.0  # seconds: clean-up of a large file may take some
 
 
@@ -47,7 +49,8 @@ def append(home: str, name: str, entry: dict[str, Any]) -> None:
         descriptor = _open_locked(path(home, name))
 
         try:
-            end = _cut_torn_tail(descriptor)
+            end = whole_end(descriptor)
+            os.ftruncate(descriptor, end)
             view = memoryview(data)
 
             try:
@@ -100,86 +103,100 @@ def _lock(descriptor: int) -> None:
         time.sleep(0.002)
 
 
-def _cut_torn_tail(descriptor: int) -> int:
-    """Cut what follows the last line break; the end of the file after that."""
-    end = size = os.fstat(descriptor).st_size
+def whole_end(descriptor: int) -> int:
+    """Where the last whole line of a file ends; what follows was torn by a kill, or is being written."""
+    end = os.fstat(descriptor).st_size
 
     while end:
         start = max(0, end - 8192)
-        part = os.pread(descriptor, end - start, start)
-
-        if part.endswith(b"\n") and end == size:
-            return end
-
-        cut = part.rfind(b"\n")
+        cut = os.pread(descriptor, end - start, start).rfind(b"\n")
 
         if cut >= 0:
-            end = start + cut + 1
-            break
+            return start + cut + 1
 
         end = start
 
-    os.ftruncate(descriptor, end)
-    return end
+    return 0
 
 
-def lines(home: str, name: str, end: int | None = None) -> Iterator[bytes]:
-    """Whole lines of the task's history, newest first, without reading more of the file than is asked for; with `end`
-    only those that end by that byte."""
+def lines(home: str, name: str, since: float = 0.0, until: float = ALWAYS) -> Iterator[bytes]:
+    """Whole lines of the task's history, newest first, without reading more of the file than is asked for: of runs that
+    ended later than `since`, and not later than `until` (Unix seconds)."""
     try:
         file = open(path(home, name), "rb")
     except FileNotFoundError:
         return
 
     with file:
-        size = file.seek(0, os.SEEK_END)
-        end = size if end is None else min(end, size)
-        rest = b""  # the beginning of a line whose end is still to be found; a torn tail to begin with
-        whole = False
+        end = whole_end(file.fileno())
+        begin = _offset(file, end, since) if since else 0
+        end = _offset(file, end, until) if until < ALWAYS else end
+        rest = b""  # the end of a line whose beginning is still to be found
 
-        while end:
-            start = max(0, end - 65536)
+        while end > begin:
+            start = max(begin, end - 65536)
             file.seek(start)
-            parts = (file.read(end - start) + rest).split(b"\n")
-            end, rest = start, parts[0]
+            first, *others = (file.read(end - start) + rest).split(b"\n")
+            yield from filter(None, reversed(others))
+            end, rest = start, first
 
-            for part in reversed(parts[1:]):
-                if whole and part:
-                    yield part
-
-                whole = True
-
-        if whole and rest:
+        if rest:
             yield rest
 
 
-def entries(home: str, name: str) -> Iterator[dict[str, Any]]:
-    """The task's history, newest first; lines that do not parse are skipped."""
-    for text in lines(home, name):
-        try:
-            entry = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
+def _offset(file: BinaryIO, end: int, instant: float) -> int:
+    """Where, up to `end`, the lines end of the runs that ended by the instant."""
+    low, high = 0, end
 
-        if isinstance(entry, dict):
-            yield entry
+    while low < high:  # lines before `low` ended by the instant; none from `high` on did
+        middle = (low + high) // 2
+        file.seek(max(0, middle - 1))
+        start = middle and middle - 1 + len(file.readline())
+        moment = 0.0
+
+        while start < high and not moment:  # a line that tells no time is passed over
+            text = file.readline()
+            moment, start = ended(parse(text) or {}), start + (len(text) or high)
+
+        low, high = (start, high) if 0.0 < moment <= instant else (low, middle)
+
+    return low
 
 
-def contains(home: str, name: str, run: str) -> bool:
-    """Whether a whole line of the task's history is the record of that run."""
+def parse(text: bytes) -> dict[str, Any] | None:
+    """The entry that a line holds; None for what is no line of ours."""
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+    return entry if isinstance(entry, dict) else None
+
+
+def ended(entry: dict[str, Any]) -> float:
+    """When the run ended, Unix seconds; 0 if that cannot be read."""
+    try:
+        return parse_time(entry["finishedAt"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return 0.0
+
+
+def entries(home: str, name: str, until: float = ALWAYS) -> Iterator[dict[str, Any]]:
+    """The task's history, newest first, of runs that ended by then; lines that do not parse are skipped."""
+    return (entry for text in lines(home, name, 0.0, until) if (entry := parse(text)) is not None)
+
+
+def find(home: str, name: str, run: str, since: float = 0.0, until: float = ALWAYS) -> dict[str, Any] | None:
+    """The record of that run, if a whole line is; it is looked for as in `lines`."""
     needle = json.dumps(run).encode()
 
-    for text in lines(home, name):
-        if needle in text:  # parsing is a hundred times slower than looking
-            try:
-                entry = json.loads(text)
-            except (ValueError, RecursionError):
-                continue
+    for text in lines(home, name, since, until):
+        entry = parse(text) if needle in text else None  # parsing is a hundred times slower than looking
 
-            if isinstance(entry, dict) and entry.get("run") == run:
-                return True
+        if entry and entry.get("run") == run:
+            return entry
 
-    return False
+    return None
 
 
 def clean(home: str, name: str, keep: Callable[[dict[str, Any]], bool]) -> int:
@@ -206,12 +223,8 @@ def clean(home: str, name: str, keep: Callable[[dict[str, Any]], bool]) -> int:
 
 
 def _survives(text: bytes, keep: Callable[[dict[str, Any]], bool]) -> bool:
-    try:
-        entry = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-
-    return text.endswith(b"\n") and isinstance(entry, dict) and keep(entry)
+    entry = parse(text)
+    return text.endswith(b"\n") and entry is not None and keep(entry)
 
 
 def clip(head: bytes, tail: bytes, dropped: int) -> str:

@@ -13,8 +13,8 @@ import pytest
 
 from tests.admin.client import Browser
 from tests.installation import Installation, until, waits_for
-from webscheduler import history
-from webscheduler.admin import past, show
+from webscheduler import history, past
+from webscheduler.admin import show
 from webscheduler.task import format_time
 
 
@@ -214,7 +214,7 @@ def test_a_gibibyte_of_history_opens_at_once(owner: Browser, inhabited: Installa
     instant = begun + 1000 * 150 + 1
     entries, _ = past.page(str(inhabited.home), ["big"], (), 0.0, instant, 0, 3)
     assert [one["run"] for one in entries] == ["run-1000", "run-999", "run-998"]
-    assert past.find(str(inhabited.home), "big", "run-1000", instant) is not None
+    assert history.find(str(inhabited.home), "big", "run-1000", until=instant) is not None
     entries, cursor = past.page(str(inhabited.home), ["big"], ("failed",), 0.0, time.time(), 0, 3)
     assert entries == []
     assert cursor is not None

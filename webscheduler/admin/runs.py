@@ -1,4 +1,4 @@
-"""Pages about runs: history, one run, its raw output, ending it. Imports `past`, `show`, `web` and the core.
+"""Pages about runs: history, one run, its raw output, ending it. Imports `show`, `web` and the core.
 
 The rules: what a command printed is text; raw, it is text/plain. A run in progress is shown from its live file, whose
 last part is read, never the whole. A run is found by its id alone, and nothing from a request becomes a path.
@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from datetime import datetime, timedelta
 
-from .. import cancel, history, locks, record, store
+from .. import cancel, history, locks, past, record, store
 from ..schedule import zone
-from . import past, show
+from . import show
 from .show import (
     STATUSES,
     TRIGGERS,
@@ -60,7 +60,7 @@ def _row(visit: Visit, entry: dict[str, Any], single: bool) -> Html:
     count = entry.get("count")
     times = h(' <span class="sub">× {n}</span>', n=count) if isinstance(count, int) and count > 1 else ""
     link = h('<a href="{href}">{when}</a>', when=when, href=visit.href(
-        "run", name=name, run=run, at=past.ended(entry) or None)) if run else when
+        "run", name=name, run=run, at=history.ended(entry) or None)) if run else when
     task = "" if single else h('<td><a href="{href}">{name}</a></td>', name=name, href=visit.href("task", name=name))
     return h("<tr><td>{link}</td>{task}<td>{outcome}{times}</td><td>{took}</td><td>{by}</td></tr>", link=link,
              task=task, outcome=outcome(visit, entry), times=times, took=duration(entry.get("duration")) if run else "",
@@ -76,9 +76,9 @@ def index(visit: Visit) -> Response:
     """What became of runs, newest first, of one task or all."""
     query = visit.query
     name, status = query.get("name", ""), query.get("status", "")
-    known = past.names(visit.home)
+    known = past.names(visit.home, store.read(visit.home))
     names = [each for each in known if name in ("", each)]
-    statuses = past.PROBLEMS if status == "problems" else (status,) if status in STATUSES else ()
+    statuses = record.FAILURES if status == "problems" else (status,) if status in STATUSES else ()
     since, until = _day(visit, query.get("from", ""), 0, 0.0), _day(visit, query.get("to", ""), 1, visit.now + 86400)
     cursor, _, skip = query.get("before", "").partition("~")
 
@@ -146,7 +146,7 @@ def _running(visit: Visit, name: str, run: str, known: dict[str, Any] | None) ->
 
 def _ended(visit: Visit, entry: dict[str, Any]) -> Html:
     name, run = str(entry.get("command")), str(entry.get("run"))
-    query = {"name": name, "run": run, "at": past.ended(entry)}
+    query = {"name": name, "run": run, "at": history.ended(entry)}
     again = button(visit, "run-now", visit.t("Run again"), name=name) if (
         visit.may("editor") and name in store.read(visit.home)) else ""
     return visit.html(
@@ -191,9 +191,9 @@ def _entry(visit: Visit, name: str, run: str) -> dict[str, Any] | None:
     try:
         ended = float(visit.query["at"]) + 0.002
     except (KeyError, ValueError):
-        ended = None
+        ended = 0.0
 
-    return past.find(visit.home, name, run, ended) or (past.find(visit.home, name, run) if ended else None)
+    return ended and history.find(visit.home, name, run, until=ended) or history.find(visit.home, name, run)
 
 
 def raw(visit: Visit) -> Response:
@@ -229,7 +229,7 @@ def stop(visit: Visit) -> Response:
 def clear(visit: Visit) -> Response:
     """Ask, and remove history."""
     name = visit.query.get("name", "")
-    names = [each for each in past.names(visit.home) if name in ("", each)]
+    names = [each for each in past.names(visit.home, store.read(visit.home)) if name in ("", each)]
 
     if visit.method != "POST":
         title = visit.t("Clear the history of {name}?", name=name) if name else visit.t("Clear the whole history?")

@@ -1,4 +1,4 @@
-"""Pages about tasks: the list, one task, and what its buttons do. Imports `past`, `show`, `web` and the core.
+"""Pages about tasks: the list, one task, and what its buttons do. Imports `show`, `web` and the core.
 
 The rules: no GET changes anything; each action ends in a redirect and a message. Everything that changes a task goes
 through `editing`. Who may only read sees no trigger URL, since whoever has it can run the task. A secret is shown by
@@ -10,10 +10,9 @@ from __future__ import annotations
 import shlex
 from itertools import groupby, takewhile
 
-from .. import capabilities, commands, decision, due, editing, locks, schedule, signing, store, trigger
+from .. import capabilities, commands, decision, due, editing, history, locks, past, schedule, signing, store, trigger
 from ..errors import BadInput
 from ..task import DUE, format_time, load, load_all
-from . import past
 from .show import (
     ask,
     badge,
@@ -231,7 +230,7 @@ def _last(visit: Visit, task: Task, entries: list[dict[str, Any]], running: bool
     return h('{outcome} <a href="{href}">{when}</a> · {took}', when=moment(visit, task["lastRunAt"]),
              outcome=outcome(visit, run or {"status": status, "exitCode": task["lastRunExitCode"]}),
              took=duration(task["lastRunDuration"]),
-             href=visit.href("run", name=task.name, run=task["lastRunId"], at=run and past.ended(run)))
+             href=visit.href("run", name=task.name, run=task["lastRunId"], at=run and history.ended(run)))
 
 
 def _run_button(visit: Visit, task: Task, running: bool) -> Html:

@@ -1,22 +1,21 @@
 """Verbs for what became of runs: logs, purge-logs. Imports the files below the doors.
 
-The rule: of each history only as much is read as is shown, newest first; the histories of several tasks are merged as
-they are read. Following a history survives clean-up, which replaces the file: the lines of the old file that live on
-in the new one are not shown again.
+The rule: of each history only as much is read as is shown. Following one survives clean-up, which replaces the file,
+and renaming: no line is lost, and none is shown again.
 """
 
 from __future__ import annotations
 
 import codecs
-import heapq
 import json
 import os
 import sys
 import time
+from itertools import islice
 
-from .. import history, locks, record, store
-from ..errors import BadInput, NoSuchTask, Unusable
-from ..task import file_name, parse_time
+from .. import history, locks, past, record, store
+from ..errors import BadInput, NoSuchTask
+from ..task import file_name
 from .runs import outcome
 from .terminal import confirm, line, seconds, show, table, visible, when
 
@@ -45,32 +44,15 @@ def register(verb: Callable[..., Any]) -> None:
     purge.add_argument("--yes", action="store_true", help="Do not ask.")
 
 
-def files(home: str, name: str | None) -> list[str]:
-    """The histories, as names without suffix: that of a task, be it empty or of a task removed since, or all."""
-    if name is not None:
-        if name not in store.read(home) and not os.path.exists(history.path(home, name)):
-            raise NoSuchTask(name)
+def _names(args: Namespace) -> list[str]:
+    """The histories that are asked for: that of a task, be it empty or of a task removed since, or all."""
+    if args.name is None:
+        return past.names(args.home)
 
-        return [file_name(name)]
+    if args.name not in store.read(args.home) and not os.path.exists(history.path(args.home, args.name)):
+        raise NoSuchTask(args.name)
 
-    try:
-        entries = os.listdir(os.path.join(home, "logs"))
-    except FileNotFoundError:
-        raise Unusable(f"{home}/logs is gone: `webscheduler init` makes it again")
-
-    return sorted(entry[: -len(".jsonl")] for entry in entries if entry.endswith(".jsonl"))
-
-
-def newest(home: str, name: str | None) -> Iterator[dict[str, Any]]:
-    """The entries of one or all histories, newest first."""
-    return heapq.merge(*(history.entries(home, each) for each in files(home, name)), key=_finished, reverse=True)
-
-
-def _finished(entry: dict[str, Any]) -> float:
-    try:
-        return parse_time(entry["finishedAt"])
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return 0.0
+    return [args.name]
 
 
 def _logs(args: Namespace) -> None:
@@ -84,23 +66,19 @@ def _logs(args: Namespace) -> None:
         _one(args)
         return
 
+    names = _names(args)
     # Before anything is read, so that no line falls between the two.
     followed = Followed(args.home, args.name) if args.follow else None
-    found: list[dict[str, Any]] = []
-
-    for entry in newest(args.home, args.name):
-        if len(found) >= int(args.limit):
-            break
-
-        if args.status in (None, entry.get("status")):
-            found.append(entry)
+    found = (entry for _, entry in past.merged(args.home, names)
+             if args.status in (None, entry.get("status")))
+    shown = list(islice(found, int(args.limit)))
 
     if followed:
-        _follow(followed, found[::-1], args)
+        _follow(followed, shown[::-1], args)
     elif args.json:
-        show(found)
+        show(shown)
     else:
-        table(("FINISHED", "TASK", "STATUS", "TOOK", "TRIGGER", "RUN"), [_row(entry) for entry in found])
+        table(("FINISHED", "TASK", "STATUS", "TOOK", "TRIGGER", "RUN"), [_row(entry) for entry in shown])
 
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:
@@ -116,7 +94,7 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
 def _one(args: Namespace) -> None:
     """Show one run: its line and both streams, or what it has printed so far."""
     facts = next((facts for facts in locks.peek(args.home, args.name) if facts.get("run") == args.run), None)
-    entry = next((entry for entry in newest(args.home, args.name) if entry.get("run") == args.run), None)
+    entry = next(filter(None, (history.find(args.home, name, args.run) for name in _names(args))), None)
 
     if entry is None and facts is None:
         raise BadInput(f"no run has the id {args.run[:60]!r}: `webscheduler logs` shows them")
@@ -184,124 +162,72 @@ def _watch(home: str, name: str, run: str) -> None:
 
 
 class Followed:
-    """Histories that are watched for new lines, from where they end now."""
+    """Histories that are watched for new lines, from where they end now.
+
+    A file is known by its inode, whatever it is called. One that was not there before is new, but for the lines that
+    clean-up took over from a file that is there no more.
+    """
 
     def __init__(self, home: str, name: str | None) -> None:
         self.home, self.name = home, name
-        self.open: dict[str, BinaryIO] = {}
+        self.open: dict[tuple[int, int], BinaryIO] = {}
+        self.absent: set[tuple[int, int]] = set()
 
-        for each in files(home, name):
-            file = self._open(each)
-
-            if file:
-                self.open[each] = file
-                end = file.seek(0, os.SEEK_END)
-                file.seek(_line_start(file, end))
-
-    def close(self) -> None:
-        """Close the files."""
-        for file in self.open.values():
-            file.close()
+        for key in self._look():
+            self.open[key].seek(history.whole_end(self.open[key].fileno()))
 
     def new(self) -> list[dict[str, Any]]:
         """The entries that came since it was last asked, oldest first."""
-        found = [text for file in self.open.values() for text in _whole_lines(file)]
+        absent_before = self.absent
+        appeared = self._look()
+        found = [text for key, file in self.open.items() if key not in appeared for text in _from(file, file.tell())]
+        old = {hash(text) for key in self.absent if appeared for text in _from(self.open[key], 0)}
+        found += [text for key in appeared for text in _from(self.open[key], 0) if hash(text) not in old]
 
-        for each in [file_name(self.name)] if self.name is not None else files(self.home, None):
-            before, now = self.open.get(each), self._open(each)
+        for key in absent_before & self.absent:  # absent once, it may be on its way to another name
+            self.open.pop(key).close()
 
-            if now is None:
-                continue  # gone: it may come back, or be known by another name the next time
+        return sorted(filter(None, map(history.parse, found)), key=history.ended)
 
-            if before and _same(before, now):
-                now.close()
+    def _look(self) -> set[tuple[int, int]]:
+        """Open what is new under the names, and note what is absent; what was opened."""
+        present, appeared = set(), set()
+
+        for name in past.names(self.home):
+            try:
+                file = open(history.path(self.home, name), "rb")
+            except FileNotFoundError:
                 continue
 
-            renamed = next((name for name, file in self.open.items() if _same(file, now)), None)
+            status = os.fstat(file.fileno())
+            key = (status.st_dev, status.st_ino)
+            present.add(key)
 
-            if renamed is not None:
-                now.close()
-                now = self.open.pop(renamed)
-            elif before:
-                found += _whole_lines(before)  # what came between the reading above and the replacement
-                before.seek(0)
-                old = {hash_of(text) for text in before}
-                found += [text for text in _whole_lines(now) if hash_of(text) not in old]
+            if key not in self.open and (self.name is None or name == file_name(self.name)):
+                self.open[key] = file
+                appeared.add(key)
             else:
-                found += _whole_lines(now)
+                file.close()
 
-            if before:
-                before.close()
-
-            self.open[each] = now
-
-        return sorted(_parsed(found), key=_finished)
-
-    def _open(self, each: str) -> BinaryIO | None:
-        try:
-            return open(history.path(self.home, each), "rb")
-        except FileNotFoundError:
-            return None
+        self.absent = self.open.keys() - present
+        return appeared
 
 
-def _same(one: BinaryIO, other: BinaryIO) -> bool:
-    return os.path.sameopenfile(one.fileno(), other.fileno())
+def _from(file: BinaryIO, position: int) -> Iterator[bytes]:
+    """The whole lines from a position on; one without its end stays for the next time (or is cut off, if a kill tore
+    it)."""
+    end = history.whole_end(file.fileno())
+    file.seek(0, os.SEEK_END)  # forgets what was read ahead: it may have been cut off since
+    file.seek(position)
+
+    while file.tell() < end:
+        yield file.readline()
 
 
-def hash_of(text: bytes) -> bytes:
-    """What stands for a line in memory: some histories are long."""
-    import hashlib
-
-    return hashlib.blake2b(text, digest_size=16).digest()
-
-
-def _line_start(file: BinaryIO, end: int) -> int:
-    """Where the line begins that is unfinished at `end`; `end` itself if none is."""
-    while end:
-        start = max(0, end - 8192)
-        file.seek(start)
-        cut = file.read(end - start).rfind(b"\n")
-
-        if cut >= 0:
-            return start + cut + 1
-
-        end = start
-
-    return 0
-
-
-def _whole_lines(file: BinaryIO) -> list[bytes]:
-    """The lines that follow; one without its end stays for the next time (or is cut off, if a kill tore it)."""
-    found: list[bytes] = []
-
-    while True:
-        start = file.tell()
-        text = file.readline()
-
-        if not text.endswith(b"\n"):
-            file.seek(start)
-            return found
-
-        found.append(text)
-
-
-def _parsed(texts: list[bytes]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-
-    for text in texts:
-        try:
-            entry = json.loads(text)
-        except ValueError:
-            continue
-
-        if isinstance(entry, dict):
-            found.append(entry)
-
-    return found
-
-
-def _follow(followed: Followed, entries: list[dict[str, Any]], args: Namespace) -> None:
+def _follow(followed: Followed, shown: list[dict[str, Any]], args: Namespace) -> None:
     """Print entries, and then those that come, until the keyboard interrupts."""
+    entries = shown
+
     try:
         while True:
             for entry in entries:
@@ -310,15 +236,16 @@ def _follow(followed: Followed, entries: list[dict[str, Any]], args: Namespace) 
 
             sys.stdout.flush()
             time.sleep(PAUSE)
-            entries = followed.new()
+            entries = [entry for entry in followed.new() if entry not in shown]  # what came while those were read
     except KeyboardInterrupt:
         pass
     finally:
-        followed.close()
+        for file in followed.open.values():
+            file.close()
 
 
 def _purge(args: Namespace) -> None:
-    names = files(args.home, args.name)
+    names = _names(args)
     confirm(f"Remove the history of {'all tasks' if args.name is None else args.name}?", args.yes)
     gone = sum(history.clean(args.home, each, lambda entry: False) for each in names)
     print(f"{gone} {'line is' if gone == 1 else 'lines are'} removed.")
