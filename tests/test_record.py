@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.installation import CHECKOUT, Installation, answered, until, waits_for
-from webscheduler import history, store
+from webscheduler import cancel, history, locks, store
 from webscheduler.trigger import run_by_hand
 
 # The command fails, so that a record made up later would differ from the true one.
@@ -39,6 +41,13 @@ def step(*arguments, **named):
 setattr(module, function, step)
 trigger.run_by_hand(sys.argv[2], "task", "cli", time.time)
 """
+GOES_ON = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from webscheduler import trigger
+trigger.run_by_hand(sys.argv[2], "task", "cli", time.time)
+print("went on")
+"""
 # Each step of a record, and which of its calls: the outcome into the claim comes after supervisor, state and limits.
 STEPS = {
     "the outcome": ('(record, "_entry")', 1),
@@ -55,6 +64,35 @@ def run(installation: Installation, **fields: Any) -> dict[str, Any]:
     line = run_by_hand(str(installation.home), "task", "cli", time.time)
     assert line is not None
     return line
+
+
+@pytest.mark.parametrize("told", ["by TERM", "by cancel"])
+def test_told_to_end_while_recording(installation: Installation, told: str) -> None:
+    """A supervisor that is told to end when its command has ended records the true outcome, and goes on after it."""
+    installation.add(argv=FAILING)
+    home = str(installation.home)
+    log = history.path(home, "task")
+
+    with open(log, "ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        with subprocess.Popen([sys.executable, "-c", GOES_ON, str(CHECKOUT), home], stdout=subprocess.PIPE) as process:
+            (facts,) = until(lambda: [each for each in locks.peek(home, "task") if "outcome" in each])
+
+            if told == "by TERM":
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.1)  # it is taken at once, or not at all
+            else:
+                assert not cancel.end(home, "task", facts["run"], 0.3)
+
+            fcntl.flock(held, fcntl.LOCK_UN)
+            assert process.communicate() == (b"went on\n", None)
+
+        assert process.returncode == 0
+
+    (line,) = installation.runs()
+    assert (line["status"], line["reason"], line["exitCode"]) == ("failed", None, 3)
+    assert installation.claims() == []
 
 
 @pytest.mark.parametrize("side", ["before", "after"])

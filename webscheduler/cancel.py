@@ -43,7 +43,8 @@ def end(home: str, name: str, run: str, patience: float) -> bool:
         supervisor = facts.get("supervisor") if facts else None
 
         if supervisor and locks.alive(supervisor):
-            if supervisor[0] not in told:
+            # One that records the outcome already has nothing left to end, and may have other things to do after.
+            if supervisor[0] not in told and not (facts and "outcome" in facts):
                 _tell(supervisor[0])
                 told.add(supervisor[0])
         elif supervisor or not facts:

@@ -106,10 +106,12 @@ class Live:
             self.descriptor = -1
 
 
-class _Signals:
-    """Turns SIGCHLD and the signals that tell a supervisor to end into bytes of a pipe that `select` can wait for."""
+class Signals:
+    """Turns SIGCHLD and the signals that tell a supervisor to end into bytes of a pipe that `select` can wait for. A
+    context manager: what comes within it, but after the command has ended, ends nothing, so a record is written whole.
+    """
 
-    def __init__(self) -> None:
+    def __enter__(self) -> Signals:
         self.told: int | None = None
         self.reading, self.writing = os.pipe()
         os.set_blocking(self.reading, False)
@@ -118,6 +120,7 @@ class _Signals:
         self.wakeup = signal.set_wakeup_fd(self.writing, warn_on_full_buffer=False)
         self.before = {number: signal.signal(number, self._note)
                        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        return self
 
     def _note(self, number: int, _: object) -> None:
         if number != signal.SIGCHLD:
@@ -130,7 +133,7 @@ class _Signals:
         except BlockingIOError:
             pass
 
-    def restore(self) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
@@ -165,9 +168,8 @@ def _owned(directory: str) -> bool:
         return False
 
 
-def run(invocation: Invocation, claim: Claim, live_file: str) -> dict[str, Any]:
+def run(invocation: Invocation, claim: Claim, live_file: str, signals: Signals) -> dict[str, Any]:
     """Run it and return its outcome: status, reason, exitCode, signal, duration (seconds), output, errorOutput."""
-    signals = _Signals()
     live = Live(live_file)
     output, errors = Stream(), Stream()
 
@@ -196,7 +198,6 @@ def run(invocation: Invocation, claim: Claim, live_file: str) -> dict[str, Any]:
         return outcome
     finally:
         live.close()
-        signals.restore()
 
 
 def _start(invocation: Invocation, claim: Claim) -> subprocess.Popen[bytes]:
@@ -229,7 +230,7 @@ def _start(invocation: Invocation, claim: Claim) -> subprocess.Popen[bytes]:
 
 def _watch(
     child: subprocess.Popen[bytes],
-    signals: _Signals,
+    signals: Signals,
     deadline: float | None,
     streams: dict[Any, Stream],
     invocation: Invocation,

@@ -210,15 +210,18 @@ def supervise(settings: Config, task: Task, claim: Claim, clock: Callable[[], fl
         children: dict[int, str] = {}
         facts = claim.facts()
 
-        try:
-            if task.name == DUE:
-                outcome, report, children = _tick(settings, facts, clock)
-            else:
-                outcome = runner.run(_invocation(settings, task), claim, record.live_file(settings.home, claim.run))
-        except BadInput as error:
-            outcome = runner.not_run("not_started", f"{error}\n")
+        if task.name == DUE:
+            outcome, report, children = _tick(settings, facts, clock)
+            entry = record.finish(settings.home, claim, outcome, settings["timezone"], clock())
+        else:
+            with runner.Signals() as signals:
+                try:
+                    live = record.live_file(settings.home, claim.run)
+                    outcome = runner.run(_invocation(settings, task), claim, live, signals)
+                except BadInput as error:
+                    outcome = runner.not_run("not_started", f"{error}\n")
 
-        entry = record.finish(settings.home, claim, outcome, settings["timezone"], clock())
+                entry = record.finish(settings.home, claim, outcome, settings["timezone"], clock())
 
         notify.after_run(settings, task, entry, facts.get("failuresBefore", 0))
         housekeeping.maybe(settings, clock())
