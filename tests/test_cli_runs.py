@@ -229,7 +229,7 @@ def test_the_overview_warns_of_what_a_file_says(installation: Installation) -> N
     assert report.status == 1
     text = "\n".join(report.document["warnings"])
     assert "both has both" in text
-    assert "orphan cannot run: no command is registered as 'gone'" in text
+    assert "task orphan: no command is registered as 'gone'" in text
     assert "task broken: timeout:" in text
     assert "task odd:" in text
     assert "webscheduler url @due" in text

@@ -31,7 +31,7 @@ def examine(installation: Installation, now: float | None = None) -> list[Findin
 
 
 def wrong(found: list[Finding]) -> list[str]:
-    return [f"{finding.about}: {finding.text}" for finding in found if finding.state == MEND]
+    return [f"{finding.about}: {finding.text()}" for finding in found if finding.state == MEND]
 
 
 def test_a_sound_installation(installation: Installation) -> None:
@@ -41,7 +41,7 @@ def test_a_sound_installation(installation: Installation) -> None:
     found = examine(installation)
     assert wrong(found) == []
     assert {"home", "disk", "clock", "python", "locks", "tasks", "runs", "ticks"} <= {each.about for each in found}
-    assert all("\n" not in each.text for each in found)
+    assert all("\n" not in each.text() for each in found)
     assert (installation.home / "state.json").read_bytes() == before
 
 
@@ -110,6 +110,10 @@ def no_ticks_at_all(installation: Installation) -> None:
     installation.edit("@due", enabled=False)
 
 
+def bad_address(installation: Installation) -> None:
+    installation.configure(baseUrl="example.org/x.cgi ")
+
+
 def no_php(installation: Installation) -> None:
     (installation.home / "commands" / "backup.php").write_text("<?php")
     installation.configure(php="/nowhere/php")
@@ -120,19 +124,20 @@ def no_php(installation: Installation) -> None:
     [
         (open_file, r"home: .*state\.json.*chmod"),
         (open_home, r"home: .*chmod"),
-        (closed_folder, r"home: .*/runs: chmod -R u\+rwX"),
+        (closed_folder, r"home: .*/runs: `chmod -R u\+rwX"),
         (missing_folder, r"home: logs/ .*init"),
         (bad_state, r"files: .*cannot be parsed.*state\.json\.bak"),
         (bad_setting, r"files: .*defaultTimeout.*config set"),
         (bad_python, r"python: /usr/bin/false .*config set python"),
         (missing_python, r"python: /nowhere/python3 .*config set python"),
-        (bad_zone, r"zones: .*Mars/Olympus.*config set timezone"),
+        (bad_zone, r"settings: .*Mars/Olympus.*config set timezone"),
         (bad_task, r"tasks: .*timeout.*edit"),
-        (gone_command, r"commands: task .*'app:gone'.*remove"),
+        (gone_command, r"tasks: task .*'app:gone'.*remove"),
         (writable_command, r"commands: .*backup\.sh.*chmod"),
         (broken_module, r"commands: shop\.tasks is skipped: no module"),
         (never_a_tick, r"ticks: .*url @due"),
-        (no_ticks_at_all, r"ticks: @due is off.*enable @due"),
+        (no_ticks_at_all, r"ticks: `@due` is off.*enable @due"),
+        (bad_address, r"settings: baseUrl: 'example.org/x.cgi ' must start with .*config set baseUrl"),
         (no_php, r"commands: /nowhere/php.*config set php"),
     ],
 )
@@ -162,7 +167,7 @@ def test_finds_ticks_that_stopped(installation: Installation) -> None:
     lines = [json.dumps({"command": "@due", "run": f"r{n}", "startedAt": format_time(now - 3600 * 10 + n * 300)})
              for n in range(5)]  # fmt: skip
     (installation.home / "logs" / "_due.jsonl").write_text("\n".join(lines) + "\n")
-    assert any("ticks: the last one came at" in line for line in wrong(examine(installation)))
+    assert any("ticks: the last tick came at" in line for line in wrong(examine(installation)))
 
 
 def test_finds_a_full_disk(tmp_path: Path) -> None:
@@ -188,7 +193,7 @@ def test_records_the_dead(installation: Installation) -> None:
         os.kill(facts[who][0], signal.SIGKILL)
 
     until(lambda: not any(Path(f"/proc/{facts[who][0]}").exists() for who in ("supervisor", "command")), "the death")
-    assert any(each.about == "runs" and each.text == "0 in progress" for each in examine(installation))
+    assert any(each.about == "runs" and each.text() == "0 in progress" for each in examine(installation))
     assert [line["status"] for line in installation.runs()] == ["interrupted"]
 
 
@@ -201,19 +206,27 @@ def test_locks_that_do_not_lock(installation: Installation) -> None:
     assert any(re.search("locks: a lock held was free .*local disk", line) for line in wrong(examine(installation)))
 
 
+@pytest.mark.parametrize("fault", [bad_python, missing_python])
+def test_blames_no_lock_for_a_python_that_cannot_run(installation: Installation, fault: Callable[[Any], None]) -> None:
+    """What cannot be tried without it is not told of: there is one thing to mend."""
+    fault(installation)
+    assert [line.partition(":")[0] for line in wrong(examine(installation))] == ["python"]
+
+
 def test_explains_the_choice_of_auto(installation: Installation) -> None:
     """What a probe saw is told in words, with a note for each task that needs more than that."""
     installation.add("long", timeout=600)
     installation.add("short", timeout=2)
-    assert any(each.about == "server" and "webscheduler probe" in each.text for each in examine(installation))
+    assert any(each.about == "server" and "webscheduler probe" in each.text() for each in examine(installation))
 
     died = {"at": format_time(time.time()), "package": capabilities.__version__, "seconds": 10, "lived": 3.0,
             "ended": "SIGTERM", "held": False, "answer": {"status": 202, "seconds": 0.1}}  # fmt: skip
     capabilities.store_probe(str(installation.home), "cgi/apache", {"fork": died})
     found = [each for each in examine(installation) if each.about == "server"]
-    assert "on cgi/apache a run of 300 seconds is laid by sync" in found[0].text
-    assert "fork: a probe ended after 3 s" in found[0].text
-    assert [(each.state, each.text.split()[0]) for each in found[1:]] == [(NOTE, "long")]
+    assert found[0].text() == "on cgi/apache `auto` takes sync for runs of up to 300 s"
+    assert [(each.state, each.text().split()[0]) for each in found[1:]] == [(NOTE, "long")]
+    (fork,) = [each.text() for each in examine(installation) if each.about == "fork"]
+    assert fork.startswith("a probe ended after 3 s, ") and "SIGTERM" in fork
 
 
 def test_tells_of_refusals(installation: Installation) -> None:
@@ -224,7 +237,7 @@ def test_tells_of_refusals(installation: Installation) -> None:
     assert installation.call("cgi", environ).refused
     found = [each for each in examine(installation) if each.about == "refusals"]
     assert [each.state for each in found] == [NOTE]
-    assert "192.0.2.1" in found[0].text
+    assert "192.0.2.1" in found[0].text()
 
 
 # From outside

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from tests.commandline import Done, call
-from tests.installation import Installation, until
-from webscheduler import locks
+from tests.installation import CHECKOUT, Installation, until
+from webscheduler import commands, locks
 from webscheduler.errors import BadInput
 from webscheduler.functions import schedulable
 
@@ -120,15 +120,40 @@ def test_a_module_that_cannot_be_imported_is_reported_and_skipped(code: Code, te
     assert code.run("good")["output"] == "well\n"
 
 
-def test_a_module_that_ends_the_search_is_told_of(code: Code) -> None:
-    """Nothing was found then, and that is no success."""
-    code.write("good", "@schedulable('good')\ndef good(): ...")
-    code.write("broken", "import os\nos._exit(0)")
+@pytest.mark.parametrize(("text", "why"), [
+    ("import os\nos._exit(0)", "ends the process when imported"),
+    ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", "ends the process when imported"),
+    ("import time\ntime.sleep(600)", "does not come back from its import within 1 s"),
+    ("while True:\n  try: import time; time.sleep(600)\n  except BaseException: pass", "does not come back"),
+])  # fmt: skip
+def test_a_module_that_ends_the_search_is_told_of(code: Code, text: str, why: str) -> None:
+    """Or that never comes back: it is named and skipped, the others are found, and what it declared before stays."""
+    code.write("first", "@schedulable('first')\ndef first(): ...")
+    code.write("broken", "@schedulable('kept')\ndef kept(): ...")
+    code.write("last", "@schedulable('last')\ndef last(): ...")
+    code.sync()
+    code.write("broken", text)
+    code.write("last", "@schedulable('newest')\ndef newest(): ...")
+    home = str(code.installation.home)
+    program = "import sys; from webscheduler import functions as f; f.IMPORT_LIMIT = 1; sys.exit(f.sync(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", program, home], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "PYTHONPATH": f"{CHECKOUT}:{code.directory}"})  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"broken is skipped: {why}"), done.stderr
+    assert done.stdout.endswith("newest is new, without a schedule and disabled\n")
+    assert {"first", "kept", "newest"} <= set(commands.discovered(home)) and "last" not in commands.discovered(home)
 
-    for _ in range(2):
-        done = code.sync()
-        assert (done.status, done.out) == (1, "")
-        assert "does a module end the process" in done.complaint
+
+def test_a_file_of_nested_lists_means_nothing_is_known(installation: Installation) -> None:
+    """Deeper than Python can read: no verb ends in a traceback, and the next `sync` writes it anew."""
+    for name in ("commands.json", "capabilities.json"):
+        (installation.home / name).write_text("[" * 100_000 + "]" * 100_000)
+
+    done = call(installation.home, "commands", "--json")
+    assert (done.status, {each["name"] for each in done.document}) == (0, {"hello", "http"})
+    assert call(installation.home, "doctor", "--offline").err == ""
+    assert call(installation.home, "sync").status == 0
+    assert commands.discovered(str(installation.home), "sync")
 
 
 def test_what_a_module_prints_is_shown_and_harmless(code: Code) -> None:

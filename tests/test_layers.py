@@ -23,8 +23,9 @@ LINES = """
     cgi wsgi api
     admin
     trigger
+    probe
     arrival
-    doctor probe
+    doctor
     editing due systemd
     access decision runner housekeeping cancel functions transfer export hosting
     record installation crontab past

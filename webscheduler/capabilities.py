@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Rows = dict[str, dict[str, Any]]  # strategy -> {"probe": what probe.collect returns, "deaths": [{at, after, run}]}
 
+FILE = "capabilities.json"
 ORDER = ("fork", "close", "sync")
 PROBE = "@probe"  # the group of the tasks that a probe makes: they get the strategy they ask for, whatever is known
 KEPT_SECONDS = 30 * 86400.0
@@ -183,46 +184,56 @@ def lower(home: str, facts: dict[str, Any], after: float, now: float) -> None:
         _save(home, servers)
 
 
-def explain(kind: str, rows: Rows, timeout: float) -> list[str]:
-    """The choice of `auto` in sentences."""
-    limit = f"{timeout:g} seconds" if timeout else "any length"
+def explain(kind: str, rows: Rows, timeout: float) -> list[tuple[str, str, dict[str, Any]]]:
+    """The choice of `auto`, and what is known of each strategy: what it is about (`server`, or a strategy), a message
+    and its values, as a finding of `doctor` has them."""
+    found = []
+
+    def say(about: str, message: str, **values: Any) -> None:
+        found.append((about, message, values))
+
     chosen = ranked(kind, rows, timeout)[0]
-    sentences = [f"on {kind} a run of {limit} is laid by {chosen}"]
+
+    if timeout:
+        say("server", "on {kind} `auto` takes {strategy} for runs of up to {n} s", kind=kind, strategy=chosen,
+            n=f"{timeout:g}")
+    else:
+        say("server", "on {kind} `auto` takes {strategy} for runs of any length", kind=kind, strategy=chosen)
 
     for strategy in ORDER:
         row = rows.get(strategy, {})
-        probe, deaths = row.get("probe"), row.get("deaths", [])
-        far = reach(kind, strategy, rows)
+        probe, deaths = row.get("probe"), row.get("deaths")
 
-        if probe and probe["ended"] == "finished":
-            said = f"a probe of {probe['seconds']:g} s ran to its end on {probe['at'][:10]}"
-            said += ", but its answer waited for it" if probe.get("held") and strategy != "sync" else ""
-        elif probe:
-            said = f"a probe ended after {probe['lived']:g} s on {probe['at'][:10]}: {probe['ended']}"
-        elif strategy == "close" and far == 0:
-            said = "not used here: the server ends a script after its response, or nobody has seen that it does not"
+        if probe:
+            times = {"when": probe["at"], "until": format_time(parse_time(probe["at"]) + KEPT_SECONDS)}
+
+            if probe["ended"] != "finished":
+                say(strategy, "a probe ended after {n} s, {when}: {error}; this counts until {until}",
+                    n=f"{probe['lived']:g}", error=probe["ended"], **times)
+            elif probe.get("held") and strategy != "sync":
+                say(strategy, "a probe of {n} s ran to its end, {when}, but its answer waited for it; this counts "
+                    "until {until}", n=f"{probe['seconds']:g}", **times)
+            else:
+                say(strategy, "a probe of {n} s ran to its end, {when}; this counts until {until}",
+                    n=f"{probe['seconds']:g}", **times)
+        elif reach(kind, strategy, rows) == 0:
+            say(strategy, "not used: this server ends a script after its answer, or nobody has seen that it does not")
         elif strategy == "fork":
-            said = "not probed: taken to live"
+            say(strategy, "not probed: taken to live")
         else:
-            said = f"not probed: taken to live {REQUEST_LIVES:g} s"
+            say(strategy, "not probed: taken to live {n} s", n=f"{REQUEST_LIVES:g}")
 
         if deaths:
-            said += f"; {len(deaths)} of its runs died, the earliest within {min(d['after'] for d in deaths):g} s"
+            say(strategy, "runs of it that died: {n}, the earliest within {seconds} s", n=len(deaths),
+                seconds=f"{min(death['after'] for death in deaths):g}")
 
-        sentences.append(f"{strategy}: {said}")
-
-    return sentences
-
-
-def path(home: str) -> str:
-    """Where the results are."""
-    return os.path.join(home, "capabilities.json")
+    return found
 
 
 def _load(home: str) -> dict[str, Rows]:
     """The file as it is; none, or one that makes no sense, means that nothing is known."""
     try:
-        with open(path(home), "rb") as file:
+        with open(os.path.join(home, FILE), "rb") as file:
             servers = json.loads(file.read())["servers"]
 
         for rows in servers.values():
@@ -230,11 +241,11 @@ def _load(home: str) -> dict[str, Rows]:
                 probe = row.get("probe")
 
                 if probe is not None:
-                    float(probe["lived"]), float(probe["seconds"]), len(probe["ended"]), len(probe["at"])
+                    float(probe["lived"]), float(probe["seconds"]), len(probe["ended"]), parse_time(probe["at"])
 
                 for death in row.get("deaths", []):
-                    float(death["after"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                    float(death["after"]), parse_time(death["at"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
     return dict(servers)
@@ -242,13 +253,11 @@ def _load(home: str) -> dict[str, Rows]:
 
 def _save(home: str, servers: dict[str, Rows]) -> None:
     try:
-        atomic.replace(path(home), json.dumps({"version": 1, "servers": servers}, indent=1).encode() + b"\n")
+        content = json.dumps({"version": 1, "servers": servers}, indent=1).encode()
+        atomic.replace(os.path.join(home, FILE), content + b"\n")
     except OSError:
         pass  # nothing depends on it but how well the next choice is
 
 
 def _age(seen: dict[str, Any], now: float) -> float:
-    try:
-        return now - parse_time(seen["at"])
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return ANY
+    return now - parse_time(seen["at"])

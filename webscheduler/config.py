@@ -77,7 +77,7 @@ def find_home(environ: dict[str, str] | None = None) -> str:
             try:
                 account = pwd.getpwuid(os.getuid()).pw_dir
             except KeyError:
-                raise Unusable("neither WEBSCHEDULER_HOME nor HOME is set: set WEBSCHEDULER_HOME")
+                raise Unusable("this account has no home: set WEBSCHEDULER_HOME or the HOME line of webscheduler.cgi")
 
         home = os.path.join(account, ".webscheduler")
 

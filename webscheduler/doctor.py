@@ -1,7 +1,8 @@
 """Is everything as it should be? Looks at an installation from within; `arrival` looks from outside.
 
 Imports the files below the doors. The rules: each finding is one line, and one that must be mended ends with what to
-do; what cannot be looked at is a finding, never a traceback. Nothing is changed, but that dead runs are recorded.
+do; what cannot be looked at is a finding, never a traceback. A finding is a message with values, so that the panel can
+translate it. Nothing is changed, but that dead runs are recorded.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ import shutil
 import stat
 import subprocess
 import time
-from typing import NamedTuple
 
 from . import __version__, capabilities, commands, config, due, history, installation, locks, record, schedule, store
 from .errors import BadInput, WebschedulerError
-from .task import DUE, file_name, load, parse_time
+from .task import DUE, file_name, load_all, parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Callable
 
     from .config import Config
+    from .task import Task
 
 OK, NOTE, MEND = "ok", "note", "mend"
+MOMENTS = ("when", "until")
 NOBODY = "0" * 32  # the slug by which `arrival` calls: what it leaves among the refusals is no finding
 LEAST_FREE, LEAST_FILES = 50 * 1024 * 1024, 1000
 LEAST_PROCESSES = 20
@@ -33,12 +36,19 @@ NO_TICK = 3 * 3600.0  # seconds without a tick after which somebody should look,
 NETWORKS = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs")
 
 
-class Finding(NamedTuple):
-    """What was found. state: OK, NOTE (worth knowing) or MEND; about: a word; text: one line."""
+class Finding:
+    """What was found. state: OK, NOTE (worth knowing) or MEND; about: a word; message: one line, with `{names}` of
+    `values`; those of MOMENTS are instants (ISO 8601), and the others may be one-line errors."""
 
-    state: str
-    about: str
-    text: str
+    __slots__ = ("about", "message", "state", "values")
+
+    def __init__(self, state: str, about: str, message: str, **values: object) -> None:
+        self.state, self.about, self.message, self.values = state, about, message, values
+
+    def text(self, when: Callable[[str], str] = str) -> str:
+        """The line in English. when: tells instants."""
+        values = {name: when(str(value)) if name in MOMENTS else value for name, value in self.values.items()}
+        return self.message.format(**values).replace("\n", " ")
 
 
 def examine(home: str, now: float) -> list[Finding]:
@@ -47,49 +57,61 @@ def examine(home: str, now: float) -> list[Finding]:
         settings = config.load(home)
         tasks = store.read_strictly(home)
     except WebschedulerError as error:
-        return [*_guarded("home", _files(home)), Finding(MEND, "files", str(error))]
+        return [*_guarded("home", _files(home)), Finding(MEND, "files", "{error}", error=error)]
 
     checks = (("home", _files(home)), ("home", _place(home)), ("disk", _disk(home)), ("clock", _clock(home, now)),
-              ("processes", _processes()), ("python", _python(settings)), ("locks", _locks(settings)),
-              ("tasks", _tasks(settings, tasks)), ("commands", _commands(settings, tasks)),
-              ("runs", _runs(home, tasks, now)), ("ticks", _ticks(home, tasks, now)),
-              ("refusals", _refusals(home, now)), ("server", _strategies(settings, tasks, now)))
+              ("processes", _processes()), ("python", _python(settings)), ("settings", _settings(settings)),
+              ("runs", _runs(home, tasks, now)), ("refusals", _refusals(home, now)),
+              ("server", _strategies(settings, tasks, now)))
+    return [*(finding for about, check in checks for finding in _guarded(about, check)),
+            *of_tasks(settings, tasks, now)]
+
+
+def of_tasks(settings: Config, tasks: store.Tasks, now: float) -> list[Finding]:
+    """What is found of tasks, their commands and the ticks; reads a few files and starts nothing."""
+    good, broken = load_all(tasks)
+    checks = (("tasks", _tasks(settings, good, broken, now)), ("commands", _commands(settings)),
+              ("ticks", _ticks(settings.home, good, now)))
     return [finding for about, check in checks for finding in _guarded(about, check)]
 
 
 def _guarded(about: str, check: Iterator[Finding]) -> Iterator[Finding]:
     try:
         yield from check
-    except (OSError, WebschedulerError, subprocess.SubprocessError) as error:
-        yield Finding(MEND, about, f"cannot be looked at: {error}".replace("\n", " "))
+    except (OSError, ValueError, WebschedulerError, subprocess.SubprocessError) as error:
+        yield Finding(MEND, about, "cannot be looked at: {error}", error=error)
 
 
 def _files(home: str) -> Iterator[Finding]:
     wrong, closed = [], []
+    owner = os.stat(home).st_uid
 
     for path in (home, *_below(home)):
         status = os.lstat(path)
         needed = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
 
-        if not stat.S_ISLNK(status.st_mode) and status.st_mode & needed != needed:
+        if stat.S_ISLNK(status.st_mode):
+            continue
+
+        if status.st_mode & needed != needed:
             closed.append(path)
 
-        if not stat.S_ISLNK(status.st_mode) and (status.st_mode & 0o077 or status.st_uid != os.stat(home).st_uid):
+        if status.st_mode & 0o077 or status.st_uid != owner:
             wrong.append(path)
 
     if closed:
-        yield Finding(MEND, "home", f"{len(closed)} of its files are closed to their owner, as {closed[0]}: "
-                                    f"chmod -R u+rwX {home}")
+        yield Finding(MEND, "home", "files closed to their owner: {n}, as {path}: `chmod -R u+rwX {home}`",
+                      n=len(closed), path=closed[0], home=home)
 
     if wrong:
-        yield Finding(MEND, "home", f"{len(wrong)} of its files are open to others, or theirs, as {wrong[0]}: "
-                                    f"chown -R $(id -u) {home}; chmod -R go-rwx {home}")
+        yield Finding(MEND, "home", "files open to others, or theirs: {n}, as {path}: `chown -R $(id -u) {home}; "
+                                    "chmod -R go-rwx {home}`", n=len(wrong), path=wrong[0], home=home)
     else:
-        yield Finding(OK, "home", f"{home} is open to its owner alone")
+        yield Finding(OK, "home", "{home} is open to its owner alone", home=home)
 
     for name in installation.DIRECTORIES:
         if not os.path.isdir(os.path.join(home, name)):
-            yield Finding(MEND, "home", f"{name}/ is missing in it: `webscheduler init` makes it again")
+            yield Finding(MEND, "home", "{name}/ is missing in it: `webscheduler init` makes it again", name=name)
 
 
 def _below(home: str) -> Iterator[str]:
@@ -103,15 +125,17 @@ def _place(home: str) -> Iterator[Finding]:
     root = installation.document_root_above(home)
 
     if root:
-        yield Finding(MEND, "home", f"it lies below {root}, from where a web server may hand out every secret: move it "
-                                    "and set WEBSCHEDULER_HOME or the HOME line of webscheduler.cgi")
+        yield Finding(MEND, "home", "it lies below {root}, from where a web server may hand out every secret: move it "
+                                    "and set WEBSCHEDULER_HOME or the HOME line of webscheduler.cgi", root=root)
 
     kind, options = _file_system(home)
 
     if kind.startswith("nfs") and not {"nolock", "local_lock=all", "local_lock=flock"}.isdisjoint(options):
-        yield Finding(MEND, "locks", f"it lies on {kind} without locks between machines: move it to a local disk")
+        yield Finding(MEND, "locks", "the home lies on {kind} without locks between machines: move it to a local disk",
+                      kind=kind)
     elif kind in NETWORKS:
-        yield Finding(NOTE, "locks", f"it lies on {kind}: locks work below, but hold only if the server keeps them")
+        yield Finding(NOTE, "locks", "the home lies on {kind}: locks work below, but hold only if the server keeps "
+                                     "them", kind=kind)
 
 
 def _file_system(path: str) -> tuple[str, list[str]]:
@@ -139,10 +163,10 @@ def _disk(home: str) -> Iterator[Finding]:
     room = free.f_bavail * free.f_frsize
 
     if room < LEAST_FREE or free.f_files and free.f_favail < LEAST_FILES:
-        yield Finding(MEND, "disk", f"{room // 1024 // 1024} MiB and {free.f_favail} files are left: make room, or "
-                                    "`webscheduler config set logRetentionDays 7`")
+        yield Finding(MEND, "disk", "{room} MiB and {n} files are left: make room, or `webscheduler config set "
+                                    "logRetentionDays 7`", room=room // 2**20, n=free.f_favail)
     else:
-        yield Finding(OK, "disk", f"{room // 1024 // 1024} MiB are free")
+        yield Finding(OK, "disk", "{room} MiB are free", room=room // 2**20)
 
 
 def _clock(home: str, now: float) -> Iterator[Finding]:
@@ -155,62 +179,87 @@ def _clock(home: str, now: float) -> Iterator[Finding]:
         os.unlink(path)
 
     if abs(off) > SLOW_CLOCK:
-        yield Finding(MEND, "clock", f"the file system's clock is {off:+.0f} s off this machine's: tell your host")
+        yield Finding(MEND, "clock", "the file system's clock is {off} s off this machine's: tell your host",
+                      off=f"{off:+.0f}")
     elif now < parse_time("2024-01-01T00:00:00Z"):
-        yield Finding(MEND, "clock", f"it says {time.strftime('%Y-%m-%d', time.gmtime(now))}: ask your host to mend it")
+        yield Finding(MEND, "clock", "it says {day}: ask your host to mend it",
+                      day=time.strftime("%Y-%m-%d", time.gmtime(now)))
     else:
-        yield Finding(OK, "clock", time.strftime("it is %Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
+        yield Finding(OK, "clock", "it is {time} UTC", time=time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now)))
 
 
 def _processes() -> Iterator[Finding]:
     import resource
 
-    limits = {"processes": resource.getrlimit(resource.RLIMIT_NPROC)[0], "seconds of CPU":
-              resource.getrlimit(resource.RLIMIT_CPU)[0], "MiB of memory": resource.getrlimit(resource.RLIMIT_AS)[0]}
-    said = [f"{value // 1048576 if what.startswith('MiB') else value} {what}" for what, value in limits.items()
-            if value != resource.RLIM_INFINITY]
+    most, cpu, memory = (resource.getrlimit(what)[0]
+                         for what in (resource.RLIMIT_NPROC, resource.RLIMIT_CPU, resource.RLIMIT_AS))
 
-    if limits["processes"] != resource.RLIM_INFINITY and limits["processes"] < LEAST_PROCESSES:
-        yield Finding(MEND, "processes", f"this account may have {limits['processes']} at once, which a tick needs for "
-                                         "itself: `webscheduler config set maxConcurrentTasks 1`")
+    if 0 <= most < LEAST_PROCESSES:  # no limit is -1
+        yield Finding(MEND, "processes", "this account may have {n} at once, which a tick needs for itself: "
+                                         "`webscheduler config set maxConcurrentTasks 1`", n=most)
     else:
-        yield Finding(OK, "processes", "limits here: " + (", ".join(said) or "none") + " (the server's may be others)")
+        yield Finding(OK, "processes", "limits here (-: none): processes {n}, seconds of CPU {cpu}, MiB of memory "
+                                       "{memory}; the server's may be others", n=most if most >= 0 else "-",
+                      cpu=cpu if cpu >= 0 else "-", memory=memory // 2**20 if memory >= 0 else "-")
 
 
 def _python(settings: Config) -> Iterator[Finding]:
-    works, said = try_python(settings)
-    yield Finding(OK if works else MEND, "python",
-                  said if works else f"{said}: `webscheduler config set python PATH` to one that can")
+    """The Python of the settings; and with its help whether locks lock."""
+    try:
+        yield Finding(OK, "python", "{python} runs webscheduler {version} with Python {own}", **try_python(settings))
+    except BadInput as error:
+        yield Finding(MEND, "python", "{error}: `webscheduler config set python PATH` to one that can",
+                      error=str(error).partition(": ")[2])
+        return  # the locks are not at fault
+
+    # Hold a lock and have another process try for it, then let go and have it try again.
+    with locks.Gate(settings.home, ".doctor"):
+        seen = [_try_lock(settings)]
+
+    seen.append(_try_lock(settings))
+
+    if seen == ["busy", "free"]:
+        yield Finding(OK, "locks", "one process keeps another out")
+    else:
+        yield Finding(MEND, "locks", "a lock held was {held} and one let go was {free} for another process: move the "
+                                     "home to a local disk", held=seen[0], free=seen[1])
+
+    store.update(settings.home, lambda tasks: None)  # filelock, too; raises what is wrong
 
 
-def try_python(settings: Config) -> tuple[bool, str]:
-    """(whether the Python of the settings can run detached runs and functions; what was seen, in words)."""
-    words = commands.python(settings, "webscheduler.doctor:tell_version")
+def _ask(settings: Config, function: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Have the Python of the settings call a function of this module."""
+    return subprocess.run(commands.python(settings, f"webscheduler.doctor:{function}", *words), capture_output=True,
+                          stdin=subprocess.DEVNULL, text=True, timeout=PATIENCE, check=False)
+
+
+def try_python(settings: Config) -> dict[str, str]:
+    """What the Python of the settings says of itself. Raises BadInput if it cannot run detached runs and functions."""
+    python = commands.interpreter(settings)
 
     try:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
+        done = _ask(settings, "tell_version")
     except (OSError, subprocess.TimeoutExpired) as error:
-        return False, f"{words[0]} does not start ({error})"
+        raise BadInput(f"python: {python} does not start ({error})", "python")
 
-    if done.returncode or done.stdout.split()[:1] != [__version__]:
+    version, _, own = done.stdout.strip().partition(" ")
+
+    if done.returncode or version != __version__:
         why = (done.stderr.strip().splitlines() or [done.stdout.strip() or f"exit status {done.returncode}"])[-1]
-        return False, f"{words[0]} cannot run webscheduler {__version__} ({why[:200]})"
+        raise BadInput(f"python: {python} cannot run webscheduler {__version__} ({why[:200]})", "python")
 
-    return True, f"{words[0]} runs webscheduler {' with Python '.join(done.stdout.split())}"
+    return {"python": python, "version": version, "own": own}
 
 
 def check_python(home: str, path: str) -> None:
     """Refuse a Python that cannot run us before it is stored: detached runs would die unseen. Raises BadInput."""
     settings = config.load(home)
     settings["python"] = path
-    works, said = try_python(settings)
-
-    if not works:
-        raise BadInput(f"python: {said}", "python")
+    try_python(settings)
 
 
 def tell_version() -> int:
-    """What another Python answers to _python: version of the package and its own; it needs filelock as well."""
+    """What another Python answers to try_python: version of the package and its own; it needs filelock as well."""
     import sys
 
     import filelock  # noqa: F401
@@ -219,33 +268,13 @@ def tell_version() -> int:
     return 0
 
 
-def _locks(settings: Config) -> Iterator[Finding]:
-    """Hold a lock and have another process try for it, then let go and have it try again."""
-    path = os.path.join(settings.home, "locks", ".doctor.lock")
-    seen = []
-
-    with locks.Gate(settings.home, ".doctor"):
-        seen.append(_tries(settings, path))
-
-    seen.append(_tries(settings, path))
-
-    if seen == ["busy", "free"]:
-        yield Finding(OK, "locks", "one process keeps another out")
-    else:
-        yield Finding(MEND, "locks", f"a lock held was {seen[0]} and one let go was {seen[1]} for another process: "
-                                     "move the home to a local disk")
-
-    store.update(settings.home, lambda tasks: None)  # filelock, too; raises what is wrong
-
-
-def _tries(settings: Config, path: str) -> str:
-    words = commands.python(settings, "webscheduler.doctor:try_lock", path)
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
-    return done.stdout.strip() or "not to be tried"
+def _try_lock(settings: Config) -> str:
+    done = _ask(settings, "try_lock", os.path.join(settings.home, "locks", ".doctor.lock"))
+    return done.stdout.strip() or done.stderr.strip().rpartition("\n")[2]
 
 
 def try_lock(path: str) -> int:
-    """The other process of _locks."""
+    """The other process of _python."""
     import fcntl
 
     descriptor = os.open(path, os.O_RDWR)
@@ -259,52 +288,58 @@ def try_lock(path: str) -> int:
     return 0
 
 
-def _tasks(settings: Config, tasks: store.Tasks) -> Iterator[Finding]:
-    broken = False
-
+def _settings(settings: Config) -> Iterator[Finding]:
+    """What config.json may hold, but no machine understands."""
     try:
         schedule.zone(settings["timezone"])
     except BadInput as error:
-        yield Finding(MEND, "zones", f"{error}; pip install tzdata, or `webscheduler config set timezone UTC`")
-
-    for name, row in tasks.items():
-        try:
-            task = load(name, row)
-            schedule.next_at(task, settings["timezone"], time.time())
-        except (BadInput, ValueError) as error:
-            broken = True
-            yield Finding(MEND, "tasks", f"{error}: `webscheduler edit` mends it")
-        else:
-            if task["expression"] and task["intervalSeconds"]:
-                yield Finding(NOTE, "tasks", f"{name} has both an expression and an interval: the expression counts")
-
-    if not broken:
-        yield Finding(OK, "tasks", f"{len(tasks)}, all readable")
-
-
-def _commands(settings: Config, tasks: store.Tasks) -> Iterator[Finding]:
-    import json
+        yield Finding(MEND, "settings", "{error}: `webscheduler config set timezone UTC`, or `pip install tzdata` if "
+                                        "its name is right", error=error)
 
     try:
-        with open(os.path.join(settings.home, "commands.json"), "rb") as file:
-            broken = json.loads(file.read()).get("broken") or {}
-    except (OSError, ValueError, AttributeError):
-        broken = {}
+        installation.check_base_url(settings["baseUrl"] or "https://example.org")
+    except BadInput as error:
+        yield Finding(MEND, "settings", "{error}: `webscheduler config set baseUrl URL`", error=error)
 
-    for what, why in {**broken, **commands.refused(settings.home)}.items():
-        yield Finding(MEND, "commands", f"{what} is skipped: {str(why).splitlines()[-1] if why else '?'}")
+
+def _tasks(settings: Config, good: dict[str, Task], broken: dict[str, str], now: float) -> Iterator[Finding]:
+    every = due.rhythm(settings.home)["every"]
+
+    for name, task in good.items():
+        try:
+            schedule.next_at(task, settings["timezone"], now)
+
+            if name != DUE:
+                commands.argv(settings, task)
+
+            said = schedule.coarse(task, settings["timezone"], every, now) if every and task["enabled"] else ""
+        except BadInput as error:
+            broken = {**broken, name: str(error)}
+            continue
+
+        if task["expression"] and task["intervalSeconds"]:
+            yield Finding(NOTE, "tasks", "{task} has both an expression and an interval: the expression counts; "
+                                         "`webscheduler edit {task} --every ''` clears the other", task=name)
+
+        if said:
+            yield Finding(NOTE, "tasks", "{task} {error}", task=name, error=said)
+
+    for name, problem in broken.items():
+        yield Finding(MEND, "tasks", "{error}: `webscheduler edit {task}` mends it, or `webscheduler remove {task}` "
+                                     "ends it", error=problem, task=name)
+
+    if not broken:
+        yield Finding(OK, "tasks", "{n}, all in order", n=len(good))
+
+
+def _commands(settings: Config) -> Iterator[Finding]:
+    for what, why in {**commands.discovered(settings.home, "broken"), **commands.refused(settings.home)}.items():
+        yield Finding(MEND, "commands", "{what} is skipped: {error}", what=what, error=why)
 
     php = settings["php"] or "php"
 
     if any(path.endswith(".php") for path in commands.files(settings.home).values()) and not shutil.which(php):
-        yield Finding(MEND, "commands", f"{php} is not to be found: `webscheduler config set php PATH`")
-
-    known = commands.registry(settings)
-
-    for name, row in tasks.items():
-        if isinstance(row, dict) and row.get("command") and row["command"] not in known:
-            yield Finding(MEND, "commands", f"{name} wants {row['command']!r}, which is not registered: bring it back, "
-                                            f"or `webscheduler remove {name}`")
+        yield Finding(MEND, "commands", "{php} is not to be found: `webscheduler config set php PATH`", php=php)
 
 
 def _runs(home: str, tasks: store.Tasks, now: float) -> Iterator[Finding]:
@@ -316,31 +351,31 @@ def _runs(home: str, tasks: store.Tasks, now: float) -> Iterator[Finding]:
             with locks.Gate(home, name):
                 alive += len(record.clear_dead(home, name, now))
 
-    yield Finding(OK, "runs", f"{alive} in progress")
+    yield Finding(OK, "runs", "{n} in progress", n=alive)
 
 
-def _ticks(home: str, tasks: store.Tasks, now: float) -> Iterator[Finding]:
-    scheduled = [name for name, row in tasks.items() if isinstance(row, dict) and row.get("enabled")
-                 and (row.get("expression") or row.get("intervalSeconds") or row.get("retries"))]
+def _ticks(home: str, tasks: dict[str, Task], now: float) -> Iterator[Finding]:
     rhythm = due.rhythm(home)
-    remedy = f"have your panel call what `webscheduler url {DUE}` prints"
+    last, every = DUE in tasks and tasks[DUE]["lastRunAt"] or rhythm["lastAt"], rhythm["every"]
 
-    if not scheduled:
-        yield Finding(OK, "ticks", f"no task has a schedule; last tick: {rhythm['lastAt'] or 'never'}")
+    if not any(task["enabled"] and (task["expression"] or task["intervalSeconds"] or task["retries"])
+               for task in tasks.values()):
+        yield Finding(OK, "ticks", "no task needs them: none has a schedule")
         return
 
-    if not tasks.get(DUE, {}).get("enabled"):
-        yield Finding(MEND, "ticks", f"{DUE} is off, so no schedule runs: `webscheduler enable {DUE}`")
+    if DUE not in tasks or not tasks[DUE]["enabled"]:
+        yield Finding(MEND, "ticks", "`@due` is off, so no schedule runs: `webscheduler enable @due`")
 
-    if rhythm["lastAt"] is None:
-        yield Finding(MEND, "ticks", f"{len(scheduled)} tasks have a schedule, and nothing ever asked what is due: "
-                                     f"{remedy}")
-    elif now - parse_time(rhythm["lastAt"]) > max(NO_TICK, 3 * (rhythm["every"] or 0)):
-        yield Finding(MEND, "ticks", f"the last one came at {rhythm['lastAt']}: see whether the panel still calls, or "
-                                     f"{remedy}")
+    if last is None:
+        yield Finding(MEND, "ticks", "nothing that is due was ever run, though tasks have a schedule: have your panel "
+                                     "call what `webscheduler url @due` prints")
+    elif now - parse_time(last) > (max(due.MIN_LATE, 3 * every) if every else NO_TICK):
+        yield Finding(MEND, "ticks", "the last tick came at {when}: does your panel still call what `webscheduler url "
+                                     "@due` prints?", when=last)
+    elif every:
+        yield Finding(OK, "ticks", "the last tick came at {when}; they are {n} s apart", when=last, n=f"{every:.0f}")
     else:
-        every = f", every {rhythm['every'] / 60:.0f} minutes" if rhythm["every"] else ""
-        yield Finding(OK, "ticks", f"the last one came at {rhythm['lastAt']}{every}")
+        yield Finding(OK, "ticks", "the last tick came at {when}", when=last)
 
 
 def _refusals(home: str, now: float) -> Iterator[Finding]:
@@ -348,30 +383,29 @@ def _refusals(home: str, now: float) -> Iterator[Finding]:
               and entry.get("slug") != NOBODY]
 
     if recent:
-        yield Finding(NOTE, "refusals", f"{len(recent)} noted in the last day, the last at {recent[0].get('at')} from "
-                                        f"{recent[0].get('ip')}: {recent[0].get('problem')}")
+        yield Finding(NOTE, "refusals", "{n} noted in the last day, the last at {when} from {ip}: {error}",
+                      n=len(recent), when=recent[0]["at"], ip=recent[0].get("ip"), error=recent[0].get("problem"))
 
 
 def _strategies(settings: Config, tasks: store.Tasks, now: float) -> Iterator[Finding]:
     """Why `auto` does what it does, and for which tasks nothing that was seen is enough."""
-    kinds = [kind for kind in capabilities.kinds(settings.home) if capabilities.read(settings.home, kind, now)]
+    seen = {kind: rows for kind in capabilities.kinds(settings.home)
+            if (rows := capabilities.read(settings.home, kind, now))}
 
-    if not kinds:
+    if not seen:
         yield Finding(NOTE, "server", "nobody has looked yet what it lets live, or long ago: `webscheduler probe`")
 
-    for kind in kinds:
-        rows = capabilities.read(settings.home, kind, now)
-        yield Finding(OK, "server", "; ".join(capabilities.explain(kind, rows, settings["defaultTimeout"])))
+    for kind, rows in seen.items():
+        for about, message, values in capabilities.explain(kind, rows, settings["defaultTimeout"]):
+            yield Finding(OK, about, message, **values)
 
-        for name, row in tasks.items():
-            if not isinstance(row, dict) or name == DUE or not row.get("enabled"):
-                continue
-
-            limit = settings["defaultTimeout"] if row.get("timeout") is None else row["timeout"]
-            wanted = row.get("strategy", "auto")
+        for name, task in load_all(tasks)[0].items():
+            limit = settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
+            wanted = task["strategy"]
             best = capabilities.ranked(kind, rows, limit)[0] if wanted == "auto" else wanted
             reach = capabilities.reach(kind, best, rows)
 
-            if limit and reach < limit:
-                yield Finding(NOTE, "server", f"{name} may take {limit} s, and on {kind} {best} carries {reach:g} s, "
-                                              "as seen or expected: lower its timeout, or cut it into parts")
+            if name != DUE and task["enabled"] and limit and reach < limit:
+                yield Finding(NOTE, "server", "{task} may take {limit} s, and on {kind} {strategy} carries {n} s, as "
+                                              "seen or expected: lower its timeout, or cut it into parts", task=name,
+                              limit=limit, kind=kind, strategy=best, n=f"{reach:g}")

@@ -1,8 +1,8 @@
 """Commands that are Python: how they are declared, found and called. Imports the files below the work.
 
 The rule: code of the user is imported only in a process of its own, by `sync` (which looks for commands) and by
-`call` (which runs one), never by a request. A module that fails to import is reported and skipped. What was found
-stands in commands.json, which is all that others read.
+`call` (which runs one), never by a request. A module that fails to import, or does not come back, is reported and
+skipped, and its commands stay known. What was found stands in commands.json, which is all that others read.
 
     from webscheduler import schedulable
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Function = TypeVar("Function", bound=Callable[..., Any])
 
 ENTRY_POINTS = "webscheduler.commands"
-SYNC_LIMIT = 300
+IMPORT_LIMIT, SYNC_LIMIT = 30, 300  # seconds
 
 GENERATOR, COROUTINE, ASYNC_GENERATOR = 0x20, 0x80, 0x200  # co_flags (library reference, inspect)
 
@@ -84,20 +84,64 @@ def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
 
 
 def discover(settings: config.Config) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """(commands by name: target as module or entry point, description, group, schedule; what failed, with why)."""
+    """(commands by name: target as module or entry point, description, group, schedule; what failed, with why). A
+    child imports; one that hangs or ends is replaced by another, which leaves out what was being imported then."""
     found: dict[str, dict[str, Any]] = {}
     broken: dict[str, str] = {}
 
+    while True:
+        reading, writing = os.pipe()
+        sys.stdout.flush()
+        child = os.fork()
+
+        if not child:
+            try:
+                _import_all(settings, broken, writing)
+            finally:
+                os._exit(0)
+
+        os.close(writing)
+        step = "setup"
+
+        with open(reading, encoding="ascii") as lines:
+            for line in lines:
+                step, declared, problems = json.loads(line)
+                found.update(declared)
+                broken.update(problems)
+
+        status = os.waitpid(child, 0)[1]
+
+        if not step or step in broken:
+            return found, broken
+
+        broken[step] = (f"does not come back from its import within {IMPORT_LIMIT} s" if status == signal.SIGALRM
+                        else "ends the process when imported, as os._exit does")
+
+
+def _import_all(settings: config.Config, known: dict[str, str], writing: int) -> None:
+    """Import what may declare commands, but what is `known` to fail. Tells each step as it begins, and again, with what
+    came of it, when it is over; an empty one at the end."""
+    lines = open(writing, "w", encoding="ascii")
+
+    def tell(step: str, declared: dict[str, Any], problems: dict[str, str]) -> None:
+        print(json.dumps((step, declared, problems)), file=lines, flush=True)
+
     def load(what: str, step: Callable[[], object]) -> None:
-        before = set(_declared)
+        if what in known:
+            return
+
+        tell(what, {}, {})
+        signal.alarm(IMPORT_LIMIT)
+        before, problems = set(_declared), {}
 
         try:
             step()
         except BaseException as error:  # a module that calls sys.exit() when imported is broken, too
-            broken[what] = f"{type(error).__name__}: {error}".split("\n")[0][:300]
+            problems[what] = f"{type(error).__name__}: {error}".split("\n")[0][:300]
 
-        for name in sorted(_declared.keys() - before):
-            found[name] = {"target": what, **_declared[name][1]}
+        signal.alarm(0)
+        tell(what, {name: {"target": what, **_declared[name][1]} for name in sorted(_declared.keys() - before)},
+             problems)
 
     load("setup", lambda: _prepare(settings))
 
@@ -113,15 +157,14 @@ def discover(settings: config.Config) -> tuple[dict[str, dict[str, Any]], dict[s
 
         load(f"entry point {point.name}", step)
 
-    return found, broken
+    sys.stdout.flush()
+    tell("", {}, {})
 
 
 def search(settings: config.Config, seconds: float | None = None) -> tuple[int, str, str]:
     """`sync` in a process of its own, ended after so many seconds: (exit status, its output, what went wrong)."""
     import subprocess
 
-    file = os.path.join(settings.home, "commands.json")
-    before = os.path.exists(file) and os.stat(file).st_ino
     argv = commands.python(settings, "webscheduler.functions:sync", settings.home)
 
     try:
@@ -132,15 +175,12 @@ def search(settings: config.Config, seconds: float | None = None) -> tuple[int, 
         raise Unusable(f"the search for commands was ended after {seconds:.0f} s: `webscheduler sync`, or the next "
                        "call of @due, takes the time it needs")
 
-    problem = ""
+    output, errors = (text.decode("utf-8", "backslashreplace") for text in (done.stdout, done.stderr))
 
     if done.returncode < 0:
-        problem = f"the search was ended by signal {-done.returncode}: does a module go on for ever when imported?"
-    elif done.returncode == 0 and before == (os.path.exists(file) and os.stat(file).st_ino):
-        problem = "the search ended before it was done: does a module end the process when imported, as by os._exit?"
+        errors += f"webscheduler: the search was ended by signal {-done.returncode}\n"
 
-    output, errors = (text.decode("utf-8", "backslashreplace") for text in (done.stdout, done.stderr))
-    return int(bool(done.returncode or problem)), output, errors + (f"webscheduler: {problem}\n" if problem else "")
+    return int(done.returncode != 0), output, errors
 
 
 def sync(home: str) -> int:
@@ -167,6 +207,9 @@ def sync(home: str) -> int:
 def _sync(settings: config.Config, now: float) -> int:
     home = settings.home
     found, broken = discover(settings)
+    # A module that fails today loses none of its commands: their runs say what is wrong.
+    found.update({name: facts for name, facts in commands.discovered(home).items()
+                  if facts.get("target") in broken and name not in found})
     broken.update(commands.refused(home))
     document = {"sync": {"at": format_time(now), "package": __version__}, "commands": found, "broken": broken}
     atomic.replace(os.path.join(home, "commands.json"), json.dumps(document, indent=1).encode() + b"\n")

@@ -1,9 +1,9 @@
 """Finding out what the host lets live: short-lived tasks whose job writes heartbeats past the end of its request.
 
-Imports the files below the doors. The rules: the scheduler's own signed URLs are called, so a job runs as every run
-does, from inside the web server; who calls them (the command line here, a browser for the panel, since a server with
-one worker cannot call itself) measures what the response did. A job that lost its supervisor stops beating: the run
-is as good as dead. The tasks are removed with all they left.
+Imports `arrival` for the calls, and the files below the doors. The rules: the scheduler's own signed URLs are called,
+so a job runs as every run does, from inside the web server; who calls them (the command line here, a browser for the
+panel, since a server with one worker cannot call itself) measures what the response did. A job that lost its supervisor
+stops beating: the run is as good as dead. The tasks are removed with all they left.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import time
 
-from . import __version__, capabilities, commands, editing, history, locks, record, signing, store
+from . import __version__, arrival, capabilities, commands, editing, history, locks, record, signing, store
 from .errors import BadInput
 from .installation import new_task
 from .task import file_name, format_time
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 BEAT = 0.5
 SECONDS, MOST_SECONDS = 10, 600
-LOOKED_AT = 4096  # bytes of an answer that are looked at
 MARGIN = 60  # seconds that a request may wait behind the others
 
 
@@ -74,7 +73,8 @@ def collect(home: str, strategy: str, seconds: int, answer: dict[str, Any], now:
     kind, lived = _beats(home, name)
 
     if entry is None:
-        raise BadInput(f"{strategy}: the call did not reach the scheduler (HTTP status {answer['status'] or 'none'})")
+        raise BadInput(f"{strategy}: the call did not reach the scheduler: {arrival.seen(answer)}: "
+                       f"{arrival.cause(answer)}")
 
     if entry["strategy"] != strategy:
         ended, lived = "the host gave no process", 0.0
@@ -132,7 +132,7 @@ def run(
 
     for call in start(settings, base, seconds, clock()):
         say(f"{call['strategy']} ...")
-        answers[call["strategy"]] = fetch(call["url"], limit)
+        answers[call["strategy"]] = arrival.fetch(call["url"], limit)
 
     deadline = time.monotonic() + limit
 
@@ -154,36 +154,6 @@ def run(
         raise problem
 
     return kind, results
-
-
-def fetch(url: str, limit: float, agent: str = "webscheduler") -> dict[str, Any]:
-    """Call a URL: `status` (0: no answer), `seconds` until the body was whole, `problem`, `location` of a redirect,
-    and the first of the `body`. Redirects are not followed, as panels follow none."""
-    import http.client
-    import urllib.error
-    import urllib.request
-
-    class Stay(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *_: Any) -> None:
-            return None
-
-    begun = time.monotonic()
-    answer: dict[str, Any] = {"status": 0}
-    body = b""
-
-    try:
-        request = urllib.request.Request(url, headers={"User-Agent": agent})  # noqa: S310 (the scheduler's own URL)
-
-        with urllib.request.build_opener(Stay).open(request, timeout=limit) as response:
-            answer["status"], body = response.status, response.read(LOOKED_AT)
-    except urllib.error.HTTPError as error:
-        with error:
-            answer["status"], body = error.code, error.read(LOOKED_AT)
-            answer.update({"location": error.headers["Location"]} if error.headers.get("Location") else {})
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        answer["problem"] = str(getattr(error, "reason", None) or error)[:200]
-
-    return {**answer, "seconds": round(time.monotonic() - begun, 3), "body": body.decode("latin-1")}
 
 
 def heartbeat(home: str, name: str, seconds: str) -> int:

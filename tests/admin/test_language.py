@@ -12,7 +12,7 @@ import pytest
 
 from tests.admin.client import Browser
 from tests.installation import Installation
-from webscheduler import words
+from webscheduler import arrival, words
 from webscheduler.admin import account, diagnostics, form, language, settings, show, web
 
 PACKAGE = Path(language.__file__).parent
@@ -21,11 +21,15 @@ TABLES: list[Any] = [
     show.STATUSES, show.REASONS, show.TRIGGERS, show.EXITS, [texts[1:] for texts in show.UNITS],
     [text for _, text in show.MENU], list(form.CONTROLS.values()), [text for text, _ in form.SECTIONS], form.PRESETS,
     form.KINDS, form.UNIT_NAMES, list(settings.EDITABLE.values()), [text for text, _ in settings.SECTIONS],
-    account.ROLE_NAMES, diagnostics.STRATEGY_NAMES, diagnostics.STATES,
+    account.ROLE_NAMES, diagnostics.STRATEGY_NAMES,
+    [text for text, _ in diagnostics.STATES.values()],
 ]  # fmt: skip
 CALLS = {"t": 0, "count": 1, "tell": 0, "note": 0, "Refused": 1, "moment": 2}
+# What `doctor` finds: the modules that make findings, and which arguments of these calls are to translate.
+FINDINGS = {"doctor": "Finding", "arrival": "Finding", "capabilities": "say"}
 # Modules whose one-line errors reach the panel, and the parts of those errors that a person entered.
-ERRORS = ("task", "editing", "schedule", "cron", "commands", "installation", "access", "request")
+ERRORS = ("task", "editing", "schedule", "cron", "commands", "installation", "access", "request", "doctor", "config",
+          "store")
 
 
 def flat(table: Any) -> Iterator[str]:
@@ -50,6 +54,13 @@ def messages() -> set[str]:
 
                     if name in ("t", "tell", "note", "moment", "Refused"):
                         break
+
+    for module, name in FINDINGS.items():
+        for node in ast.walk(ast.parse((CORE / f"{module}.py").read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name:
+                about, message = node.args[-2:]
+                assert isinstance(message, (ast.Constant, ast.Name)), "a value put into a message is never translated"
+                found |= {*literals(message), *literals(about)}
 
     for template in web.templates().values():
         found |= {part.partition("]]")[0] for part in template.split("[[")[1:]}
@@ -89,15 +100,25 @@ def raised() -> Iterator[str]:
         for node in ast.walk(ast.parse((CORE / f"{name}.py").read_text())):
             text = ""
 
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("BadInput", "CronError") and node.args:
-                text = pattern(node.args[-1 if node.func.id == "CronError" else 0])  # type: ignore[attr-defined]
-            elif isinstance(node, ast.Return) and name == "task" and node.value:
+            kind = getattr(node.func, "id", "") if isinstance(node, ast.Call) and node.args else ""
+
+            if kind in ("BadInput", "CronError") or kind == "Unusable" and name in ("config", "store"):
+                text = pattern(node.args[-1 if kind == "CronError" else 0])  # type: ignore[attr-defined]
+            elif isinstance(node, ast.Return) and name in ("task", "schedule") and node.value:
                 text = pattern(node.value.orelse if isinstance(node.value, ast.IfExp) else node.value)
 
-            if text.count(" ") > 1 and "`webscheduler" not in text:
+            if text.count(" ") > 1 and ("`webscheduler" not in text or kind == "Unusable"):
                 yield text
 
     yield from ("minute: '99' is not within 0-59", "no closing quotation", "there is no signature")
+
+
+@pytest.mark.parametrize("text", [*arrival.CAUSES.values(), "no answer, timed out", "HTTP 301 to https://example.org/",
+                                  "the host gave no process", "killed, with nothing left to say so",
+                                  "the job alone got signal 9", "failed, exit code 1"])  # fmt: skip
+def test_what_a_finding_says_of_a_fault_is_translated(text: str) -> None:
+    """Likely causes, what came back, and how a probe ended are parts of messages; they are found by their pattern."""
+    assert language.error("fr", text) != text
 
 
 def pattern(node: ast.expr) -> str:

@@ -13,9 +13,9 @@ import re
 import shutil
 import sys
 
-from .. import __version__, capabilities, commands, history, probe
+from .. import __version__, arrival, capabilities, commands, doctor, history, probe
 from ..errors import BadInput
-from ..task import format_time, parse_time
+from ..task import format_time
 from . import language
 from .show import ask, badge, button, facts, link, moment, page, roughly, table
 from .web import Html, Response, error_text, escape, h
@@ -31,8 +31,8 @@ SHOWN = re.compile(
     "REMOTE_(ADDR|PORT)|HTTPS|GATEWAY_INTERFACE|CONTENT_(TYPE|LENGTH)|HTTP_(HOST|USER_AGENT|ACCEPT|ACCEPT_LANGUAGE|X_FORWARDED_.*|"
     "X_REAL_IP|FORWARDED|VIA|SEC_FETCH_.*)|wsgi\\.(url_scheme|multi.*|run_once|version)|mod_wsgi\\.version|uwsgi\\.version")
 AUDIT_SHOWN = 30
-STATES = {"ok": "good", "note": "worth knowing", "mend": "to be mended"}
-KINDS = {"ok": "success", "note": "timeout", "mend": "failed"}
+STATES = {doctor.MEND: ("to be mended", "failed"), doctor.NOTE: ("worth knowing", "timeout"),
+          doctor.OK: ("good", "success")}  # word, and kind of badge
 STRATEGY_NAMES = {"fork": "a process of its own, which the answer does not wait for",
                   "close": "in the request, after the answer is out", "sync": "in the request, before the answer"}
 
@@ -61,63 +61,44 @@ def _host(visit: Visit) -> list[tuple[Html, object]]:
 
 def check(visit: Visit) -> Response:
     """What `doctor` finds from within; it may take some seconds, and records dead runs."""
-    from .. import doctor
-
     found = doctor.examine(visit.home, visit.now)
-    order = {doctor.MEND: 0, doctor.NOTE: 1, doctor.OK: 2}
-    rows = [visit.html("finding", state=visit.t(STATES[each.state]), kind=KINDS[each.state], about=each.about,
-                       text=each.text) for each in sorted(found, key=lambda each: order[each.state])]
+    rows = [visit.html("finding", state=visit.t(STATES[each.state][0]), kind=STATES[each.state][1],
+                       about=visit.t(each.about), text=_said(visit, each.message, each.values))
+            for each in sorted(found, key=lambda each: list(STATES).index(each.state))]
     visit.note("checked the installation")
     return page(visit, visit.t("Check"), visit.html("checked", rows=rows, back=visit.href("diagnostics"), again=button(
         visit, "check", visit.t("Check again"))))
 
 
+def _said(visit: Visit, message: str, values: dict[str, Any]) -> Html:
+    """A finding in the visitor's language."""
+    return visit.t(message, **{
+        name: moment(visit, value, exact=True) if name in doctor.MOMENTS else language.error(visit.language, str(value))
+        for name, value in values.items()})
+
+
 def _strategies(visit: Visit, kind: str) -> Html:
+    limit = visit.settings["defaultTimeout"]
     rows = capabilities.read(visit.home, kind, visit.now)
-    elected = capabilities.ranked(kind, rows, visit.settings["defaultTimeout"])[0]
+    elected = capabilities.ranked(kind, rows, limit)[0]
+    said: dict[str, list[Html]] = {}
     cells = []
 
+    for about, message, values in capabilities.explain(kind, rows, limit):
+        said.setdefault(about, []).append(h("<p>{text}</p>", text=_said(visit, message, values)))
+
     for strategy in capabilities.ORDER:
-        probed, reach = rows.get(strategy, {}).get("probe"), capabilities.reach(kind, strategy, rows)
+        reach = capabilities.reach(kind, strategy, rows)
         carries = visit.t("any length") if reach == capabilities.ANY else visit.t("not used") if reach <= 0 else \
             roughly(visit, reach)
         mark = h(' <span class="badge success">{text}</span>', text=visit.t("elected")) if strategy == elected else ""
         cells.append(h(
             "<tr><td>{name}{mark}<br><span class=\"sub\">{about}</span></td><td>{carries}</td><td>{seen}</td></tr>",
-            name=strategy, mark=mark, about=visit.t(STRATEGY_NAMES[strategy]), carries=carries,
-            seen=_seen(visit, kind, strategy, rows.get(strategy, {}), probed)))
+            name=strategy, mark=mark, about=visit.t(STRATEGY_NAMES[strategy]), carries=carries, seen=said[strategy]))
 
-    why = visit.t("For runs of up to {time}, the time limit of the settings, `auto` takes {strategy}: the first of "
-                  "these that carries them.", time=roughly(visit, visit.settings["defaultTimeout"] or 86400),
-                  strategy=elected)
     names = [visit.t("Strategy"), visit.t("Carries runs of"), visit.t("Seen")]
-    return h("<h3>{kind}</h3><p>{why}</p>{table}", kind=kind, why=why, table=table(visit, escape(kind), names, cells))
-
-
-def _seen(visit: Visit, kind: str, strategy: str, row: dict[str, Any], probed: dict[str, Any] | None) -> list[Html]:
-    said = []
-
-    if probed:
-        until = format_time(parse_time(probed["at"]) + capabilities.KEPT_SECONDS)
-        values = {"when": moment(visit, probed["at"]), "until": moment(visit, until)}
-
-        if probed["ended"] == "finished":
-            said.append(visit.t("A probe of {n} s ran to its end, {when}; this counts until {until}.",
-                                n=f"{probed['seconds']:g}", **values))
-        else:
-            said.append(visit.t("A probe ended after {n} s, {when}: {how}; this counts until {until}.",
-                                n=f"{probed['lived']:g}", how=probed["ended"], **values))
-    else:
-        said.append(visit.t("Not probed."))
-
-    if row.get("deaths"):
-        said.append(h(" {text}", text=visit.count(len(row["deaths"]), "One of its runs died.",
-                                                  "{n} of its runs died.")))
-
-    if strategy == "close" and kind in capabilities.ENDS_SCRIPTS:
-        said.append(h(" {text}", text=visit.t("This server ends a script that goes on after its answer.")))
-
-    return said
+    return h("<h3>{kind}</h3>{why}{table}", kind=kind, why=said["server"],
+             table=table(visit, escape(kind), names, cells))
 
 
 def _refusals(visit: Visit) -> Html:
@@ -131,16 +112,9 @@ def _refusals(visit: Visit) -> Html:
 
 
 def _broken(visit: Visit) -> list[Html]:
-    try:
-        with open(os.path.join(visit.home, "commands.json"), "rb") as file:
-            broken = json.loads(file.read()).get("broken", {})
-    except (OSError, ValueError, AttributeError):
-        broken = {}
-
-    if not broken:
-        return [h('<p class="empty">{text}</p>', text=visit.t("No module failed to import."))]
-
-    return [h('<p class="warning"><code>{name}</code>: {why}</p>', name=name, why=why) for name, why in broken.items()]
+    return [h('<p class="warning"><code>{name}</code>: {why}</p>', name=name, why=why)
+            for name, why in commands.discovered(visit.home, "broken").items()] or [
+                h('<p class="empty">{text}</p>', text=visit.t("No module failed to import."))]
 
 
 def _variables(visit: Visit) -> Html:
@@ -202,10 +176,12 @@ def _probe_page(visit: Visit, calls: dict[str, str], seen: dict[str, str], note:
 def _collect(visit: Visit) -> Response:
     results: dict[str, dict[str, Any]] = {}
     seen = {strategy: visit.form.get(strategy, "") for strategy in capabilities.ORDER}
+    answers = {}
 
     for strategy, text in seen.items():
         found = re.fullmatch(r"(\d{1,3}):(\d{1,4}(?:\.\d{1,3})?)", text, re.ASCII)
         answer = {"status": int(found[1]), "seconds": float(found[2])} if found else {"status": 0, "seconds": 0.0}
+        answers[strategy] = answer
 
         try:
             result = probe.collect(visit.home, strategy, probe.SECONDS, answer, visit.now)
@@ -224,6 +200,9 @@ def _collect(visit: Visit) -> Response:
     if results:
         visit.tell("The probe has ended; its results are below.")
     else:
-        visit.tell("The probe learnt nothing: none of its calls reached the scheduler.", kind="bad")
+        first = answers[capabilities.ORDER[0]]
+        said = [language.error(visit.language, text) for text in (arrival.seen(first), arrival.cause(first))]
+        visit.tell("The probe learnt nothing: none of its calls reached the scheduler ({seen}): {cause}", kind="bad",
+                   seen=said[0], cause=said[1])
 
     return visit.redirect("diagnostics")

@@ -8,7 +8,7 @@ from .. import arrival, bundle, capabilities, config, doctor, editing, hosting, 
 from ..errors import BadInput, WebschedulerError
 from ..installation import check_base_url
 from ..task import DUE, Field, from_text
-from .terminal import complain, line, show, table
+from .terminal import complain, line, show, table, when
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ def _doctor(args: Namespace) -> int:
             pass  # among the findings already
 
     if args.json:
-        show([finding._asdict() for finding in found])
+        show([{"state": each.state, "about": each.about, "text": each.text()} for each in found])
     else:
-        for finding in found:
-            print(line(f"{finding.state:5} {finding.about:10} {finding.text}"))
+        for each in found:
+            print(line(f"{each.state:5} {each.about:10} {each.text(when)}"))
 
     return int(any(finding.state == doctor.MEND for finding in found))
 
@@ -94,9 +94,9 @@ def _probe(args: Namespace) -> None:
          + (", held until the job's end" if row["held"] else ""))
         for strategy, row in results.items()])
 
-    for sentence in capabilities.explain(kind, capabilities.read(args.home, kind, time.time()),
-                                         settings["defaultTimeout"])[:1]:
-        print(line(f"So {sentence}."))
+    _, message, values = capabilities.explain(kind, capabilities.read(args.home, kind, time.time()),
+                                              settings["defaultTimeout"])[0]
+    print(line(f"So {message.format(**values)}."))
 
 
 def base_url(settings: dict[str, Any], given: str | None) -> str:

@@ -11,7 +11,7 @@ import time
 from datetime import datetime, timezone
 from itertools import islice
 
-from .. import commands, config, due, editing, installation, locks, schedule, store, words
+from .. import commands, config, doctor, due, editing, installation, locks, schedule, store, words
 from ..errors import BadInput, Unusable
 from ..task import DUE, FIELDS, format_time, from_text, load, load_all, parse_time
 from .terminal import complain, in_a_word, line, show, table, visible, when
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..task import Task
 
-MIN_SILENCE = 900.0
 NO_LONGER = "interrupted"  # what `running` in state means where nothing of the run is alive
 
 
@@ -158,66 +157,31 @@ def _status(args: Namespace) -> int:
 
 def overall(settings: Config, now: float) -> dict[str, Any]:
     """How the installation is: status (healthy, failing or late; failing too where a file or a task does not load),
-    tasks (their number), unhealthy, running, lastTickAt, tickEverySeconds, warnings."""
-    warnings = []
-
+    tasks (their number), unhealthy, running, lastTickAt, tickEverySeconds, warnings (what `doctor` finds of tasks)."""
     try:
-        tasks = store.read_strictly(settings.home)
+        tasks, damage = store.read_strictly(settings.home), []
     except Unusable as error:
-        tasks = store.read(settings.home)
-        warnings.append(str(error))
+        tasks, damage = store.read(settings.home), [str(error)]
 
-    damaged = bool(warnings)
     good, broken = load_all(tasks)
-    rows: store.Tasks = {name: dict(task) for name, task in good.items()}
     unhealthy = [{"name": name, "status": "failing", "lastRunAt": None, "lastRunStatus": None} for name in broken]
-    warnings += broken.values()
 
-    known = commands.registry(settings)
-    every = due.rhythm(settings.home)["every"]
-
-    for name, task in good.items():
-        health = due.health(settings, {name: rows[name]}, name, now)
+    for name in good:
+        health = due.health(settings, {name: tasks[name]}, name, now)
 
         if health["status"] != "healthy":
             gone = health["lastRunStatus"] == "running" and not health["running"]
             unhealthy.append({"name": name, "status": health["status"], "lastRunAt": health["lastRunAt"],
                               "lastRunStatus": NO_LONGER if gone else health["lastRunStatus"]})
 
-        if task["expression"] and task["intervalSeconds"]:
-            warnings.append(f"{name} has both expression and intervalSeconds: the expression counts; "
-                            f"`webscheduler edit {name} --every ''` clears the other")
-
-        if task["command"] and task["command"] not in known:
-            warnings.append(f"{name} cannot run: no command is registered as {task['command']!r}; `webscheduler sync` "
-                            "looks for commands")
-
-        if task["enabled"] and every and (said := _coarse(settings, task, every, now)):
-            warnings.append(f"{name} {said}")
-
-    last_tick = good[DUE]["lastRunAt"] if DUE in good else None
-
-    scheduled = any(task["enabled"] and (task["expression"] or task["intervalSeconds"]) for task in good.values())
-
-    if last_tick is None and scheduled:
-        warnings.append("nothing that is due was ever run: have your panel call what `webscheduler url @due` prints")
-    elif last_tick and every and now - parse_time(last_tick) > max(3 * every, MIN_SILENCE):
-        warnings.append(f"no tick came since {when(last_tick)}, though they came every {every:.0f} s: does your panel "
-                        "still call the URL of @due?")
-
-    states = [each["status"] for each in unhealthy] + ["failing"] * damaged
+    states = [each["status"] for each in unhealthy] + ["failing"] * len(damage)
     running = [{field: facts.get(field) for field in ("name", "run", "startedAt", "trigger")}
                for facts in locks.peek(settings.home)]
     return {"status": next((state for state in ("failing", "late") if state in states), "healthy"), "tasks": len(tasks),
-            "unhealthy": unhealthy, "running": running, "lastTickAt": last_tick, "tickEverySeconds": every,
-            "warnings": warnings}
-
-
-def _coarse(settings: Config, task: Task, every: float, now: float) -> str:
-    try:
-        return schedule.coarse(task, settings["timezone"], every, now)
-    except BadInput:
-        return ""  # failing already
+            "unhealthy": unhealthy, "running": running, "lastTickAt": good[DUE]["lastRunAt"] if DUE in good else None,
+            "tickEverySeconds": due.rhythm(settings.home)["every"],
+            "warnings": damage + [each.text(when) for each in doctor.of_tasks(settings, tasks, now)
+                                  if each.state != doctor.OK]}
 
 
 def _commands(args: Namespace) -> None:
