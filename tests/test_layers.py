@@ -30,8 +30,8 @@ LINES = """
     access decision runner housekeeping cancel functions transfer export hosting
     record installation crontab past
     capabilities config locks store history commands schedule notify bundle
-    task signing request
-    errors cron words strategies atomic addresses builtin
+    task signing request words
+    errors cron strategies atomic addresses builtin
 """
 DEPTH = {name: depth for depth, line in enumerate(LINES.split("\n")) for name in line.split()}
 FORBIDDEN_ON_THE_WAY = {"dataclasses", "logging", "typing", "contextlib", "pathlib"}

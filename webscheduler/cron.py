@@ -75,22 +75,13 @@ class Cron:
     """A parsed expression; raises CronError. All instants are aware datetimes, those given back are in UTC.
 
     `expression` is the text, with single spaces. `minutes`, `hours` and `months` are the values that match, ascending.
-    `wildcard` tells how it meets daylight saving.
+    `dates` are days of the month, `nearest` those whose nearest working day is meant, 0 the last in both; `weekdays`
+    are days of the week (0: Sunday), `nth` pairs of such a day and its place in the month, 0 the last. `both` tells
+    whether a day must match dates and weekdays, or either; `wildcard` how it meets daylight saving.
     """
 
-    __slots__ = (
-        "_both",
-        "_calendar",
-        "_dates",
-        "_nearest",
-        "_nth",
-        "_weekdays",
-        "expression",
-        "hours",
-        "minutes",
-        "months",
-        "wildcard",
-    )
+    __slots__ = ("_calendar", "both", "dates", "expression", "hours", "minutes", "months", "nearest", "nth", "weekdays",
+                 "wildcard")
 
     def __init__(self, expression: str) -> None:
         # Checked before anything is quoted in a message: what follows may be printed to a terminal or a page.
@@ -110,9 +101,9 @@ class Cron:
         self.minutes = tuple(sorted(_values(_MINUTES, minute)))
         self.hours = tuple(sorted(_values(_HOURS, hour)))
         self.months = tuple(sorted(_values(_MONTHS, month)))
-        self._dates, self._nearest = _parse_dates(dates)
-        self._weekdays, self._nth = _parse_weekdays(weekdays)
-        self._both = dates[0] in "*?" or weekdays[0] in "*?"
+        self.dates, self.nearest = _parse_dates(dates)
+        self.weekdays, self.nth = _parse_weekdays(weekdays)
+        self.both = dates[0] in "*?" or weekdays[0] in "*?"
         self.wildcard = minute[0] == "*" or hour[0] == "*"
         self._calendar: dict[tuple[int, int], tuple[int, ...]] = {}
 
@@ -210,16 +201,16 @@ class Cron:
         if days is not None:
             return days
 
-        dates = {day or length for day in self._dates if day <= length}
-        dates.update(_working_day(day or length, length, first) for day in self._nearest if day <= length)
+        dates = {day or length for day in self.dates if day <= length}
+        dates.update(_working_day(day or length, length, first) for day in self.nearest if day <= length)
 
-        weekdays = {day for day in range(1, length + 1) if (first + day - 1) % 7 in self._weekdays}
-        for weekday, nth in self._nth:
+        weekdays = {day for day in range(1, length + 1) if (first + day - 1) % 7 in self.weekdays}
+        for weekday, nth in self.nth:
             those = range(1 + (weekday - first) % 7, length + 1, 7)
             if nth <= len(those):
                 weekdays.add(those[nth - 1])  # nth 0 is the last
 
-        days = tuple(sorted(dates & weekdays if self._both else dates | weekdays))
+        days = tuple(sorted(dates & weekdays if self.both else dates | weekdays))
         self._calendar[length, first] = days
 
         return days

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .task import Task
 
 GRACE = 5  # seconds from TERM to KILL, as here
-WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 
 
 class Program:
@@ -110,9 +109,8 @@ def _expression(task: Task, text: Text) -> str | None:
 
 def _quartz(expression: str) -> bool:
     """Whether the expression has one of the signs that are not crontab(5)'s: L W LW #."""
-    fields = expression.upper().split()
-    return len(fields) == 5 and not {"L", "W"}.isdisjoint(fields[2]) or "#" in expression or any(
-        item.endswith("L") for item in fields[-1].split(","))
+    cron = Cron(expression)
+    return bool(cron.nearest or cron.nth or 0 in cron.dates)
 
 
 def as_crontab(settings: Config, tasks: Iterable[Task]) -> Text:
@@ -237,20 +235,10 @@ def _for_kubernetes(expression: str) -> str | None:
     if _quartz(expression) or stepped[0] and fields[4] != "*" or stepped[1] and fields[2] != "*":
         return None
 
-    days = fields[4].split(",")
-
-    if any("7" in day.partition("/")[0] for day in days):
-        fields[4] = ",".join(map(str, sorted({value % 7 for day in days for value in numbers(day, 0, 7)})))
+    if any("7" in day.partition("/")[0] for day in fields[4].split(",")):
+        fields[4] = ",".join(map(str, sorted(Cron(expression).weekdays)))
 
     return " ".join(fields)
-
-
-def numbers(item: str, low: int, high: int) -> set[int]:
-    """The values of one valid item of a list: `*`, a number, a name of a weekday, a range, each perhaps with a step."""
-    span, _, step = item.partition("/")
-    ends = [str(WEEKDAYS.index(end.capitalize())) if end.capitalize() in WEEKDAYS else end for end in span.split("-")]
-    first, last = (low, high) if span == "*" else (int(ends[0]), int(ends[-1]))
-    return set(range(first, last + 1, int(step or 1)))
 
 
 def _yaml(text: str) -> str:

@@ -6,7 +6,7 @@ Sources: systemd.time(7) for calendars, systemd.timer(5), systemd.service(5), sy
 from __future__ import annotations
 
 from .cron import Cron
-from .export import GRACE, WEEKDAYS, Text, numbers, programs
+from .export import GRACE, Text, programs
 from .task import file_name
 
 TYPE_CHECKING = False
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from .config import Config
     from .task import Task
+
+WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 
 
 def as_systemd(settings: Config, tasks: Iterable[Task]) -> tuple[Text, dict[str, str]]:
@@ -80,66 +82,26 @@ def calendar(expression: str) -> list[str] | None:
     """OnCalendar= without a zone (systemd.time(7)), several where the two fields of days are an "or"; None for what it
     cannot say: `W`, and two of the special days at once."""
     cron = Cron(expression)
-    fields = cron.expression.split()
 
-    if len(fields) == 1:
-        fields = ["0", "0", "1" if expression.lower() in ("@monthly", "@yearly", "@annually") else "*", "*",
-                  "0" if expression.lower() == "@weekly" else "*"]
-
-    dates, weekdays = _dates(fields[2]), _weekdays(fields[4])
-
-    if dates is None:
+    if cron.nearest:
         return None
 
-    either = fields[2][0] not in "*?" and fields[4][0] not in "*?"
-    days = [("", date) for date in dates] + weekdays if either else []
+    plain = ",".join(f"{day:02}" for day in sorted(cron.dates - {0}))
+    dates = ["*"] if len(cron.dates - {0}) == 31 else [plain] * bool(plain) + ["~01"] * (0 in cron.dates)
+    names = ",".join(WEEKDAYS[day] for day in sorted(cron.weekdays))
+    weekdays = [("", "*")] if len(cron.weekdays) == 7 else [(names, "*")] * bool(names) + [
+        (WEEKDAYS[day], f"{7 * place - 6:02}..{min(7 * place, 31)}" if place else "~07/1")
+        for day, place in sorted(cron.nth)]
+    days = [("", date) for date in dates] + weekdays
 
-    for date in () if either else dates:
-        for weekday, part in weekdays:
-            if "*" not in (date, part):
-                return None
+    if cron.both:
+        if any("*" not in (date, part) for date in dates for _, part in weekdays):
+            return None
 
-            days.append((weekday, part if date == "*" else date))
+        days = [(weekday, part if date == "*" else date) for date in dates for weekday, part in weekdays]
 
     months = "*" if len(cron.months) == 12 else ",".join(f"{month:02}" for month in cron.months)
     hours = "*" if len(cron.hours) == 24 else ",".join(f"{hour:02}" for hour in cron.hours)
     minutes = "*" if len(cron.minutes) == 60 else ",".join(f"{minute:02}" for minute in cron.minutes)
     return [f"{weekday} *-{months}{'' if date[0] == '~' else '-'}{date} {hours}:{minutes}:00".strip()
             for weekday, date in days]
-
-
-def _dates(field: str) -> list[str] | None:
-    if field == "?" or "*" in field.split(","):
-        return ["*"]
-
-    if "W" in field.upper():
-        return None
-
-    items = field.upper().split(",")
-    plain = sorted(set().union(*(numbers(item, 1, 31) for item in items if item != "L")))
-    return ([",".join(f"{day:02}" for day in plain)] if plain else []) + ["~01"] * ("L" in items)
-
-
-def _weekdays(field: str) -> list[tuple[str, str]]:
-    if field == "?" or "*" in field.split(","):
-        return [("", "*")]
-
-    plain: set[int] = set()
-    special = []
-
-    for item in field.upper().split(","):
-        day, _, place = item.partition("#")
-
-        if place:
-            first = 7 * int(place) - 6
-            special.append((_weekday(day), f"{first:02}..{min(first + 6, 31)}"))
-        elif day.endswith("L"):
-            special.append((_weekday(day[:-1]), "~07/1"))
-        else:
-            plain |= {value % 7 for value in numbers(item, 0, 7)}
-
-    return ([(",".join(WEEKDAYS[day] for day in sorted(plain)), "*")] if plain else []) + special
-
-
-def _weekday(text: str) -> str:
-    return WEEKDAYS[int(text) % 7] if text.isdigit() else text.capitalize()

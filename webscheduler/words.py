@@ -5,10 +5,12 @@ sentence, `render` makes that of any language. Values are text: under the keys o
 MESSAGES, joined by ", "; else numbers, times, or the expression as it stands. MESSAGES is all that is to translate.
 
 The rule: never a lie. Nothing is rounded; what no message says exactly is shown as it was written, and so is what is no
-valid expression. Imports nothing.
+valid expression. Imports `cron`.
 """
 
 from __future__ import annotations
+
+from .cron import Cron, CronError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ _MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 _WEEKS = {(1, 2, 3, 4, 5): ("weekdays", "Weekdays at {time}"), (6, 0): ("weekends", "Weekends at {time}")}
-_PLACES = {"1": "first", "2": "second", "3": "third", "4": "fourth", "5": "fifth", "L": "last"}
+_PLACES = ("last", "first", "second", "third", "fourth", "fifth")
 
 _RAW = "{expression}"
 _NONE = "No schedule"
@@ -59,26 +61,19 @@ _PLACED = "On the {place} {weekday} of the month at {time}"
 _DATES = "On day {days} of the month at {time}"
 _DATES_OF_MONTHS = "On day {days} of {months} at {time}"
 _DAILY_IN_MONTHS = "Every day in {months} at {time}"
-_LAST = {
-    "L": "On the last day of the month at {time}",
-    "LW": "On the last weekday of the month (Monday to Friday) at {time}",
-}
+_LAST_DAY = "On the last day of the month at {time}"
+_LAST_WORKING_DAY = "On the last weekday of the month (Monday to Friday) at {time}"
 _NEAREST = "On the weekday (Monday to Friday) nearest to day {day} of the month at {time}"
 
 MESSAGES = frozenset(
     {
         *(_RAW, _NONE, _EVERY_DAY, _SOME_WEEKDAYS, _PLACED, _DATES, _DATES_OF_MONTHS),
-        *(_DAILY_IN_MONTHS, _NEAREST, *_LAST.values()),
+        *(_DAILY_IN_MONTHS, _NEAREST, _LAST_DAY, _LAST_WORKING_DAY),
         *(message for _, _, *messages in _UNITS for message in messages),
         *(message + ending for message in _OFTEN for ending in ("", _ON_WEEKDAYS)),
-        *(text for texts in (_WEEKDAYS, _MONTHS, _PLACES.values(), *_WEEKS.values()) for text in texts),
+        *(text for texts in (_WEEKDAYS, _MONTHS, _PLACES, *_WEEKS.values()) for text in texts),
     }
 )
-
-_ALIASES = {
-    "@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@weekly": "0 0 * * 0",
-    "@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *",
-}  # fmt: skip
 
 
 def describe(expression: str | None = None, interval_seconds: int | None = None) -> Description:
@@ -106,59 +101,50 @@ def render(message: str, values: dict[str, str], translate: Callable[[str], str]
 
 def _cron(expression: str) -> Description | None:
     """An expression in words, or None where no message says exactly what it means."""
-    fields = _ALIASES.get(expression.strip().lower(), expression).split()
-    printable = expression.isascii() and expression.replace("\t", " ").isprintable()
-    if len(fields) != 5 or len(expression) > 200 or not printable:
+    try:
+        cron = Cron(expression)
+    except CronError:
         return None
 
-    minutes, hours, months = _values(fields[0], 0, 59), _values(fields[1], 0, 23), _values(fields[3], 1, 12, _MONTHS)
-    if not minutes or not hours or not months:
-        return None
-
-    dates, weekdays = ("*" if text == "?" else text.upper() for text in (fields[2], fields[4]))
-    any_date = dates[0] == "*" and len(_values(dates, 1, 31)) == 31
-    any_weekday = weekdays[0] == "*" and len({day % 7 for day in _values(weekdays, 0, 7, _WEEKDAYS)}) == 7
-    if not any_date and not any_weekday:
+    any_date, any_weekday = len(cron.dates - {0}) == 31, len(cron.weekdays) == 7
+    if not cron.both or not (any_date or any_weekday):
         return None  # either or both of two fields: no short sentence says which
 
-    named = {"months": ", ".join(_MONTHS[month - 1] for month in months)} if len(months) < 12 else {}
+    named = {"months": ", ".join(_MONTHS[month - 1] for month in cron.months)} if len(cron.months) < 12 else {}
     time: dict[str, str] = {}
-    if len(minutes) * len(hours) <= 6:
-        time = {"time": ", ".join(f"{hour:02}:{minute:02}" for hour in hours for minute in minutes)}
+    if len(cron.minutes) * len(cron.hours) <= 6:
+        time = {"time": ", ".join(f"{hour:02}:{minute:02}" for hour in cron.hours for minute in cron.minutes)}
     if not any_date:
-        return _by_date(dates, named, time) if time else None
+        return _by_date(cron, named, time) if time else None
     if named:
         return (_DAILY_IN_MONTHS, {**named, **time}) if any_weekday and time else None
 
-    return _by_weekday(weekdays, minutes, hours, time)
+    return _by_weekday(cron, time)
 
 
-def _by_date(dates: str, named: dict[str, str], time: dict[str, str]) -> Description | None:
-    days = _values(dates, 1, 31)
-    if 1 <= len(days) <= 6:
+def _by_date(cron: Cron, named: dict[str, str], time: dict[str, str]) -> Description | None:
+    days = sorted(cron.dates | cron.nearest)
+    if not cron.nearest and days[0] and len(days) <= 6:
         return _DATES_OF_MONTHS if named else _DATES, {"days": ", ".join(map(str, days)), **named, **time}
-    if dates in _LAST and not named:
-        return _LAST[dates], time
-    if dates.endswith("W") and not named and dates[:-1].isdigit() and _values(dates[:-1], 1, 31):
-        return _NEAREST, {"day": str(int(dates[:-1])), **time}
-
-    return None
-
-
-def _by_weekday(weekdays: str, minutes: list[int], hours: list[int], time: dict[str, str]) -> Description | None:
-    day, hash_, place = (weekdays[:-1] + "#L" if weekdays.endswith("L") else weekdays).partition("#")
-    if hash_:
-        number = _values(day, 0, 7, _WEEKDAYS)
-        if len(number) != 1 or not day.isalnum() or place not in _PLACES or not time:
-            return None
-        return _PLACED, {"place": _PLACES[place], "weekday": _WEEKDAYS[number[0] % 7], **time}
-
-    days = sorted({day % 7 for day in _values(weekdays, 0, 7, _WEEKDAYS)}, key=lambda day: (day - 1) % 7)
-    if not days:
+    if len(days) > 1 or named or cron.dates and cron.nearest:
         return None
+    if days == [0]:
+        return _LAST_WORKING_DAY if cron.nearest else _LAST_DAY, time
 
+    return _NEAREST, {"day": str(days[0]), **time}
+
+
+def _by_weekday(cron: Cron, time: dict[str, str]) -> Description | None:
+    if cron.nth:
+        if len(cron.nth) > 1 or cron.weekdays or not time:
+            return None
+
+        ((day, place),) = cron.nth
+        return _PLACED, {"place": _PLACES[place], "weekday": _WEEKDAYS[day], **time}
+
+    days = sorted(cron.weekdays, key=lambda day: (day - 1) % 7)
     names, at = _WEEKS.get(tuple(days)) or (", ".join(_WEEKDAYS[day] for day in days), "")
-    often = _often(minutes, hours)
+    often = _often(list(cron.minutes), list(cron.hours))
     if often:
         return often if len(days) == 7 else (often[0] + _ON_WEEKDAYS, {**often[1], "weekdays": names})
     if time and (len(days) == 7 or at):
@@ -194,25 +180,3 @@ def _often(minutes: list[int], hours: list[int]) -> Description | None:
         return "Every hour" + _FROM_TO, span
 
     return "Every {hours} hours" + _FROM_TO, {"hours": str(pace), **span}
-
-
-def _values(text: str, low: int, high: int, names: tuple[str, ...] = ()) -> list[int]:
-    """What a field stands for, ascending; empty where it is anything but numbers, names, ranges and steps."""
-    known = {name[:3].upper(): number for number, name in enumerate(names, low)}
-
-    def number(word: str) -> int:
-        value = known.get(word.upper(), int(word) if word.isdigit() else -1)
-        return value if low <= value <= high else -1
-
-    values: set[int] = set()
-    for item in text.split(","):
-        span, slash, step = item.partition("/")
-        start, dash, end = span.partition("-")
-        first, last = (low, high) if span == "*" else (number(start), number(end if dash else start))
-        pace = (int(step) if step.isdigit() else 0) if slash else 1
-        largest = high + (low == 0 and high != 7) if dash or span == "*" else 1 - bool(slash)  # a step needs a range
-        if first < 0 or last < first or not 1 <= pace <= largest:
-            return []
-        values.update(range(first, last + 1, pace))
-
-    return sorted(values)
