@@ -19,10 +19,9 @@ PACKAGE = Path(language.__file__).parent
 CORE = PACKAGE.parent
 TABLES: list[Any] = [
     show.STATUSES, show.REASONS, show.TRIGGERS, show.EXITS, [texts[1:] for texts in show.UNITS],
-    [text for _, text in show.MENU], list(form.CONTROLS.values()), [text for text, _ in form.SECTIONS], form.PRESETS,
-    form.KINDS, form.UNIT_NAMES, list(settings.EDITABLE.values()), [text for text, _ in settings.SECTIONS],
-    account.ROLE_NAMES, diagnostics.STRATEGY_NAMES,
-    [text for text, _ in diagnostics.STATES.values()],
+    [text for _, text in show.MENU], form.PRESETS, form.KINDS, form.UNIT_NAMES,
+    [[*page.SECTIONS, page.SECTIONS, [rule.sentence for rule in page.RULES.values()]] for page in (form, settings)],
+    account.ROLE_NAMES, diagnostics.STRATEGY_NAMES, [text for text, _ in diagnostics.STATES.values()],
 ]  # fmt: skip
 CALLS = {"t": 0, "count": 1, "tell": 0, "note": 0, "Refused": 1, "moment": 2}
 # What `doctor` finds: the modules that make findings, and which arguments of these calls are to translate.

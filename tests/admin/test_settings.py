@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import pytest
 
 from tests.admin.client import PASSWORD, Browser, registered
 from tests.installation import Installation, until
-from webscheduler import capabilities, config, store
+from webscheduler import __version__, capabilities, config, store
 from webscheduler.admin import people, setup
+from webscheduler.errors import BadInput
 
 
 def test_saving_untouched_settings_changes_nothing(owner: Browser, inhabited: Installation) -> None:
@@ -111,14 +113,39 @@ def test_a_forged_backup_is_no_shell(owner: Browser, inhabited: Installation) ->
     assert (settings["python"], settings["commands"], settings["name"]) == (None, {}, "Renamed")
 
 
+GOOD_TASK = {"enabled": True, "command": "hello", "expression": "0 3 * * *"}
+
+
+def test_a_restored_task_without_its_command_is_shown(owner: Browser, inhabited: Installation) -> None:
+    """It comes in and is named, since it cannot run; a command of the settings in the same file counts as there."""
+    inhabited.configure(commands={"report": {"argv": ["/bin/true"]}})
+    registered(inhabited, "task", "report")
+    document = backup(owner)
+    inhabited.configure(commands={})
+    assert "1 tasks are restored." not in restore(owner, {**document, "settings": {}, "seal": ""})
+    assert "These cannot run until their command is registered: task" in owner.page
+    assert inhabited.row("task")["command"] == "report"
+    assert "2 tasks are restored.</p>" in restore(owner, document)
+    assert config.load(str(inhabited.home))["commands"]
+
+
 @pytest.mark.parametrize("document", [
     {"settings": {"baseUrl": "javascript:alert(1)"}}, {"settings": {"timezone": "Mars/Olympus"}},
-    {"tasks": {"@due": {"command": "hello"}}}, {"tasks": {"@due": {"expression": "0 3 * * *"}}}])
+    {"tasks": {"@due": {"command": "hello"}}}, {"tasks": {"@due": {"expression": "0 3 * * *"}}},
+    *({"tasks": {"good": GOOD_TASK, "bad": {**GOOD_TASK, **fields}}} for fields in (
+        {"expression": "61 * * * *"}, {"expression": "0 0 30 2 *"}, {"timezone": "Mars/Olympus"}, {"command": None},
+        {"argv": ["/bin/true"]}, {"arguments": "'open"}, {"slug": "0" * 32}, {"priority": "x"}, {"command": ["x"]})),
+    {"tasks": {"b/ad": GOOD_TASK, "b_ad": GOOD_TASK}}, {"tasks": {"b:ad": GOOD_TASK, "good": GOOD_TASK}}])
 def test_a_backup_is_checked_as_a_form_is(owner: Browser, inhabited: Installation, document: dict[str, Any]) -> None:
-    """Addresses and zones that no form would take, and a command for @due, change nothing."""
+    """What no form would take, a URL of two tasks, and names whose files would be the same change nothing, not even
+    the settings beside them; the one line says which task it is."""
+    inhabited.add("b_ad", slug="0" * 32)
     before = store.read(str(inhabited.home)), config.read_raw(str(inhabited.home))
-    page = restore(owner, {"format": "webscheduler tasks", "version": 1, "tasks": {}, **document})
+    page = restore(owner, {"format": "webscheduler tasks", "version": 1, "tasks": {}, "settings": {"name": "new"},
+                           **document})
     assert "Nothing was changed" in page
+    named = [name for name in document.get("tasks", ()) if name != "good"]
+    assert not named or re.search(rf"Nothing was changed: task ({'|'.join(named)}): [^\n]*</p>", page.text)
     assert (store.read(str(inhabited.home)), config.read_raw(str(inhabited.home))) == before
 
 
@@ -142,6 +169,142 @@ def test_exports_and_shims(owner: Browser, inhabited: Installation) -> None:
     page = owner.get("shim", name="@due")
     assert page.text.startswith("<?php")
     assert page.header("Content-Disposition") == 'attachment; filename="webscheduler.php"'
+
+
+def test_passwords_in_the_environment_are_for_owners(owner: Browser, inhabited: Installation) -> None:
+    """An export holds them; whoever is not an owner gets none, nor a link to it, and no page shows them."""
+    registered(inhabited, "task", expression="0 3 * * *", environment={"DB_PASSWORD": "of-the-task"})
+    inhabited.edit("task", argv=["/bin/true"], command=None)
+    assert "of-the-task" in owner.get("export", kind="systemd")
+
+    for name in ("eve", "victor"):
+        browser = Browser(inhabited)
+        browser.sign_in(name)
+
+        for kind in ("crontab", "systemd", "kubernetes"):
+            assert browser.get("export", kind=kind).status == 403
+
+        for page in ("", "settings", "task?name=task", "edit?name=task", "diagnostics"):
+            answer = browser.request(f"/cron/admin/{page}")
+            assert "of-the-task" not in answer, page
+            assert "admin/export" not in answer, page
+
+
+@pytest.fixture
+def programs(tmp_path: Path, inhabited: Installation, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A crontab and a Python that leave a trace when they are started; the file of the trace."""
+    trace, table = tmp_path / "trace", tmp_path / "table"
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    python, crontab = folder / "python3", folder / "crontab"
+    python.write_text(f'#!/bin/sh\necho python >> {trace}\nexec {sys.executable} "$@"\n')
+    crontab.write_text(f'#!/bin/sh\necho crontab >> {trace}\n[ "$1" = - ] && exec cat > {table}\n'
+                       f'[ -e {table} ] && exec cat {table}\necho "no crontab for x" >&2\nexit 1\n')
+    python.chmod(0o700)
+    crontab.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    inhabited.configure(python=str(python))
+    return trace
+
+
+def test_settings_start_no_process_unless_asked(owner: Browser, programs: Path) -> None:
+    """The page itself looks at files; the crontab's page looks at the crontab, where our line is put in and taken out
+    again."""
+    assert "Look at the crontab" in owner.get("settings")
+    assert not programs.exists()
+    page = owner.get("crontab", every=15)
+    assert "crontab" in programs.read_text()
+    assert "*/15 * * * *" in page
+    assert "The line is in the crontab." in owner.submit("crontab")
+    assert "*/15 * * * *" in programs.with_name("table").read_text()
+    page = owner.submit("crontab")
+    assert "The line is out of the crontab." in page
+    assert "*/5 * * * *" in page
+    assert programs.with_name("table").read_text() == ""
+
+
+def test_a_crontab_that_cannot_be_used_is_said(owner: Browser, programs: Path) -> None:
+    """With what the program itself says."""
+    programs.with_name("bin").joinpath("crontab").write_text("#!/bin/sh\necho 'not allowed to use this' >&2\nexit 1\n")
+    page = owner.get("crontab")
+    assert page.status == 200
+    assert "not allowed to use this" in page
+
+
+def test_an_update_is_finished_by_one_button(owner: Browser, inhabited: Installation) -> None:
+    """A home of an older version: its files load as they are; the page says with which version it was brought up to
+    date, and the button looks for commands, writes the settings in this format, and leads to the check."""
+    home = inhabited.home
+    (home / "config.json").write_text('{"baseUrl": "https://example.org/cron", "version": 0, "kept": 1}')
+    (home / "state.json").write_text('{"@due": {"enabled": true}, "old": {"enabled": true, "command": "hello"}}')
+    assert "last brought up to date" not in owner.get("settings")  # there is nothing that could be of old
+    (home / "commands.json").write_text('{"at": "2020-01-01T00:00:00+00:00", "commands": {}, "broken": {}}')
+    assert "an earlier version" in owner.get("settings")
+    (home / "commands.json").write_text(json.dumps({
+        "sync": {"package": "0.0.9", "at": "2020-01-01T00:00:00+00:00"}, "commands": {}, "broken": {}}))
+    (home / "commands" / "fresh.sh").write_text("true\n")
+    (home / "commands" / "fresh.sh").chmod(0o600)
+    page = owner.get("settings")
+    assert f"webscheduler {__version__}" in page
+    assert "0.0.9, <time" in page
+
+    for name in ("eve", "victor"):
+        other = Browser(inhabited)
+        other.sign_in(name)
+        assert "Finish the update" not in other.get("settings")
+        assert other.post("/cron/admin/update", {"token": other.token()}).status == 403
+
+    owner.get("settings")
+    page = owner.submit("update")
+    assert "The update is finished" in page
+    assert "fresh is new" in page
+    assert inhabited.row("fresh")["command"] == "fresh"
+    assert inhabited.row("old") == {"enabled": True, "command": "hello"}
+    raw = config.read_raw(str(home))
+    assert (raw["version"], raw["kept"]) == (config.VERSION, 1)
+    assert "finished the update" in (home / "audit.jsonl").read_text()
+    assert "good" in owner.submit("check")
+    assert "last brought up to date" not in owner.get("settings")
+
+
+def test_an_update_that_cannot_be_finished_says_why(owner: Browser, inhabited: Installation) -> None:
+    inhabited.configure(python="/nowhere/python3")
+    (inhabited.home / "commands.json").write_text('{"commands": {}, "broken": {}}')
+    owner.get("settings")
+    page = owner.submit("update")
+    assert "The update is not finished: /nowhere/python3 cannot be run" in page
+    assert "Finish the update" in page
+
+
+def test_settings_of_a_newer_version_say_what_to_do(owner: Browser, inhabited: Installation) -> None:
+    """To whoever may change something, also after signing in anew; to a stranger only that something is wrong."""
+    inhabited.configure(version=config.VERSION + 1)
+    told = f"was written by a newer webscheduler (format {config.VERSION + 1}): update this one"
+    page = owner.get()
+    assert page.status == 503
+    assert told in page
+    stranger = Browser(inhabited)
+    assert told not in stranger.get()
+    page = stranger.sign_in()
+    assert page.status == 503
+    assert told in page
+    viewer = Browser(inhabited)
+    assert told not in viewer.sign_in("victor")
+
+
+def test_settings_are_written_all_or_none(inhabited: Installation) -> None:
+    """One bad value, or one unknown name, and the file is as it was."""
+    home = str(inhabited.home)
+    before = Path(home, "config.json").read_bytes()
+
+    for values in ({"name": "x", "defaultTimeout": -1}, {"name": "x", "none such": 1}):
+        with pytest.raises(BadInput):
+            config.set_values(home, values)
+
+        assert Path(home, "config.json").read_bytes() == before
+
+    config.set_values(home, {"name": "x", "baseUrl": None})
+    assert [config.load(home)[name] for name in ("name", "baseUrl")] == ["x", None]
 
 
 def test_a_test_notification(owner: Browser, inhabited: Installation) -> None:
@@ -370,7 +533,6 @@ def test_no_trigger_loads_the_panel(installation: Installation) -> None:
         "import io; environ.update({'wsgi.errors': sys.stderr, 'wsgi.input': io.BytesIO()})\n"
         "list(application(environ, lambda status, headers: None))\n"
         "print(json.dumps([name for name in sys.modules if 'webscheduler.admin' in name]))\n")
-    import sys
 
     for environ in (installation.signed(), installation.asking_status()):
         found = subprocess.run([sys.executable, "-c", code, str(installation.home), json.dumps(environ)], text=True,

@@ -11,7 +11,7 @@ import pytest
 
 from tests.admin.client import PASSWORD, Browser, Elements, registered
 from tests.installation import Installation, until
-from webscheduler import store
+from webscheduler import store, trigger
 from webscheduler.admin.assets import version
 from webscheduler.task import FIELDS
 
@@ -66,7 +66,7 @@ FULL = {"title": "T & <b>", "description": "two\nlines\n", "group": "shop", "tim
         "expression": "*/7 3 * * 1-5", "intervalSeconds": 5400, "priority": -3, "timeout": 0, "preventOverlap": False,
         "arguments": "a 'b c'", "strategy": "close", "minIntervalSeconds": 90, "ipAllowlist": ["203.0.113.0/24", "::1"],
         "signature": "either", "catchUpSeconds": 0, "retries": 3, "retryDelaySeconds": 7, "failureStatus": 500,
-        "logOutput": False, "logErrorOutput": True, "logRetentionDays": 0, "enabled": False}
+        "logOutput": False, "logErrorOutput": True, "logRetentionDays": 0, "enabled": False, "notify": False}
 STRANGE = {"title": "a\u202eb\x1b[31m\ttab", "description": "\n\r\nline\r \u2066x", "group": "g&amp;\"'<",
            "arguments": "a\tb   c "}
 
@@ -99,7 +99,7 @@ def test_one_changed_field_changes_one_field(owner: Browser, inhabited: Installa
     ("ipAllowlist", "192.0.2.0/24\n2001:db8::/32", "ipAllowlist"), ("logOutput", "false", "logOutput"),
     ("logOutput", "", "logOutput"), ("strategy", "sync", "strategy"), ("signature", "timed", "signature"),
     ("enabled", None, "enabled"), ("preventOverlap", None, "preventOverlap"), ("failureStatus", "503", "failureStatus"),
-    ("arguments", "x 'y z'", "arguments"), ("timezone", "America/New_York", "timezone")])
+    ("notify", None, "notify"), ("arguments", "x 'y z'", "arguments"), ("timezone", "America/New_York", "timezone")])
 def test_every_kind_of_field(owner: Browser, inhabited: Installation, control: str, text: Any, field: str) -> None:
     """What is typed arrives as the field's own kind of value."""
     registered(inhabited, "task", "hello", timeout=5, logOutput=True)
@@ -239,6 +239,59 @@ def test_enabling_duplicating_renaming_and_deleting(owner: Browser, inhabited: I
     assert "Mine is removed." in owner.submit("delete")
     assert "second" not in store.read(str(inhabited.home))
     assert owner.get("delete", name="second").status == 404
+
+
+def test_a_rename_with_other_changes_is_one_write(owner: Browser, inhabited: Installation) -> None:
+    """A refused edit leaves the old name, and a refused name the other fields; what is accepted comes in at once, with
+    its history and in its place in the file."""
+    registered(inhabited, "old", "hello", priority=5)
+    inhabited.add("taken", argv=["/bin/true"])
+    inhabited.add("running", argv=["/bin/sleep", "60"])
+    trigger.run_by_hand(str(inhabited.home), "old", "cli", time.time)
+    before = store.read_strictly(str(inhabited.home))
+
+    for wrong in ({"arguments": "'open"}, {"command": "none such"}, {"expression": "0 0 30 2 *", "kind": "cron"},
+                  {"name": "taken"}, {"name": "@due"}, {"timezone": "Mars/Olympus"}):
+        owner.get("edit", name="old")
+        page = owner.submit("edit", do="save", **{"name": "new", "title": "Typed", **wrong})
+        assert page.status == 422
+        assert page.form("edit")["fields"]["title"] == "Typed"
+        assert store.read_strictly(str(inhabited.home)) == before
+
+    inhabited.trigger("wsgi", "running")
+    inhabited.command_runs()
+    owner.get("edit", name="running")
+    assert "is running" in owner.submit("edit", do="save", name="new", title="Typed")
+    assert inhabited.row("running")["title"] == ""
+
+    owner.get("edit", name="old")
+    assert "Typed is saved." in owner.submit("edit", do="save", name="new", title="Typed", priority="7")
+    after = store.read_strictly(str(inhabited.home))
+    assert list(after) == ["new" if name == "old" else name for name in before]
+    assert after["new"] == {**before["old"], "title": "Typed", "priority": 7}
+    assert len(inhabited.history("new")) == 1
+
+
+def test_a_program_is_not_duplicated(owner: Browser, inhabited: Installation) -> None:
+    """The form of the copy says why it has no command, from the beginning, and everything else is copied."""
+    inhabited.add("shell", argv=["/bin/true"], title="Sh", expression="0 3 * * *", enabled=False)
+    said = "The program of Sh was set on the command line and cannot be copied in the panel: choose a command."
+    page = owner.get("edit", copy="shell")
+    assert page.status == 200
+    assert f'id="command-error">{said}' in page
+    page = owner.submit("edit", do="save")
+    assert page.status == 422
+    assert f'id="command-error">{said}' in page
+    owner.submit("edit", do="save", command="hello")
+    row = inhabited.row("shell-2")
+    assert [row[field] for field in ("argv", "command", "title", "expression")] == [None, "hello", "Sh", "0 3 * * *"]
+
+
+def test_who_would_be_told_is_said_beside_the_field(owner: Browser, inhabited: Installation) -> None:
+    """A task that is to be told of, and settings that name nobody, is no promise."""
+    assert "Nobody is told yet" in owner.get("edit")
+    inhabited.configure(notify={"email": "a@example.org"})
+    assert "Nobody is told yet" not in owner.get("edit")
 
 
 def test_a_running_task_is_not_deleted(owner: Browser, inhabited: Installation) -> None:

@@ -47,11 +47,12 @@ PAGES: dict[str, tuple[str, str, str | None]] = {
     "check": ("diagnostics:check", "editor", "editor"),
     "probe": ("diagnostics:probing", "editor", "editor"),
     "settings": ("settings:index", "viewer", "owner"),
-    "crontab": ("settings:crontab_page", "owner", "owner"),
+    "crontab": ("settings:crontab", "owner", "owner"),
+    "update": ("settings:update", "owner", "owner"),
     "notify-test": ("settings:notify_test", "owner", "owner"),
     "backup": ("settings:backup", "owner", "owner"),
     "shim": ("settings:shim", "editor", None),
-    "export": ("settings:export_page", "editor", None),
+    "export": ("settings:export_page", "owner", None),
     "account": ("account:account", "viewer", "viewer"),
     "people": ("account:people_page", "owner", "owner"),
     "setup": ("setup:setup", "", ""),
@@ -59,7 +60,7 @@ PAGES: dict[str, tuple[str, str, str | None]] = {
     "sign-out": ("account:sign_out", "viewer", "viewer"),
 }
 ASSETS = ("style", "script", "icon")
-ONLY_POST = ("run-now", "enable", "cancel", "sign-out", "check", "crontab", "notify-test", "backup")
+ONLY_POST = ("run-now", "enable", "cancel", "sign-out", "check", "update", "notify-test", "backup")
 
 
 def create_panel(
@@ -83,13 +84,16 @@ def answer(
     if not kind(environ):
         return _front(environ)
 
+    present, problem = os.path.isdir(home), None
+
     try:
-        present = os.path.isdir(home)
-        defaults = {name: row.default for name, row in config.SETTINGS.items()}
-        visit = Visit(environ, config.load(home) if present else config.Config(home, defaults), clock())
+        settings = config.load(home)
     except (WebschedulerError, OSError) as error:
-        environ["wsgi.errors"].write(f"webscheduler: {error}\n")
-        return Response("webscheduler cannot work at the moment; the server's error log says why.\n", 503, "text/plain")
+        settings = config.Config(home, {name: row.default for name, row in config.SETTINGS.items()})
+        problem = error if present else None
+
+    try:
+        visit = Visit(environ, settings, clock())
     except Refused as refused:
         return Response(f"{refused.message}\n", refused.status, "text/plain")
 
@@ -103,7 +107,7 @@ def answer(
         if not present:
             return _page("setup:begin")(visit)
 
-        return _answer(visit, user)
+        return _answer(visit, user, problem)
     except Refused as refused:
         return _problem(visit, refused.status, visit.t(refused.message))
     except (WebschedulerError, OSError) as error:
@@ -113,7 +117,8 @@ def answer(
         return _problem(visit, 503, h("{error}", error=str(error)) if may else text)
 
 
-def _answer(visit: Visit, user: User) -> Response:
+def _answer(visit: Visit, user: User, problem: Exception | None) -> Response:
+    """The page, or what is wrong with the settings to whoever is signed in; without them nobody can do more."""
     from . import session
 
     if visit.page not in PAGES:
@@ -126,6 +131,9 @@ def _answer(visit: Visit, user: User) -> Response:
 
     session.enter(visit, user)
     said = visit.notice
+
+    if problem and visit.person:
+        raise problem
 
     if visit.method == "POST":
         visit.read_form()

@@ -1,9 +1,7 @@
-"""The form of a task. Imports `tasks`, `show`, `web` and the core.
+"""The form of a task. Imports `controls`, `tasks`, `show`, `web` and the core.
 
-The rules: a form shows what is stored, and what comes back the same changes nothing: only controls that were changed
-are written, so that a field whose text a form cannot carry exactly stays as it is. A form made from another state
-than the present one is not saved unseen. Errors stand beside their fields, and nothing typed is lost. What names a
-program, a directory or the environment is not here.
+The rules: those of `controls`; and a form made from another state than the present one is not saved unseen. What names
+a program, a directory or the environment is not here.
 """
 
 from __future__ import annotations
@@ -15,11 +13,12 @@ from itertools import islice
 from .. import commands, due, editing, installation, store
 from ..errors import BadInput
 from ..schedule import check_expression, starts
-from ..task import DUE, FIELDS, MAX_SECONDS, Task, format_time, from_text, load
+from ..task import DUE, FIELDS, MAX_SECONDS, Field, Task, format_time, from_text, load
+from .controls import CHECKED, Form
 from .show import field, moment, options, page, roughly, warning
 from .show import schedule as schedule_text
 from .tasks import label, named
-from .web import Html, Response, error_text, escape, h
+from .web import Html, Response, error_text, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,179 +26,117 @@ if TYPE_CHECKING:
 
     from .web import Visit
 
-    Errors = dict[str, Html]
-
 PRESETS = {"*/5 * * * *": "Every 5 minutes", "*/15 * * * *": "Every 15 minutes", "0 * * * *": "Every hour",
            "0 3 * * *": "Every day at 03:00", "30 9 * * 1-5": "Weekdays at 09:30", "0 4 * * 0": "Every Sunday at 04:00",
            "0 5 1 * *": "On the first day of the month at 05:00", "0 5 L * *": "On the last day of the month at 05:00"}
 KINDS = {"none": "Only when its URL is called, or by hand", "cron": "By a cron expression",
          "interval": "At an interval"}
-CHECKED = Html(" checked")
 UNIT_NAMES = {86400: "days", 3600: "hours", 60: "minutes", 1: "seconds"}
+SCHEDULE = ("kind", "expression", "amount", "unit")
 
-# Control -> its label and the help beside it; its kind and limits are those of the field in FIELDS.
-CONTROLS: dict[str, tuple[str, str]] = {
-    "name": ("Name", "Short and stable: it names the files of the history. Letters, digits, : . _ -"),
-    "title": ("Title", "What the list shows; empty: the name."),
-    "description": ("Description", "What the task is for."),
-    "group": ("Group", "Tasks of a group are listed together."),
-    "enabled": ("Enabled", "Whether its URL and its schedule may run the task."),
-    "command": ("Command", "One of the registered commands."),
-    "arguments": ("Arguments", "Split at blanks; quotes keep words together. No shell sees them."),
-    "timezone": ("Time zone", "Of the cron expression, as in Europe/Paris; empty: that of the settings."),
-    "catchUpSeconds": ("Catch up within", "Seconds. Older missed starts are not made up for; empty: all are."),
-    "retries": ("Retries", "How often a run that failed or timed out is tried again."),
-    "retryDelaySeconds": ("Delay before a retry", "Seconds. Retries need calls of the URL for everything that is due."),
-    "priority": ("Priority", "Lower numbers start first when several tasks are due."),
-    "timeout": ("Time limit", "Seconds after which a run is ended; 0: never; empty: that of the settings."),
-    "preventOverlap": ("Never twice at once", "A call during a run is skipped."),
-    "minIntervalSeconds": ("Least interval", "Seconds between two starts by URL; calls in between are skipped."),
-    "strategy": ("Strategy", "How a run is laid around the answer to the call; auto takes the best that works here."),
-    "failureStatus": ("Status on failure", "HTTP status of a synchronous call whose run fails, as in 500; empty: 200."),
-    "signature": ("Signature", "A static URL is pasted once; a timed signature is good once, for some minutes."),
-    "ipAllowlist": ("Allowed addresses", "Addresses or networks that may call the URL, one a line; empty: all."),
-    "logOutput": ("Keep output", "In the history."),
-    "logErrorOutput": ("Keep error output", "In the history."),
-    "logRetentionDays": ("Days of history", "0: for ever; empty: as in the settings."),
+# Heading -> control -> its label; kind, limits and help are those of the field in FIELDS.
+SECTIONS = {
+    "Task": {"name": "Name", "title": "Title", "group": "Group", "description": "Description", "enabled": "Enabled"},
+    "What it runs": {"command": "Command", "arguments": "Arguments"},
+    "When it runs": {"schedule": "Schedule", "timezone": "Time zone", "catchUpSeconds": "Catch up within",
+                     "priority": "Priority"},
+    "When it fails": {"retries": "Retries", "retryDelaySeconds": "Delay before a retry", "notify": "Notify"},
+    "How it runs": {"timeout": "Time limit", "preventOverlap": "Never twice at once", "strategy": "Strategy"},
+    "Its URL": {"signature": "Signature", "minIntervalSeconds": "Least interval", "ipAllowlist": "Allowed addresses",
+                "failureStatus": "Status on failure"},
+    "History": {"logOutput": "Keep output", "logErrorOutput": "Keep error output",
+                "logRetentionDays": "Days of history"},
 }
-SECTIONS = (
-    ("Task", ("name", "title", "group", "description", "enabled")),
-    ("What it runs", ("command", "arguments")),
-    ("When it runs", ("schedule", "timezone", "catchUpSeconds", "retries", "retryDelaySeconds", "priority")),
-    ("How it runs", ("timeout", "preventOverlap", "strategy")),
-    ("Its URL", ("signature", "minIntervalSeconds", "ipAllowlist", "failureStatus")),
-    ("History", ("logOutput", "logErrorOutput", "logRetentionDays")),
-)
-OF_DUE = ("title", "description", "enabled", "strategy", "signature", "minIntervalSeconds", "ipAllowlist",
+NAME = Field("text", "", "Short and stable: it names the files of the history. Letters, digits, : . _ -")
+RULES = {"name": NAME, **{name: FIELDS[name] for labels in SECTIONS.values() for name in labels if name in FIELDS},
+         **dict.fromkeys(SCHEDULE, Field("text", "", ""))}
+OF_DUE = ("title", "description", "enabled", "strategy", "signature", "minIntervalSeconds", "ipAllowlist", "notify",
           "logRetentionDays")
+OF_COMMAND = ("command", "arguments")
 
 
 def edit(visit: Visit) -> Response:
     """Make a task, or change one."""
     task = named(visit) if visit.query.get("name") else None
-    start = _untouched(_start(visit, task))
+    copied = store.read(visit.home).get(visit.query.get("copy", "")) if task is None else None
+    source = task or (load(visit.query["copy"], copied) if copied else None)
+    left_out = OF_COMMAND if task is not None and task["argv"] else ()
+    names = OF_DUE if task is not None and task.name == DUE else [name for name in RULES if name not in left_out]
+    form = Form(visit, {name: RULES[name] for name in names}, _values(task, source))
+    stamp = hashlib.sha256(json.dumps(form.start).encode("utf-8", "replace")).hexdigest()[:16]
+    form.typed.update(expression=visit.form.get("preset") or form.typed.get("expression", ""))
 
-    if visit.method != "POST":
-        return _form(visit, task, start, start, {})
+    if visit.method == "POST":
+        fields = _fields(form, every=task is None)
 
-    form = {name: visit.form.get(name, "") for name in start}
-    form["expression"] = visit.form.get("preset") or form["expression"]
-    errors: Errors = {}
-    fields = _fields(visit, task, start, form, errors)
+        if visit.form.get("was", "") != stamp:
+            form.errors[""] = visit.t(
+                "The task was changed meanwhile by somebody else. What you typed is below; what differs from what is "
+                "stored now is saved when you send it again.")
 
-    if visit.form.get("was", "") != _stamp(start):
-        errors[""] = visit.t("The task was changed meanwhile by somebody else. What you typed is below; what differs "
-                             "from what is stored now is saved when you send it again.")
+    if task is None and source and source["argv"] and not form.typed["command"]:
+        form.errors["command"] = visit.t(
+            "The program of {name} was set on the command line and cannot be copied in the panel: choose a command.",
+            name=label(source))
 
-    if not errors and visit.form.get("do") == "save":
+    if visit.method == "POST" and not form.errors and visit.form.get("do") == "save":
         try:
-            return _save(visit, task, fields, form["name"])
+            return _save(visit, task, fields)
         except BadInput as error:
-            control = {"intervalSeconds": "schedule", "expression": "schedule"}.get(error.field, error.field)
-            errors[control if control in form or control == "schedule" else ""] = error_text(visit, error)
+            control = "schedule" if error.field in ("expression", "intervalSeconds") else error.field
+            form.errors[control if control in (*form.typed, "schedule") else ""] = error_text(visit, error)
 
-    return _form(visit, task, start, form, errors)
+    return _page(visit, task, form, stamp)
 
 
-def _save(visit: Visit, task: Task | None, fields: dict[str, Any], name: str) -> Response:
+def _values(task: Task | None, source: Task | None) -> dict[str, Any]:
+    """What the controls stand for: the task, or for a new one the task that it is made after, or the defaults."""
+    values = {**{name: known.default for name, known in FIELDS.items()}, **(source or {})}
+    seconds = values["intervalSeconds"] or 3600
+    unit = next(size for size in UNIT_NAMES if seconds % size == 0)
+    kind = "cron" if values["expression"] else "interval" if values["intervalSeconds"] else "none"
+    name = task.name if task is not None else f"{source.name}-2" if source else ""
+    return {**values, "enabled": values["enabled"] if task is not None else True, "name": name, "kind": kind,
+            "amount": seconds // unit, "unit": unit}
+
+
+def _fields(form: Form, every: bool) -> dict[str, Any]:
+    """The fields that the form changes, and `name`; of a new task all."""
+    found = form.changed(every)
+
+    if "command" in form.rules and not form.typed["command"]:
+        form.errors["command"] = form.visit.t("Choose a command.")
+
+    if any(name in found for name in SCHEDULE):
+        try:
+            found.update(_schedule(form.typed))
+        except BadInput as error:
+            form.errors["schedule"] = error_text(form.visit, error)
+
+    return {name: value for name, value in found.items() if name in ("name", *FIELDS)}
+
+
+def _save(visit: Visit, task: Task | None, fields: dict[str, Any]) -> Response:
+    name = fields.pop("name", None if task is None else task.name)
+
     if task is None:
         made = editing.create(visit.settings, name, fields, visit.now, panel=True)
         visit.note("created", name)
         visit.tell("{name} is created.", name=label(made), secret=name)
-        return visit.redirect("task", name=name)
+    elif fields or name != task.name:
+        made = editing.edit(visit.settings, task.name, fields, visit.now, panel=True, new=name)
 
-    if task.name != DUE and name != task.name:
-        editing.rename(visit.home, task.name, name, visit.now)
-        visit.note("renamed", f"{task.name} {name}")
+        if name != task.name:
+            visit.note("renamed", f"{task.name} {name}")
+
+        if fields:
+            visit.note("changed", f"{name} {' '.join(sorted(fields))}")
+
+        visit.tell("{name} is saved.", name=label(made))
     else:
-        name = task.name
+        visit.tell("Nothing was changed.")
 
-    if fields:
-        editing.edit(visit.settings, name, fields, visit.now, panel=True)
-        visit.note("changed", f"{name} {' '.join(sorted(fields))}")
-
-    changed = fields or name != task.name
-    visit.tell("{name} is saved." if changed else "Nothing was changed.", name=label(task))
     return visit.redirect("task", name=name)
-
-
-def _start(visit: Visit, task: Task | None) -> dict[str, str]:
-    """What the controls show to begin with."""
-    if task is None:
-        copied = store.read(visit.home).get(visit.query.get("copy", ""))
-        fields = load("copy", copied) if copied else {}
-        shown = _texts(Task("", {**{name: field.default for name, field in FIELDS.items()}, "enabled": True, **fields}))
-        return {**shown, "name": f"{visit.query['copy']}-2" if copied else "", "enabled": "true"}
-
-    return _texts(task)
-
-
-def _texts(task: Task) -> dict[str, str]:
-    found = {"name": task.name}
-
-    for name in CONTROLS:
-        value = task.get(name)
-
-        if isinstance(value, bool):
-            found[name] = "true" if value else "false" if FIELDS[name].nullable else ""
-        elif isinstance(value, list):
-            found[name] = "\n".join(value)
-        elif name != "name":
-            found[name] = "" if value is None else str(value)
-
-    seconds = task["intervalSeconds"] or 3600
-    unit = next(size for size in UNIT_NAMES if seconds % size == 0)
-    kind = "cron" if task["expression"] else "interval" if task["intervalSeconds"] else "none"
-    return {**found, "kind": kind, "expression": task["expression"] or "", "amount": str(seconds // unit),
-            "unit": str(unit)}
-
-
-def _untouched(texts: dict[str, str]) -> dict[str, str]:
-    """The texts as a browser would send them back: what is invisible is shown, a single line has no line breaks."""
-    import html
-
-    several = ("description", "ipAllowlist")
-    return {name: html.unescape(escape(text if name in several else text.replace("\n", "␊")))
-            for name, text in texts.items()}
-
-
-def _stamp(start: dict[str, str]) -> str:
-    return hashlib.sha256(json.dumps(start).encode("utf-8", "replace")).hexdigest()[:16]
-
-
-def _fields(
-    visit: Visit, task: Task | None, start: dict[str, str], form: dict[str, str], errors: Errors
-) -> dict[str, Any]:
-    """The fields that the form changes; of a new task all."""
-    found: dict[str, Any] = {}
-    allowed = OF_DUE if task is not None and task.name == DUE else tuple(CONTROLS)
-
-    for name in allowed:
-        if name == "name" or task is not None and form[name] == start[name]:
-            continue
-
-        if task is not None and task["argv"] and name in ("command", "arguments"):
-            continue
-
-        text = form[name] or ("false" if FIELDS[name].kind == "bool" and not FIELDS[name].nullable else "")
-
-        try:
-            found[name] = from_text(name, FIELDS[name], text.strip() if FIELDS[name].kind == "int" else text)
-        except BadInput as error:
-            errors[name] = error_text(visit, error)
-
-    if "command" in allowed and not (task is not None and task["argv"]) and not form["command"]:
-        errors["command"] = visit.t("Choose a command.")
-
-    schedule = ("kind", "expression", "amount", "unit")
-
-    if "command" in allowed and (task is None or any(form[name] != start[name] for name in schedule)):
-        try:
-            found.update(_schedule(form))
-        except BadInput as error:
-            errors["schedule"] = error_text(visit, error)
-
-    return found
 
 
 def _schedule(form: dict[str, str]) -> dict[str, Any]:
@@ -264,73 +201,44 @@ def _warning(visit: Visit, coming: list[float]) -> Html:
     return h('<p class="warning">{text}</p>', text=text)
 
 
-def _form(visit: Visit, task: Task | None, start: dict[str, str], form: dict[str, str], errors: Errors) -> Response:
+def _page(visit: Visit, task: Task | None, form: Form, stamp: str) -> Response:
     title = visit.t("New task") if task is None else visit.t("Edit {name}", name=label(task))
-    built_in = task is not None and task.name == DUE
-    sections = []
+    made = {"schedule": _schedule_row(visit, form)} if "kind" in form.rules else {}
 
-    for heading, names in SECTIONS:
-        rows = [_schedule_row(visit, form, errors) if name == "schedule" else _row(visit, task, name, form, errors)
-                for name in names if not built_in or name in OF_DUE]
+    if "command" in form.rules:
+        form.choices["command"] = _commands(visit, form.typed["command"])
+    elif made:
+        fixed = h('<input common value="{value}" readonly>', value=visit.t("set on the command line"))
+        made.update({name: field(visit, name, visit.t(text), fixed) for name, text in SECTIONS["What it runs"].items()})
 
-        if rows:
-            sections.append(visit.html("section", name=visit.t(heading), rows=rows))
+    if not visit.settings["notify"]:
+        form.about["notify"] = visit.t("When it begins to fail and when it is well again. Nobody is told yet: the "
+                                       "settings name no address.")
 
-    problem = errors.get("") or visit.t("Nothing is saved yet: see the fields marked below.") if errors else None
     query = {"name": task.name} if task is not None else {"copy": visit.query.get("copy", "")}
-    body = visit.html("form", title=title, problem=warning(problem), action=visit.href("edit", **query),
-                      preview=visit.href("preview"), was=_stamp(start), sections=sections,
+    body = visit.html("form", title=title, problem=warning(form.problem()), action=visit.href("edit", **query),
+                      preview=visit.href("preview"), was=stamp, sections=form.sections(SECTIONS, made),
                       back=visit.href("task" if task is not None else "", name=task and task.name))
-    return page(visit, title, body, 422 if errors else 200)
+    return page(visit, title, body, 422 if form.errors and visit.method == "POST" else 200)
 
 
-def _row(visit: Visit, task: Task | None, name: str, form: dict[str, str], errors: Errors) -> Html:
-    text, about = CONTROLS[name]
-    value, rule = form[name], FIELDS.get(name)
-    kind = rule.kind if rule is not None else "text"
-    template = "field"
-
-    if kind == "bool" and rule is not None and not rule.nullable:
-        template = "check"
-        control = h('<input common type="checkbox" value="true"{checked}>', checked=CHECKED if value else "")
-    elif name in ("command", "arguments") and task is not None and task["argv"]:
-        control = h('<input common value="{value}" readonly>', value=visit.t("set on the command line"))
-    elif name == "command":
-        control = _commands(visit, value)
-    elif kind == "choice" and rule is not None:
-        control = h("<select common>{options}</select>", options=options([(each, each) for each in rule.limit], value))
-    elif kind == "bool":
-        control = h("<select common>{options}</select>", options=options([
-            ("", visit.t("as in the settings")), ("true", visit.t("yes")), ("false", visit.t("no"))], value))
-    elif name in ("description", "ipAllowlist"):
-        control = h('<textarea common rows="3">\n{value}</textarea>', value=value)
-    else:
-        more = Html(' inputmode="numeric" class="short"' if kind == "int" else " required" if name == "name" else "")
-        control = h('<input common value="{value}" autocomplete="off"{more}>', value=value, more=more)
-
-    return field(visit, name, visit.t(text), control, visit.t(about), errors.get(name), template)
-
-
-def _commands(visit: Visit, value: str) -> Html:
+def _commands(visit: Visit, value: str) -> list[tuple[str, object]]:
     known = commands.registry(visit.settings)
     choices: list[tuple[str, object]] = [("", visit.t("Choose…"))]
     choices += [(name, f"{name} — {command.description}" if command.description else name)
                 for name, command in sorted(known.items())]
-
-    if value and value not in known:
-        choices.append((value, visit.t("{name} (no longer registered)", name=value)))
-
-    return h("<select common>{options}</select>", options=options(choices, value))
+    gone = [(value, visit.t("{name} (no longer registered)", name=value))] if value and value not in known else []
+    return choices + gone
 
 
-def _schedule_row(visit: Visit, form: dict[str, str], errors: Errors) -> Html:
-    problem = errors.get("schedule")
+def _schedule_row(visit: Visit, form: Form) -> Html:
+    problem, typed = form.errors.get("schedule"), form.typed
     return visit.html(
-        "schedule", radios=[visit.html("radio", kind=kind, text=visit.t(text), checked=CHECKED if form["kind"] == kind
+        "schedule", radios=[visit.html("radio", kind=kind, text=visit.t(text), checked=CHECKED if typed["kind"] == kind
                                        else "") for kind, text in KINDS.items()],
-        expression=form["expression"], amount=form["amount"],
+        expression=typed["expression"], amount=typed["amount"],
         presets=options([("", visit.t("as typed")), *((text, visit.t(name)) for text, name in PRESETS.items())], ""),
-        units=options([(str(size), visit.t(name)) for size, name in UNIT_NAMES.items()], form["unit"]),
+        units=options([(str(size), visit.t(name)) for size, name in UNIT_NAMES.items()], typed["unit"]),
         error=h('<p class="error" id="schedule-error">{text}</p>', text=problem) if problem else "",
         invalid=Html(' aria-invalid="true" aria-describedby="schedule-error"') if problem else "",
-        preview=_preview(visit, form))
+        preview=_preview(visit, typed))

@@ -1,25 +1,41 @@
-"""Pages about the installation: settings, notifications, crontab, backup, and what to take along. Imports `show`, `web`
-and the core.
+"""Pages about the installation: settings, notifications, crontab, backup, version, and what to take along. Imports
+`controls`, `show`, `web` and the core.
 
 The rules: nothing here names a program, a directory, a module or the environment; those settings are shown and changed
 on the command line. A backup carries a seal made with session.key. One whose seal is whole comes back whole; from any
-other file such fields are left out, so that who has stolen a password still has no shell.
+other file such fields are left out, so that who has stolen a password still has no shell. No page starts a process
+unless somebody asked for what it tells.
 """
 
 from __future__ import annotations
 
 import hmac
 import json
+import os
 
-from .. import __version__, config, editing, export, hosting, installation, notify, store, systemd, transfer
+from .. import (
+    __version__,
+    commands,
+    config,
+    editing,
+    export,
+    functions,
+    hosting,
+    installation,
+    notify,
+    store,
+    systemd,
+    transfer,
+)
 from .. import crontab as tables
 from ..errors import BadInput, WebschedulerError
-from ..task import DUE, FIELDS, check_name, file_name, from_text, load, load_all
+from ..task import DUE, FIELDS, Field, check, file_name, load_all
 from . import session
+from .controls import Form
 from .language import LANGUAGES
-from .show import button, facts, field, link, options, page, warning
+from .show import ask, button, facts, link, moment, page, warning
 from .tasks import label, named
-from .web import Html, Response, error_text, h
+from .web import Html, Response, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,118 +43,100 @@ if TYPE_CHECKING:
 
     from .web import Visit
 
-# Setting -> label and help; the other settings are the command line's.
-EDITABLE: dict[str, tuple[str, str]] = {
-    "name": ("Name", "What this installation is called on pages and in notifications."),
-    "baseUrl": ("Address", "Where the scheduler is reached from outside; trigger URLs start with it."),
-    "timezone": ("Time zone", "Of schedules and of the times on these pages, as in Europe/Paris."),
-    "language": ("Language", "Of these pages; auto follows the browser."),
-    "defaultTimeout": ("Time limit", "Seconds a run may take where its task says nothing; 0: any."),
-    "maxConcurrentTasks": ("Runs at once", "How many due runs may be alive at once."),
-    "tickBudgetSeconds": ("Seconds for starting", "In which a call starts what is due; empty: 55, or 25 in a request."),
-    "logRetentionDays": ("Days of history", "0: for ever."),
-    "failureRetentionDays": ("Days of failed runs", "Empty: as the others."),
-    "logOutput": ("Keep output", "In the history."),
-    "logErrorOutput": ("Keep error output", "In the history."),
-    "email": ("Notify by mail", "Address that is told when a task begins to fail and when it is well again."),
-    "url": ("Notify a webhook", "URL that the same is posted to, as JSON."),
+# Heading -> setting -> its label; help and rules are those of SETTINGS. The other settings are the command line's.
+SECTIONS = {
+    "General": {"name": "Name", "baseUrl": "Address", "timezone": "Time zone", "language": "Language"},
+    "Runs": {"defaultTimeout": "Time limit", "maxConcurrentTasks": "Runs at once",
+             "tickBudgetSeconds": "Seconds for starting"},
+    "History": {"logRetentionDays": "Days of history", "failureRetentionDays": "Days of failed runs",
+                "logOutput": "Keep output", "logErrorOutput": "Keep error output"},
+    "Notifications": {"email": "Notify by mail", "url": "Notify a webhook"},
 }
-SECTIONS = (("General", ("name", "baseUrl", "timezone", "language")),
-            ("Runs", ("defaultTimeout", "maxConcurrentTasks", "tickBudgetSeconds")),
-            ("History", ("logRetentionDays", "failureRetentionDays", "logOutput", "logErrorOutput")),
-            ("Notifications", ("email", "url")))
-WAYS = ("email", "url")
+WAYS = {"email": Field("text", "", "Address that is told when a task begins to fail and when it is well again."),
+        "url": Field("text", "", "URL that the same is posted to, as JSON.")}
+RULES = {name: WAYS.get(name) or config.SETTINGS[name] for labels in SECTIONS.values() for name in labels}
 SHELL_FIELDS = ("argv", "cwd", "environment")
 EXPORTS = {"crontab": "crontab", "systemd": "systemd", "kubernetes": "Kubernetes"}
 MINUTES = (5, 10, 15, 30, 60, 1)
+PATIENCE = 50  # seconds: less than servers give a request
 
 
 def index(visit: Visit) -> Response:
     """The settings, and all that is about the installation as a whole."""
-    start = _texts(visit)
-    form = {name: visit.form.get(name, "") for name in start} if visit.method == "POST" else start
-    errors: dict[str, Html] = {}
+    form = Form(visit, RULES, {**visit.settings, **dict.fromkeys(WAYS, ""), **visit.settings["notify"]})
+    form.choices["language"] = [("auto", visit.t("as the browser")), *LANGUAGES.items()]
 
-    if visit.method == "POST":
-        _save(visit, start, form, errors)
-
-        if not errors:
-            return visit.redirect("settings")
+    if visit.method == "POST" and _save(visit, form):
+        return visit.redirect("settings")
 
     others = [(h("{name}", name=name), h("<code>{value}</code>", value=json.dumps(visit.settings[name])))
-              for name in config.SETTINGS if name not in EDITABLE and name != "notify"]
+              for name in config.SETTINGS if name not in RULES and name != "notify"]
+    shown = [(visit.t(text), form.start[name]) for labels in SECTIONS.values() for name, text in labels.items()
+             if name not in WAYS]
     owner = visit.may("owner")
+    test = button(visit, "notify-test", visit.t("Send a test notification")) if visit.settings["notify"] else ""
     return page(visit, visit.t("Settings"), visit.html(
-        "settings", problem=warning(visit.t("Nothing is saved yet: see the fields marked below.") if errors else None),
-        form=_form(visit, form, errors) if owner else visit.html("shown", facts=facts([
-            (visit.t(EDITABLE[name][0]), start[name]) for name in EDITABLE if name not in WAYS])),
-        others=visit.html("others", facts=facts(others)) if owner else "", version=__version__,
-        crontab=_crontab(visit) if owner else "",
+        "settings", problem=warning(form.problem()), version=_version(visit),
+        form=visit.html("settings-form", sections=form.sections(SECTIONS, {}), action=visit.href("settings"), test=test)
+        if owner else visit.html("shown", facts=facts(shown)),
+        others=visit.html("others", facts=facts(others)) if owner else "",
+        crontab=visit.html("to-crontab", link=link(visit, visit.t("Look at the crontab"), "crontab")) if owner else "",
         backup=visit.html("backup", action=visit.href("backup"), download=button(
             visit, "backup", visit.t("Download a backup"), fields={"do": "download"})) if owner else "",
-        take=_take_along(visit) if visit.may("editor") else ""), 422 if errors else 200)
+        take=_take_along(visit) if visit.may("editor") else ""), 422 if form.errors else 200)
 
 
-def _texts(visit: Visit) -> dict[str, str]:
-    found = {}
+def _save(visit: Visit, form: Form) -> bool:
+    def parse(name: str, rule: Field, text: str) -> Any:
+        if name in WAYS:
+            return check("notify", config.SETTINGS["notify"], {name: text} if text else {})
 
-    for name in EDITABLE:
-        value = visit.settings["notify"].get(name) if name in WAYS else visit.settings[name]
-        found[name] = "" if value is None else ("true" if value else "") if isinstance(value, bool) else str(value)
+        return installation.setting(name, text)
 
-    return found
+    changed = form.changed(parse=parse)
 
+    if form.errors:
+        return False
 
-def _save(visit: Visit, start: dict[str, str], form: dict[str, str], errors: dict[str, Html]) -> None:
-    changed: dict[str, Any] = {}
+    if WAYS.keys() & changed:
+        changed["notify"] = {way: text for way in WAYS if (text := form.typed[way].strip())}
 
-    for name, text in form.items():
-        if text == start[name]:
-            continue
-
-        try:
-            if name in WAYS:
-                ways = {way: form[way].strip() for way in WAYS if form[way].strip()}
-                changed["notify"] = from_text("notify", config.SETTINGS["notify"], json.dumps(ways))
-            else:
-                known = config.SETTINGS[name]
-                changed[name] = installation.setting(name, text.strip() or ("false" if known.kind == "bool" else ""))
-        except BadInput as error:
-            errors[name] = error_text(visit, error)
-
-    if not errors:
-        config.set_values(visit.home, changed)
-        visit.note("changed settings", " ".join(sorted(changed)))
-        visit.tell("The settings are saved." if changed else "Nothing was changed.")
+    values = {name: value for name, value in changed.items() if name not in WAYS}
+    config.set_values(visit.home, values)
+    visit.note("changed settings", " ".join(sorted(values)))
+    visit.tell("The settings are saved." if values else "Nothing was changed.")
+    return True
 
 
-def _form(visit: Visit, form: dict[str, str], errors: dict[str, Html]) -> Html:
-    sections = []
+def _version(visit: Visit) -> Html:
+    """Which version runs, and whether the installation was brought up to date with it."""
+    last, text = commands.discovered(visit.home, "sync"), h("webscheduler {version}.", version=__version__)
+    known = os.path.exists(os.path.join(visit.home, "commands.json"))
 
-    for heading, names in SECTIONS:
-        rows = []
+    if not known or last.get("package") == __version__:
+        return h("<p>{text}</p>", text=text)
 
-        for name in names:
-            text, about = EDITABLE[name]
-            kind, template = "text" if name in WAYS else config.SETTINGS[name].kind, "field"
+    before = h("{version}, {when}", version=last["package"], when=moment(visit, last.get("at"))) \
+        if "package" in last else visit.t("an earlier version")
+    return h('<p>{text}</p><p class="warning">{stale}</p>{act}', text=text, act=button(
+        visit, "update", visit.t("Finish the update")) if visit.may("owner") else "", stale=visit.t(
+            "The installation was last brought up to date with another version: {version}.", version=before))
 
-            if kind == "bool":
-                template = "check"
-                control = h('<input common type="checkbox" value="true"{checked}>',
-                            checked=Html(" checked") if form[name] else "")
-            elif name == "language":
-                control = h("<select common>{options}</select>", options=options(
-                    [("auto", visit.t("as the browser")), *LANGUAGES.items()], form[name]))
-            else:
-                control = h('<input common value="{value}" autocomplete="off"{more}>', value=form[name], more=Html(
-                    ' inputmode="numeric" class="short"') if kind == "int" else "")
 
-            rows.append(field(visit, name, visit.t(text), control, visit.t(about), errors.get(name), template))
+def update(visit: Visit) -> Response:
+    """After an upload: look for commands with this version's code, and write the settings in its format."""
+    try:
+        config.set_values(visit.home, {})
+        _, said, problems = functions.search(visit.settings, PATIENCE)
+    except WebschedulerError as error:
+        visit.tell("The update is not finished: {problem}", problem=str(error), kind="bad")
+        return visit.redirect("settings")
 
-        sections.append(visit.html("section", name=visit.t(heading), rows=rows))
-
-    return visit.html("settings-form", sections=sections, action=visit.href("settings"), test=button(
-        visit, "notify-test", visit.t("Send a test notification")) if visit.settings["notify"] else "")
+    visit.note("finished the update", __version__)
+    text = visit.t("Commands were looked for with webscheduler {version}, and the settings are in its format.",
+                   version=__version__)
+    return _lines(visit, visit.t("The update is finished"), text, (said + problems).splitlines(), [
+        button(visit, "check", visit.t("Check everything"), "main"), link(visit, visit.t("Settings"), "settings")])
 
 
 def notify_test(visit: Visit) -> Response:
@@ -157,38 +155,43 @@ def notify_test(visit: Visit) -> Response:
     return visit.redirect("settings")
 
 
-def _crontab(visit: Visit) -> Html:
+def crontab(visit: Visit) -> Response:
+    """Our line of the account's crontab: see it, install it, remove it."""
+    given = visit.form.get("every") or visit.query.get("every")
+    minutes = next((each for each in MINUTES if str(each) == given), MINUTES[0])
+
+    if visit.method == "POST":
+        return _change_crontab(visit, minutes)
+
+    back = link(visit, visit.t("Settings"), "settings")
+
     try:
         ours = tables.installed(visit.home)
+        lines = ours or [tables.line(visit.settings, minutes)]
     except WebschedulerError as error:
-        return visit.html("no-crontab", why=str(error))
+        return ask(visit, h("crontab"), h("{text} {why}", why=str(error), text=visit.t(
+            "A line of a crontab can stand for the calls of the URL, where the host allows one. Here it cannot be "
+            "used:")), back)
 
-    if ours:
-        state = [h('<code class="line">{line}</code>', line=line) for line in ours]
-        act = button(visit, "crontab", visit.t("Remove the line"), "danger", {"do": "remove"})
-        return visit.html("crontab", state=state, act=act)
-
-    minutes = next((each for each in MINUTES if str(each) == visit.query.get("every")), MINUTES[0])
-
-    try:
-        line = tables.line(visit.settings, minutes)
-    except WebschedulerError as error:
-        return visit.html("no-crontab", why=str(error))
-
-    choices = h(" ").join(link(visit, visit.count(each, "every minute", "every {n} minutes"), "settings", every=each)
-                          if each != minutes else h("<b>{text}</b>", text=visit.count(
-                              each, "every minute", "every {n} minutes")) for each in sorted(MINUTES))
-    return visit.html("crontab", state=[h("<p>{choices}</p>", choices=Html(choices)),
-                                        h('<code class="line">{line}</code>', line=line)],
-                      act=button(visit, "crontab", visit.t("Install the line"), fields={
-                          "do": "install", "every": str(minutes)}))
+    rhythms = {each: visit.count(each, "every minute", "every {n} minutes") for each in sorted(MINUTES)}
+    choices = [h("<b>{text}</b> ", text=text) if each == minutes else h(
+        "{link} ", link=link(visit, text, "crontab", every=each)) for each, text in rhythms.items()]
+    act = button(visit, "crontab", visit.t("Remove the line"), "danger", {"do": "remove"}) if ours else button(
+        visit, "crontab", visit.t("Install the line"), "main", {"do": "install", "every": str(minutes)})
+    text = visit.t("This line of the account's crontab runs everything that is due, without any call of a URL. Other "
+                   "lines are never touched.")
+    return _lines(visit, h("crontab"), text, lines, [act, back],
+                  "" if ours else h("<p>{choices}</p>", choices=choices))
 
 
-def crontab_page(visit: Visit) -> Response:
-    """Install or remove our line of the account's crontab."""
+def _lines(visit: Visit, title: Html, text: Html, lines: list[str], buttons: list[Html], more: object = "") -> Response:
+    return page(visit, title, visit.html("lines", title=title, text=text, more=more, buttons=buttons, lines=[
+        h('<code class="line">{line}</code>', line=line) for line in lines]))
+
+
+def _change_crontab(visit: Visit, minutes: int) -> Response:
     try:
         if visit.form.get("do") == "install":
-            minutes = next((each for each in MINUTES if str(each) == visit.form.get("every")), MINUTES[0])
             tables.install(visit.settings, minutes)
             visit.note("installed the crontab line")
             visit.tell("The line is in the crontab.")
@@ -199,7 +202,7 @@ def crontab_page(visit: Visit) -> Response:
     except WebschedulerError as error:
         visit.tell("The crontab is as it was: {problem}", problem=str(error), kind="bad")
 
-    return visit.redirect("settings")
+    return visit.redirect("crontab")
 
 
 def backup(visit: Visit) -> Response:
@@ -212,18 +215,20 @@ def backup(visit: Visit) -> Response:
         return _download("webscheduler-backup.json", json.dumps(document, indent=1) + "\n", "application/json")
 
     try:
-        left_out, count = _restore(visit, visit.form.get("file", ""))
+        count, left_out, lost = _restore(visit, visit.form.get("file", ""))
     except BadInput as error:
         visit.tell("Nothing was changed: {problem}", problem=str(error), kind="bad")
         return visit.redirect("settings")
 
     visit.note("restored a backup")
+    visit.tell("{n} tasks are restored.", n=str(count))
 
     if left_out:
         visit.tell("{n} tasks are restored. Left out, because the file was not made here or was changed since: {names}",
                    n=str(count), names=", ".join(left_out), kind="bad")
-    else:
-        visit.tell("{n} tasks are restored.", n=str(count))
+    elif lost:
+        visit.tell("{n} tasks are restored. These cannot run until their command is registered: {names}",
+                   n=str(count), names=", ".join(lost), kind="bad")
 
     return visit.redirect("settings")
 
@@ -233,49 +238,54 @@ def _seal(visit: Visit, document: dict[str, Any], key: bytes | None = None) -> s
     return session.mac(key or session.keys(visit.home)[-1], "backup", plain.encode())
 
 
-def _restore(visit: Visit, text: str) -> tuple[list[str], int]:
-    """Take a backup in: (what was left out, how many tasks came in). Tasks that are not in it stay."""
+def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str]]:
+    """Take a backup in, all or nothing; tasks that are not in it stay. (how many tasks came in, what was left out, what
+    has no command here)."""
     rows = transfer.of_document(text, "the file").tasks
     document: dict[str, Any] = json.loads(text) or {}
     seal = str(document.get("seal", "")).encode("ascii", "replace")
     whole = any(hmac.compare_digest(_seal(visit, document, key).encode(), seal) for key in session.keys(visit.home))
     given_settings = document.get("settings")
-    settings = {name: value for name, value in (given_settings if isinstance(given_settings, dict) else {}).items()
-                if name in config.SETTINGS and (whole or name in EDITABLE)}
-
-    for name, value in settings.items():
-        installation.check_setting(name, value)
-
+    settings = {name: installation.check_setting(name, value)
+                for name, value in (given_settings if isinstance(given_settings, dict) else {}).items()
+                if name in config.SETTINGS and (whole or name in RULES)}
+    then = config.Config(visit.home, {**visit.settings, **settings})
+    known = commands.registry(then)
     left_out: list[str] = []
+    lost: list[str] = []
 
-    def change(tasks: store.Tasks) -> int:
+    def change(tasks: store.Tasks) -> None:
         files = {file_name(name): name for name in tasks}
+        slugs = {row.get("slug"): name for name, row in tasks.items() if name not in rows and isinstance(row, dict)}
 
         for name, given in rows.items():
-            check_name(name)
             present = tasks.get(name, {})
             row = {**installation.new_task(visit.now, {}), **{
                 key: value for key, value in given.items() if value is not None or key not in ("slug", "secret")}}
-            row.update({key: present[key] for key, known in FIELDS.items() if known.by == "run" and key in present})
-            load(name, row)
+            row.update({key: present[key] for key, field in FIELDS.items() if field.by == "run" and key in present})
 
-            if name == DUE:
-                editing.entered(visit.settings, name, row)  # with a command of its own nothing else would ever run
+            try:
+                # A command that is not here keeps a task from running, not from coming back.
+                gone = row.get("command") is not None and str(row["command"]) not in known
+                editing.entered(then, name, row, before=row if gone else None)
+            except BadInput as error:
+                raise BadInput(f"task {name}: " + str(error).replace(f"task {name}: ", "", 1))
 
-            if files.setdefault(file_name(name), name) != name:
-                raise BadInput(f"{name!r} would share its files with {files[file_name(name)]!r}", "name")
+            for what, taken, key in (("files", files, file_name(name)), ("URL", slugs, row["slug"])):
+                if taken.setdefault(key, name) != name:
+                    raise BadInput(f"task {name}: would share its {what} with {taken[key]!r}")
 
             if not whole and any(row.get(key) != present.get(key, FIELDS[key].default) for key in SHELL_FIELDS):
                 left_out.append(name)
-            else:
-                tasks[name] = row
+                continue
 
-        return len(rows) - len(left_out)
+            tasks[name] = row
+            lost.extend([name] if gone else [])
 
-    count = store.update(visit.home, change)
+        config.set_values(visit.home, settings)
 
-    config.set_values(visit.home, settings)
-    return left_out, count
+    store.update(visit.home, change)
+    return len(rows) - len(left_out), left_out, lost
 
 
 def _take_along(visit: Visit) -> Html:
@@ -283,14 +293,14 @@ def _take_along(visit: Visit) -> Html:
     shims = [h("<li>{link}</li>", link=link(visit, h("{name}", name=label(task)), "shim", name=name))
              for name, task in load_all(store.read(visit.home))[0].items()
              if base and task["secret"] and task["signature"] != "timed"]
-    return visit.html("take-along", shims=shims, exports=[
-        link(visit, h("{name}", name=text), "export", kind=kind) for kind, text in EXPORTS.items()])
+    exports = [link(visit, h("{name}", name=text), "export", kind=kind) for kind, text in EXPORTS.items()]
+    return visit.html("take-along", shims=shims, exports=visit.html("exports", links=exports)
+                      if visit.may("owner") else "")
 
 
 def shim(visit: Visit) -> Response:
     """A PHP file that calls the task's URL."""
-    task = editing.with_keys(visit.home, named(visit).name) if visit.method == "POST" else named(visit)
-    base = visit.settings["baseUrl"]
+    task, base = named(visit), visit.settings["baseUrl"]
 
     if not base or not task["slug"] or not task["secret"]:
         visit.tell("The address of this installation is not set, so no URL can be shown.", kind="bad")
@@ -301,7 +311,7 @@ def shim(visit: Visit) -> Response:
 
 
 def export_page(visit: Visit) -> Response:
-    """The tasks as another scheduler reads them."""
+    """The tasks as another scheduler reads them; for owners, since it holds the environment, and so passwords."""
     tasks = list(load_all(store.read(visit.home))[0].values())
     kind = visit.query.get("kind")
 

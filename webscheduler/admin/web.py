@@ -16,6 +16,7 @@ import time
 from http import HTTPStatus
 from urllib.parse import parse_qs, quote, urlencode
 
+from ..addresses import allowed, client
 from ..errors import BadInput
 from . import language
 
@@ -123,35 +124,17 @@ class Visit:
         self.page = path.strip("/")
         self.form: dict[str, str] = {}
         self.mount = mount(environ)
-        self.secure = environ.get("wsgi.url_scheme") == "https" or self._forwarded_https()
         self.person: Person | None = None
         self.embedded = False
         self.session = self.token = ""
         self.notice: dict[str, Any] = {}
         self.cookies: dict[str, str] = {}
-        self.address = self._address()
+        peer, trusted = str(environ.get("REMOTE_ADDR", "")), settings["trustedProxies"]
+        forwarded = str(environ.get("HTTP_X_FORWARDED_PROTO", "")).strip().lower() == "https"
+        self.address = client(peer, str(environ.get("HTTP_X_FORWARDED_FOR", ""))[:2000], trusted)
+        self.secure = environ.get("wsgi.url_scheme") == "https" or forwarded and allowed(peer, trusted)
         self.in_process, self.server, self.clock = False, "", time.time
         self.language = language.choose(settings["language"], str(environ.get("HTTP_ACCEPT_LANGUAGE", "")))
-
-    def _forwarded_https(self) -> bool:
-        trusted = self.settings["trustedProxies"]
-
-        if not trusted or str(self.environ.get("HTTP_X_FORWARDED_PROTO", "")).strip().lower() != "https":
-            return False
-
-        from ..addresses import allowed
-
-        return allowed(str(self.environ.get("REMOTE_ADDR", "")), trusted)
-
-    def _address(self) -> str:
-        peer, trusted = str(self.environ.get("REMOTE_ADDR", "")), self.settings["trustedProxies"]
-
-        if not trusted:
-            return peer[:64]
-
-        from ..addresses import client
-
-        return client(peer, str(self.environ.get("HTTP_X_FORWARDED_FOR", ""))[:2000], trusted)
 
     def may(self, role: str) -> bool:
         """Whether somebody is signed in whose role includes this one."""

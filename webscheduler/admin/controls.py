@@ -1,0 +1,110 @@
+"""Forms made from a table of fields: what the controls show, what came back changed, and their HTML. Imports `show` and
+`web`.
+
+The rules: a form shows what is stored, and what comes back the same changes nothing: only controls that were changed
+are given back, so that a value which a form cannot carry exactly stays as it is. Errors stand beside their fields, and
+nothing typed is lost. The help beside a control is the sentence of its field, as on the command line and in the docs.
+"""
+
+from __future__ import annotations
+
+import html
+
+from ..errors import BadInput
+from ..task import from_text
+from .show import field, options
+from .web import Html, error_text, escape, h
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Callable
+
+    from ..task import Field
+    from .web import Visit
+
+SEVERAL_LINES = ("description", "ipAllowlist")
+CHECKED = Html(" checked")
+
+
+class Form:
+    """A form about what is stored, or what was typed into it.
+
+    rules: the field of each control; start: texts that the controls show to begin with, as a browser would send them
+    back; typed: what they hold now; errors: what is wrong, by control ("": with all of it); choices, about: options of
+    a control (values and texts) and help beside it, where they are not those of its field.
+    """
+
+    __slots__ = ("about", "choices", "errors", "rules", "start", "typed", "visit")
+
+    def __init__(self, visit: Visit, rules: dict[str, Field], values: dict[str, Any]) -> None:
+        self.visit, self.rules = visit, rules
+        self.start = {name: _shown(name, rule, values[name]) for name, rule in rules.items()}
+        self.typed = {name: visit.form.get(name, "") for name in rules} if visit.method == "POST" else dict(self.start)
+        self.errors: dict[str, Html] = {}
+        self.choices: dict[str, Sequence[tuple[str, object]]] = {}
+        self.about: dict[str, Html] = {}
+
+    def changed(self, every: bool = False, parse: Callable[[str, Field, str], Any] = from_text) -> dict[str, Any]:
+        """The values of the controls that were changed, or of all; what is wrong goes to `errors`."""
+        found = {}
+
+        for name, rule in self.rules.items():
+            if every or self.typed[name] != self.start[name]:
+                off = "false" if rule.kind == "bool" and not rule.nullable else ""
+
+                try:
+                    found[name] = parse(name, rule, self.typed[name].strip() or off)
+                except BadInput as error:
+                    self.errors[name] = error_text(self.visit, error)
+
+        return found
+
+    def problem(self) -> Html | None:
+        """What the page says at its head."""
+        marked = self.visit.t("Nothing is saved yet: see the fields marked below.") if self.errors else None
+        return self.errors.get("") or marked
+
+    def sections(self, table: dict[str, dict[str, str]], made: dict[str, Html]) -> list[Html]:
+        """The controls under their headings. table: heading -> control -> label; made: rows of the caller's own."""
+        parts = []
+
+        for heading, labels in table.items():
+            rows = [made[name] if name in made else self._row(name, label) for name, label in labels.items()
+                    if name in made or name in self.rules]
+            parts += [self.visit.html("section", name=self.visit.t(heading), rows=rows)] if rows else []
+
+        return parts
+
+    def _row(self, name: str, label: str) -> Html:
+        visit, rule, value = self.visit, self.rules[name], self.typed[name]
+        pairs = self.choices.get(name, ())
+        template = "field"
+
+        if rule.kind == "choice":
+            pairs = pairs or [(each, each) for each in rule.limit]
+        elif rule.kind == "bool" and rule.nullable:
+            pairs = ("", visit.t("as in the settings")), ("true", visit.t("yes")), ("false", visit.t("no"))
+
+        if pairs:
+            control = h("<select common>{options}</select>", options=options(pairs, value))
+        elif rule.kind == "bool":
+            template = "check"
+            control = h('<input common type="checkbox" value="true"{checked}>', checked=CHECKED if value else "")
+        elif name in SEVERAL_LINES:
+            control = h('<textarea common rows="3">\n{value}</textarea>', value=value)
+        else:
+            control = h('<input common value="{value}" autocomplete="off"{more}>', value=value, more=Html(
+                ' inputmode="numeric" class="short"') if rule.kind == "int" else "")
+
+        about = self.about.get(name) or visit.t(rule.sentence)
+        return field(visit, name, visit.t(label), control, about, self.errors.get(name), template)
+
+
+def _shown(name: str, rule: Field, value: Any) -> str:
+    """A value as a browser sends it back: what is invisible is shown, a single line has no line breaks."""
+    if isinstance(value, bool):
+        return "true" if value else "false" if rule.nullable else ""
+
+    text = "" if value is None else "\n".join(value) if isinstance(value, list) else str(value)
+    return html.unescape(escape(text if name in SEVERAL_LINES else text.replace("\n", "␊")))
