@@ -105,6 +105,21 @@ def test_five_at_once_are_one_run_and_four_locked(site):
     assert sum(line["count"] for line in site.installation.history("crowd") if line["reason"] == "locked") >= 1
 
 
+@pytest.mark.parametrize("strategy", ["fork", "sync"])
+def test_a_body_that_nobody_needs_costs_no_response(site, strategy):
+    """A panel that posts something to the URL gets its answer: what was not read would reset mod_cgid's socket."""
+    name = f"posted-{strategy}"
+    site.add(name, "echo done", strategy=strategy)
+
+    for size in (5, 100_000):
+        request = urllib.request.Request(site.url(name), data=b"x" * size)
+
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert json.loads(answer.read())["accepted"] is True
+
+        until(lambda: not site.installation.claims(), "the end of the run")
+
+
 def test_killed_supervisor_locks_until_the_command_ends(site):
     """kill -9 of the supervisor: locked while the command lives, then one `interrupted`, and the task runs again."""
     go_on = site.installation.home / "go-on"

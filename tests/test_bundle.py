@@ -9,17 +9,20 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.admin.client import Form
 from tests.installation import REFUSED, Installation, answered, asking, until
 from tests.servers import KINDS, give, start, workplace
-from webscheduler import bundle, signing, store
+from webscheduler import bundle, history, signing, store
 from webscheduler.errors import BadInput
 
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
@@ -271,3 +274,60 @@ def test_below_a_real_server(built: Path) -> None:
             until(lambda: installation.runs(), "the run")
             assert installation.runs()[0]["output"] == "Hello!\n"
             assert get(signing.status_url(server.url, row["slug"], row["secret"]))["status"] == "healthy"
+
+
+def test_uploaded_alone(built: Path) -> None:
+    """Below Apache, with no HOME and in a folder that cannot be written, the first visit says where the home may be
+    named; with that line edited it leads through the set-up to a URL which, once called, runs everything that is due.
+    """
+    kind = KINDS["apache-cgid"]
+
+    with workplace(kind) as directory, start(kind, directory, built) as server:
+        home = directory / "account" / "files"
+        home.parent.mkdir()
+        give(home.parent, kind.user)
+        script = directory / kind.scripts / built.name
+        script.parent.chmod(0o555)
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+
+        def visit(url: str, fields: dict[str, str] | None = None) -> str:
+            with browser.open(url, urllib.parse.urlencode(fields).encode() if fields else None, timeout=60) as answer:
+                return str(answer.read().decode())
+
+        def submit(page: str, **fields: str) -> str:
+            form = Form(page).forms[0]
+            return visit(urllib.parse.urljoin(server.url, form["action"]), {**form["fields"], "x": "", **fields})
+
+        assert "HOME = " in visit(server.url + "/admin/")
+        script.write_text(script.read_text().replace('HOME = ""', f"HOME = {str(home)!r}", 1))
+        page = visit(server.url)
+        assert str(home) in page
+        page = submit(page)
+        assert str(home / "setup-code") in page
+        page = submit(page, code=(home / "setup-code").read_text(), timezone="Europe/Paris", user="zoe",
+                      password="correct horse battery", again="correct horse battery")  # fmt: skip
+        (url,) = set(re.findall(r"http://[^\s\"<>]+/run/[0-9a-f]{32}\?sig=[0-9a-f]{64}", page))
+        assert url.startswith(server.url)
+        assert "Never called so far" in page
+
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            assert json.load(answer)["strategy"] == "fork"
+
+        until(lambda: list(history.entries(str(home), "@due")), "the tick")
+        assert "Called once" in visit(server.url + "/admin/")
+        assert next(history.entries(str(home), "@due"))["status"] == "success"
+        assert os.listdir(script.parent) == [script.name]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to become a user whom the system does not know")
+def test_an_account_without_a_home_is_told_where_to_name_one(built: Path) -> None:
+    """A visitor reads it as a page, the caller of a URL gets the 503 of an installation that cannot work."""
+    with workplace(KINDS["apache-cgid"]) as directory:
+        script = Path(shutil.copy(built, directory))
+
+        for path, body in (("/admin/", b"the HOME line of webscheduler.cgi"), ("/run/" + "0" * 32, REFUSED)):
+            answer = answered(subprocess.Popen(
+                ["/usr/bin/python3", "-IS", str(script)], env=asking(path, "sig=" + "0" * 64), stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", user=54321))  # fmt: skip
+            assert answer.status == 503
+            assert body in answer.body

@@ -35,7 +35,7 @@ def main(home: str | None = None) -> None:
 
     try:
         if kind(environ) in ("admin", ""):
-            _panel(environ, home or config.find_home())
+            _panel(environ, home)
 
         reply = trigger.answer(environ, home or config.find_home(), True, time.time, report)
     except WebschedulerError as error:
@@ -50,7 +50,7 @@ def main(home: str | None = None) -> None:
     _send(environ, head, reply.body, reply.after)
 
 
-def _panel(environ: dict[str, Any], home: str) -> None:
+def _panel(environ: dict[str, Any], home: str | None) -> None:
     from .admin import answer
 
     environ["wsgi.url_scheme"] = "https" if environ.get("HTTPS", "").lower() in ("on", "1") else "http"
@@ -63,6 +63,9 @@ def _send(environ: dict[str, Any], head: str, body: bytes, after: Callable[[], o
     response = head.encode("latin-1") + (b"" if environ.get("REQUEST_METHOD") == "HEAD" else body)
 
     try:
+        if environ.get("CONTENT_LENGTH", "0") not in ("", "0"):
+            _drop_body()
+
         if after:
             strategies.let_go(response)
             after()
@@ -70,6 +73,18 @@ def _send(environ: dict[str, Any], head: str, body: bytes, after: Callable[[], o
             strategies.write_all(response)
     finally:
         os._exit(0)
+
+
+def _drop_body() -> None:
+    """Take what is here of a body that nobody read: mod_cgid's script is on a socket, which is reset, and the response
+    lost, when it is closed with something in it (tried)."""
+    os.set_blocking(0, False)
+
+    try:
+        while os.read(0, 65536):
+            pass
+    except OSError:
+        pass
 
 
 def report(line: str) -> None:

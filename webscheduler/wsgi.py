@@ -41,7 +41,7 @@ def create_app(home: str | None = None, user: User = None) -> Application:
             if kind(environ) in ("admin", ""):
                 from .admin import create_panel
 
-                return create_panel(home or config.find_home(), user)(environ, start_response)
+                return create_panel(home, user)(environ, start_response)
 
             reply = trigger.answer(environ, home or config.find_home(), False, time.time, report)
         except WebschedulerError as error:

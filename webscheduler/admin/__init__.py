@@ -64,9 +64,9 @@ ONLY_POST = ("run-now", "enable", "cancel", "sign-out", "check", "update", "noti
 
 
 def create_panel(
-    home: str, user: User = None, clock: Callable[[], float] = time.time
+    home: str | None, user: User = None, clock: Callable[[], float] = time.time
 ) -> Callable[..., Iterable[bytes]]:
-    """A WSGI application for the panel of the installation at `home`."""
+    """A WSGI application for the panel of the installation at `home`, or where `config.find_home` says."""
 
     def panel(environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
         response = answer(environ, home, user, clock)
@@ -78,11 +78,17 @@ def create_panel(
 
 
 def answer(
-    environ: Environ, home: str, user: User = None, clock: Callable[[], float] = time.time, in_process: bool = False
+    environ: Environ, home: str | None, user: User = None, clock: Callable[[], float] = time.time,
+    in_process: bool = False,
 ) -> Response:
     """The answer to a request for the panel. in_process: see `trigger.answer`."""
     if not kind(environ):
         return _front(environ)
+
+    try:
+        home = home or config.find_home()
+    except WebschedulerError as error:  # there is nothing yet that could be kept from anybody
+        return Response(f"webscheduler: {error}\n", 503, "text/plain")
 
     present, problem = os.path.isdir(home), None
 

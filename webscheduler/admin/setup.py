@@ -45,7 +45,8 @@ def begin(visit: Visit) -> Response:
         _make_code(visit)
         return visit.redirect("setup")
 
-    return page(visit, title, visit.html("begin", home=visit.home, action=visit.href("setup")))
+    return page(visit, title, visit.html("begin", home=visit.home, action=visit.href("setup"),
+                                         help=visit.html("home-help")))
 
 
 def setup(visit: Visit) -> Response:
