@@ -26,7 +26,7 @@ LINES = """
     probe
     arrival
     doctor
-    editing due systemd
+    editing due
     access decision runner housekeeping cancel functions transfer export hosting
     record installation crontab past
     capabilities config locks store history commands schedule notify bundle

@@ -20,7 +20,7 @@ import pytest
 
 from tests.commandline import Done, call
 from tests.installation import Installation
-from webscheduler import config, crontab, export, history, store, systemd, transfer
+from webscheduler import config, crontab, export, history, store, transfer
 from webscheduler.cron import Cron
 from webscheduler.task import DUE, FIELDS, Task, load
 
@@ -467,7 +467,7 @@ def occurrences(calendars: list[str], zone: str, number: int) -> list[datetime]:
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_a_calendar_means_to_systemd_what_the_expression_means_here(expression: str) -> None:
     """Its next instants, by systemd itself, in a zone without daylight saving."""
-    calendars = systemd.calendar(expression)
+    calendars = export.calendar(expression)
     assert calendars
     cron, moment = Cron(expression), datetime(2026, 2, 19, 23, 59, tzinfo=timezone.utc)
     wanted = []
@@ -485,14 +485,14 @@ def test_a_calendar_means_to_systemd_what_the_expression_means_here(expression: 
 
 @pytest.mark.parametrize("expression", UNSAYABLE)
 def test_what_systemd_cannot_say_is_left_out_and_said(installation: Installation, expression: str) -> None:
-    text, files = systemd.as_systemd(config.load(str(installation.home)), [of(expression=expression)])
-    assert files == {}
+    text = export.export("systemd", config.load(str(installation.home)), [of(expression=expression)])
+    assert text.files == {}
     assert f"task: is left out: no OnCalendar= says '{expression}'" in text.said
 
 
 def test_units_say_zone_limit_and_what_is_lost(installation: Installation) -> None:
     installation.configure(timezone="Europe/Paris", environment={"A": "50% \"x\" $Y \\"})
-    text, files = systemd.as_systemd(config.load(str(installation.home)), [
+    text = export.export("systemd", config.load(str(installation.home)), [
         of("app:x", expression="7 3 * * *", argv=["/bin/echo", "a b", "%h $HOME \\ \"q\"", ""], cwd="/srv/50%",
            title="T%"),
         of("off", enabled=False, intervalSeconds=5400, timeout=0, retries=2, preventOverlap=False),
@@ -500,7 +500,7 @@ def test_units_say_zone_limit_and_what_is_lost(installation: Installation) -> No
         of("hello", argv=None, command="hello", expression="@daily"),
         of("gone", argv=None, command="gone", expression="@daily"), of("none"), of("bad", expression="61 * * * *"),
     ])  # fmt: skip
-    assert files["webscheduler-app_x.service"] == """\
+    assert text.files["webscheduler-app_x.service"] == """\
 [Unit]
 Description=T%%
 
@@ -512,7 +512,7 @@ TimeoutStartSec=300
 TimeoutStopSec=5
 ExecStart="/bin/echo" "a b" "%%h $$HOME \\\\ \\"q\\"" ""
 """
-    assert files["webscheduler-app_x.timer"] == """\
+    assert text.files["webscheduler-app_x.timer"] == """\
 [Unit]
 Description=T%%
 
@@ -524,12 +524,12 @@ AccuracySec=1s
 [Install]
 WantedBy=timers.target
 """
-    assert "OnActiveSec=0\nOnUnitActiveSec=5400\n" in files["webscheduler-off.timer"]
-    assert "TimeoutStartSec=infinity\n" in files["webscheduler-off.service"]
-    assert "Persistent=false\n" in files["webscheduler-once.timer"]
-    assert f'Environment="WEBSCHEDULER_HOME={installation.home}"' in files["webscheduler-hello.service"]
-    assert files["webscheduler-hello.service"].endswith('"-m" "webscheduler" "run" "hello"\n')
-    assert len(files) == 8
+    assert "OnActiveSec=0\nOnUnitActiveSec=5400\n" in text.files["webscheduler-off.timer"]
+    assert "TimeoutStartSec=infinity\n" in text.files["webscheduler-off.service"]
+    assert "Persistent=false\n" in text.files["webscheduler-once.timer"]
+    assert f'Environment="WEBSCHEDULER_HOME={installation.home}"' in text.files["webscheduler-hello.service"]
+    assert text.files["webscheduler-hello.service"].endswith('"-m" "webscheduler" "run" "hello"\n')
+    assert len(text.files) == 8
     assert [line for line in text.said if line.split(":")[0] in ("off", "once", "gone", "none", "bad")] == [
         "off: is disabled: do not enable its timer", "off: may overlap here, and will not there",
         "off: its retries are lost",
@@ -554,7 +554,7 @@ def test_systemd_accepts_the_units(installation: Installation) -> None:
 
 
 def crontab_lines(installation: Installation, *tasks: Task) -> tuple[list[str], list[str]]:
-    text = export.as_crontab(config.load(str(installation.home)), tasks)
+    text = export.export("crontab", config.load(str(installation.home)), tasks)
     return [line for line in str(text).splitlines() if line and not line.startswith("# ")], text.said
 
 
@@ -623,6 +623,47 @@ def test_a_line_of_the_crontab_runs_the_task_as_it_was(installation: Installatio
     assert (locked.returncode, locked.stdout) == (0, "")
 
 
+def test_what_webscheduler_runs_itself_finds_package_and_home(installation: Installation, tmp_path: Path) -> None:
+    """As cron and systemd start it: with next to no variables, from the account's home."""
+    call(installation.home, "add", "task", "--command", "hello", "--cron", "@daily")
+    settings, hello = config.load(str(installation.home)), load("task", installation.row())
+    ((job,), _) = crontab.parse(crontab_lines(installation, hello)[0][-1])
+    service = export.export("systemd", settings, [hello]).files["webscheduler-task.service"]
+    variables = dict(shlex.split(line[12:])[0].split("=", 1) for line in service.splitlines()
+                     if line.startswith("Environment="))
+    argv = shlex.split(service.partition("ExecStart=")[2])
+    bare = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+
+    for words, more in ((["/bin/sh", "-c", job.command], {}), (argv, variables)):
+        done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env={**bare, **more})
+        assert (done.returncode, done.stdout) == (0, "Hello!\n"), done.stderr
+
+    assert [line["status"] for line in installation.runs()] == ["success"] * 2
+
+
+@pytest.mark.parametrize("kind", ["crontab", "systemd", "kubernetes"])
+def test_what_is_left_out_is_not_said_to_run(installation: Installation, kind: str) -> None:
+    text = export.export(kind, config.load(str(installation.home)), [
+        of(argv=None, command="hello", expression="0 3 LW * *")])
+    assert [line[:18] for line in text.said if line.startswith("task: ")] == ["task: is left out:"]
+
+
+@pytest.mark.skipif(not REQUIRED and not shutil.which("crontab"), reason="crontab is not installed")
+def test_cron_accepts_the_crontab(installation: Installation, tmp_path: Path) -> None:
+    """`crontab -n` of Debian's cron reads it and installs nothing."""
+    for name, fields in {"a": {"expression": "7 3 ? * 1"}, "b": {"intervalSeconds": 300}, "c": {"expression": "@daily"},
+                         "d": {"expression": "0 3 1 jul wed", "timezone": "Europe/Paris", "enabled": False}}.items():
+        installation.add(name, ["printf", "50%", "a\\b"], environment={"A": "b 'c' %"}, cwd="/usr", **fields)
+
+    call(installation.home, "add", "own", "--command", "hello", "--cron", "0 3 * * *")
+    file = tmp_path / "crontab"
+    assert call(installation.home, "export", "crontab", "--output", str(file)).status == 0
+    checked = subprocess.run(["crontab", "-n", str(file)], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+    file.write_text(file.read_text() + "61 * * * * true\n")
+    assert subprocess.run(["crontab", "-n", str(file)], capture_output=True).returncode != 0
+
+
 def test_a_crontab_that_went_out_comes_in_again(installation: Installation, other: Installation) -> None:
     installation.add("a", ["printf", "%s", "a b"], expression="7 3 * * *", timezone="Europe/Paris")
     done = come(other, call(installation.home, "export", "crontab").out, "crontab")
@@ -637,7 +678,7 @@ needs_yaml = pytest.mark.skipif(not REQUIRED and importlib.util.find_spec("yaml"
 def manifests(installation: Installation, *tasks: Task) -> tuple[list[Any], list[str]]:
     import yaml
 
-    text = export.as_kubernetes(config.load(str(installation.home)), tasks, "registry.example/app:1")
+    text = export.export("kubernetes", config.load(str(installation.home)), tasks, "registry.example/app:1")
     return [document for document in yaml.safe_load_all(str(text)) if document], text.said
 
 

@@ -108,10 +108,8 @@ def line(settings: Config, minutes: int) -> str:
     if "\n" in home:
         raise BadInput(f"{home!r} holds a line break, which no line of a crontab can say: choose another home")
 
-    python = commands.interpreter(settings)
-    variables = {"WEBSCHEDULER_HOME": home, **_path(python)}
-    words = [*(f"{name}={shlex.quote(value)}" for name, value in variables.items()), shlex.quote(python), "-m",
-             "webscheduler", "run-due", ">/dev/null", _marker(home)]
+    words = [*(f"{name}={shlex.quote(value)}" for name, value in variables(settings).items()),
+             shlex.quote(commands.interpreter(settings)), "-m", "webscheduler", "run-due", ">/dev/null", _marker(home)]
     return f"{expression(minutes)} {escaped(' '.join(words))}"
 
 
@@ -119,8 +117,10 @@ def _marker(home: str) -> str:
     return f"# webscheduler {shlex.quote(home)}"
 
 
-def _path(python: str) -> dict[str, str]:
-    """PYTHONPATH, if that is what it takes to find the package and filelock from a crontab."""
+def variables(settings: Config) -> dict[str, str]:
+    """What `python -m webscheduler` needs of an environment where another scheduler starts it: the home, and PYTHONPATH
+    if that is what it takes to find the package and filelock. Raises Unusable where not even that helps."""
+    python = commands.interpreter(settings)
     lock = find_spec("filelock")
     files = (__file__, lock.origin if lock else None)
     roots = [os.path.dirname(os.path.dirname(os.path.abspath(file))) for file in files if file]
@@ -128,17 +128,17 @@ def _path(python: str) -> dict[str, str]:
     errors = ""
 
     for number in range(len(roots) + 1):
-        variables = {"PYTHONPATH": os.pathsep.join(roots[:number])} if number else {}
+        path = {"PYTHONPATH": os.pathsep.join(roots[:number])} if number else {}
 
         try:
             tried = subprocess.run([python, "-c", "import filelock, webscheduler.__main__"], cwd=account, text=True,
-                                   env={"PATH": "/usr/bin:/bin", "HOME": account, **variables}, capture_output=True,
+                                   env={"PATH": "/usr/bin:/bin", "HOME": account, **path}, capture_output=True,
                                    stdin=subprocess.DEVNULL, timeout=PATIENCE, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Unusable(f"{python} cannot be run ({error}): `webscheduler config set python PATH` names another")
 
         if tried.returncode == 0:
-            return variables
+            return {"WEBSCHEDULER_HOME": settings.home, **path}
 
         errors = tried.stderr.strip().rpartition("\n")[2]
 

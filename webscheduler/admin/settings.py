@@ -24,7 +24,6 @@ from .. import (
     installation,
     notify,
     store,
-    systemd,
     transfer,
 )
 from .. import crontab as tables
@@ -313,16 +312,7 @@ def shim(visit: Visit) -> Response:
 def export_page(visit: Visit) -> Response:
     """The tasks as another scheduler reads them; for owners, since it holds the environment, and so passwords."""
     tasks = list(load_all(store.read(visit.home))[0].values())
-    kind = visit.query.get("kind")
-
-    if kind == "systemd":
-        text, files = systemd.as_systemd(visit.settings, tasks)
-        content = str(text) + "".join(f"\n# ---- {name}\n{unit}" for name, unit in files.items())
-    elif kind == "kubernetes":
-        content = str(export.as_kubernetes(visit.settings, tasks, "IMAGE"))
-    else:
-        content = str(export.as_crontab(visit.settings, tasks))
-
+    content = str(export.export(visit.query.get("kind", ""), visit.settings, tasks))
     return Response(content, kind="text/plain")
 
 

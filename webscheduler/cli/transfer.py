@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from .. import atomic, config, export, store, systemd, transfer
+from .. import atomic, config, export, store, transfer
 from ..errors import BadInput
 from ..task import load
 from .terminal import complain, line
@@ -100,19 +100,11 @@ def _export(args: Namespace) -> None:
         raise BadInput(f"export: {args.kind[:40]!r} must be one of {', '.join(KINDS)}", "kind")
 
     tasks = [load(name, row) for name, row in rows.items()]
-    files: dict[str, str] = {}
-    said: list[str] = []
-
     if args.kind == "json":
-        content = transfer.dumps(rows, args.with_secrets)
-    elif args.kind == "systemd":
-        text, files = systemd.as_systemd(settings, tasks)
-        content = str(text) + "".join(f"\n# ---- {name}\n{unit}" for name, unit in files.items())
-        said = text.said
+        content, files, said = transfer.dumps(rows, args.with_secrets), {}, []
     else:
-        text = (export.as_crontab(settings, tasks) if args.kind == "crontab"
-                else export.as_kubernetes(settings, tasks, args.image))
-        content, said = str(text), text.said
+        text = export.export(args.kind, settings, tasks, args.image)
+        content, files, said = str(text), text.files, text.said
 
     if args.output and files:
         os.makedirs(args.output, exist_ok=True)
