@@ -250,13 +250,15 @@ def test_without_a_base_there_is_no_url(here: Here) -> None:
 
 
 def test_a_url_does_what_it_says(here: Here) -> None:
-    """What `url` prints runs the task, with --timed once, with --status not at all; none outlives rotation."""
+    """What `url` prints runs the task, with --timed once, with --status not at all, with --query where no path arrives;
+    none outlives rotation."""
     here("add", "a", "--strategy", "sync", "--signature", "either", "--command", "hello")
 
     def ask(text: str) -> Any:
         assert text.count("\n") == 1
         parts = urllib.parse.urlsplit(text.strip())
         assert (parts.scheme, parts.netloc) == ("https", "example.org:8443")
+        assert ("task=" in text or "status=" in text) == (parts.path == "/cron")
         return here.installation.cgi(asking(parts.path[len("/cron"):], parts.query))
 
     base = ("--base", "https://example.org:8443/cron")
@@ -266,6 +268,8 @@ def test_a_url_does_what_it_says(here: Here) -> None:
     assert ask(timed).refused
     assert ask(here("url", "a", *base, "--status")).document["status"] == "healthy"
     assert here.document("url", "a", *base) == {"name": "a", "url": static.strip()}
+    assert ask(here("url", "a", *base, "--query")).document["output"] == "Hello!\n"
+    assert ask(here("url", "a", *base, "--query", "--status")).document["status"] == "healthy"
     rotated = here.document("rotate-secret", "a")
     assert rotated["secret"] == here.installation.row("a")["secret"]
     assert ask(static).refused

@@ -96,6 +96,19 @@ def test_urls() -> None:
         )
 
 
+@pytest.mark.parametrize(("base", "query"), [
+    ("https://example.org/cgi-bin/webscheduler.cgi", "https://example.org/cgi-bin/webscheduler.cgi?"),
+    ("https://example.org/run/cron/", "https://example.org/run/cron?"), ("http://[::1]:8000", "http://[::1]:8000/?"),
+])  # fmt: skip
+def test_urls_by_query(base: str, query: str) -> None:
+    """The same without a path behind the base, be it a script, a folder, or a host alone."""
+    run, timed, status = (signing.trigger_url(base, SLUG, SECRET), signing.trigger_url(base, SLUG, SECRET, 17),
+                          signing.status_url(base, SLUG, SECRET))
+    assert signing.by_query(run) == f"{query}task={SLUG}&sig={signing.sign(SECRET, SLUG)}"
+    assert signing.by_query(timed) == f"{query}task={SLUG}&ts=17&sig={signing.sign(SECRET, SLUG + '.17')}"
+    assert signing.by_query(status) == f"{query}status={SLUG}&sig={signing.sign(SECRET, 'status:' + SLUG)}"
+
+
 def test_keys() -> None:
     """Keys are lower-case hexadecimal of 128 and 256 bits, and no two are the same."""
     slugs = {signing.new_slug() for _ in range(1000)}

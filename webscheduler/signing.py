@@ -55,3 +55,11 @@ def trigger_url(base: str, slug: str, secret: str, ts: int | None = None) -> str
 def status_url(base: str, slug: str, secret: str) -> str:
     """The URL that tells how the task is, for uptime monitors."""
     return f"{base.rstrip('/')}/status/{slug}?sig={sign(secret, status_message(slug))}"
+
+
+def by_query(url: str) -> str:
+    """The same URL for hosts that drop the path behind a script: `?task=SLUG&...`, or `?status=SLUG&...`."""
+    path, _, query = url.rpartition("?")
+    base, kind, slug = path.rsplit("/", 2)
+    root = "/" if base.count("/") == 2 else ""  # a host alone has no path yet
+    return f"{base}{root}?{'task' if kind == 'run' else kind}={slug}&{query}"

@@ -56,6 +56,8 @@ def register(verb: Callable[..., Any]) -> None:
     kind = url.add_mutually_exclusive_group()
     kind.add_argument("--status", action="store_true", help="The URL for uptime monitors, which runs nothing.")
     kind.add_argument("--timed", action="store_true", help="A URL that is good once and for a few minutes.")
+    url.add_argument("--query", action="store_true",
+                     help="With the task in the query, for hosts that drop the path behind a script.")
 
     rotate = verb("rotate-secret", _rotate, "Give a task a new secret; URLs made before are refused from now on.",
                   json=True)
@@ -155,6 +157,8 @@ def _url(args: Namespace) -> None:
             raise BadInput(f"{task.name} accepts timed signatures only: `webscheduler url NAME --timed` makes one")
 
         url = signing.trigger_url(base, task["slug"], task["secret"])
+
+    url = signing.by_query(url) if args.query else url
 
     if args.json:
         show({"name": task.name, "url": url})
