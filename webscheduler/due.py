@@ -173,18 +173,22 @@ def health(settings: Config, tasks: store.Tasks, name: str, now: float) -> dict[
     That of `@due` is the worst of all enabled tasks, with the names of those that are not healthy.
     """
     row = tasks[name]
-    patience = _patience(settings.home)
-    running = {facts.get("name") for facts in locks.peek(settings.home)}
-    states = {each: _state(settings, tasks[each], each, each in running, now, patience)
-              for each in (tasks if name == DUE else [name])}
-    worst = next((state for state in ("failing", "late") if state in states.values()), "healthy")
-    report = {"task": name, "status": worst, "running": name in running,
+    found = states(settings, tasks if name == DUE else {name: row}, now)
+    worst = next((state for state in ("failing", "late") if state in found.values()), "healthy")
+    report = {"task": name, "status": worst, "running": bool(locks.peek(settings.home, name)),
               **{field: row.get(field) for field in ("lastRunAt", "lastRunStatus", "lastRunDuration", "nextRunAt")}}
 
     if name == DUE:
-        report["unhealthy"] = sorted(each for each, state in states.items() if state != "healthy")[:20]
+        report["unhealthy"] = sorted(each for each, state in found.items() if state != "healthy")[:20]
 
     return report
+
+
+def states(settings: Config, tasks: store.Tasks, now: float) -> dict[str, str]:
+    """How each task is: healthy, failing or late."""
+    patience = _patience(settings.home)
+    running = {facts.get("name") for facts in locks.peek(settings.home)}
+    return {name: _state(settings, row, name, name in running, now, patience) for name, row in tasks.items()}
 
 
 def _patience(home: str) -> float:

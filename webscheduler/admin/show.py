@@ -72,9 +72,8 @@ def _notice(visit: Visit) -> Html:
     if "message" not in visit.notice:
         return Html("")
 
-    values = {name: value for name, value in visit.notice.items() if name not in ("message", "kind")}
     return h('<p class="notice {kind}" role="status">{text}</p>\n', kind=visit.notice.get("kind", "good"),
-             text=visit.t(visit.notice["message"], **values))
+             text=visit.t(**visit.notice))
 
 
 def warning(text: Html | None) -> Html:
@@ -238,9 +237,6 @@ def strip(visit: Visit, entries: Sequence[dict[str, Any]]) -> Html:
 
 def timeline(visit: Visit, rows: Sequence[tuple[str, Sequence[float], str]]) -> Html:
     """The next 24 hours, a line for each task: title, Unix seconds of its starts, schedule in words."""
-    if not rows:
-        return Html("")
-
     place = zone(visit.settings["timezone"])
     height = 22 + 20 * len(rows)
     marks, text, lines = [], [], []
@@ -273,6 +269,8 @@ def readable(visit: Visit, text: str) -> str:
     return text if visit.may("editor") else re.sub("(sig(?:=|%3d))[0-9a-f]{64}", r"\1…", text, flags=re.IGNORECASE)
 
 
+COLOURS = {3: ("text", "c", 0), 9: ("text", "c", 8), 4: ("ground", "b", 0), 10: ("ground", "b", 8)}
+ENDS = {22: ("s1", "s2"), 23: ("s3",), 24: ("s4",), 39: ("text",), 49: ("ground",)}
 SEQUENCE = re.compile(r"\x1b(?:\[([0-9;:]*)([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 
 
@@ -304,19 +302,16 @@ def _colour(state: dict[str, str], numbers: list[int]) -> None:
     """Bring the classes up to date: bold, faint, italic, underlined, and the 16 colours of text and background."""
     while numbers:
         number = numbers.pop(0)
+        kind, sign, bright = COLOURS.get(number // 10, ("", "", 0))
 
         if number == 0:
             state.clear()
-        elif number in (1, 2, 3, 4):
-            state[f"s{number}"] = f"a{number}"
-        elif number in (22, 23, 24):
-            for old in ("s1", "s2") if number == 22 else (f"s{number - 20}",):
-                state.pop(old, None)
         elif number in (38, 48):
             del numbers[: 2 if numbers[:1] == [5] else 4]  # 256 or all colours: none of ours
-        elif 30 <= number <= 37 or 90 <= number <= 97:
-            state["text"] = f"c{number % 10 + (8 if number >= 90 else 0)}"
-        elif 40 <= number <= 47 or 100 <= number <= 107:
-            state["ground"] = f"b{number % 10 + (8 if number >= 100 else 0)}"
-        elif number in (39, 49):
-            state.pop("text" if number == 39 else "ground", None)
+        elif number in ENDS:
+            for old in ENDS[number]:
+                state.pop(old, None)
+        elif number in (1, 2, 3, 4):
+            state[f"s{number}"] = f"a{number}"
+        elif kind and number % 10 < 8:
+            state[kind] = f"{sign}{number % 10 + bright}"

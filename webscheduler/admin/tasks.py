@@ -13,24 +13,8 @@ from itertools import groupby, takewhile
 from .. import capabilities, commands, decision, due, editing, history, locks, past, schedule, signing, store, trigger
 from ..errors import BadInput
 from ..task import DUE, format_time, load, load_all
-from .show import (
-    ask,
-    badge,
-    button,
-    duration,
-    facts,
-    in_words,
-    link,
-    moment,
-    outcome,
-    page,
-    readable,
-    roughly,
-    strip,
-    timeline,
-    warning,
-)
-from .show import schedule as schedule_text
+from . import show
+from .show import ask, badge, button, duration, facts, link, moment, outcome, page, readable, roughly
 from .web import Html, Refused, Response, error_text, h
 
 TYPE_CHECKING = False
@@ -71,18 +55,18 @@ def index(visit: Visit) -> Response:
     known = commands.registry(visit.settings)
     groups = [visit.html("group", name=group, rows=[_row(visit, task, task.name in running, known) for task in members])
               for group, members in groupby(others, key=lambda task: str(task["group"]))]
-    idle = [task for task in others if task.name not in running]
+    states = due.states(visit.settings, dict(tasks), visit.now)
+    late = [label(task) for task in others if states[task.name] == "late"]
     return page(visit, visit.t("Tasks"), visit.html(
-        "tasks", new=new if others else "", due=_due(visit, tasks[DUE], idle) if DUE in tasks else "",
-        broken=[warning(h("{name}: {why}", name=name, why=why)) for name, why in broken.items()],
+        "tasks", new=new if others else "", due=_due(visit, tasks[DUE], late) if DUE in tasks else "",
+        broken=[show.warning(h("{name}: {why}", name=name, why=why)) for name, why in broken.items()],
         timeline=_timeline(visit, others), groups=groups or visit.html("no-tasks", new=new)))
 
 
-def _due(visit: Visit, task: Task, idle: list[Task]) -> Html:
+def _due(visit: Visit, task: Task, late: list[str]) -> Html:
     rhythm = due.rhythm(visit.home)
     last = moment(visit, rhythm["lastAt"])
-    call = next((entry for entry in past.recent(visit.home, DUE, 10) if entry.get("trigger") == "url"), None)
-    late = [label(each) for each in idle if _late(visit, each)]
+    call = _call(visit, past.recent(visit.home, DUE, 10))
     state, alarms = "good", []
 
     if rhythm["every"]:
@@ -104,21 +88,18 @@ def _due(visit: Visit, task: Task, idle: list[Task]) -> Html:
     parts = [h("<p>{text}</p>", text=text), *(h('<p class="warning">{text}</p>', text=alarm) for alarm in alarms)]
 
     if call:
-        parts.append(h('<p class="sub">{text} {outcome}</p>', outcome=outcome(visit, call), text=visit.t(
-            "Last call {when} from {ip}:", when=moment(visit, call.get("triggeredAt")), ip=call.get("ip") or "–")))
+        parts.append(h('<p class="sub">{text}: {call}</p>', text=visit.t("Last call"), call=call))
 
     live = Html(' id="live" data-refresh="5"') if state == "waiting" else ""
     return visit.html("due", live=live, state="bad" if alarms else state, href=visit.href("task", name=DUE),
-                      parts=parts, run=_run_button(visit, task, False), url=url_box(visit, task))
+                      parts=parts, run=_buttons(visit, task, False)[:1], url=url_box(visit, task))
 
 
-def _late(visit: Visit, task: Task) -> bool:
-    try:
-        slot = schedule.slot(task, visit.settings["timezone"], 0.0, visit.now)
-    except BadInput:
-        return False
-
-    return slot is not None and visit.now - slot.at > due.MIN_LATE
+def _call(visit: Visit, entries: list[dict[str, Any]]) -> Html | None:
+    """The last call of a URL: when, where from, and what became of it."""
+    call = next((entry for entry in entries if entry.get("trigger") == "url"), None)
+    return None if call is None else h("{when} · {ip} · {outcome}", when=moment(visit, call.get("triggeredAt")),
+                                       ip=call.get("ip") or "–", outcome=outcome(visit, call))
 
 
 def url_box(visit: Visit, task: Task) -> Html:
@@ -157,46 +138,39 @@ def _timeline(visit: Visit, tasks: list[Task]) -> Html:
             continue  # its row says what is wrong
 
         if coming:
-            rows.append((label(task), coming, in_words(visit, task)))
+            rows.append((label(task), coming, show.in_words(visit, task)))
 
     rows.sort(key=lambda row: row[1][0])
     rest = len(rows) - TIMELINE_TASKS
     more = h('<p class="sub">{text}</p>', text=visit.count(rest, "And one more task.", "And {n} more tasks."))
-    return visit.html("timeline", picture=timeline(visit, rows[:TIMELINE_TASKS]), more=more if rest > 0 else "") \
+    return visit.html("timeline", picture=show.timeline(visit, rows[:TIMELINE_TASKS]), more=more if rest > 0 else "") \
         if rows else Html("")
 
 
 def _command(visit: Visit, task: Task) -> Html:
-    text = f"{task['command'] or ''} {task['arguments']}"
-
-    if task["argv"]:
-        text = " ".join(map(shlex.quote, task["argv"]))
-
-    return h("<code>{text}</code>", text=readable(visit, text.strip()))
+    text = shlex.join(task["argv"]) if task["argv"] else f"{task['command'] or ''} {task['arguments']}".strip()
+    return h("<code>{text}</code>", text=readable(visit, text))
 
 
 def _row(visit: Visit, task: Task, running: bool, known: dict[str, Any]) -> Html:
     entries = past.recent(visit.home, task.name)
-    call = next((entry for entry in entries if entry.get("trigger") == "url"), None)
-    notes = [h('<p class="sub">{text}</p>', text=text) for text in ([task.name] if task["title"] else [])
-             + [_command(visit, task)]]
+    buttons, call = _buttons(visit, task, running), _call(visit, entries)
+    notes = [h('<p class="sub">{text}</p>', text=text)
+             for text in (task.name if task["title"] else "", _command(visit, task)) if text]
 
     if task["command"] and task["command"] not in known:
         notes.append(h('<p class="warning">{text}</p>', text=visit.t(
             "No such command is registered any more: the task cannot run.")))
 
-    last_call = call and h(
-        "{when} · {ip} · {outcome}", when=moment(visit, call.get("triggeredAt")), ip=call.get("ip") or "–",
-        outcome=visit.t("accepted") if call.get("run") else outcome(visit, call))
     return visit.html(
         "row", state="" if task["enabled"] else "off", href=visit.href("task", name=task.name), title=label(task),
-        badge=_badges(visit, task, running), notes=notes, strip=strip(visit, entries), facts=facts([
-            (visit.t("Schedule"), schedule_text(visit, task)),
-            (visit.t("Last run"), _last(visit, task, entries, running)), (visit.t("Next run"), next_run(visit, task)),
-            (visit.t("Last call"), last_call) if last_call else None,
+        badge=_badges(visit, task, running), notes=notes, strip=show.strip(visit, entries), facts=facts([
+            (visit.t("Schedule"), show.schedule(visit, task)),
+            (visit.t("Last run"), _last(visit, task, entries, running)), (visit.t("Next run"), _next_run(visit, task)),
+            (visit.t("Last call"), call) if call else None,
             (visit.t("Strategy"), task["strategy"]) if task["strategy"] != "auto" else None]),
-        actions=[_run_button(visit, task, running), _edit_button(visit, task)],
-        more=visit.html("more", url=url_box(visit, task), buttons=_rest(visit, task)) if visit.may("editor") else "")
+        actions=buttons[:2],
+        more=visit.html("more", url=url_box(visit, task), buttons=buttons[2:]) if buttons else "")
 
 
 def _badges(visit: Visit, task: Task, running: bool) -> list[Html]:
@@ -204,8 +178,7 @@ def _badges(visit: Visit, task: Task, running: bool) -> list[Html]:
     return [*([badge(visit, "running")] if running else []), *([] if task["enabled"] else [off])]
 
 
-def next_run(visit: Visit, task: Task) -> Html:
-    """When the task is due next."""
+def _next_run(visit: Visit, task: Task) -> Html:
     try:
         at = schedule.next_at(task, visit.settings["timezone"], visit.now)
     except BadInput as error:
@@ -233,26 +206,18 @@ def _last(visit: Visit, task: Task, entries: list[dict[str, Any]], running: bool
              href=visit.href("run", name=task.name, run=task["lastRunId"], at=run and history.ended(run)))
 
 
-def _run_button(visit: Visit, task: Task, running: bool) -> Html:
-    if not visit.may("editor") or running and task["preventOverlap"]:
-        return Html("")
-
-    return button(visit, "run-now", visit.t("Run now"), name=task.name)
-
-
-def _edit_button(visit: Visit, task: Task) -> Html:
-    return link(visit, visit.t("Edit"), "edit", name=task.name) if visit.may("editor") else Html("")
-
-
-def _rest(visit: Visit, task: Task) -> list[Html]:
-    """The buttons that are needed less often."""
+def _buttons(visit: Visit, task: Task, running: bool) -> list[Html]:
+    """What may be done to the task: run it, edit it, and what is needed less often."""
     if not visit.may("editor"):
         return []
 
-    switch = button(visit, "enable", visit.t("Disable") if task["enabled"] else visit.t("Enable"), name=task.name,
-                    fields={"enabled": "no" if task["enabled"] else "yes", "back": visit.page})
-    return [switch] if task.name == DUE else [switch, link(visit, visit.t("Duplicate"), "edit", copy=task.name),
-                                              link(visit, visit.t("Delete"), "delete", name=task.name)]
+    name, on = task.name, task["enabled"]
+    run = Html("") if running and task["preventOverlap"] else button(visit, "run-now", visit.t("Run now"), name=name)
+    found = [run, link(visit, visit.t("Edit"), "edit", name=name),
+             button(visit, "enable", visit.t("Disable" if on else "Enable"), name=name, fields={
+                 "enabled": "no" if on else "yes", "back": visit.page})]
+    return found if name == DUE else [*found, link(visit, visit.t("Duplicate"), "edit", copy=name),
+                                      link(visit, visit.t("Delete"), "delete", name=name)]
 
 
 def one(visit: Visit) -> Response:
@@ -262,22 +227,21 @@ def one(visit: Visit) -> Response:
     task = named(visit)
     entries = past.recent(visit.home, task.name)
     alive = locks.peek(visit.home, task.name)
-    editor, built_in = visit.may("editor"), task.name == DUE
+    editor = visit.may("editor")
     secret = _secret(visit, task) if editor and visit.notice.get("secret") == task.name else ""
     limit = visit.settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
     return page(visit, h("{title}", title=label(task)), visit.html(
         "task", title=label(task), badges=_badges(visit, task, bool(alive)), secret=secret,
         notes=[h('<p class="sub">{text}</p>', text=text)
                for text in (task.name if task["title"] else "", task["description"]) if text],
-        actions=[_run_button(visit, task, bool(alive)), _edit_button(visit, task), *_rest(visit, task)],
-        facts=facts([
-            None if built_in else (visit.t("Command"), _command(visit, task)),
-            None if built_in else (visit.t("Schedule"), schedule_text(visit, task)),
-            None if built_in else (visit.t("Next run"), next_run(visit, task)),
+        actions=_buttons(visit, task, bool(alive)), facts=facts([
+            *([] if task.name == DUE else [
+                (visit.t("Command"), _command(visit, task)), (visit.t("Schedule"), show.schedule(visit, task)),
+                (visit.t("Next run"), _next_run(visit, task))]),
             (visit.t("Last run"), _last(visit, task, entries, bool(alive))), (visit.t("Group"), task["group"]),
             (visit.t("Strategy"), task["strategy"]), (visit.t("Time limit"), duration(limit) if limit else "–"),
             (visit.t("Created"), moment(visit, task["createdAt"], "–"))]),
-        strip=strip(visit, entries), url="" if secret else url_box(visit, task),
+        strip=show.strip(visit, entries), url="" if secret else url_box(visit, task),
         rotate=link(visit, visit.t("New secret…"), "secret", name=task.name) if editor else "",
         table=runs.table(visit, entries[:10], alive, single=True), all=visit.href("history", name=task.name)))
 
