@@ -83,8 +83,8 @@ def serving(name: str, tmp_path: Path, make: bool = True) -> Any:
 class Visitor:
     """A person at the browser; whatever goes wrong in the page's console is an error."""
 
-    def __init__(self, chrome: Any, site: Site, script: bool = True, **options: Any) -> None:
-        self.site = site
+    def __init__(self, chrome: Any, site: Site, script: bool = True, host: str = "127.0.0.1", **options: Any) -> None:
+        self.url = site.server.url.replace("127.0.0.1", host)
         self.context = chrome.new_context(java_script_enabled=script, locale=options.pop("locale", "en-GB"), **options)
         self.context.set_default_timeout(15000)
         self.page = self.context.new_page()
@@ -99,7 +99,7 @@ class Visitor:
         self.context.close()
 
     def go(self, page: str = "") -> None:
-        self.page.goto(f"{self.site.server.url}/admin/{page}")
+        self.page.goto(f"{self.url}/admin/{page}")
 
     def sign_in(self, name: str = OWNER, password: str = PASSWORD) -> None:
         self.go()
@@ -237,28 +237,32 @@ def test_french(chrome: Any, site: Site) -> None:
         assert visitor.page.input_value("#priority") == "beaucoup"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", chromium.PLAIN])
 @pytest.mark.parametrize("name", SERVERS)
-def test_setting_up(chrome: Any, tmp_path: Path, name: str) -> None:
+def test_setting_up(chrome: Any, tmp_path: Path, name: str, host: str) -> None:
     """The first visit to an installation without a home leads to its owner and to the URL, which turns green at its
-    first call."""
-    with serving(name, tmp_path, make=False) as site, Visitor(chrome, site) as visitor:
+    first call; also over plain http, where browsers say little of where a form comes from."""
+    with serving(name, tmp_path, make=False) as site, Visitor(
+            chrome, site, host=host, timezone_id="Asia/Tokyo") as visitor:
         page = visitor.page
-        page.goto(site.server.url)
+        page.goto(visitor.url)
         page.click("text=Make the directory")
         visitor.says("First show that the account is yours")
         page.fill("#code", (site.installation.home / setup.CODE).read_text())
+        assert page.input_value("#timezone") == "Asia/Tokyo"
         page.fill("#timezone", "Europe/Paris")
-        assert page.input_value("#baseUrl") == site.server.url
+        assert page.input_value("#baseUrl") == visitor.url
         page.fill("#user", "zoe")
         page.fill("#password", PASSWORD)
         page.fill("#again", PASSWORD)
         page.click("button:has-text('Save')")
         visitor.says("Welcome.")
         assert page.locator(".due.waiting").count() == 1
-        assert fetch(page.locator("input[id^=url-]").input_value())["accepted"] is True
+        called = page.locator("input[id^=url-]").input_value().replace(host, "127.0.0.1")
+        assert fetch(called)["accepted"] is True
         page.locator(".due.good").wait_for()
         site.installation.application = None
-        assert visitor.complaints == []
+        assert [said for said in visitor.complaints if "Cross-Origin-Opener-Policy" not in said] == []  # https only
 
 
 def test_the_probe_is_made_by_the_browser(chrome: Any, site: Site) -> None:
@@ -376,22 +380,47 @@ def test_hostile_content_does_nothing_in_a_browser(chrome: Any, site: Site) -> N
         assert visitor.complaints == []
 
 
-def test_another_site_cannot_send_a_form(chrome: Any, site: Site, tmp_path: Path) -> None:
-    """A page from elsewhere that posts with the visitor's browser: no cookie goes along, and nothing changes."""
-    site.installation.add("task", argv=["/bin/true"])
-    site.own()
-    target = f"{site.server.url}/admin/enable?name=task"
+FORM = ('<form method="post" action="{}"><input name="enabled" value="no"></form>'
+        "<script>document.forms[0].submit()</script>")
+ATTACKS = {
+    "page": FORM,
+    "hidden": '<meta name="referrer" content="no-referrer">' + FORM,
+    "frame": f"<iframe sandbox='allow-forms allow-scripts' srcdoc='{FORM}'></iframe>",
+}
 
-    with Visitor(chrome, site) as visitor:
-        visitor.sign_in()
-        evil = visitor.context.new_page()
-        evil.route("**/evil", lambda route: route.fulfill(content_type="text/html", body=(
-            f'<form method="post" action="{target}"><input name="enabled" value="no"></form>'
-            "<script>document.forms[0].submit()</script>")))
-        evil.goto("http://evil.example/evil")
-        evil.wait_for_url(re.compile("/admin/"))
-        assert site.installation.row("task")["enabled"] is True
-        assert "did not work" in evil.content()
+
+@pytest.mark.parametrize("host", ["127.0.0.1", chromium.PLAIN])
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_another_site_cannot_send_a_form(chrome: Any, tmp_path: Path, attack: str, host: str) -> None:
+    """A page from elsewhere that posts with the visitor's browser, openly, or hiding where it comes from, or from a
+    frame in a sandbox: no cookie goes along, and nothing changes, whether or not the browser says more than that; not
+    even the visitor's session ends."""
+    with serving("gunicorn-sync", tmp_path) as site:
+        site.installation.add("task", argv=["/bin/true"])
+        site.own()
+
+        with Visitor(chrome, site, host=host) as visitor:
+            target = f"{visitor.url}/admin/enable?name=task"
+            visitor.sign_in()
+            evil = visitor.context.new_page()
+            evil.route("**/evil", lambda route: route.fulfill(
+                content_type="text/html", body=ATTACKS[attack].format(target)))
+
+            # What a frame is answered is not even shown: X-Frame-Options.
+            over = "requestfailed" if attack == "frame" else "requestfinished"
+
+            with visitor.context.expect_event(over, lambda request: request.url == target) as found:
+                evil.goto("http://evil.example/evil")
+
+            headers = found.value.all_headers()
+            assert "cookie" not in headers
+            assert headers["origin"] == ("http://evil.example" if attack == "page" else "null")
+            assert attack == "frame" or found.value.response().status == 403
+            assert site.installation.row("task")["enabled"] is True
+            visitor.go("task?name=task")
+            visitor.page.click("button:has-text('Disable')")
+            visitor.page.locator(".badge.off").first.wait_for()
+            assert site.installation.row("task")["enabled"] is False
 
 
 def test_the_clock_of_this_machine_is_used(chrome: Any, site: Site) -> None:

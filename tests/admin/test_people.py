@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
-from tests.admin.client import OWNER, PASSWORD, Browser, registered
+from tests.admin.client import OWNER, PASSWORD, Browser, populate, registered
 from tests.installation import Installation
 from webscheduler import config, history
 from webscheduler.admin import PAGES, people, session
@@ -67,11 +73,44 @@ def test_the_files_are_for_the_owner_alone(owner: Browser) -> None:
 def test_pbkdf2_where_scrypt_is_missing(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Python whose OpenSSL has no scrypt keeps passwords as pbkdf2, and reads both."""
     home = str(installation.home)
-    monkeypatch.setattr(people, "METHOD", ("pbkdf2", "600000"))
-    people.set_password(home, OWNER, PASSWORD, now=1.0)
-    assert people.read(home, "users.json")[OWNER]["password"].startswith("pbkdf2$600000$")
-    assert people.verify(home, OWNER, PASSWORD) == people.Person(OWNER, "owner")
-    assert people.verify(home, OWNER, PASSWORD + "x") is None
+    people.set_password(home, "scott", PASSWORD, now=1.0)
+    method = hashlib.scrypt
+    monkeypatch.delattr(hashlib, "scrypt")
+    people.set_password(home, OWNER, PASSWORD, "owner", now=1.0)
+
+    with pytest.raises(Unusable, match="set it anew"):
+        people.verify(home, "scott", PASSWORD)
+
+    for _ in range(2):
+        assert people.read(home, "users.json")[OWNER]["password"].startswith("pbkdf2$600000$")
+        assert people.verify(home, OWNER, PASSWORD) == people.Person(OWNER, "owner")
+        assert people.verify(home, OWNER, PASSWORD + "x") is None
+        monkeypatch.setattr(hashlib, "scrypt", method, raising=False)
+
+
+def test_a_host_without_the_memory_for_scrypt(installation: Installation) -> None:
+    """Where 16 MiB more are not to be had a password is kept by pbkdf2, and one kept by scrypt says what to do."""
+    people.set_password(str(installation.home), "scott", PASSWORD, now=1.0)
+    script = """
+import resource, sys
+import filelock
+from webscheduler.admin import people
+from webscheduler.errors import Unusable
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + 8 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (size, size))
+home, password = sys.argv[1:]
+people.set_password(home, "small", password, now=1.0)
+print(people.verify(home, "small", password))
+try:
+    people.verify(home, "scott", password)
+except Unusable as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(installation.home), PASSWORD], capture_output=True,
+                          text=True, timeout=60)
+    assert done.stderr == ""
+    assert "Person(name='small', role='viewer')" in done.stdout
+    assert "no memory for it" in done.stdout
 
 
 @pytest.mark.parametrize("password", ["short", "aaaaaaaaaaaa", "alice12345", "x" * 1001])
@@ -102,14 +141,34 @@ def test_the_first_is_owner_and_one_remains(installation: Installation) -> None:
             act()
 
 
-def test_a_damaged_file_lets_nobody_in(inhabited: Installation) -> None:
-    """users.json that cannot be parsed is never taken for one without people."""
-    Path(inhabited.home, "users.json").write_text("{")
+ROW = {"role": "owner", "createdAt": None, "sessions": {}, "password": f"pbkdf2$1${'0' * 32}${'0' * 64}"}
+
+
+@pytest.mark.parametrize("text", [
+    "{", "[]", "\xff", "[" * 100000, *(json.dumps({OWNER: row}) for row in (
+        None, [], {}, {**ROW, "role": "root"}, {**ROW, "sessions": []}, {**ROW, "password": None},
+        {**ROW, "password": "$$"}, {**ROW, "password": PASSWORD}))], ids=str.__len__)
+def test_a_damaged_file_lets_nobody_in(inhabited: Installation, text: str) -> None:
+    """users.json that does not hold people is never taken for one without people: one line says so, to nobody but the
+    server's log, and neither a session nor a password nor set-up is of use."""
     browser = Browser(inhabited)
-    page = browser.get("sign-in")
-    assert page.status == 503
-    assert "users.json" not in page
-    assert "users.json cannot be read" in browser.errors
+    browser.sign_in()
+    Path(inhabited.home, "users.json").write_text(text, "latin-1")
+
+    for _ in range(2):
+        for path in ("", "sign-in", "setup"):
+            page = browser.get(path)
+            assert page.status == 503
+            assert "users.json" not in page
+            assert "users.json cannot be read" in browser.errors
+            assert len(browser.errors.splitlines()) == 1
+
+        browser.cookies.pop(session.COOKIE, None)
+        browser.get("account")
+        browser.cookies.pop(session.DEVICE, None)
+
+        if "Sign in" not in browser.page:
+            break
 
     with pytest.raises(Unusable):
         people.set_password(str(inhabited.home), OWNER, PASSWORD, now=1.0)
@@ -145,6 +204,61 @@ def test_what_each_role_may(inhabited: Installation, role: str) -> None:
                 assert str(answer.header("Location")).startswith("/cron/admin/sign-in"), (page, method)
 
     assert Path(inhabited.home, "state.json").read_bytes() == state
+
+
+HOSTILE = [
+    "", "x" * 5000, "é" * 3000, "../" * 100 + "etc/passwd", "a/b", "..", ".", "\0", "a\0b", b"\xed\xa0\x80", b"\xff",
+    "-", "@", "@due", "nan", "1e999", "-1", "9" * 5000, "1~x", "0~" + "9" * 400, "{0}", "{token}", "%", "\r\nX: y",
+    "<script>", "task", "\u202e"]
+NAMES = (
+    "name", "run", "at", "stream", "before", "from", "to", "status", "copy", "kind", "expression", "amount", "unit",
+    "timezone", "poll", "format", "v", "do", "user", "role", "code", "strategy")
+SAMPLED = {"settings": 5, "crontab": 5, "update": 9}  # these ask other programs
+FINE = {200, 303, 400, 403, 404, 405, 422}
+
+
+@pytest.fixture
+def busy(owner: Browser, inhabited: Installation) -> Iterator[Browser]:
+    """The owner, with a task that ran."""
+    registered(inhabited)
+    history.append(owner.home, "task", {
+        "command": "task", "run": "r1", "status": "failed", "exitCode": 1, "startedAt": "2026-01-01T00:00:00+00:00",
+        "finishedAt": "2026-01-01T00:00:01+00:00", "duration": 1.0, "output": "o", "errorOutput": "e"})
+    owner.get("account")
+    yield owner
+    inhabited.idle()
+
+
+@pytest.mark.parametrize("page", [*PAGES, "nothing"])
+def test_hostile_queries_are_no_fault(busy: Browser, page: str) -> None:
+    """Every page with each hostile value in all places at once, and where a query says most in each place alone, beside
+    good ones: nothing of it is a fault of the server, and its log stays empty."""
+    good = {"name": "task", "run": "r1"}
+    single = NAMES if page in ("run", "output", "history", "preview", "task", "edit") else ()
+
+    for query in [dict.fromkeys(NAMES, value) for value in HOSTILE[::SAMPLED.get(page, 1)]] + [
+            {**good, name: value} for name in single for value in HOSTILE[:: 1 if name in good else 3]]:
+        assert busy.get(page, False, **query).status in FINE, query
+        assert busy.errors == "", query
+
+
+@pytest.mark.parametrize("page", [page for page, row in PAGES.items() if row[2] is not None and page not in (
+    "sign-out", "check", "probe", "notify-test", "crontab")])
+def test_hostile_forms_are_no_fault(busy: Browser, page: str) -> None:
+    """The same with what a form sends, token and all; also by strangers, where they may. 429: too many tries."""
+    if page in ("sign-in", "setup"):
+        busy.cookies.clear()
+        busy.get("sign-in")
+
+    token = busy.token()
+
+    for value in HOSTILE[::SAMPLED.get(page, 1)]:
+        for do in ("save", "code", value):
+            form = urlencode({**dict.fromkeys(NAMES, value), "do": do, "token": token})
+            answer = busy.request(f"/cron/admin/{page}?{urlencode({'name': value, 'run': value})}", "POST",
+                                  form.encode(), follow=False)
+            assert answer.status in {*FINE, 429}, (value, do)
+            assert busy.errors == "", (value, do)
 
 
 @pytest.mark.parametrize("path", ["task", "sign-in", "history", "setup"])
@@ -290,7 +404,7 @@ def test_a_session_id_is_never_adopted(inhabited: Installation) -> None:
     planted = dict(attacker.cookies)
     victim.cookies = dict(planted)
     victim.sign_in()
-    assert victim.cookies[session.COOKIE] != planted[session.COOKIE]
+    assert victim.cookies[session.COOKIE] not in planted.values()
     attacker.cookies = planted
     assert "Sign in" in attacker.get()
 
@@ -321,6 +435,134 @@ def test_idle_and_absolute_limits(inhabited: Installation) -> None:
     assert "Sign in" in browser.get()
 
 
+@pytest.mark.parametrize("page", ["run", ""])
+def test_a_page_that_refreshes_itself_is_no_use(inhabited: Installation, page: str) -> None:
+    """What a page asks for by itself prolongs no session, so one that is left open ends; nor does it wake one that has
+    ended, or take the place of a request by the person."""
+    inhabited.add("task")
+    clock = Clock()
+    browser = Browser(inhabited, clock=clock)
+    browser.sign_in()
+
+    for _ in range(session.IDLE // 100 - 1):
+        clock.now += 100
+        assert "Sign out" in browser.get(page, name="task", poll=1)
+        assert browser.page.header("Set-Cookie") is None
+
+    asleep = dict(browser.cookies)
+    clock.now += 101
+
+    for _ in range(2):
+        assert "Sign in" in browser.get(page, name="task", poll=1)
+        browser.cookies = asleep
+
+    browser.sign_in()
+    clock.now += 100
+    browser.get(page, name="task", poll=1)
+    clock.now += 100
+    browser.get(page, name="task")
+    clock.now += session.IDLE - 100
+    assert "Sign out" in browser.get()
+
+
+def test_what_comes_from_elsewhere_signs_nobody_out(owner: Browser) -> None:
+    """A link or form on another site brings no cookie along (SameSite=Strict), and what it is given takes no session's
+    place. Where the browser says that a link comes from elsewhere, our own page asks once more."""
+    for method in ("GET", "POST"):
+        owner.request("/cron/admin/", method, follow=False, HTTP_COOKIE="")
+        owner.request("/cron/admin/sign-in", method, follow=False, HTTP_COOKIE="")
+        assert "Sign out" in owner.get()
+
+    page = owner.request("/cron/admin/history?name=x", HTTP_COOKIE="", HTTP_SEC_FETCH_SITE="cross-site")
+    assert page.url.endswith("?name=x")
+    assert '<meta http-equiv="refresh" content="0">' in page
+    assert "<form" not in page
+
+
+def test_a_new_role_holds_at_once(inhabited: Installation) -> None:
+    """In sessions that are open already; and who was removed is out, also after somebody of that name came."""
+    eve = Browser(inhabited)
+    eve.sign_in("eve")
+    home = str(inhabited.home)
+    assert eve.get("edit").status == 200
+    people.set_role(home, "eve", "viewer")
+    assert eve.get("edit").status == 403
+    people.remove(home, "eve")
+    assert "Sign in" in eve.get()
+    kept = dict(eve.cookies)
+    people.set_password(home, "eve", PASSWORD, "owner", now=time.time())
+    eve.cookies = kept
+    assert "Sign in" in eve.get()
+
+
+def test_a_password_that_changes_meanwhile_lets_nobody_in(inhabited: Installation) -> None:
+    """A sign-in that looked at the old password begins no session once the new one is set: who hammers with a stolen
+    one is out, too."""
+    home = str(inhabited.home)
+    old = people.read(home, "users.json")[OWNER]["password"]
+    people.set_password(home, OWNER, "a fresh password", now=1.0)
+    people.open_session(home, OWNER, "late", 2.0, old)
+    assert people.read(home, "users.json")[OWNER]["sessions"] == {}
+
+
+def test_without_the_key_every_session_ends(owner: Browser) -> None:
+    """session.key is made anew where it was removed, and what was signed by the old one is nobody's; one that was
+    emptied is said in the server's log."""
+    key = Path(owner.home, "session.key")
+    old = key.read_text()
+    key.unlink()
+    assert "Sign in" in owner.get()
+    assert key.read_text() != old
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    key.write_text("")
+    assert owner.get().status == 503
+    assert "holds no key" in owner.errors
+
+
+def test_an_older_key_goes_on_until_it_is_removed(owner: Browser) -> None:
+    """A line added to session.key signs from then on; cookies of the line before it still count."""
+    key = Path(owner.home, "session.key")
+    key.write_text(key.read_text() + "ab" * 32 + "\n")
+    assert "Sign out" in owner.get()
+    key.write_text("ab" * 32 + "\n")
+    assert "Sign in" in owner.get()
+
+
+def test_another_installation_on_the_same_host(inhabited: Installation, tmp_path: Path) -> None:
+    """Its cookie, under the same name, is nobody's here, and ours counts beside it; each has the path of its mount."""
+    other = Installation(tmp_path / "other")
+    populate(other)
+    theirs, ours = Browser(other, SCRIPT_NAME=""), Browser(inhabited)
+    theirs.sign_in()
+    assert "; Path=/; " in theirs.last_cookie
+    ours.cookies = dict(theirs.cookies)
+    assert "Sign in" in ours.get()
+    ours.sign_in()
+    both = "; ".join(f"{session.COOKIE}={each.cookies[session.COOKIE]}" for each in (ours, theirs))
+    assert "Sign out" in ours.request("/cron/admin/", HTTP_COOKIE=both)  # the longer path comes first: RFC 6265, 5.4
+
+
+def test_a_secret_is_shown_once_whatever_is_kept(inhabited: Installation) -> None:
+    """A copy of the cookies shows it no second time, and another session never."""
+    registered(inhabited)
+    eve = Browser(inhabited)
+    eve.sign_in("eve")
+    eve.get("secret", name="task")
+    page = eve.submit("secret", follow=False)
+    kept = dict(eve.cookies)
+    assert session.NOTICE in kept
+    other = Browser(inhabited)
+    other.sign_in()
+    other.cookies[session.NOTICE] = kept[session.NOTICE]
+    secret = inhabited.row("task")["secret"]
+    assert secret not in other.request(str(page.header("Location")))
+    assert secret in eve.request(str(page.header("Location")))
+
+    for _ in range(2):
+        eve.cookies = dict(kept)
+        assert secret not in eve.request(str(page.header("Location")))
+
+
 def test_brute_force_is_slowed_and_locks_nobody_out(inhabited: Installation) -> None:
     """One address gets ten tries, whatever the names; others go on; the right password does not help while it waits;
     minutes later it does. A browser that signed in before is not disturbed by anybody."""
@@ -338,9 +580,9 @@ def test_brute_force_is_slowed_and_locks_nobody_out(inhabited: Installation) -> 
     other = Browser(inhabited, clock=clock, REMOTE_ADDR="192.0.2.67")
     assert "Sign out" in other.sign_in()
 
-    for number in range(200):  # from many addresses: all strangers wait
-        people.update(str(inhabited.home), "throttle.json",
-                      lambda found, number=number: session._take(found, [f"ip {number}", "all"], clock.now))
+    with people.changing(str(inhabited.home), "throttle.json") as found:
+        for number in range(200):  # from many addresses: all strangers wait
+            session._take(found, [f"ip {number}", "all"], clock.now)
 
     stranger = Browser(inhabited, clock=clock, REMOTE_ADDR="192.0.2.68")
     assert "Too many failed sign-ins" in stranger.sign_in()
@@ -350,11 +592,78 @@ def test_brute_force_is_slowed_and_locks_nobody_out(inhabited: Installation) -> 
     assert "Sign out" in attacker.sign_in()
 
 
+def test_one_password_is_no_way_to_others(inhabited: Installation) -> None:
+    """Signing in as oneself, and changing one's own password, forgive no try at the password of somebody else."""
+    clock = Clock()
+    viewer = Browser(inhabited, clock=clock)
+
+    for _ in range(9):
+        viewer.get("sign-in")
+        viewer.submit("sign-in", user=OWNER, password="guess")
+
+    viewer.sign_in("victor")
+    viewer.get("account")
+    assert "Your password is changed" in viewer.submit("account", old=PASSWORD, new="a fresh password",
+                                                       again="a fresh password")
+    viewer.cookies.clear()
+    viewer.get("sign-in")
+    assert "Name or password is wrong." in viewer.submit("sign-in", user=OWNER, password="guess")
+    assert "Too many failed sign-ins" in viewer.submit("sign-in", user=OWNER, password="guess")
+
+
+def test_a_clock_that_was_wrong_locks_nobody_out(inhabited: Installation) -> None:
+    """Tries that were counted in a year that has not come are forgotten like those of the past."""
+    now = time.time()
+    found: dict[str, Any] = {"ip x": [10.0, now + 10 * 365 * 86400]}
+    assert session._take(found, ["ip x"], now)
+
+
+def audit(installation: Installation) -> list[tuple[Any, ...]]:
+    lines = [json.loads(line) for line in (installation.home / "audit.jsonl").read_text().splitlines()]
+    return [(line["who"], line["did"], line["to"]) for line in lines]
+
+
+def test_tries_leave_a_line_a_minute(inhabited: Installation) -> None:
+    """Whoever cannot sign in can neither fill audit.jsonl nor wash away what it holds; failed tries and refused ones
+    have a line each, and the next minute has its own. What was typed for a name is kept only if somebody has it: it may
+    be a password in the wrong field."""
+    Path(inhabited.home, "users.json").write_text(json.dumps({OWNER: ROW}))
+    clock = Clock()
+    attackers = [Browser(inhabited, clock=clock, REMOTE_ADDR=f"192.0.2.{number}") for number in range(3)]
+
+    for number in range(40):
+        attacker = attackers[number % 3]
+        attacker.get("sign-in")
+        attacker.submit("sign-in", user=OWNER if number % 2 == 0 else "my secret", password="guess")
+
+    assert audit(inhabited) == [(None, "sign-in failed", OWNER), (None, "sign-in refused", OWNER)]
+    clock.now += 61
+    attackers[0].submit("sign-in", user="my secret", password="guess")
+    assert audit(inhabited)[2:] == [(None, "sign-in failed", "")]
+
+
+def test_what_was_done_is_kept_to_a_size(inhabited: Installation) -> None:
+    """audit.jsonl and the one file before it: two MiB, whatever happens, and nothing of them is lost on the way."""
+    home = str(inhabited.home)
+    file = inhabited.home / "audit.jsonl"
+    file.write_text('{"did": "x"}\n' * (people.AUDIT_LIMIT // 13 + 1))
+    people.note(home, 1.0, None, "", "first")
+    people.note(home, 1.0, None, "", "second")
+    assert [line["did"] for line in map(json.loads, file.read_text().splitlines())] == ["first", "second"]
+    assert (inhabited.home / "audit.jsonl.1").stat().st_size > people.AUDIT_LIMIT
+    assert sorted(each.name for each in inhabited.home.glob("audit*") if each.suffix != ".lock") == [
+        "audit.jsonl", "audit.jsonl.1"]
+
+
 def test_simultaneous_tries_are_counted_before_they_are_looked_at(inhabited: Installation) -> None:
     """The count is taken under a lock before the password is checked, so that a burst cannot outrun it."""
     home = str(inhabited.home)
-    taken = [people.update(home, "throttle.json", lambda found: session._take(found, ["ip x"], 1000.0))
-             for _ in range(30)]
+    taken = []
+
+    for _ in range(30):
+        with people.changing(home, "throttle.json") as found:
+            taken.append(session._take(found, ["ip x"], 1000.0))
+
     assert taken == [True] * 10 + [False] * 20
 
 

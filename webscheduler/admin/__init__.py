@@ -172,6 +172,12 @@ def _stranger(visit: Visit) -> Response:
     """Sign in first, and then go on to where the visitor wanted to."""
     from urllib.parse import urlencode
 
+    if visit.environ.get("HTTP_SEC_FETCH_SITE") == "cross-site" and visit.method == "GET":
+        from .show import page
+
+        # A link on another site brought no cookie (SameSite=Strict); our own page, asking once more, does.
+        return page(visit, visit.t("Sign in"), h(""), head=h('\n<meta http-equiv="refresh" content="0">'))
+
     wanted = visit.page + ("?" + urlencode(visit.query) if visit.query else "") if visit.method == "GET" else ""
     return visit.redirect("sign-in", to=wanted)
 

@@ -26,33 +26,35 @@ def sign_in(visit: Visit) -> Response:
     if visit.embedded or visit.person and visit.method == "GET":
         return visit.redirect("")
 
-    if not people.read(visit.home, "users.json"):
+    users = people.read(visit.home, "users.json")
+
+    if not users:
         return visit.redirect("setup")
 
-    wanted = visit.form.get("to", visit.query.get("to", ""))
+    user, wanted = visit.form.get("user", "").strip(), visit.form.get("to", visit.query.get("to", ""))
     problem: Html | None = None
 
     if visit.method == "POST":
+        problem = visit.t("Name or password is wrong.")
+
         try:
-            person = session.verify(visit, visit.form.get("user", "").strip(), visit.form.get("password", ""))
-
-            if person is not None:
-                session.begin(visit, person)
-                target, _, query = wanted.partition("?")
-                known = target in PAGES and target not in ("sign-in", "sign-out", "setup")
-                pairs = {name: value for name, value in parse_qsl(query) if name != "admin"} if known else {}
-                return Response("", 303, Location=visit.href(target if known else "", **pairs))
-
-            problem = visit.t("Name or password is wrong.")
+            person = session.verify(visit, user, visit.form.get("password", ""))
         except Refused as refused:
-            problem = visit.t(refused.message)
+            person, problem = None, visit.t(refused.message)
 
-    fields = [user_input(visit, "user", visit.t("Name"), "username", value=visit.form.get("user", "")),
-              user_input(visit, "password", visit.t("Password"), "current-password")]
+        if person:
+            session.begin(visit, person, users.get(user, {}).get("password", ""))
+            target, _, query = wanted.partition("?")
+            known = target in PAGES and target not in ("sign-in", "sign-out", "setup")
+            pairs = {name: value for name, value in parse_qsl(query) if name != "admin"} if known else {}
+            return Response("", 303, Location=visit.href(target if known else "", **pairs))
+
+    fields = [h('<input type="hidden" name="to" value="{to}">', to=wanted),
+              entry(visit, "user", visit.t("Name"), "username", user),
+              entry(visit, "password", visit.t("Password"), "current-password")]
     return page(visit, visit.t("Sign in"), visit.html(
-        "sign-in", action=visit.href("sign-in"), to=wanted, fields=fields, problem=warning(problem),
-        reset=visit.href("setup")),
-        200 if problem is None else 403)
+        "sign-in", problem=warning(problem), form=stack(visit, visit.t("Sign in"), fields),
+        reset=visit.href("setup")), 403 if problem else 200)
 
 
 def sign_out(visit: Visit) -> Response:
@@ -67,30 +69,29 @@ def sign_out(visit: Visit) -> Response:
 def account(visit: Visit) -> Response:
     """One's own password and sessions."""
     assert visit.person is not None
-    problems: dict[str, Html] = {}
-
-    if visit.method == "POST" and not visit.embedded:
-        problems = _change_password(visit)
-
-        if not problems:
-            visit.tell("Your password is changed, and every other session is ended.")
-            return visit.redirect("account")
+    who = visit.t("Signed in as {name}. {role}.", name=visit.person.name, role=visit.t(ROLE_NAMES[visit.person.role]))
 
     if visit.embedded:
-        parts = [h("<p>{text}</p>", text=visit.t("The site that this panel is part of signs you in and out."))]
-    else:
-        fields = [user_input(visit, name, label, fill, problem=problems.get(name)) for name, label, fill in (
-            ("old", visit.t("Present password"), "current-password"),
-            ("new", visit.t("New password, at least 10 characters"), "new-password"),
-            ("again", visit.t("New password, once more"), "new-password"))]
-        parts = [visit.html("password", action=visit.href("account"), fields=fields, user=visit.person.name),
-                 visit.html("sessions", button=button(visit, "sign-out", visit.t("Sign out everywhere"),
-                                                      fields={"everywhere": "yes"}))]
+        return page(visit, visit.t("Your account"), visit.html(
+            "account", who=who, parts=h("<p>{text}</p>", text=visit.t(
+                "The site that this panel is part of signs you in and out."))))
 
-        if visit.person.may("owner"):
-            parts.append(h("<p>{link}</p>", link=link(visit, visit.t("All people…"), "people")))
+    problems = _change_password(visit) if visit.method == "POST" else {}
 
-    who = visit.t("Signed in as {name}. {role}.", name=visit.person.name, role=visit.t(ROLE_NAMES[visit.person.role]))
+    if visit.method == "POST" and not problems:
+        visit.tell("Your password is changed, and every other session is ended.")
+        return visit.redirect("account")
+
+    fields = [h('<input name="user" autocomplete="username" value="{name}" hidden>', name=visit.person.name),
+              entry(visit, "old", visit.t("Present password"), "current-password", problem=problems.get("old")),
+              *new_password(visit, "new", problems)]
+    parts = [visit.html("password", form=stack(visit, visit.t("Change the password"), fields)),
+             visit.html("sessions", button=button(visit, "sign-out", visit.t("Sign out everywhere"),
+                                                  fields={"everywhere": "yes"}))]
+
+    if visit.person.may("owner"):
+        parts.append(h("<p>{link}</p>", link=link(visit, visit.t("All people…"), "people")))
+
     return page(visit, visit.t("Your account"), visit.html("account", who=who, parts=parts), 422 if problems else 200)
 
 
@@ -117,38 +118,38 @@ def _change_password(visit: Visit) -> dict[str, Html]:
 def people_page(visit: Visit) -> Response:
     """Who may sign in: roles, new passwords, removal."""
     problem: Html | None = None
-    form = visit.form if visit.method == "POST" else {}
+    form = visit.form
 
     if visit.embedded:
         raise Refused(404, "There is no such page.")
 
-    if form:
+    if visit.method == "POST":
         try:
-            return _change_people(visit)
+            return _change_people(visit, form.get("user", "").strip(), form.get("role", ""))
         except BadInput as error:
             problem = h("{field}: {text}", field=error.field, text=error_text(visit, error))
 
     rows = [_person(visit, name, row) for name, row in sorted(people.read(visit.home, "users.json").items())]
-    fields = [user_input(visit, "user", visit.t("Name"), "off", value=form.get("user", "")),
-              user_input(visit, "password", visit.t("Password, at least 10 characters"), "new-password"),
+    fields = [entry(visit, "user", visit.t("Name"), value=form.get("user", "")),
+              entry(visit, "password", visit.t("Password, at least 10 characters"), "new-password"),
               field(visit, "role", visit.t("Role"), h("<select common>{roles}</select>", roles=[
                   *options([("", visit.t("As before; somebody new: viewer"))], form.get("role", "")),
                   *_roles(visit, form.get("role", ""))]))]
     names = [visit.t("Name"), visit.t("Since"), visit.t("Role"), visit.t("Actions")]
     return page(visit, visit.t("People"), visit.html(
         "people", problem=warning(problem), table=table(visit, visit.t("People"), names, rows),
-        action=visit.href("people"), fields=fields), 422 if problem else 200)
+        form=stack(visit, visit.t("Save"), fields, "set")), 422 if problem else 200)
 
 
-def _change_people(visit: Visit) -> Response:
-    form, user, what = visit.form, visit.form.get("user", "").strip(), visit.form.get("do")
+def _change_people(visit: Visit, user: str, role: str) -> Response:
+    what = visit.form.get("do")
 
     if what == "set":
-        people.set_password(visit.home, user, form.get("password", ""), form.get("role") or None, now=visit.now)
+        people.set_password(visit.home, user, visit.form.get("password", ""), role or None, now=visit.now)
         visit.note("set the password of", user)
         visit.tell("{name} can sign in with the new password.", name=user)
     elif what == "role":
-        people.set_role(visit.home, user, form.get("role", ""))
+        people.set_role(visit.home, user, role)
         visit.note("changed the role of", user)
         visit.tell("{name} has another role.", name=user)
     elif what == "remove":
@@ -170,9 +171,21 @@ def _roles(visit: Visit, chosen: str) -> list[Html]:
     return options([(role, visit.t(text)) for role, text in ROLE_NAMES.items()], chosen)
 
 
-def user_input(visit: Visit, name: str, label: Html, fill: str, value: str = "", problem: Html | None = None) -> Html:
-    """A field of a name or password. fill: what a password manager is told (HTML, autofill)."""
-    kind = "password" if fill.endswith("password") else "text"
+def stack(visit: Visit, text: Html, fields: object, do: str = "") -> Html:
+    """A form that is sent to its own page: fields, one below the other, and a button."""
+    return visit.html("stack", action=visit.href(visit.page), text=text, fields=fields, do=do)
+
+
+def entry(visit: Visit, name: str, label: Html, fill: str = "off", value: str = "", problem: Html | None = None,
+          about: Html | None = None) -> Html:
+    """A field of a line of text. fill: what a password manager is told (HTML, autofill)."""
     return field(visit, name, label, h(
-        '<input common type="{kind}" value="{value}" autocomplete="{fill}" autocapitalize="none" required>', kind=kind,
-        value=value, fill=fill), problem=problem)
+        '<input common type="{kind}" value="{value}" autocomplete="{fill}" autocapitalize="none"{required}>',
+        kind="password" if fill.endswith("password") else "text", value=value, fill=fill,
+        required="" if fill == "off" else Html(" required")), about, problem)
+
+
+def new_password(visit: Visit, name: str, problems: dict[str, Html]) -> list[Html]:
+    """The two fields for a new password."""
+    return [entry(visit, each, label, "new-password", problem=problems.get(each)) for each, label in (
+        (name, visit.t("New password, at least 10 characters")), ("again", visit.t("New password, once more")))]

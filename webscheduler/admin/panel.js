@@ -19,6 +19,14 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   });
 }
 
+// Set-up: what the browser knows better than the server that lies behind a proxy.
+const code = document.getElementById("code");
+if (code && document.getElementById("baseUrl")) {
+  const [zone, base] = ["timezone", "baseUrl"].map((id) => document.getElementById(id));
+  if (zone.value === "UTC") zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+  if (location.protocol === "https:") base.value = base.value.replace(/^http:/, "https:");
+}
+
 async function part(url, id) {
   const answer = await fetch(url, { credentials: "same-origin", cache: "no-store" });
   if (!answer.ok) throw new Error(String(answer.status));
@@ -56,9 +64,11 @@ let live = document.getElementById("live");
 if (live && Number(live.dataset.refresh)) {
   const bottom = () => { const box = live.querySelector(".output"); if (box) box.scrollTop = box.scrollHeight; };
   bottom();
+  const url = new URL(location.href);
+  url.searchParams.set("poll", "1"); // nobody did anything: the session is not to live longer by it
   const again = async () => {
     try {
-      const fresh = await part(location.href, "live");
+      const fresh = await part(url, "live");
       if (!fresh) { location.reload(); return; }
       const box = live.querySelector(".output");
       const follow = !box || box.scrollHeight - box.scrollTop - box.clientHeight < 40;

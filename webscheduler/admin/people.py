@@ -4,8 +4,9 @@
 
 users.json: {NAME: {"role", "password", "createdAt", "sessions": {ID: Unix seconds of sign-in}}}. A session counts only
 while its id stands there: signing out takes it out, a new password and "sign out everywhere" take out all.
-The rules: passwords are kept as scrypt, or as pbkdf2 where this Python's OpenSSL has no scrypt; an unknown name costs
-the same work as a known one; at least one owner remains. Each file is changed under a lock of its own.
+The rules: passwords are kept as scrypt, or as pbkdf2 where this Python has no scrypt or the host no memory for it; an
+unknown name costs the same work as a known one; at least one owner remains. Each file is changed under a lock of its
+own, and one that is damaged is never taken for empty.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import hmac
 import json
 import os
 import re
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from .. import atomic
@@ -23,17 +25,16 @@ from ..task import format_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, TypeVar
-
-    T = TypeVar("T")
+    from collections.abc import Iterator
+    from typing import Any
 
 ROLES = ("viewer", "editor", "owner")
 LEAST_PASSWORD = 10
 MOST_SESSIONS = 20
 AUDIT_LIMIT = 1024 * 1024
 # 16 MiB for about 0.2 s, or as many rounds as take as long; OWASP's password storage cheat sheet.
-METHOD = ("scrypt", "16384", "8", "5") if hasattr(hashlib, "scrypt") else ("pbkdf2", "600000")
-NOBODY = "$".join([*METHOD, "00" * 16, ""])  # no key is empty
+METHODS = ("scrypt$16384$8$5", "pbkdf2$600000")
+KEPT = re.compile(r"(scrypt\$\d+\$\d+\$\d+|pbkdf2\$\d+)\$[0-9a-f]{32}\$[0-9a-f]{64}")
 NAME = re.compile(r"[^\W_][\w.@+-]{0,63}")
 
 
@@ -49,88 +50,94 @@ class Person(NamedTuple):
 
 
 def read(home: str, file: str) -> dict[str, Any]:
-    """A file of the panel's; empty where it is not there yet. Raises Unusable: never taken for empty when damaged."""
+    """A file of the panel's; empty where it is not there yet. Raises Unusable when it is damaged."""
+    problem = "it does not hold what it should"
+
     try:
         with open(os.path.join(home, file), "rb") as source:
             found = json.loads(source.read())
+
+        if isinstance(found, dict) and all(_is_sound(file, row) for row in found.values()):
+            return found
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise Unusable(f"{home}/{file} cannot be read ({error}): mend it, or remove it and set passwords anew")
+    except (OSError, ValueError, RecursionError) as error:
+        problem = str(error)
 
-    if not isinstance(found, dict):
-        raise Unusable(f"{home}/{file} must hold an object: mend it, or remove it and set passwords anew")
-
-    return found
+    raise Unusable(f"{home}/{file} cannot be read ({problem}): mend it, or remove it and set passwords anew")
 
 
-def update(home: str, file: str, change: Callable[[dict[str, Any]], T]) -> T:
-    """Change a file of the panel's under its lock; if `change` raises, nothing is written."""
+def _is_sound(file: str, row: Any) -> bool:
+    if file == "throttle.json":
+        return isinstance(row, list) and len(row) == 2 and all(isinstance(number, (int, float)) for number in row)
+
+    return isinstance(row, dict) and row.get("role") in ROLES and isinstance(row.get("sessions"), dict) and bool(
+        KEPT.fullmatch(str(row.get("password"))))
+
+
+@contextmanager
+def locked(home: str, file: str) -> Iterator[str]:
+    """The path of a file of the panel's, while nobody else may change it. Raises Busy, and Unusable for an OSError."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(os.path.join(home, file + ".lock"), mode=0o600)
+    path = os.path.join(home, file)
 
     try:
-        with lock.acquire(timeout=10, poll_interval=0.01):
-            found = read(home, file)
-            before = json.dumps(found)
-            result = change(found)
-
-            if json.dumps(found) != before:
-                atomic.replace(os.path.join(home, file), json.dumps(found, ensure_ascii=False).encode() + b"\n")
-
-            return result
+        with FileLock(path + ".lock", mode=0o600).acquire(timeout=10, poll_interval=0.01):
+            yield path
     except Timeout:
         raise Busy(f"{file} is locked by another process for too long: try again")
     except OSError as error:
-        raise Unusable(f"{home}/{file} cannot be written: {error.strerror}")
+        raise Unusable(f"{path} cannot be written: {error.strerror}")
+
+
+@contextmanager
+def changing(home: str, file: str) -> Iterator[dict[str, Any]]:
+    """What a file of the panel's holds, to be changed; after an exception nothing is written."""
+    with locked(home, file) as path:
+        found = read(home, file)
+        before = json.dumps(found)
+        yield found
+
+        if json.dumps(found) != before:
+            atomic.replace(path, json.dumps(found, ensure_ascii=False).encode() + b"\n")
 
 
 def set_password(home: str, user: str, password: str, role: str | None = None, *, now: float) -> bool:
     """Give a person a password, and a role (a new one is owner where there is none yet, else viewer); True if the
-    person is new. Ends all sessions of that person and forgives failed sign-ins. Raises BadInput."""
+    person is new. Ends all sessions of that person. Raises BadInput."""
     check_name(user)
     check_password(user, password)
 
     if role is not None and role not in ROLES:
         raise BadInput("role: must be one of " + ", ".join(ROLES), "role")
 
-    hashed = _hash(password)
+    kept = _keep(password)
 
-    def change(users: dict[str, Any]) -> bool:
+    with changing(home, "users.json") as users:
         new = user not in users
         first = not any(row["role"] == "owner" for row in users.values())
         row = users.setdefault(user, {"role": "owner" if first else "viewer", "createdAt": format_time(now)})
-        row.update(password=hashed, sessions={}, role=role or row["role"])
+        row.update(password=kept, sessions={}, role=role or row["role"])
         _keep_owner(users)
         return new
 
-    new = update(home, "users.json", change)
-    update(home, "throttle.json", dict.clear)
-    return new
-
 
 def set_role(home: str, user: str, role: str) -> None:
-    """Give a person another role. Raises BadInput."""
-
-    def change(users: dict[str, Any]) -> None:
+    """Give a person another role, at once and in every session. Raises BadInput."""
+    with changing(home, "users.json") as users:
         if user not in users or role not in ROLES:
             raise BadInput("role: no such person or role", "role")
 
         users[user]["role"] = role
         _keep_owner(users)
 
-    update(home, "users.json", change)
-
 
 def remove(home: str, user: str) -> None:
     """Remove a person, who is signed out by that. Raises BadInput for the last owner."""
-
-    def change(users: dict[str, Any]) -> None:
+    with changing(home, "users.json") as users:
         users.pop(user, None)
         _keep_owner(users)
-
-    update(home, "users.json", change)
 
 
 def _keep_owner(users: dict[str, Any]) -> None:
@@ -155,70 +162,57 @@ def check_password(user: str, password: str) -> None:
 
 def verify(home: str, user: str, password: str) -> Person | None:
     """The person whose name and password these are."""
-    row = read(home, "users.json").get(user, {})
-    method, *numbers, salt, expected = (row.get("password") or NOBODY).split("$")
-    found = _derive(method, [int(number) for number in numbers], password, bytes.fromhex(salt))
-    good = hmac.compare_digest(found.hex(), expected)
-    return Person(user, row["role"]) if good and row.get("role") in ROLES else None
+    users = read(home, "users.json")
+    row = users.get(user) or next(iter(users.values()), None)  # for a stranger somebody else's: the same work
+    good = row and hmac.compare_digest(_keep(password, row["password"]), row["password"])
+    return Person(user, users[user]["role"]) if good and user in users else None
 
 
-def _hash(password: str) -> str:
-    salt = os.urandom(16)
-    method, *numbers = METHOD
-    return "$".join([method, *numbers, salt.hex(), _derive(method, list(map(int, numbers)), password, salt).hex()])
+def _keep(password: str, like: str = "") -> str:
+    """The password as it is kept: with a new salt, or as the kept one is that it may be."""
+    method, *numbers, salt, _ = (like or f"{METHODS[0]}${os.urandom(16).hex()}$").split("$")
+    data, seed = password.encode("utf-8", "surrogateescape"), bytes.fromhex(salt)
+
+    try:
+        if method == "scrypt":
+            n, r, p = map(int, numbers)
+            key = hashlib.scrypt(data, salt=seed, n=n, r=r, p=p, maxmem=64 * 1024 * 1024, dklen=32)
+        else:
+            key = hashlib.pbkdf2_hmac("sha256", data, seed, int(numbers[0]))
+    except (AttributeError, ValueError, MemoryError):  # an OpenSSL without scrypt, or too little memory for it
+        if like:
+            raise Unusable("this Python has no scrypt, or no memory for it, by which the password is kept: set it anew")
+
+        return _keep(password, f"{METHODS[1]}${salt}$")
+
+    return "$".join([method, *numbers, salt, key.hex()])
 
 
-def _derive(method: str, numbers: list[int], password: str, salt: bytes) -> bytes:
-    data = password.encode("utf-8", "surrogateescape")
-
-    if method == "scrypt":
-        if not hasattr(hashlib, "scrypt"):
-            raise Unusable("this Python has no scrypt, with which the password was kept: set it anew")
-
-        n, r, p = numbers
-        return hashlib.scrypt(data, salt=salt, n=n, r=r, p=p, maxmem=64 * 1024 * 1024, dklen=32)
-
-    return hashlib.pbkdf2_hmac("sha256", data, salt, numbers[0])
-
-
-def open_session(home: str, user: str, session: str, now: float) -> None:
-    """Note that the person signed in; of too many sessions the oldest end."""
-
-    def change(users: dict[str, Any]) -> None:
-        if user in users:
-            sessions = {**users[user].get("sessions", {}), session: int(now)}
+def open_session(home: str, user: str, session: str, now: float, password: str | None = None) -> None:
+    """Note that the person signed in, unless `password` is not what is kept any more; of too many sessions the oldest
+    end."""
+    with changing(home, "users.json") as users:
+        if user in users and password in (None, users[user]["password"]):
+            sessions = {**users[user]["sessions"], session: int(now)}
             users[user]["sessions"] = dict(list(sessions.items())[-MOST_SESSIONS:])
-
-    update(home, "users.json", change)
 
 
 def close_sessions(home: str, user: str, session: str | None = None) -> None:
     """End one session of the person, or all."""
-
-    def change(users: dict[str, Any]) -> None:
-        if user in users:
-            rest = {one: when for one, when in users[user].get("sessions", {}).items() if session not in (None, one)}
-            users[user]["sessions"] = rest
-
-    update(home, "users.json", change)
+    with changing(home, "users.json") as users:
+        for one in list(users.get(user, {}).get("sessions", ())):
+            if session in (None, one):
+                del users[user]["sessions"][one]
 
 
 def note(home: str, now: float, person: Person | None, address: str, action: str, subject: str = "") -> None:
     """Add a line to audit.jsonl: who did what, when, from where. One file of AUDIT_LIMIT bytes before it is kept."""
-    path = os.path.join(home, "audit.jsonl")
     entry = {"at": format_time(now), "who": person.name if person else None, "ip": address, "did": action,
              "to": subject}
-    data = json.dumps(entry).encode() + b"\n"
 
-    try:
+    with locked(home, "audit.jsonl") as path:
         if os.path.exists(path) and os.path.getsize(path) > AUDIT_LIMIT:
             os.replace(path, path + ".1")
 
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise Unusable(f"{path} cannot be written: {error.strerror}")
-
-    try:
-        os.write(descriptor, data)
-    finally:
-        os.close(descriptor)
+        with open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600)) as file:
+            file.write(json.dumps(entry).encode() + b"\n")

@@ -11,22 +11,9 @@ from datetime import datetime, timedelta
 
 from .. import cancel, history, locks, past, record, store
 from ..schedule import zone
+from ..task import file_name
 from . import show
-from .show import (
-    STATUSES,
-    TRIGGERS,
-    badge,
-    button,
-    duration,
-    facts,
-    link,
-    moment,
-    options,
-    outcome,
-    output,
-    page,
-    readable,
-)
+from .show import STATUSES, TRIGGERS, badge, button, duration, facts, link, moment, options, outcome, page, readable
 from .web import Html, Refused, Response, h
 
 TYPE_CHECKING = False
@@ -55,21 +42,20 @@ def table(visit: Visit, entries: Sequence[dict[str, Any]], alive: Sequence[dict[
 
 
 def _row(visit: Visit, entry: dict[str, Any], single: bool) -> Html:
-    name, run = str(entry.get("command") or ""), entry.get("run")
+    name, run, count = str(entry.get("command") or ""), entry.get("run"), entry.get("count")
     when = moment(visit, entry.get("startedAt"))
-    count = entry.get("count")
-    times = h(' <span class="sub">× {n}</span>', n=count) if isinstance(count, int) and count > 1 else ""
-    link = h('<a href="{href}">{when}</a>', when=when, href=visit.href(
-        "run", name=name, run=run, at=history.ended(entry) or None)) if run else when
-    task = "" if single else h('<td><a href="{href}">{name}</a></td>', name=name, href=visit.href("task", name=name))
-    return h("<tr><td>{link}</td>{task}<td>{outcome}{times}</td><td>{took}</td><td>{by}</td></tr>", link=link,
-             task=task, outcome=outcome(visit, entry), times=times, took=duration(entry.get("duration")) if run else "",
-             by=_by(visit, entry))
+    href = visit.href("run", name=name, run=run, at=history.ended(entry) or None)
+    return h("<tr><td>{when}</td>{task}<td>{outcome}{times}</td><td>{took}</td><td>{by}</td></tr>",
+             when=h('<a href="{href}">{when}</a>', when=when, href=href) if run else when,
+             task="" if single else h('<td><a href="{href}">{name}</a></td>', name=name,
+                                      href=visit.href("task", name=name)),
+             outcome=outcome(visit, entry), took=duration(entry.get("duration")) if run else "", by=_by(visit, entry),
+             times=h(' <span class="sub">× {n}</span>', n=count) if isinstance(count, int) and count > 1 else "")
 
 
 def _by(visit: Visit, entry: dict[str, Any]) -> Html:
-    by = visit.t(TRIGGERS.get(str(entry.get("trigger")), "–"))
-    return h("{by} <span class=\"sub\">{ip}</span>", by=by, ip=entry.get("ip"))
+    return h('{by} <span class="sub">{ip}</span>', by=visit.t(TRIGGERS.get(str(entry.get("trigger")), "–")),
+             ip=entry.get("ip"))
 
 
 def index(visit: Visit) -> Response:
@@ -114,34 +100,42 @@ def _day(visit: Visit, text: str, more: int, absent: float) -> float:
 
 def one(visit: Visit) -> Response:
     """One run: what is known of it, and its output; refreshed while it is in progress."""
-    name, run = visit.query.get("name", ""), visit.query.get("run", "")
-    known = _alive(visit, name, run)
-    entry = None if known else _entry(visit, name, run)
-
-    if known is None and entry is None:
-        known = _alive(visit, name, run)  # it ended in between, or its process did
-
-        if known is None and not _unrecorded(visit, name, run):
-            raise Refused(404, "There is no such run; its history may have been cleared.")
-
-    body = _ended(visit, entry) if entry else _running(visit, name, run, known)
-    refresh = "" if entry else h('\n<noscript><meta http-equiv="refresh" content="{n}"></noscript>', n=REFRESH)
+    name, run, known, entry = _asked(visit)
     title = visit.t("Run of {name}", name=name)
-    return page(visit, title, visit.html("run", href=visit.href("task", name=name), name=name, title=title, body=body),
-                head=refresh)
+    again = visit.href("run", name=name, run=run, poll=1)
+    return page(visit, title, visit.html(
+        "run", href=visit.href("task", name=name), name=name, title=title,
+        body=_ended(visit, entry) if entry else _running(visit, name, run, known)), head="" if entry else h(
+            '\n<noscript><meta http-equiv="refresh" content="{n}; url={again}"></noscript>', n=REFRESH, again=again))
+
+
+def _asked(visit: Visit) -> tuple[str, str, dict[str, Any] | None, dict[str, Any] | None]:
+    """(the task's name, the run's id, its facts while it is alive, else its record) of the run that the query names;
+    neither of the last two for one whose process is gone, and nobody recorded it yet. Raises Refused."""
+    name, run = visit.query.get("name", ""), visit.query.get("run", "")
+    claim = f"{file_name(name)}@{run}"
+
+    if len(claim) < 200:  # else no name of a file, so of no run
+        # It may end, or its process may, between one look and the next.
+        known = _alive(visit, name, run)
+        entry = None if known else _entry(visit, name, run)
+        known = known or (None if entry else _alive(visit, name, run))
+
+        if known or entry or claim in os.listdir(os.path.join(visit.home, "runs")):
+            return name, run, known, entry
+
+    raise Refused(404, "There is no such run; its history may have been cleared.")
 
 
 def _running(visit: Visit, name: str, run: str, known: dict[str, Any] | None) -> Html:
-    if known:
-        state = h("{badge} {text}", badge=badge(visit, "running"), text=visit.t(
-            "since {when}", when=moment(visit, known.get("startedAt"), exact=True)))
-    else:
-        state = visit.t("Its process is gone; the next call of the task records how far it got.")
-
-    stop = button(visit, "cancel", visit.t("Cancel the run"), "danger", name=name, run=run)
-    text = _output(visit, visit.t("Output so far"), _live(visit, run), visit.href("output", name=name, run=run))
-    return visit.html("running", seconds=REFRESH if known else 0, state=state, output=text,
-                      stop=stop if known and visit.may("editor") else "")
+    state = h("{badge} {text}", badge=badge(visit, "running"), text=visit.t(
+        "since {when}", when=moment(visit, known.get("startedAt"), exact=True))) if known else visit.t(
+            "Its process is gone; the next call of the task records how far it got.")
+    return visit.html(
+        "running", seconds=REFRESH if known else 0, state=state,
+        stop=button(visit, "cancel", visit.t("Cancel the run"), "danger", name=name, run=run)
+        if known and visit.may("editor") else "",
+        output=_output(visit, visit.t("Output so far"), _live(visit, run), visit.href("output", name=name, run=run)))
 
 
 def _ended(visit: Visit, entry: dict[str, Any]) -> Html:
@@ -163,8 +157,7 @@ def _ended(visit: Visit, entry: dict[str, Any]) -> Html:
 
 
 def _output(visit: Visit, title: Html, text: str, raw: str) -> Html:
-    return visit.html("output", title=title, raw=raw, text=output(readable(visit, text))) if text else visit.html(
-        "no-output", title=title)
+    return visit.html("output" if text else "no-output", title=title, raw=raw, text=show.output(readable(visit, text)))
 
 
 def _live(visit: Visit, run: str) -> str:
@@ -181,12 +174,6 @@ def _alive(visit: Visit, name: str, run: str) -> dict[str, Any] | None:
     return next((known for known in locks.peek(visit.home, name) if known.get("run") == run), None)
 
 
-def _unrecorded(visit: Visit, name: str, run: str) -> bool:
-    from ..task import file_name
-
-    return f"{file_name(name)}@{run}" in os.listdir(os.path.join(visit.home, "runs"))
-
-
 def _entry(visit: Visit, name: str, run: str) -> dict[str, Any] | None:
     try:
         ended = float(visit.query["at"]) + 0.002
@@ -198,25 +185,16 @@ def _entry(visit: Visit, name: str, run: str) -> dict[str, Any] | None:
 
 def raw(visit: Visit) -> Response:
     """The output of a run as text/plain."""
-    name, run = visit.query.get("name", ""), visit.query.get("run", "")
-
-    if _alive(visit, name, run):
-        return Response(readable(visit, _live(visit, run)), kind="text/plain")
-
-    entry = _entry(visit, name, run)
-
-    if entry is None:
-        raise Refused(404, "There is no such run; its history may have been cleared.")
-
-    text = str(entry.get("errorOutput" if visit.query.get("stream") == "errorOutput" else "output") or "")
-    return Response(readable(visit, text), kind="text/plain")
+    _, run, _, entry = _asked(visit)
+    stream = "errorOutput" if visit.query.get("stream") == "errorOutput" else "output"
+    return Response(readable(visit, str(entry.get(stream) or "") if entry else _live(visit, run)), kind="text/plain")
 
 
 def stop(visit: Visit) -> Response:
     """End a run in progress."""
-    name, run = visit.query.get("name", ""), visit.query.get("run", "")
+    name, run, known, _ = _asked(visit)
 
-    if _alive(visit, name, run) is None:
+    if known is None:
         visit.tell("The run had ended already.")
     else:
         visit.note("cancelled", f"{name} {run}")

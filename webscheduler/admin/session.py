@@ -2,10 +2,12 @@
 
 The rules: a cookie is signed by session.key with a salt for each purpose, and a session of a person stands in
 users.json besides, so that one that was signed out is dead wherever it was copied to. It ends after IDLE seconds
-without a request, and ABSOLUTE seconds after the sign-in, which always makes a new id. A change needs the token of the
-session it comes from, and must not come from another site.
+without a request by the person (a page that refreshes itself asks with `poll`, and prolongs nothing), and ABSOLUTE
+seconds after the sign-in, which always makes a new id. A change needs the token of the session it comes from, and must
+not come from another site.
 Failed sign-ins are counted before the password is looked at, on disk, by address and in all; each counter leaks. A
-browser that signed in before has a counter of its own, so that a stranger who uses up the others locks nobody out.
+browser that signed in before has a counter of its own, so that a stranger who uses up the others locks nobody out. What
+they leave in audit.jsonl is a line a minute, so that they cannot wash away what others did.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import hmac
 import json
 import os
 
+from .. import atomic
 from ..errors import Unusable
 from . import people
 from .people import Person
@@ -24,6 +27,7 @@ from .web import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Callable
 
     from .web import Visit
@@ -34,9 +38,12 @@ RENEW = 60
 NOTICE_SECONDS = 60
 DEVICE_SECONDS = 180 * 86400
 COOKIE, NOTICE, DEVICE = "webscheduler", "webscheduler_notice", "webscheduler_device"
+# A request that comes from another site brings no cookie, however signed in the person is (SameSite=Strict). What it is
+# given must not take the place of the person's own: any link and any form elsewhere would sign out.
+STRANGER = "webscheduler_stranger"
 
-# Failed sign-ins that are borne, and seconds after which one of them is forgotten.
-LIMITS = {"ip": (10, 60.0), "device": (10, 60.0), "all": (100, 5.0)}
+# How often something is borne (failed sign-ins, but for `once`), and seconds after which one time is forgotten.
+LIMITS = {"ip": (10, 60.0), "device": (10, 60.0), "all": (100, 5.0), "once": (1, float(NOTICE_SECONDS))}
 MOST_COUNTERS = 1000
 
 
@@ -44,13 +51,10 @@ def keys(home: str) -> list[bytes]:
     """The keys of session.key, one a line as hexadecimal, oldest first; the file is made when it is not there."""
     path = os.path.join(home, "session.key")
 
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        pass
-    else:
-        with open(descriptor, "wb") as file:
-            file.write(os.urandom(32).hex().encode() + b"\n")
+    if not os.path.exists(path):
+        with people.locked(home, "session.key"):
+            if not os.path.exists(path):  # else another request was faster
+                atomic.replace(path, os.urandom(32).hex().encode() + b"\n")
 
     with open(path, "rb") as file:
         found = [line for line in file.read().split() if len(line) >= 64]
@@ -101,44 +105,46 @@ def cookies(visit: Visit) -> dict[str, str]:
 
 def set_cookie(visit: Visit, name: str, value: str, seconds: int | None = None) -> None:
     """Have the answer set a cookie, for this session of the browser or for so many seconds."""
-    path = visit.mount.replace(";", "%3B")
     age = "" if seconds is None else f"; Max-Age={seconds}"
     secure = "; Secure" if visit.secure else ""
-    visit.cookies[name] = f"{name}={value}; Path={path}; HttpOnly; SameSite=Strict{age}{secure}"
+    visit.cookies[name] = f"{name}={value}; Path={visit.mount}; HttpOnly; SameSite=Strict{age}{secure}"
 
 
 def enter(visit: Visit, embedded: Callable[[dict[str, Any]], Any] | None) -> None:
     """Find out who visits: whom the embedding site names, or who signed in here. Starts a session for a stranger, too,
     since the form to sign in needs a token as well."""
     given = cookies(visit)
-    value = unsign(visit.home, "session", given.get(COOKIE, ""))
-    session, name, started, seen = value if isinstance(value, list) and len(value) == 4 else ("", "", 0, 0)
 
-    if not session or not visit.now - IDLE < seen <= visit.now + 60 or not visit.now - ABSOLUTE < started:
+    for cookie in (COOKIE, STRANGER):
+        session, name, started, seen = unsign(visit.home, "session", given.get(cookie, "")) or ("", "", 0, 0)
+        row = people.read(visit.home, "users.json").get(name, {}) if name else {}
+
+        if visit.now - IDLE < seen <= visit.now + 60 and visit.now - ABSOLUTE < started and (
+                not name or session in row.get("sessions", ())):
+            break
+    else:
         session, name, started, seen = os.urandom(16).hex(), "", int(visit.now), 0
 
     if embedded is not None or "webscheduler.user" in visit.environ:
         visit.embedded = True
         visit.person = _believed(embedded(visit.environ) if embedded else visit.environ["webscheduler.user"])
     elif name:
-        row = people.read(visit.home, "users.json").get(name, {})
-
-        if session in row.get("sessions", {}) and row.get("role") in people.ROLES:
-            visit.person = Person(name, row["role"])
-        else:
-            session, name, started, seen = os.urandom(16).hex(), "", int(visit.now), 0
+        visit.person = Person(name, row["role"])
 
     visit.session = session
 
-    if visit.now - seen > RENEW:
-        set_cookie(visit, COOKIE, sign(visit.home, "session", [session, name, started, int(visit.now)]))
+    if not seen or visit.now - seen > RENEW and "poll" not in visit.query:
+        _keep(visit, name, started)
 
     bound = f"{session} {visit.person.name if visit.embedded and visit.person else ''}"
     visit.token = mac(keys(visit.home)[-1], "form", bound.encode("utf-8", "replace"))
     notice = unsign(visit.home, "notice", given.get(NOTICE, ""))
 
-    if isinstance(notice, list) and notice[0] == session and notice[1] > visit.now and visit.method == "GET":
+    if notice and notice[0] == session and notice[1] > visit.now and visit.method == "GET":
         visit.notice = notice[2]
+
+        if "secret" in visit.notice and not take(visit, f"once {given[NOTICE][-16:]}"):
+            del visit.notice["secret"]  # a copy of the cookie shows it no second time
 
 
 def _believed(user: Any) -> Person | None:
@@ -156,27 +162,28 @@ def keep_notice(visit: Visit) -> None:
 
 def check(visit: Visit) -> None:
     """Refuse a change that does not come from a form of this session, or comes from another site. Raises Refused."""
-    check_site(visit)
+    check_site(visit, unknown=True)
 
     if not hmac.compare_digest(visit.form.get("token", "").encode("utf-8", "replace"), visit.token.encode()):
         raise Refused(403, "This form has expired. Go back, load the page anew, and send it again.")
 
 
-def check_site(visit: Visit) -> None:
-    """Refuse a change that comes from another site. Raises Refused."""
+def check_site(visit: Visit, unknown: bool = False) -> None:
+    """Refuse a change that comes from another site, or (but for `unknown`) from nobody knows where. Raises Refused.
+
+    Our pages have the policy `no-referrer`, so their forms send the origin `null` (Fetch, "append a request Origin
+    header"), as do sandboxed frames and whatever else hides where it comes from. Browsers say Sec-Fetch-Site besides,
+    but not over plain http, and Safari not before 16.4. So there `null` must do where a token is looked at: it is bound
+    to a cookie that no request from elsewhere carries (SameSite=Strict), and no other site can read it.
+    """
     site, origin = visit.environ.get("HTTP_SEC_FETCH_SITE"), visit.environ.get("HTTP_ORIGIN")
 
-    if site not in (None, "same-origin"):
-        raise Refused(403, "This request comes from another site.")
+    if origin is None and visit.environ.get("HTTP_REFERER"):
+        origin = "/".join(str(visit.environ["HTTP_REFERER"]).split("/")[:3])
 
-    # A page with `Referrer-Policy: no-referrer` sends the origin `null` (Fetch, "serializing a request origin"), and so
-    # do pages that have something to hide; only a browser that says where from is believed then.
-    if origin == "null" and site is None or origin not in (None, "null") and not _own(visit, str(origin)):
-        raise Refused(403, "This request comes from another site.")
+    hidden = origin == "null" and (site is not None or unknown)
 
-    if origin is None and site is None and visit.environ.get("HTTP_REFERER") and not _own(
-        visit, "/".join(str(visit.environ["HTTP_REFERER"]).split("/")[:3])
-    ):
+    if site not in (None, "same-origin") or not (origin is None or hidden or _own(visit, str(origin))):
         raise Refused(403, "This request comes from another site.")
 
 
@@ -194,29 +201,32 @@ def _own(visit: Visit, origin: str) -> bool:
 def verify(visit: Visit, user: str, password: str) -> Person | None:
     """The person whose name and password these are. Raises Refused when there were too many tries."""
     device = unsign(visit.home, "device", cookies(visit).get(DEVICE, ""))
-    known = isinstance(device, list) and len(device) == 2 and device[0] == user
+    known = device and device[0] == user
     counters = [f"device {device[1]}"] if known else [f"ip {_network(visit.address)}", "all"]
+    free = take(visit, *counters)
+    person = people.verify(visit.home, user, password) if free else None
 
-    if not people.update(visit.home, "throttle.json", lambda found: _take(found, counters, visit.now)):
-        visit.note("sign-in refused", user[:64])
+    if person:
+        with people.changing(visit.home, "throttle.json") as found:
+            for counter in set(counters) & set(found):  # this try, not those before it: else who has one password
+                found[counter][0] = max(0.0, found[counter][0] - 1)  # could try others' for ever
+    elif take(visit, f"once sign-in {free}"):
+        # A name that nobody has may be a password in the wrong field.
+        visit.note("sign-in failed" if free else "sign-in refused",
+                   user if user in people.read(visit.home, "users.json") else "")
+
+    if not free:
         raise Refused(429, "Too many failed sign-ins. Wait some minutes and try again.")
-
-    person = people.verify(visit.home, user, password)
-
-    if person is None:
-        visit.note("sign-in failed", user[:64])
-    else:
-        people.update(visit.home, "throttle.json", lambda found: _give_back(found, counters))
 
     return person
 
 
-def begin(visit: Visit, person: Person) -> None:
-    """Start a new session for the person, in a browser that is known from now on."""
+def begin(visit: Visit, person: Person, password: str | None = None) -> None:
+    """Start a new session for the person, in a browser that is known from now on. password: as it was kept when it was
+    looked at; one that was changed since begins nothing."""
     visit.person, visit.session = person, os.urandom(16).hex()
-    people.open_session(visit.home, person.name, visit.session, visit.now)
-    moment = int(visit.now)
-    set_cookie(visit, COOKIE, sign(visit.home, "session", [visit.session, person.name, moment, moment]))
+    _keep(visit, person.name, visit.now)
+    people.open_session(visit.home, person.name, visit.session, visit.now, password)
     set_cookie(visit, DEVICE, sign(visit.home, "device", [person.name, os.urandom(8).hex()]), DEVICE_SECONDS)
     visit.note("signed in")
 
@@ -225,9 +235,15 @@ def end(visit: Visit, everywhere: bool) -> None:
     """Sign out here, or everywhere."""
     assert visit.person is not None
     people.close_sessions(visit.home, visit.person.name, None if everywhere else visit.session)
-    visit.session, moment = os.urandom(16).hex(), int(visit.now)
-    set_cookie(visit, COOKIE, sign(visit.home, "session", [visit.session, "", moment, moment]))
+    visit.session = os.urandom(16).hex()
+    _keep(visit, "", visit.now)
+    set_cookie(visit, COOKIE, "", 0)
     visit.note("signed out everywhere" if everywhere else "signed out")
+
+
+def _keep(visit: Visit, name: str, started: float) -> None:
+    value = sign(visit.home, "session", [visit.session, name, int(started), int(visit.now)])
+    set_cookie(visit, COOKIE if name else STRANGER, value)
 
 
 def _network(address: str) -> str:
@@ -241,14 +257,19 @@ def _network(address: str) -> str:
     return hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def _take(found: dict[str, Any], counters: list[str], now: float) -> bool:
-    """Count one try in each counter, unless one of them is full."""
+def take(visit: Visit, *counters: str) -> bool:
+    """Count one time in each counter, unless one of them is full."""
+    with people.changing(visit.home, "throttle.json") as found:
+        return _take(found, counters, visit.now)
+
+
+def _take(found: dict[str, Any], counters: Sequence[str], now: float) -> bool:
     levels = {}
 
     for counter in counters:
         most, leak = LIMITS[counter.split(" ")[0]]
         level, when = found.get(counter, (0.0, now))
-        levels[counter] = max(0.0, level - max(0.0, now - when) / leak)
+        levels[counter] = max(0.0, level - abs(now - when) / leak)  # a clock that was wrong locks nobody out
 
         if levels[counter] + 1 > most:
             return False
@@ -259,9 +280,3 @@ def _take(found: dict[str, Any], counters: list[str], now: float) -> bool:
         del found[counter]
 
     return True
-
-
-def _give_back(found: dict[str, Any], counters: list[str]) -> None:
-    for counter in counters:
-        if counter in found:
-            found[counter][0] = max(0.0, found[counter][0] - 1) if counter == "all" else 0.0
