@@ -19,7 +19,7 @@ from webscheduler import schedule
 from webscheduler.cli import fields, parser
 from webscheduler.config import SETTINGS
 from webscheduler.errors import BadInput
-from webscheduler.hosting import SHIM
+from webscheduler.hosting import entry
 from webscheduler.task import FIELDS, from_text
 
 DOCS = CHECKOUT / "docs"
@@ -260,7 +260,8 @@ def test_the_examples_are_those_that_are_tested(example: str) -> None:
 def test_the_shim_says_what_the_page_says(page: str) -> None:
     """The words that the PHP file prints are those that the page explains, and its patience is the one it names."""
     text = (DOCS / "how-to" / page).read_text()
-    assert "'accepted' : 'not accepted: '" in SHIM
+    assert "'accepted' : 'not accepted: '" in entry("shim.php")
+    assert "$seconds = 120;" in entry("shim.php")
     assert "`accepted`" in text
     assert "`not accepted:" in text
     assert "120" in text

@@ -27,7 +27,7 @@ def run(script: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:
 
 def test_the_script_of_the_checkout_is_the_one_that_init_writes() -> None:
     """There is one CGI script; `init` only fills in its first lines."""
-    assert (CHECKOUT / "cgi-bin" / "webscheduler.cgi").read_text() == hosting.SCRIPT
+    assert (CHECKOUT / "cgi-bin" / "webscheduler.cgi").read_text() == hosting.entry(hosting.NAME)
 
 
 def test_init_joins_an_installation_to_a_cgi_bin(tmp_path: Path) -> None:

@@ -192,36 +192,26 @@ def explain(kind: str, rows: Rows, timeout: float) -> list[tuple[str, str, dict[
     def say(about: str, message: str, **values: Any) -> None:
         found.append((about, message, values))
 
-    chosen = ranked(kind, rows, timeout)[0]
-
-    if timeout:
-        say("server", "on {kind} `auto` takes {strategy} for runs of up to {n} s", kind=kind, strategy=chosen,
-            n=f"{timeout:g}")
-    else:
-        say("server", "on {kind} `auto` takes {strategy} for runs of any length", kind=kind, strategy=chosen)
+    say("server", "on {kind} `auto` takes {strategy} for runs of up to {n} s" if timeout else
+        "on {kind} `auto` takes {strategy} for runs of any length", kind=kind, n=f"{timeout:g}",
+        strategy=ranked(kind, rows, timeout)[0])
 
     for strategy in ORDER:
         row = rows.get(strategy, {})
-        probe, deaths = row.get("probe"), row.get("deaths")
+        probe, deaths, far = row.get("probe"), row.get("deaths"), reach(kind, strategy, rows)
 
         if probe:
-            times = {"when": probe["at"], "until": format_time(parse_time(probe["at"]) + KEPT_SECONDS)}
-
-            if probe["ended"] != "finished":
-                say(strategy, "a probe ended after {n} s, {when}: {error}; this counts until {until}",
-                    n=f"{probe['lived']:g}", error=probe["ended"], **times)
-            elif probe.get("held") and strategy != "sync":
-                say(strategy, "a probe of {n} s ran to its end, {when}, but its answer waited for it; this counts "
-                    "until {until}", n=f"{probe['seconds']:g}", **times)
-            else:
-                say(strategy, "a probe of {n} s ran to its end, {when}; this counts until {until}",
-                    n=f"{probe['seconds']:g}", **times)
-        elif reach(kind, strategy, rows) == 0:
-            say(strategy, "not used: this server ends a script after its answer, or nobody has seen that it does not")
-        elif strategy == "fork":
-            say(strategy, "not probed: taken to live")
+            say(strategy, "a probe ended after {n} s, {when}: {error}; this counts until {until}"
+                if probe["ended"] != "finished" else
+                "a probe of {n} s ran to its end, {when}, but its answer waited for it; this counts until {until}"
+                if probe.get("held") else
+                "a probe of {n} s ran to its end, {when}; this counts until {until}",
+                n=f"{probe['lived']:g}", error=probe["ended"], when=probe["at"],
+                until=format_time(parse_time(probe["at"]) + KEPT_SECONDS))
         else:
-            say(strategy, "not probed: taken to live {n} s", n=f"{REQUEST_LIVES:g}")
+            say(strategy, "not used: this server ends a script after its answer, or nobody has seen that it does not"
+                if far == 0 else "not probed: taken to live" if far == ANY else "not probed: taken to live {n} s",
+                n=f"{far:g}")
 
         if deaths:
             say(strategy, "runs of it that died: {n}, the earliest within {seconds} s", n=len(deaths),

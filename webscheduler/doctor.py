@@ -15,7 +15,7 @@ import time
 
 from . import __version__, capabilities, commands, config, due, history, installation, locks, record, schedule, store
 from .errors import BadInput, WebschedulerError
-from .task import DUE, file_name, load_all, parse_time
+from .task import DUE, file_name, format_time, load_all, parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,45 +128,28 @@ def _place(home: str) -> Iterator[Finding]:
         yield Finding(MEND, "home", "it lies below {root}, from where a web server may hand out every secret: move it "
                                     "and set WEBSCHEDULER_HOME or the HOME line of webscheduler.cgi", root=root)
 
-    kind, options = _file_system(home)
+    place = os.path.realpath(home) + "/"
 
-    if kind.startswith("nfs") and not {"nolock", "local_lock=all", "local_lock=flock"}.isdisjoint(options):
-        yield Finding(MEND, "locks", "the home lies on {kind} without locks between machines: move it to a local disk",
-                      kind=kind)
-    elif kind in NETWORKS:
-        yield Finding(NOTE, "locks", "the home lies on {kind}: locks work below, but hold only if the server keeps "
-                                     "them", kind=kind)
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:  # see proc(5)
+        mounts = [line.split() for line in file]
 
+    inside = [row for row in mounts if place.startswith(row[1].replace("\\040", " ").rstrip("/") + "/")]
+    _, _, kind, options, *_ = max(reversed(inside), key=lambda row: len(row[1]))  # of two at one place the later one
 
-def _file_system(path: str) -> tuple[str, list[str]]:
-    """(type, mount options) of the file system (proc(5), mountinfo); empty where /proc does not say."""
-    best, found = "", ("", [""])
-    path = os.path.realpath(path)
-
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                before, _, after = line.partition(" - ")
-                point, kind = before.split()[4].replace("\\040", " "), after.split()
-                inside = path == point or path.startswith(point.rstrip("/") + "/")
-
-                if inside and len(point) >= len(best):
-                    best, found = point, (kind[0], (before.split()[5] + "," + kind[-1]).split(","))
-    except (OSError, IndexError):
-        pass
-
-    return found
+    if kind in NETWORKS:
+        alone = kind.startswith("nfs") and not {"nolock", "local_lock=all", "local_lock=flock"}.isdisjoint(
+            options.split(","))
+        yield Finding(MEND if alone else NOTE, "locks",
+                      "the home lies on {kind} without locks between machines: move it to a local disk" if alone else
+                      "the home lies on {kind}: locks work below, but hold only if the server keeps them", kind=kind)
 
 
 def _disk(home: str) -> Iterator[Finding]:
     free = os.statvfs(home)
     room = free.f_bavail * free.f_frsize
-
-    if room < LEAST_FREE or free.f_files and free.f_favail < LEAST_FILES:
-        yield Finding(MEND, "disk", "{room} MiB and {n} files are left: make room, or `webscheduler config set "
-                                    "logRetentionDays 7`", room=room // 2**20, n=free.f_favail)
-    else:
-        yield Finding(OK, "disk", "{room} MiB are free", room=room // 2**20)
+    full = room < LEAST_FREE or free.f_files and free.f_favail < LEAST_FILES
+    yield Finding(MEND if full else OK, "disk", "{room} MiB and {n} files are left: make room, or `webscheduler config "
+                  "set logRetentionDays 7`" if full else "{room} MiB are free", room=room // 2**20, n=free.f_favail)
 
 
 def _clock(home: str, now: float) -> Iterator[Finding]:
@@ -178,14 +161,11 @@ def _clock(home: str, now: float) -> Iterator[Finding]:
     finally:
         os.unlink(path)
 
-    if abs(off) > SLOW_CLOCK:
-        yield Finding(MEND, "clock", "the file system's clock is {off} s off this machine's: tell your host",
-                      off=f"{off:+.0f}")
-    elif now < parse_time("2024-01-01T00:00:00Z"):
-        yield Finding(MEND, "clock", "it says {day}: ask your host to mend it",
-                      day=time.strftime("%Y-%m-%d", time.gmtime(now)))
-    else:
-        yield Finding(OK, "clock", "it is {time} UTC", time=time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now)))
+    slow, old = abs(off) > SLOW_CLOCK, now < parse_time("2024-01-01T00:00:00Z")
+    yield Finding(MEND if slow or old else OK, "clock",
+                  "the file system's clock is {off} s off this machine's: tell your host" if slow else
+                  "it says {when}: ask your host to mend it" if old else "it is {when}", off=f"{off:+.0f}",
+                  when=format_time(now))
 
 
 def _processes() -> Iterator[Finding]:
@@ -193,14 +173,12 @@ def _processes() -> Iterator[Finding]:
 
     most, cpu, memory = (resource.getrlimit(what)[0]
                          for what in (resource.RLIMIT_NPROC, resource.RLIMIT_CPU, resource.RLIMIT_AS))
-
-    if 0 <= most < LEAST_PROCESSES:  # no limit is -1
-        yield Finding(MEND, "processes", "this account may have {n} at once, which a tick needs for itself: "
-                                         "`webscheduler config set maxConcurrentTasks 1`", n=most)
-    else:
-        yield Finding(OK, "processes", "limits here (-: none): processes {n}, seconds of CPU {cpu}, MiB of memory "
-                                       "{memory}; the server's may be others", n=most if most >= 0 else "-",
-                      cpu=cpu if cpu >= 0 else "-", memory=memory // 2**20 if memory >= 0 else "-")
+    few = 0 <= most < LEAST_PROCESSES  # no limit is -1
+    yield Finding(MEND if few else OK, "processes",
+                  "this account may have {n} at once, which a tick needs for itself: `webscheduler config set "
+                  "maxConcurrentTasks 1`" if few else "limits here (-: none): processes {n}, seconds of CPU {cpu}, MiB "
+                  "of memory {memory}; the server's may be others", n=most if most >= 0 else "-",
+                  cpu=cpu if cpu >= 0 else "-", memory=memory // 2**20 if memory >= 0 else "-")
 
 
 def _python(settings: Config) -> Iterator[Finding]:
@@ -289,17 +267,13 @@ def try_lock(path: str) -> int:
 
 
 def _settings(settings: Config) -> Iterator[Finding]:
-    """What config.json may hold, but no machine understands."""
-    try:
-        schedule.zone(settings["timezone"])
-    except BadInput as error:
-        yield Finding(MEND, "settings", "{error}: `webscheduler config set timezone UTC`, or `pip install tzdata` if "
-                                        "its name is right", error=error)
-
-    try:
-        installation.check_base_url(settings["baseUrl"] or "https://example.org")
-    except BadInput as error:
-        yield Finding(MEND, "settings", "{error}: `webscheduler config set baseUrl URL`", error=error)
+    """What config.json may hold, but is of no use here."""
+    for name in ("timezone", "baseUrl"):
+        try:
+            installation.check_setting(name, settings[name])
+        except BadInput as error:
+            yield Finding(MEND, "settings", "{error}: `webscheduler config set {name} VALUE` (a zone that exists may "
+                                            "be missing here: `pip install tzdata`)", error=error, name=name)
 
 
 def _tasks(settings: Config, good: dict[str, Task], broken: dict[str, str], now: float) -> Iterator[Finding]:
@@ -369,13 +343,12 @@ def _ticks(home: str, tasks: dict[str, Task], now: float) -> Iterator[Finding]:
     if last is None:
         yield Finding(MEND, "ticks", "nothing that is due was ever run, though tasks have a schedule: have your panel "
                                      "call what `webscheduler url @due` prints")
-    elif now - parse_time(last) > (max(due.MIN_LATE, 3 * every) if every else NO_TICK):
-        yield Finding(MEND, "ticks", "the last tick came at {when}: does your panel still call what `webscheduler url "
-                                     "@due` prints?", when=last)
-    elif every:
-        yield Finding(OK, "ticks", "the last tick came at {when}; they are {n} s apart", when=last, n=f"{every:.0f}")
     else:
-        yield Finding(OK, "ticks", "the last tick came at {when}", when=last)
+        missed = now - parse_time(last) > (max(due.MIN_LATE, 3 * every) if every else NO_TICK)
+        yield Finding(MEND if missed else OK, "ticks",
+                      "the last tick came at {when}: does your panel still call what `webscheduler url @due` prints?"
+                      if missed else "the last tick came at {when}; they are {n} s apart" if every else
+                      "the last tick came at {when}", when=last, n=f"{every or 0:.0f}")
 
 
 def _refusals(home: str, now: float) -> Iterator[Finding]:

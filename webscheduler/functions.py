@@ -86,7 +86,6 @@ def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
 def discover(settings: config.Config) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """(commands by name: target as module or entry point, description, group, schedule; what failed, with why). A
     child imports; one that hangs or ends is replaced by another, which leaves out what was being imported then."""
-    found: dict[str, dict[str, Any]] = {}
     broken: dict[str, str] = {}
 
     while True:
@@ -101,13 +100,9 @@ def discover(settings: config.Config) -> tuple[dict[str, dict[str, Any]], dict[s
                 os._exit(0)
 
         os.close(writing)
-        step = "setup"
 
         with open(reading, encoding="ascii") as lines:
-            for line in lines:
-                step, declared, problems = json.loads(line)
-                found.update(declared)
-                broken.update(problems)
+            step, found, broken = json.loads([json.dumps(("setup", {}, broken)), *lines][-1])
 
         status = os.waitpid(child, 0)[1]
 
@@ -118,30 +113,27 @@ def discover(settings: config.Config) -> tuple[dict[str, dict[str, Any]], dict[s
                         else "ends the process when imported, as os._exit does")
 
 
-def _import_all(settings: config.Config, known: dict[str, str], writing: int) -> None:
-    """Import what may declare commands, but what is `known` to fail. Tells each step as it begins, and again, with what
-    came of it, when it is over; an empty one at the end."""
+def _import_all(settings: config.Config, broken: dict[str, str], writing: int) -> None:
+    """Import what may declare commands, but what is `broken` already. Tells the name of each step before it, and what
+    is known by then: commands, and what failed; at the end with an empty name."""
     lines = open(writing, "w", encoding="ascii")
-
-    def tell(step: str, declared: dict[str, Any], problems: dict[str, str]) -> None:
-        print(json.dumps((step, declared, problems)), file=lines, flush=True)
+    found: dict[str, dict[str, Any]] = {}
 
     def load(what: str, step: Callable[[], object]) -> None:
-        if what in known:
+        if what in broken:
             return
 
-        tell(what, {}, {})
+        print(json.dumps((what, found, broken)), file=lines, flush=True)
         signal.alarm(IMPORT_LIMIT)
-        before, problems = set(_declared), {}
+        before = set(_declared)
 
         try:
             step()
         except BaseException as error:  # a module that calls sys.exit() when imported is broken, too
-            problems[what] = f"{type(error).__name__}: {error}".split("\n")[0][:300]
+            broken[what] = f"{type(error).__name__}: {error}".split("\n")[0][:300]
 
         signal.alarm(0)
-        tell(what, {name: {"target": what, **_declared[name][1]} for name in sorted(_declared.keys() - before)},
-             problems)
+        found.update({name: {"target": what, **_declared[name][1]} for name in sorted(_declared.keys() - before)})
 
     load("setup", lambda: _prepare(settings))
 
@@ -158,7 +150,7 @@ def _import_all(settings: config.Config, known: dict[str, str], writing: int) ->
         load(f"entry point {point.name}", step)
 
     sys.stdout.flush()
-    tell("", {}, {})
+    print(json.dumps(("", found, broken)), file=lines, flush=True)
 
 
 def search(settings: config.Config, seconds: float | None = None) -> tuple[int, str, str]:

@@ -8,6 +8,7 @@ and user may be others than those of a login.
 from __future__ import annotations
 
 import os
+import pkgutil
 import re
 import stat
 import subprocess
@@ -23,42 +24,6 @@ if TYPE_CHECKING:
 
 NAME = "webscheduler.cgi"
 MARKS = ("# The CGI entry of webscheduler.", "# webscheduler ", "# Written by webscheduler init")  # on the first lines
-
-SCRIPT = '''\
-#!/usr/bin/env python3
-# The CGI entry of webscheduler. Works beside an installed package and from a checkout.
-# Editable lines, for hosts that set no environment:
-HOME = ""  # e.g. "/home/account/.webscheduler"; empty: WEBSCHEDULER_HOME, else ~/.webscheduler
-LIBRARIES = []  # where webscheduler and filelock are, if Python does not look there by itself
-
-import os
-import sys
-
-
-def unavailable(why):
-    sys.stderr.write("webscheduler: %s\\n" % why)
-    sys.stderr.flush()
-    os.write(1, b"Status: 503 Service Unavailable\\r\\nContent-Type: application/json\\r\\nContent-Length: 19\\r\\n"
-                b"Cache-Control: no-store\\r\\nX-Content-Type-Options: nosniff\\r\\n\\r\\n{\\"accepted\\": false}")
-    os._exit(0)
-
-
-if sys.version_info < (3, 9):
-    unavailable("needs Python 3.9 or later, not %s: change the first line of %s" % (sys.version.split()[0], __file__))
-
-checkout = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path += LIBRARIES
-
-if os.path.isfile(os.path.join(checkout, "webscheduler", "cgi.py")):
-    sys.path.insert(0, checkout)
-
-try:
-    from webscheduler.cgi import main
-except ImportError as error:
-    unavailable("the package is not installed for %s: %s" % (sys.executable, error))
-
-main(HOME or None)
-'''
 
 PASSENGER = '''\
 # Written by webscheduler init: what Passenger loads. After a change: touch tmp/restart.txt
@@ -77,35 +42,10 @@ Options +ExecCGI
 AddHandler cgi-script .cgi
 """
 
-SHIM = """\
-<?php
-// Calls webscheduler ({name}), for panels that run a file. The signature travels in a header, not in the access log.
-if (isset($_SERVER['REMOTE_ADDR'])) {{
-    http_response_code(404); // only the panel is to run this, nobody by the web
-    exit;
-}}
 
-$url = '{url}';
-$headers = array('X-Webscheduler-Signature: {signature}', 'Content-Length: 0', 'User-Agent: webscheduler-shim');
-
-if (function_exists('curl_init')) {{
-    $call = curl_init($url);
-    curl_setopt_array($call, array(CURLOPT_CUSTOMREQUEST => 'POST', CURLOPT_HTTPHEADER => $headers,
-        CURLOPT_RETURNTRANSFER => true, CURLOPT_TIMEOUT => {seconds}));
-    $answer = curl_exec($call);
-    $problem = curl_error($call);
-}} else {{
-    $answer = @file_get_contents($url, false, stream_context_create(array('http' => array('method' => 'POST',
-        'header' => implode("\\r\\n", $headers), 'timeout' => {seconds}, 'ignore_errors' => true,
-        'follow_location' => 0))));
-    $problem = $answer === false ? 'no answer' : '';
-}}
-
-$document = json_decode((string) $answer, true);
-$accepted = is_array($document) && !empty($document['accepted']);
-echo $accepted ? 'accepted' : 'not accepted: ' . ($problem ?: substr((string) $answer, 0, 200)), "\\n";
-exit($accepted ? 0 : 1);
-"""
+def entry(name: str) -> str:
+    """A file of entries/, to be filled in."""
+    return (pkgutil.get_data(__package__, f"entries/{name}") or b"").decode()
 
 
 def write_script(settings: Config, directory: str) -> tuple[str, str]:
@@ -117,7 +57,7 @@ def write_script(settings: Config, directory: str) -> tuple[str, str]:
         with open(root, encoding="ascii") as file:
             text, libraries = file.read(), []
     else:
-        text, libraries = SCRIPT, _libraries(root)
+        text, libraries = entry(NAME), _libraries(root)
 
     text = re.sub(r"\A.*", lambda _: first_line(settings, libraries), text, count=1)
     text = re.sub(r'(?m)^HOME = .*?(?=  # )', lambda _: f"HOME = {settings.home!r}", text, count=1)
@@ -145,11 +85,12 @@ def write_htaccess(directory: str) -> tuple[str, str] | None:
     return path, _write(path, HTACCESS, 0o644)
 
 
-def php_shim(base: str, name: str, slug: str, secret: str, seconds: int = 120) -> str:
+def php_shim(base: str, name: str, slug: str, secret: str) -> str:
     """A PHP file that triggers the task."""
     values = {"url": f"{base.rstrip('/')}/run/{slug}", "signature": signing.sign(secret, signing.run_message(slug)),
-              "name": re.sub(r"[^A-Za-z0-9_.:@-]", "_", name), "seconds": seconds}
-    return SHIM.format(**{key: str(value).replace("\\", "\\\\").replace("'", "\\'") for key, value in values.items()})
+              "name": re.sub(r"[^A-Za-z0-9_.:@-]", "_", name)}
+    return re.sub("@(url|signature|name)@", lambda found: values[found[1]].replace("\\", "\\\\").replace("'", "\\'"),
+                  entry("shim.php"))
 
 
 def first_line(settings: Config, libraries: Sequence[str]) -> str:

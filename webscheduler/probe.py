@@ -8,14 +8,14 @@ stops beating: the run is as good as dead. The tasks are removed with all they l
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import time
 
 from . import __version__, arrival, capabilities, commands, editing, history, locks, record, signing, store
 from .errors import BadInput
 from .installation import new_task
-from .task import file_name, format_time
+from .task import format_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def start(settings: Config, base: str, seconds: int, now: float) -> list[dict[st
         name = capabilities.probe_task(strategy)
         argv = commands.python(settings, "webscheduler.probe:heartbeat", settings.home, name, str(seconds))
         rows[name] = new_task(now, {"enabled": True, "group": capabilities.PROBE, "argv": argv, "strategy": strategy,
-                                    "timeout": seconds + MARGIN, "title": "A probe of the host, removed when it ends"})
+                                    "timeout": seconds + MARGIN, "logOutput": True,
+                                    "title": "A probe of the host, removed when it ends"})
 
     for name, row in store.read(settings.home).items():
         if name in rows and row.get("group") != capabilities.PROBE:
@@ -54,27 +55,52 @@ def start(settings: Config, base: str, seconds: int, now: float) -> list[dict[st
             for row in rows.values()]
 
 
-def collect(home: str, strategy: str, seconds: int, answer: dict[str, Any], now: float) -> dict[str, Any] | None:
-    """What became of one job; None while it runs. Raises BadInput if it never began: the call did not arrive.
+def collect(
+    home: str, seconds: int, answers: dict[str, dict[str, Any]], now: float
+) -> tuple[str, dict[str, dict[str, Any]]] | None:
+    """(kind of server, results by strategy), kept, and the tasks removed; None while a job runs. Raises BadInput if
+    none of the calls arrived.
 
-    answer: what the caller saw, `status` (HTTP, or 0 for no answer at all) and `seconds` until the answer was whole.
-    Returns at, package, seconds (asked for), lived, ended (`finished`, or what ended it), held (whether the answer
-    waited for the job) and answer; besides `kind` of the server.
+    answers: by strategy what the caller saw, `status` (HTTP, or 0 for no answer at all) and `seconds` until the answer
+    was whole. A result has at, package, seconds (asked for), lived, ended (`finished`, or what ended it), held (whether
+    the answer waited for the job) and answer.
     """
-    name = capabilities.probe_task(strategy)
+    found: dict[str, dict[str, Any]] = {}
+    kind = problem = ""
 
-    with locks.Gate(home, name):
-        alive = record.clear_dead(home, name, now)
+    for strategy, answer in answers.items():
+        name = capabilities.probe_task(strategy)
 
-    if alive:
-        return None
+        with locks.Gate(home, name):
+            if record.clear_dead(home, name, now):
+                return None
 
-    entry = next((entry for entry in history.entries(home, name) if entry.get("run")), None)
-    kind, lived = _beats(home, name)
+        entry = next((entry for entry in history.entries(home, name) if entry.get("run")), None)
 
-    if entry is None:
-        raise BadInput(f"{strategy}: the call did not reach the scheduler: {arrival.seen(answer)}: "
-                       f"{arrival.cause(answer)}")
+        if entry:
+            server, found[strategy] = _result(strategy, seconds, answer, entry, now)
+            kind = kind or server
+        else:
+            problem = problem or (f"{strategy}: the call did not reach the scheduler: {arrival.seen(answer)}: "
+                                  f"{arrival.cause(answer)}")
+
+    if kind:
+        capabilities.store_probe(home, kind, found)
+
+    stop(home, now)
+
+    if not found:
+        raise BadInput(problem)
+
+    return kind, found
+
+
+def _result(
+    strategy: str, seconds: int, answer: dict[str, Any], entry: dict[str, Any], now: float
+) -> tuple[str, dict[str, Any]]:
+    """(kind of server, or empty; what to keep)."""
+    beat = re.findall(r"^(\S+) ([\d.]+)$", entry["output"], re.MULTILINE)[-1:] or [("-", "0")]
+    kind, lived = beat[0][0].strip("-"), float(beat[0][1])
 
     if entry["strategy"] != strategy:
         ended, lived = "the host gave no process", 0.0
@@ -87,38 +113,17 @@ def collect(home: str, strategy: str, seconds: int, answer: dict[str, Any], now:
     else:
         ended = f"{entry['status']}, exit code {entry['exitCode']}"
 
-    return {"at": format_time(now), "package": __version__, "seconds": seconds, "lived": round(lived, 1),
-            "ended": ended, "held": strategy != "sync" and answer["seconds"] > 0.8 * max(1.0, lived) > 0.0,
-            "answer": {key: answer[key] for key in ("status", "seconds", "problem") if key in answer}, "kind": kind}
-
-
-def finish(home: str, results: dict[str, dict[str, Any]], now: float) -> str:
-    """Keep the results, by strategy, and remove the tasks. Returns the kind of server, empty if none was told."""
-    kind = next((result["kind"] for result in results.values() if result["kind"]), "")
-
-    if kind:
-        kept = {strategy: {key: value for key, value in result.items() if key != "kind"}
-                for strategy, result in results.items()}
-        capabilities.store_probe(home, kind, kept)
-
-    stop(home, now)
-    return kind
+    return kind, {
+        "at": format_time(now), "package": __version__, "seconds": seconds, "lived": round(lived, 1), "ended": ended,
+        "held": strategy != "sync" and answer["seconds"] > 0.8 * max(1.0, lived) > 0.0,
+        "answer": {key: answer[key] for key in ("status", "seconds", "problem") if key in answer}}
 
 
 def stop(home: str, now: float) -> None:
     """Remove what is left of a probe. Raises BadInput while one runs."""
-    tasks = store.read(home)
-
-    for strategy in capabilities.ORDER:
-        name = capabilities.probe_task(strategy)
-
-        if tasks.get(name, {}).get("group") == capabilities.PROBE:
+    for name, row in store.read(home).items():
+        if isinstance(row, dict) and row.get("group") == capabilities.PROBE:
             editing.remove(home, name, now)
-
-        try:
-            os.unlink(_file(home, name))
-        except FileNotFoundError:
-            pass
 
 
 def run(
@@ -126,9 +131,7 @@ def run(
 ) -> tuple[str, dict[str, dict[str, Any]]]:
     """Probe from here: (kind of server, results by strategy). Raises BadInput if the URL does not lead here."""
     limit = 2 * seconds + MARGIN
-    answers: dict[str, dict[str, Any]] = {}
-    results: dict[str, dict[str, Any]] = {}
-    problem: BadInput | None = None
+    answers = {}
 
     for call in start(settings, base, seconds, clock()):
         say(f"{call['strategy']} ...")
@@ -136,57 +139,24 @@ def run(
 
     deadline = time.monotonic() + limit
 
-    for strategy, answer in answers.items():
-        try:
-            while (result := collect(settings.home, strategy, seconds, answer, clock())) is None:
-                if time.monotonic() > deadline:
-                    raise BadInput(f"{strategy}: the job does not end: see `webscheduler status`")
+    while (found := collect(settings.home, seconds, answers, clock())) is None:
+        if time.monotonic() > deadline:
+            raise BadInput("a job of the probe does not end: see `webscheduler status`")
 
-                time.sleep(BEAT)
+        time.sleep(BEAT)
 
-            results[strategy] = result
-        except BadInput as error:
-            problem = error
-
-    kind = finish(settings.home, results, clock())
-
-    if problem and not results:
-        raise problem
-
-    return kind, results
+    return found
 
 
 def heartbeat(home: str, name: str, seconds: str) -> int:
-    """The job: say on what server it runs, then beat until the time is over or the supervisor is gone."""
-    supervisor = os.getppid()
+    """The job: print on what server it runs and for how long, until the time is over or the supervisor is gone."""
+    supervisor, begun = os.getppid(), time.monotonic()
     facts: dict[str, Any] = next(iter(locks.peek(home, name)), {})
-    begun = time.monotonic()
+    lived = 0.0
 
-    with open(_file(home, name), "w", encoding="ascii") as file:
-        file.write(json.dumps({"server": facts.get("server")}) + "\n")
-        lived = 0.0
-
-        while lived < int(seconds) and os.getppid() == supervisor:
-            file.write(f"{lived:.2f}\n")
-            file.flush()
-            time.sleep(min(BEAT, max(0.0, int(seconds) - lived)))
-            lived = time.monotonic() - begun
+    while lived < int(seconds) and os.getppid() == supervisor:
+        print(facts.get("server") or "-", f"{lived:.2f}", flush=True)
+        time.sleep(min(BEAT, max(0.0, int(seconds) - lived)))
+        lived = time.monotonic() - begun
 
     return 0 if lived >= int(seconds) else 1
-
-
-def _file(home: str, name: str) -> str:
-    return os.path.join(home, "output", file_name(name) + ".beats")
-
-
-def _beats(home: str, name: str) -> tuple[str, float]:
-    """(kind of server, seconds until the last beat)."""
-    try:
-        with open(_file(home, name), encoding="ascii") as file:
-            lines = file.read().split("\n")
-
-        kind = str(json.loads(lines[0])["server"] or "")
-    except (OSError, ValueError, KeyError):
-        return "", 0.0
-
-    return kind, max((float(line) for line in lines[1:-1]), default=0.0)

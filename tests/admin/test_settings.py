@@ -373,6 +373,30 @@ def test_the_probe(owner: Browser, inhabited: Installation, monkeypatch: pytest.
     assert capabilities.kinds(str(inhabited.home))
 
 
+def test_a_probe_whose_calls_do_not_arrive_says_why(inhabited: Installation) -> None:
+    """What the browser saw of the first one, with its likely cause, in the visitor's language; nothing is left."""
+    browser = Browser(inhabited, HTTP_ACCEPT_LANGUAGE="fr")
+    browser.sign_in()
+    browser.get("diagnostics")
+    browser.submit("probe")
+    page = browser.submit("probe", fork="403:0.100")
+    assert "L’essai n’a rien appris. fork\u00a0: l’appel n’est pas arrivé" in page
+    assert "HTTP 403" in page and "pare-feu" in page
+    assert list(store.read(str(inhabited.home))) == ["@due"]
+
+
+def test_findings_are_in_the_language_of_the_visitor(inhabited: Installation) -> None:
+    """On the page itself what is cheap to find, and all of it after the button."""
+    registered(inhabited, "orphan", "gone")
+    browser = Browser(inhabited, HTTP_ACCEPT_LANGUAGE="fr")
+    browser.sign_in()
+    page = browser.get("diagnostics")
+    assert "tâche orphan\u00a0: aucune commande n’est enregistrée comme" in page
+    page = browser.submit("check")
+    assert "tâche orphan\u00a0: aucune commande n’est enregistrée comme" in page
+    assert "Mio sont libres" in page
+
+
 # Setting up
 
 

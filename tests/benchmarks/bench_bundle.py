@@ -31,7 +31,7 @@ def main() -> None:
         shutil.copytree(CHECKOUT / "webscheduler", packages / "webscheduler")
         compileall.compile_dir(str(packages), quiet=1)
         installed, bundled = Path(place, "installed.cgi"), Path(place, "bundle.cgi")
-        installed.write_text(hosting.SCRIPT.replace("LIBRARIES = []", f"LIBRARIES = [{str(packages)!r}]"))
+        installed.write_text(hosting.entry(hosting.NAME).replace("LIBRARIES = []", f"LIBRARIES = [{str(packages)!r}]"))
         bundle.write(str(bundled))
         environ = {"GATEWAY_INTERFACE": "CGI/1.1", "REQUEST_METHOD": "GET", "PATH_INFO": "/run/" + "0" * 32,
                    "QUERY_STRING": "sig=" + "0" * 64, "WEBSCHEDULER_HOME": home}  # fmt: skip

@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 
-from .. import __version__, arrival, capabilities, commands, doctor, history, probe
+from .. import __version__, capabilities, commands, doctor, history, probe, store
 from ..errors import BadInput
 from ..task import format_time
 from . import language
@@ -45,7 +45,8 @@ def index(visit: Visit) -> Response:
     check_button = button(visit, "check", visit.t("Check everything")) if visit.may("editor") else ""
     return page(visit, visit.t("Diagnostics"), visit.html(
         "diagnostics", again=again, check=check_button, host=facts(_host(visit)), refusals=_refusals(visit),
-        strategies=[_strategies(visit, kind) for kind in kinds], broken=_broken(visit), variables=variables,
+        strategies=[_strategies(visit, kind) for kind in kinds], variables=variables,
+        findings=_findings(visit, doctor.of_tasks(visit.settings, store.read(visit.home), visit.now)),
         audit=_audit(visit) if visit.may("owner") else ""))
 
 
@@ -61,13 +62,17 @@ def _host(visit: Visit) -> list[tuple[Html, object]]:
 
 def check(visit: Visit) -> Response:
     """What `doctor` finds from within; it may take some seconds, and records dead runs."""
-    found = doctor.examine(visit.home, visit.now)
-    rows = [visit.html("finding", state=visit.t(STATES[each.state][0]), kind=STATES[each.state][1],
+    visit.note("checked the installation")
+    return page(visit, visit.t("Check"), visit.html(
+        "checked", rows=_findings(visit, doctor.examine(visit.home, visit.now)), back=visit.href("diagnostics"),
+        again=button(visit, "check", visit.t("Check again"))))
+
+
+def _findings(visit: Visit, found: list[doctor.Finding]) -> list[Html]:
+    """What is to be mended first."""
+    return [visit.html("finding", state=visit.t(STATES[each.state][0]), kind=STATES[each.state][1],
                        about=visit.t(each.about), text=_said(visit, each.message, each.values))
             for each in sorted(found, key=lambda each: list(STATES).index(each.state))]
-    visit.note("checked the installation")
-    return page(visit, visit.t("Check"), visit.html("checked", rows=rows, back=visit.href("diagnostics"), again=button(
-        visit, "check", visit.t("Check again"))))
 
 
 def _said(visit: Visit, message: str, values: dict[str, Any]) -> Html:
@@ -109,12 +114,6 @@ def _refusals(visit: Visit) -> Html:
     names = [visit.t("Time"), visit.t("Address"), visit.t("Method"), visit.t("What was wrong")]
     return table(visit, visit.t("Refused calls"), names, rows) if rows else h(
         '<p class="empty">{text}</p>', text=visit.t("No call was refused."))
-
-
-def _broken(visit: Visit) -> list[Html]:
-    return [h('<p class="warning"><code>{name}</code>: {why}</p>', name=name, why=why)
-            for name, why in commands.discovered(visit.home, "broken").items()] or [
-                h('<p class="empty">{text}</p>', text=visit.t("No module failed to import."))]
 
 
 def _variables(visit: Visit) -> Html:
@@ -174,35 +173,21 @@ def _probe_page(visit: Visit, calls: dict[str, str], seen: dict[str, str], note:
 
 
 def _collect(visit: Visit) -> Response:
-    results: dict[str, dict[str, Any]] = {}
     seen = {strategy: visit.form.get(strategy, "") for strategy in capabilities.ORDER}
     answers = {}
 
     for strategy, text in seen.items():
         found = re.fullmatch(r"(\d{1,3}):(\d{1,4}(?:\.\d{1,3})?)", text, re.ASCII)
-        answer = {"status": int(found[1]), "seconds": float(found[2])} if found else {"status": 0, "seconds": 0.0}
-        answers[strategy] = answer
+        answers[strategy] = {"status": int(found[1]) if found else 0, "seconds": float(found[2]) if found else 0.0}
 
-        try:
-            result = probe.collect(visit.home, strategy, probe.SECONDS, answer, visit.now)
-        except BadInput:
-            continue
-
-        if result is None:
+    try:
+        if probe.collect(visit.home, probe.SECONDS, answers, visit.now) is None:
             return _probe_page(visit, dict.fromkeys(seen, ""), seen, h(
                 '<p role="status">{badge} {text}</p>', badge=badge(visit, "running"),
                 text=visit.t("A job still runs: read the results in some seconds.")))
 
-        results[strategy] = result
-
-    probe.finish(visit.home, results, visit.now)
-
-    if results:
         visit.tell("The probe has ended; its results are below.")
-    else:
-        first = answers[capabilities.ORDER[0]]
-        said = [language.error(visit.language, text) for text in (arrival.seen(first), arrival.cause(first))]
-        visit.tell("The probe learnt nothing: none of its calls reached the scheduler ({seen}): {cause}", kind="bad",
-                   seen=said[0], cause=said[1])
+    except BadInput as error:
+        visit.tell("The probe learnt nothing. {error}", kind="bad", error=language.error(visit.language, str(error)))
 
     return visit.redirect("diagnostics")
