@@ -5,6 +5,7 @@ It may import the package.
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from tests.admin.client import OWNER, populate
 from tests.installation import Installation
-from webscheduler import config, editing, history, locks, store
+from webscheduler import __version__, config, editing, history, locks, store
 from webscheduler.task import format_time
 
 REPORT = ("printf '\\033[1;32mPASS\\033[0m 12 checks\\n\\033[31mFAIL\\033[0m totals of <b>May</b> differ\\n';"
@@ -90,7 +91,9 @@ def fill(installation: Installation, base: str) -> dict[str, str]:
     history.append(home, "shop:prices", skipped)
     history.refuse(home, now, {"at": format_time(now - 4000), "ip": "198.51.100.9", "method": "GET", "slug": "",
                                "problem": "the signature is not 64 hexadecimal digits"})
-    (installation.home / "commands.json").write_text('{"broken": {"shop.jobs": "ImportError: No module named pdf"}}')
+    (installation.home / "commands.json").write_text(json.dumps({
+        "sync": {"at": format_time(now - 600), "package": __version__},
+        "broken": {"shop.jobs": "ImportError: No module named pdf"}}))
 
     claim = locks.make_claim(home, "shop:backup", "20260101030000-0a1b2c3d", {
         "run": "20260101030000-0a1b2c3d", "name": "shop:backup", "startedAt": format_time(now - 95), "trigger": "admin",

@@ -128,7 +128,10 @@ def update(visit: Visit) -> Response:
         config.set_values(visit.home, {})
         _, said, problems = functions.search(visit.settings, PATIENCE)
     except WebschedulerError as error:
-        visit.tell("The update is not finished: {problem}", problem=str(error), kind="bad")
+        said, problems = "", str(error)
+
+    if commands.discovered(visit.home, "sync").get("package") != __version__:
+        visit.tell("The update is not finished: {problem}", problem=problems.strip(), kind="bad")
         return visit.redirect("settings")
 
     visit.note("finished the update", __version__)
@@ -254,11 +257,8 @@ def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str]]:
     lost: list[str] = []
 
     def change(tasks: store.Tasks) -> None:
-        files = {file_name(name): name for name in tasks}
-        slugs = {row.get("slug"): name for name, row in tasks.items() if name not in rows and isinstance(row, dict)}
-
         for name, given in rows.items():
-            present = tasks.get(name, {})
+            present = tasks[name] if isinstance(tasks.get(name), dict) else {}
             row = {**installation.new_task(visit.now, {}), **{
                 key: value for key, value in given.items() if value is not None or key not in ("slug", "secret")}}
             row.update({key: present[key] for key, field in FIELDS.items() if field.by == "run" and key in present})
@@ -270,16 +270,18 @@ def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str]]:
             except BadInput as error:
                 raise BadInput(f"task {name}: " + str(error).replace(f"task {name}: ", "", 1))
 
-            for what, taken, key in (("files", files, file_name(name)), ("URL", slugs, row["slug"])):
-                if taken.setdefault(key, name) != name:
-                    raise BadInput(f"task {name}: would share its {what} with {taken[key]!r}")
-
             if not whole and any(row.get(key) != present.get(key, FIELDS[key].default) for key in SHELL_FIELDS):
                 left_out.append(name)
-                continue
+            else:
+                tasks[name] = row
+                lost.extend([name] if gone else [])
 
-            tasks[name] = row
-            lost.extend([name] if gone else [])
+        owners: dict[object, str] = {}
+
+        for name, row in tasks.items():
+            for key in (file_name(name), isinstance(row, dict) and row.get("slug") or name):
+                if owners.setdefault(key, name) != name and {name, owners[key]} & rows.keys():
+                    raise BadInput(f"task {name}: would share its files or its URL with {owners[key]!r}")
 
         config.set_values(visit.home, settings)
 
