@@ -48,21 +48,19 @@ def _serve(args: Namespace) -> None:
 
 
 def _config(args: Namespace) -> None:
-    wanted = {"list": 0, "get": 1, "set": 2, "unset": 1}.get(args.action)
+    words = {"list": "", "get": " KEY", "set": " KEY VALUE", "unset": " KEY"}.get(args.action)
 
-    if wanted is None:
+    if words is None:
         raise BadInput(f"config: {args.action!r} must be list, get, set or unset")
 
-    if (args.key is not None) + (args.value is not None) != wanted:
-        usage = {"list": "config list", "get": "config get KEY", "set": "config set KEY VALUE",
-                 "unset": "config unset KEY"}[args.action]
-        raise BadInput(f"config {args.action} goes like this: `webscheduler {usage}`")
+    if (args.key is not None) + (args.value is not None) != words.count(" "):
+        raise BadInput(f"config {args.action} goes like this: `webscheduler config {args.action}{words}`")
 
     if args.key is not None and args.key not in config.SETTINGS:
         raise BadInput(f"no setting is named {args.key!r}: `webscheduler config list` shows them", args.key)
 
-    if args.action == "set":
-        value = setting(args.key, args.value)
+    if args.action in ("set", "unset"):
+        value = setting(args.key, args.value) if args.action == "set" else None
 
         if args.key == "python" and value:
             from ..doctor import check_python
@@ -70,8 +68,6 @@ def _config(args: Namespace) -> None:
             check_python(args.home, value)
 
         config.set_values(args.home, {args.key: value})
-    elif args.action == "unset":
-        config.set_values(args.home, {args.key: None})
 
     settings = config.load(args.home)
 
