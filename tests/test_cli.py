@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 import webscheduler
-from tests.commandline import CHECKOUT, call, environment, finished, start
+from tests.commandline import CHECKOUT, Done, call, environment, finished, start
 from tests.installation import DOORS, Installation
+from webscheduler.admin import people
 from webscheduler.cli import main
 from webscheduler.cli.parser import build, verbs
 from webscheduler.cli.terminal import line, visible
@@ -364,31 +365,78 @@ def test_a_terminal_is_asked_and_no_means_no(installation: Installation) -> None
         assert ("task" in json.loads((installation.home / "state.json").read_text())) is not gone
 
 
-def test_set_up_asks_a_terminal_for_the_address(tmp_path: Path) -> None:
-    """`init` on a terminal asks where the scheduler is reached and where scripts run, once, and keeps the answer."""
+PASSWORD = "correct horse battery"
+
+
+def answering(home: Path, *answers: str, **variables: str) -> Done:
+    """`init` on a terminal, and what is typed there, each answer to a question of its own."""
     ours, theirs = pty.openpty()
-    process = start(tmp_path / "home", "init", stdin=theirs)
+    process = start(home, "init", stdin=theirs, stderr=subprocess.STDOUT, start_new_session=True,
+                    env={**environment(home), **variables})
     os.close(theirs)
-    os.write(ours, b"https://example.org/cron\n\n")
-    assert finished(process).status == 0
+    assert process.stdout
+    said = b""
+
+    for answer in answers:
+        while not said.rstrip(b"\n").endswith((b")", b": ")):
+            said += process.stdout.read1()  # type: ignore[attr-defined]
+
+        os.write(ours, answer.encode() + b"\n")
+        said += b"<" + answer.encode() + b">"
+
+    done = finished(process)
     os.close(ours)
-    assert call(tmp_path / "home", "config", "get", "baseUrl").out == "https://example.org/cron\n"
+    return done._replace(out=said.decode() + done.out)
+
+
+def test_set_up_asks_a_terminal(tmp_path: Path) -> None:
+    """`init` on a terminal asks for what nobody can guess, once, and again for what is no answer; the zone is that of
+    the machine, where nothing else is said."""
+    home, scripts = tmp_path / "home", tmp_path / "cgi-bin"
+    scripts.mkdir()
+    done = answering(home, "example.org", "https://example.org/cron", "Middle/Earth", "Europe/Lisbon",
+                     str(tmp_path / "nowhere"), str(scripts), "short", "short", PASSWORD, PASSWORD + "x", PASSWORD,
+                     PASSWORD)
+    assert done.status == 0
+    assert [call(home, "config", "get", name).out for name in ("baseUrl", "timezone")] == [
+        "https://example.org/cron\n", "Europe/Lisbon\n"]
+    assert (scripts / "webscheduler.cgi").exists()
+    person = people.verify(str(home), pwd.getpwuid(os.getuid()).pw_name, PASSWORD)
+    assert person and person.role == "owner"
+    assert done.out.count("webscheduler: ") == 5
+    assert "set-password" not in done.out
+    assert answering(home).out.splitlines()[0] == f"{home} is complete."
+
+
+@pytest.mark.parametrize(("variable", "zone"), [("Asia/Tokyo", "Asia/Tokyo"), (":Europe/Paris", "Europe/Paris"),
+                                                ("CET-1CEST", "UTC")])
+def test_set_up_takes_no_answer_for_the_default(tmp_path: Path, variable: str, zone: str) -> None:
+    """Enter on a terminal means: the machine's zone, and the rest is not known yet."""
+    home = tmp_path / "home"
+    done = answering(home, "", "", "", "", TZ=variable)
+    assert done.status == 0
+    assert f"(Enter: {zone})" in done.out
+    assert call(home, "config", "get", "timezone").out == f"{zone}\n"
+    assert call(home, "config", "get", "baseUrl").out == "null\n"
+    assert not people.read(str(home), "users.json")
+    assert " set-password " in done.out
 
 
 def test_set_up_says_what_is_next_and_changes_nothing_twice(tmp_path: Path) -> None:
-    """What `init` prints as next steps works, and a second `init` leaves every secret as it is."""
+    """What `init` prints as next steps works as it stands, and a second `init` leaves every secret as it is."""
     home = tmp_path / "home"
     first = call(home, "init", "--base-url", "https://example.org/cron")
     assert first.status == 0
     assert [oct(path.stat().st_mode & 0o077) for path in home.rglob("*")].count("0o0") == len(list(home.rglob("*")))
     state = (home / "state.json").read_bytes()
-    steps = re.findall(r"^  webscheduler (.*?)(?:    |$)", first.out, re.MULTILINE)
-    assert len(steps) == 2
+    steps = re.findall(r"^  (.*?)(?:    .*)?$", first.out.partition("Next:")[2], re.MULTILINE)
+    assert len(steps) == 3
     assert call(home, "init").status == 0
     assert (home / "state.json").read_bytes() == state
 
     for step in steps:
-        assert call(home, *step.split()).status == 0
+        done = subprocess.run(["/bin/sh", "-c", step], input=PASSWORD.encode(), env=environment(home), cwd=home.parent)
+        assert done.returncode == 0
 
 
 def test_set_up_refuses_a_place_that_is_served(tmp_path: Path) -> None:

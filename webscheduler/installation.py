@@ -82,6 +82,16 @@ def document_root_above(home: str) -> str:
     return ""
 
 
+def program() -> list[str]:
+    """The words that call the command line as it was called now."""
+    import sys
+
+    if sys.argv[0].endswith("__main__.py"):
+        return [sys.executable, "-m", "webscheduler"]
+
+    return sys.argv[:1] if os.access(sys.argv[0], os.X_OK) else [sys.executable, sys.argv[0]]
+
+
 def check_owner(home: str) -> None:
     """Refuse to work as another user than the home's owner: files that the web server cannot read would remain."""
     try:
@@ -99,8 +109,7 @@ def check_owner(home: str) -> None:
         except KeyError:
             name = f"#{owner}"
 
-        program = [sys.executable, "-m", "webscheduler"] if sys.argv[0].endswith("__main__.py") else sys.argv[:1]
-        words = " ".join(shlex.quote(word) for word in (*program, *sys.argv[1:]))
+        words = " ".join(shlex.quote(word) for word in (*program(), *sys.argv[1:]))
         raise Unusable(f"{home} belongs to {name}: sudo -u {shlex.quote(name)} WEBSCHEDULER_HOME={shlex.quote(home)} "
                        f"{words}")
 

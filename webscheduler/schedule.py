@@ -48,6 +48,20 @@ def zone(name: str) -> tzinfo:
         raise BadInput(f"timezone: {name[:60]!r} is not known here: use a name like Europe/Paris, or UTC", "timezone")
 
 
+def system_zone() -> str:
+    """The name of this machine's zone (tzset(3), localtime(5)), UTC where it tells none that is known."""
+    import os
+
+    name = os.environ.get("TZ", "").lstrip(":") or os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
+
+    try:
+        zone(name)
+    except BadInput:
+        return "UTC"
+
+    return "UTC" if name == "Etc/UTC" else name
+
+
 def check_expression(text: str) -> None:
     """Refuse an expression that does not parse or never comes. Raises BadInput naming the field of it."""
     from .cron import Cron, CronError

@@ -7,13 +7,17 @@ it again completes what is missing and changes nothing else.
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import sys
 import time
 
-from .. import commands, config, hosting, installation
+from .. import commands, config, hosting, installation, schedule
+from ..admin import people
 from ..errors import BadInput
 from ..installation import check_base_url, setting
-from .terminal import line
+from . import panel
+from .terminal import complain, line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,57 +49,89 @@ def _init(args: Namespace) -> None:
     new = installation.create(args.home, time.time())
     print(f"{line(args.home)} is {'made' if new else 'complete'}.")
     asked = sys.stdin and sys.stdin.isatty() and not args.password_stdin
-    base = args.base_url
+    given = {"baseUrl": args.base_url, "timezone": args.timezone, "python": args.python}
+    folder, owner = args.cgi_bin, args.password_stdin
 
-    if base is None and not config.load(args.home)["baseUrl"] and asked:
-        base = _ask("Where will it be reached, as in https://example.org/cgi-bin/webscheduler.cgi?")
+    if asked and args.base_url is None and not config.load(args.home)["baseUrl"]:
+        given["baseUrl"] = _ask("Where will it be reached, as in https://example.org/cgi-bin/webscheduler.cgi?",
+                                check_base_url)
+
+    if asked and new and args.timezone is None:
+        given["timezone"] = _ask("In which time zone are schedules meant?", schedule.zone, schedule.system_zone())
 
     if args.python:
         from ..doctor import check_python
 
         check_python(args.home, args.python)
 
-    given = {"baseUrl": base, "timezone": args.timezone, "python": args.python}
     config.set_values(args.home, {name: setting(name, value) for name, value in given.items() if value})
-    folder = args.cgi_bin
-
-    if folder is None and args.passenger is None and new and asked:
-        folder = _ask("In which folder does your host run scripts, as in ~/cgi-bin?")
-
     settings = config.load(args.home)
 
     if folder:
         _script(settings, folder)
+    elif asked and new and not args.passenger:
+        folder = _ask("In which folder does your host run scripts, as in ~/cgi-bin?",
+                      lambda text: _script(settings, text))
 
     if args.passenger:
         path, what = hosting.write_passenger(settings, args.passenger)
         print(f"{line(path)} is {what}. Now, as after each change, touch tmp/restart.txt in the folder it is in")
 
-    if args.password_stdin:
-        from ..admin import people
-
-        people.set_password(args.home, args.password_stdin, (sys.stdin.readline() if sys.stdin else "").rstrip("\r\n"),
-                            "owner", now=time.time())
-        print(f"{line(args.password_stdin)} has a password for the panel.")
+    if owner:
+        password = (sys.stdin.readline() if sys.stdin else "").rstrip("\r\n")
+        people.set_password(args.home, owner, password, "owner", now=time.time())
+        print(f"{line(owner)} has a password for the panel.")
+    elif asked and new:
+        _let_in(settings, panel.account())
 
     if args.home != config.find_home():
         print(f"It is not where others look: export WEBSCHEDULER_HOME={line(args.home)}")
 
+    found = shutil.which("webscheduler") == sys.argv[0]
+    program = "webscheduler" if found else line(shlex.join(installation.program()))
     print("Next:")
 
     if not settings["baseUrl"]:
-        print("  webscheduler config set baseUrl https://example.org/cgi-bin/webscheduler.cgi    (your own)")
+        print(f"  {program} config set baseUrl https://example.org/cgi-bin/webscheduler.cgi    (your own)")
 
-    print("  webscheduler add hello --command hello --every 3600")
-    print("  webscheduler url @due    (have your panel call it as often as it can: it runs whatever is due)")
+    print(f"  {program} add hello --command hello --every 3600")
+    print(f"  {program} url @due    (have your panel call it as often as it can: it runs whatever is due)")
+
+    if not people.read(args.home, "users.json"):
+        print(f"  {program} set-password    (lets you into the admin panel)")
 
     if folder or args.passenger:
-        print("  webscheduler doctor    (is everything as it should be?)")
+        print(f"  {program} doctor    (is everything as it should be?)")
 
 
-def _ask(question: str) -> str:
-    print(question + " (Enter: not known yet)")
-    return sys.stdin.readline().strip()
+def _ask(question: str, good: Callable[[str], object], default: str = "") -> str:
+    """What is typed, asked for again while `good` raises BadInput; Enter: the default."""
+    while True:
+        print(f"{question} (Enter: {default or 'not known yet'})", flush=True)
+        text = sys.stdin.readline().strip() or default
+
+        try:
+            if text:
+                good(text)
+
+            return text
+        except BadInput as error:
+            complain(error)
+
+
+def _let_in(settings: config.Config, user: str) -> None:
+    """Ask for a password of the panel until it is good; none: not now."""
+    while user:
+        try:
+            password = panel.typed(f"A password for {user} in the admin panel (Enter: not now): ")
+
+            if password is not None:
+                people.set_password(settings.home, user, password, "owner", now=time.time())
+                print(f"{line(user)} may sign in: {(settings['baseUrl'] or '...').rstrip('/')}/admin/")
+
+            return
+        except BadInput as error:
+            complain(error)
 
 
 def _script(settings: config.Config, folder: str) -> None:

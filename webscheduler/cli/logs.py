@@ -77,8 +77,10 @@ def _logs(args: Namespace) -> None:
         _follow(followed, shown[::-1], args)
     elif args.json:
         show(shown)
-    else:
+    elif shown:
         table(("FINISHED", "TASK", "STATUS", "TOOK", "TRIGGER", "RUN"), [_row(entry) for entry in shown])
+    else:
+        print("no run to show")
 
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:

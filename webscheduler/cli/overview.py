@@ -147,7 +147,7 @@ def _status(args: Namespace) -> int:
         for facts in report["running"]:
             print(f"running: {line(facts['name'])} since {when(facts['startedAt'])}, run {line(facts['run'])}")
 
-        print(f"last tick: {when(report['lastTickAt'])}")
+        print(f"last tick: {when(report['lastTickAt']) if report['lastTickAt'] else 'none so far'}")
 
         for warning in report["warnings"]:
             print(f"warning: {line(warning)}")

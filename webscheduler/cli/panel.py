@@ -47,10 +47,18 @@ def _whom(args: Namespace) -> str:
     if args.user is not None or len(known) == 1:
         return str(known[0] if args.user is None else args.user)
 
+    if not account():
+        raise BadInput("user: name one: this account has no name")
+
+    return account()
+
+
+def account() -> str:
+    """The name of this account; empty if it has none."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        raise BadInput("user: name one: this account has no name")
+        return ""
 
 
 def _password(user: str) -> str:
@@ -62,13 +70,23 @@ def _password(user: str) -> str:
 
         return text
 
-    try:
-        first = getpass.getpass(f"Password for {user}: ")
-        again = getpass.getpass("Once more: ")
-    except EOFError:
+    password = typed(f"Password for {user}: ")
+
+    if password is None:
         raise BadInput("nothing was done")
+
+    return password
+
+
+def typed(question: str) -> str | None:
+    """A password that is typed twice on the terminal; None for none at all. Raises BadInput if the two differ."""
+    try:
+        first = getpass.getpass(question)
+        again = getpass.getpass("Once more: ") if first else ""
+    except EOFError:
+        return None
 
     if first != again:
         raise BadInput("password: the two are not the same, so nothing was done", "password")
 
-    return first
+    return first or None

@@ -101,9 +101,10 @@ def _hand_over(settings: Config, task: Task, as_json: bool, sentence: str) -> No
     if document["url"]:
         print(f"URL     {document['url']}")
     elif task["signature"] == "timed":
-        print("URL     each call needs a signature of its own: `webscheduler url NAME --timed` makes one")
+        print(f"URL     each call needs a signature of its own: `webscheduler url {line(task.name)} --timed` makes one")
     else:
-        print("URL     `webscheduler url NAME` prints it once `webscheduler config set baseUrl https://...` is done")
+        print(f"URL     `webscheduler url {line(task.name)}` prints it once `webscheduler config set baseUrl "
+              "https://...` is done")
 
     print(f"Slug    {task['slug']}")
     print(f"Secret  {task['secret']}    (not shown again)")
