@@ -207,7 +207,8 @@ def shortest(verb: str) -> list[str]:
     more = {"add": ["--", "true"], "edit": ["--title", "x"], "enable": ["a"], "disable": ["a"]}
     needed = [action for action in verbs(build())[verb]._actions
               if not action.option_strings and action.nargs in (None, "+")]
-    return [verb, *("a" for _ in needed), *more.get(verb, [])]
+    return [verb, *(str(action.metavar).partition("|")[0] if "|" in str(action.metavar) else "a" for action in needed),
+            *more.get(verb, [])]
 
 
 @pytest.mark.parametrize("verb", [verb for verb, parser in verbs(build()).items() if parser.get_default("owner")])

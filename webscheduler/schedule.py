@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from datetime import tzinfo
     from typing import Any
 
+    from .cron import Cron
+
 
 CLOCK_ERROR = 60.0  # seconds that a stored time may be ahead of the clock before it is taken for a mistake
 
@@ -123,21 +125,14 @@ def next_at(task: Task, default_zone: str, now: float) -> float | None:
 def starts(task: Task, default_zone: str, now: float, gap: float = 0.0) -> Iterator[float]:
     """When the task is due from now on, Unix seconds, as though it were enabled; at least `gap` seconds apart. Raises
     BadInput for a schedule or zone that cannot be read."""
-    from datetime import datetime, timezone
-
-    from .cron import Cron
-
     at = next_at(Task(task.name, {**task, "enabled": True}), default_zone, now)
-    place = zone(task["timezone"] or default_zone)
-    expression = Cron(task["expression"]) if task["expression"] else None
 
     while at is not None:
         at = max(at, now)
         yield at
 
-        if expression:
-            found = expression.next(datetime.fromtimestamp(at + gap, timezone.utc), place)
-            at = found.timestamp() if found else None
+        if task["expression"]:
+            at = _cron(task, default_zone, at + gap, True)
         else:
             at = at + max(task["intervalSeconds"], gap) if task["intervalSeconds"] else None
 
@@ -168,27 +163,18 @@ def _closest(task: Task, default_zone: str, now: float) -> float:
     if not task["expression"]:
         return float(task["intervalSeconds"] or 0)
 
-    from datetime import datetime, timezone
-
-    from .cron import Cron
-
-    try:
-        expression = Cron(task["expression"])
-    except ValueError as error:
-        raise BadInput(f"task {task.name}: {error}", "expression")
-
+    expression, _ = _read(task, default_zone)
     minutes = [60 * hour + minute for hour in expression.hours for minute in expression.minutes]
 
     if len(minutes) > 1:
         return 60.0 * min(later - earlier for earlier, later in zip(minutes, minutes[1:]))
 
-    place = zone(task["timezone"] or default_zone)
-    slots = [datetime.fromtimestamp(now, timezone.utc)]
+    slots: list[float] = []
 
-    while len(slots) < 9 and (found := expression.next(slots[-1], place)):
+    while len(slots) < 8 and (found := _cron(task, default_zone, slots[-1] if slots else now, True)) is not None:
         slots.append(found)
 
-    return min(((later - earlier).total_seconds() for earlier, later in zip(slots[1:], slots[2:])), default=0.0)
+    return min((later - earlier for earlier, later in zip(slots, slots[1:])), default=0.0)
 
 
 def _due_at(task: Task, default_zone: str, last_start: float, now: float) -> float | None:
@@ -205,19 +191,22 @@ def _due_at(task: Task, default_zone: str, last_start: float, now: float) -> flo
     return None
 
 
-def _cron(task: Task, default_zone: str, now: float, later: bool) -> float | None:
-    from datetime import datetime, timezone
-
+def _read(task: Task, default_zone: str) -> tuple[Cron, tzinfo]:
+    """Expression and zone. Raises BadInput naming the task."""
     from .cron import Cron, CronError
 
     try:
-        expression = Cron(task["expression"])
-        place = zone(task["timezone"] or default_zone)
+        return Cron(task["expression"]), zone(task["timezone"] or default_zone)
     except CronError as error:
         raise BadInput(f"task {task.name}: expression: {error}", "expression")
     except BadInput as error:
         raise BadInput(f"task {task.name}: {error}", "timezone")
 
+
+def _cron(task: Task, default_zone: str, now: float, later: bool) -> float | None:
+    from datetime import datetime, timezone
+
+    expression, place = _read(task, default_zone)
     moment = datetime.fromtimestamp(now, timezone.utc)
     found = expression.next(moment, place) if later else expression.previous(moment, place)
     return None if found is None else found.timestamp()

@@ -7,18 +7,18 @@ rule of its row alone, so that command line, panel and file refuse the same with
 from __future__ import annotations
 
 from ..errors import BadInput
-from ..task import FIELDS, check, from_text
+from ..task import FIELDS, Field, check, from_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
-
-    from ..task import Field
+    from typing import Any, Callable
 
 OPTIONS = {"expression": ("--cron", "--expression"), "intervalSeconds": ("--every", "--interval-seconds")}
 METAVARS = {"cron": "EXPR", "networks": "ADDRESS", "map": "NAME=VALUE", "text": "TEXT", "int": "N"}
 REPEATED = ("map", "networks")
+REPLACED: dict[str, dict[str, Any]] = {"argv": {"command": None, "arguments": ""}, "command": {"argv": None},
+                                       "expression": {"intervalSeconds": None}, "intervalSeconds": {"expression": None}}
 
 
 def kebab(field: str) -> str:
@@ -93,23 +93,14 @@ def _variables(field: str, given: list[str]) -> dict[str, str]:
 
 
 def replaced(fields: dict[str, Any]) -> dict[str, Any]:
-    """What an edit takes away because something given takes its place: a program that of a command, a schedule that of
-    the other kind."""
-    gone: dict[str, Any] = {}
+    """What an edit takes away because something given takes its place."""
+    return {name: value for field in fields if fields[field] for name, value in REPLACED.get(field, {}).items()}
 
-    if fields.get("argv"):
-        gone.update(command=None, arguments="")
 
-    if fields.get("command"):
-        gone.update(argv=None)
-
-    if fields.get("expression"):
-        gone.update(intervalSeconds=None)
-
-    if fields.get("intervalSeconds"):
-        gone.update(expression=None)
-
-    return gone
+def rule(option: str, kind: str, limit: Any) -> Callable[[str], Any]:
+    """What checks an option that is no field, by the rule of a kind of field."""
+    row = Field(kind, None, "", limit)
+    return lambda text: from_text(option, row, text)
 
 
 def unset(names: list[str]) -> dict[str, Any]:

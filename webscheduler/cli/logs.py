@@ -16,6 +16,7 @@ from itertools import islice
 from .. import history, locks, past, record, store
 from ..errors import BadInput, NoSuchTask
 from ..task import file_name
+from . import fields
 from .runs import outcome
 from .terminal import confirm, line, seconds, show, table, visible, when
 
@@ -33,9 +34,11 @@ def register(verb: Callable[..., Any]) -> None:
     """Add this module's verbs to the parser."""
     logs = verb("logs", _logs, "Show what became of runs, newest first.", json=True)
     logs.add_argument("name", nargs="?", metavar="NAME", help="The task; unset: all.")
-    logs.add_argument("--status", metavar="|".join(STATUSES), help="Only runs that ended like this.")
+    logs.add_argument("--status", type=fields.rule("--status", "choice", STATUSES), metavar="|".join(STATUSES),
+                      help="Only runs that ended like this.")
     logs.add_argument("--run", metavar="RUN", help="One run, with both of its output streams, also while it runs.")
-    logs.add_argument("--limit", metavar="N", default="20", help="How many lines; default: 20.")
+    logs.add_argument("--limit", type=fields.rule("--limit", "int", (0, 10**9)), metavar="N", default=20,
+                      help="How many lines; default: 20.")
     logs.add_argument("--follow", action="store_true",
                       help="Oldest first, and go on with new lines as they come; with --json, one object a line.")
 
@@ -56,12 +59,6 @@ def _names(args: Namespace) -> list[str]:
 
 
 def _logs(args: Namespace) -> None:
-    if args.status is not None and args.status not in STATUSES:
-        raise BadInput(f"--status: {args.status[:40]!r} must be one of {', '.join(STATUSES)}")
-
-    if not (args.limit.isascii() and args.limit.isdigit()) or len(args.limit) > 9:
-        raise BadInput(f"--limit: {args.limit[:40]!r} must be a whole number")
-
     if args.run is not None:
         _one(args)
         return
@@ -71,7 +68,7 @@ def _logs(args: Namespace) -> None:
     followed = Followed(args.home, args.name) if args.follow else None
     found = (entry for _, entry in past.merged(args.home, names)
              if args.status in (None, entry.get("status")))
-    shown = list(islice(found, int(args.limit)))
+    shown = list(islice(found, args.limit))
 
     if followed:
         _follow(followed, shown[::-1], args)

@@ -13,7 +13,8 @@ from itertools import islice
 
 from .. import commands, config, doctor, due, editing, installation, locks, schedule, store, words
 from ..errors import BadInput, Unusable
-from ..task import DUE, FIELDS, format_time, from_text, load, load_all, parse_time
+from ..task import DUE, FIELDS, format_time, load, load_all, parse_time
+from . import fields
 from .terminal import complain, in_a_word, line, show, table, visible, when
 
 TYPE_CHECKING = False
@@ -41,10 +42,13 @@ def register(verb: Callable[..., Any]) -> None:
     coming = verb("next", _next, "Tell when a task, or any schedule, comes next.", json=True, owner=False)
     coming.add_argument("name", nargs="?", metavar="NAME", help="The task.")
     coming.add_argument("--cron", metavar="EXPR", help="A crontab(5) expression instead.")
-    coming.add_argument("--every", metavar="SECONDS", help="An interval instead.")
+    coming.add_argument("--every", type=fields.rule("intervalSeconds", "int", FIELDS["intervalSeconds"].limit),
+                        metavar="SECONDS", help="An interval instead.")
     coming.add_argument("--timezone", metavar="ZONE", help="Zone of the expression; unset: the installation's, or UTC.")
-    coming.add_argument("--from", dest="start", metavar="ISO8601", help="Count from then; unset: from now.")
-    coming.add_argument("--count", metavar="N", default="5", help="How many; default: 5.")
+    coming.add_argument("--from", dest="start", type=_instant, metavar="ISO8601",
+                        help="Count from then; unset: from now.")
+    coming.add_argument("--count", type=fields.rule("--count", "int", (1, 10000)), metavar="N", default=5,
+                        help="How many; default: 5.")
 
 
 def tasks_of(home: str) -> store.Tasks:
@@ -200,15 +204,12 @@ def _next(args: Namespace) -> None:
     if (args.name is not None) + (args.cron is not None) + (args.every is not None) != 1:
         raise BadInput("next: give a task, --cron or --every")
 
-    count = _count(args.count)
-    start = time.time() if args.start is None else _instant(args.start)
-    name, row = args.name or "next", {"expression": args.cron}
+    start = time.time() if args.start is None else args.start
+    name, row = args.name or "next", {"expression": args.cron, "intervalSeconds": args.every}
 
     if args.name is not None:
         installation.check_owner(args.home)
         row = editing.row_of(tasks_of(args.home), name)
-    elif args.every is not None:
-        row["intervalSeconds"] = from_text("intervalSeconds", FIELDS["intervalSeconds"], args.every)
 
     if row.get("expression") is not None:
         schedule.check_expression(row["expression"])
@@ -232,7 +233,7 @@ def _next(args: Namespace) -> None:
 
     try:
         local = [datetime.fromtimestamp(moment, timezone.utc).astimezone(zone)
-                 for moment in islice(schedule.starts(task, zone_name, start), count)]
+                 for moment in islice(schedule.starts(task, zone_name, start), args.count)]
     except (ValueError, OverflowError, OSError):
         raise BadInput("next: that is beyond the year 9999")
 
@@ -241,13 +242,6 @@ def _next(args: Namespace) -> None:
     else:
         for moment in local:
             print(moment.isoformat(" ", "seconds"))
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:6]) <= 10000:
-        raise BadInput(f"--count: {text[:40]!r} must be from 1 to 10000")
-
-    return int(text)
 
 
 def _instant(text: str) -> float:

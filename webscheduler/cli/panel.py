@@ -14,6 +14,7 @@ import time
 
 from ..admin import people
 from ..errors import BadInput
+from . import fields
 from .terminal import line
 
 TYPE_CHECKING = False
@@ -26,16 +27,12 @@ def register(verb: Callable[..., Any]) -> None:
     """Add this module's verb to the parser."""
     setting = verb("set-password", _set_password, "Give somebody a password for the panel, and end their sessions.")
     setting.add_argument("user", nargs="?", metavar="USER", help="Who; unset: the only one, else this account.")
-    setting.add_argument("--role", metavar="|".join(people.ROLES), help="What they may do; unset: as before, and owner "
-                                                                        "for the first.")
+    setting.add_argument("--role", type=fields.rule("role", "choice", people.ROLES), metavar="|".join(people.ROLES),
+                         help="What they may do; unset: as before, and owner for the first.")
 
 
 def _set_password(args: Namespace) -> None:
     user = _whom(args)
-
-    if args.role is not None and args.role not in people.ROLES:
-        raise BadInput(f"role: {args.role[:40]!r} must be one of {', '.join(people.ROLES)}", "role")
-
     people.check_name(user)
     new = people.set_password(args.home, user, _password(user), args.role, now=time.time())
     print(f"{line(user)} may sign in." if new else f"{line(user)} has a new password and is signed out everywhere.")

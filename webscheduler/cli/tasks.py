@@ -146,18 +146,15 @@ def _url(args: Namespace) -> None:
     if not base:
         raise BadInput(NO_BASE, "baseUrl")
 
+    if not args.status and task["signature"] == ("static" if args.timed else "timed"):
+        raise BadInput(f"{task.name} accepts no timed signatures: `webscheduler edit NAME --signature either`"
+                       if args.timed else
+                       f"{task.name} accepts timed signatures only: `webscheduler url NAME --timed` makes one")
+
     if args.status:
         url = signing.status_url(base, task["slug"], task["secret"])
-    elif args.timed:
-        if task["signature"] == "static":
-            raise BadInput(f"{task.name} accepts no timed signatures: `webscheduler edit NAME --signature either`")
-
-        url = signing.trigger_url(base, task["slug"], task["secret"], int(time.time()))
     else:
-        if task["signature"] == "timed":
-            raise BadInput(f"{task.name} accepts timed signatures only: `webscheduler url NAME --timed` makes one")
-
-        url = signing.trigger_url(base, task["slug"], task["secret"])
+        url = signing.trigger_url(base, task["slug"], task["secret"], int(time.time()) if args.timed else None)
 
     url = signing.by_query(url) if args.query else url
 

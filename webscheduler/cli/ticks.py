@@ -10,8 +10,8 @@ import sys
 import time
 
 from .. import config, crontab, due, functions, locks, record, trigger
-from ..errors import BadInput
 from ..task import DUE, format_time
+from . import fields
 from .terminal import complain, line, show, visible, when
 
 TYPE_CHECKING = False
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any, Callable
 
+ACTIONS = ("install", "uninstall", "status")
 OUTCOMES = {0: "success", 1: "not successful", due.SKIPPED: "skipped"}
 
 
@@ -31,8 +32,10 @@ def register(verb: Callable[..., Any]) -> None:
     verb("sync", _sync, "Look for commands in the code that the settings name, and give each a task.")
 
     line_of = verb("crontab", _crontab, "Have cron call run-due, on a host that has one.", json=True)
-    line_of.add_argument("action", metavar="install|uninstall|status", help="What to do.")
-    line_of.add_argument("--every", metavar="MINUTES", default="1", help="How often; default: 1.")
+    line_of.add_argument("action", type=fields.rule("crontab", "choice", ACTIONS), metavar="|".join(ACTIONS),
+                         help="What to do.")
+    line_of.add_argument("--every", type=fields.rule("--every", "int", (1, 1440)), metavar="MINUTES", default=1,
+                         help="How often; default: 1.")
 
 
 def _run_due(args: Namespace) -> int:
@@ -110,22 +113,14 @@ def _sync(args: Namespace) -> int:
 
 def _crontab(args: Namespace) -> int:
     settings = config.load(args.home)
-
-    if not (args.every.isascii() and args.every.isdigit()) or len(args.every) > 4:
-        raise BadInput(f"--every: {args.every[:40]!r} is not a number of minutes", "every")
-
-    minutes = int(args.every)
+    changed, said = False, ""
 
     if args.action == "install":
-        changed = crontab.install(settings, minutes)
+        changed = crontab.install(settings, args.every)
         said = "the crontab has our line now" if changed else "the crontab has our line already"
     elif args.action == "uninstall":
         changed = crontab.uninstall(args.home)
         said = "our line is gone from the crontab" if changed else "the crontab has no line of ours"
-    elif args.action == "status":
-        changed, said = False, ""
-    else:
-        raise BadInput(f"crontab: {args.action[:40]!r} must be install, uninstall or status", "action")
 
     lines = crontab.installed(args.home)
     said = said or ("the crontab has our line" if lines else "the crontab has no line of ours")

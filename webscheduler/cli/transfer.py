@@ -9,6 +9,7 @@ import time
 from .. import atomic, config, export, store, transfer
 from ..errors import BadInput
 from ..task import load
+from . import fields
 from .terminal import complain, line
 
 TYPE_CHECKING = False
@@ -32,7 +33,7 @@ def register(verb: Callable[..., Any]) -> None:
     come.parse_known_args = lambda words, given=None: parse(sorted(words, key=lambda word: word not in FLAGS), given)
 
     go = verb("export", _export, "Print the tasks as another scheduler reads them, or as `import` does.")
-    go.add_argument("kind", metavar="|".join(KINDS), help="For whom.")
+    go.add_argument("kind", type=fields.rule("export", "choice", KINDS), metavar="|".join(KINDS), help="For whom.")
     go.add_argument("--with-secrets", action="store_true", help="json: keep the keys, so that URLs stay valid.")
     go.add_argument("--image", metavar="IMAGE", default="IMAGE", help="kubernetes: the image; default: IMAGE, to "
                                                                       "be replaced.")
@@ -95,9 +96,6 @@ def _read(source: str) -> str:
 def _export(args: Namespace) -> None:
     settings = config.load(args.home)
     rows = store.read_strictly(args.home)
-
-    if args.kind not in KINDS:
-        raise BadInput(f"export: {args.kind[:40]!r} must be one of {', '.join(KINDS)}", "kind")
 
     tasks = [load(name, row) for name, row in rows.items()]
     if args.kind == "json":
