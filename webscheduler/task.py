@@ -51,7 +51,7 @@ FIELDS: dict[str, Field] = {
     "lastRunExitCode": Field("int", None, "Exit status of the last run; 128 + N for signal N.", (-255, 255), True,
                              "run"),
     "nextRunAt": Field("time", None, "When the schedule is next due.", None, True, "run"),
-    "preventOverlap": Field("bool", True, "Never run twice at once: a call during a run is skipped."),
+    "preventOverlap": Field("bool", True, "A call during a run is skipped, so that none overlaps another."),
     "priority": Field("int", 100, "Lower numbers start first when several tasks are due.", (-1000000, 1000000)),
     "timeout": Field("int", None, "Seconds after which a run is ended; 0: never; empty: as in the settings.",
                      (0, MAX_SECONDS), True),

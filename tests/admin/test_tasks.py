@@ -11,9 +11,9 @@ import pytest
 
 from tests.admin.client import PASSWORD, Browser, Elements, registered
 from tests.installation import Installation, until
-from webscheduler import store, trigger
+from webscheduler import history, store, trigger
 from webscheduler.admin.assets import version
-from webscheduler.task import FIELDS
+from webscheduler.task import FIELDS, format_time
 
 NEW = {"name": "first", "command": "hello", "kind": "none", "do": "save"}
 
@@ -212,6 +212,26 @@ def test_the_preview(owner: Browser) -> None:
     assert "Every 90 minutes" in part
     assert "never comes" in owner.get("preview", kind="cron", expression="0 0 30 2 *")
     assert "Runs only when" in owner.get("preview", kind="none")
+
+
+@pytest.mark.parametrize(("fields", "said"), [
+    ({"kind": "cron", "expression": "* * * * *"}, "The task asks for every 60 s, and ticks come every 900 s"),
+    ({"kind": "interval", "amount": "15", "unit": "60"}, "The task has an interval of 900 s"),
+    ({"kind": "cron", "expression": "0 3 * * *"}, "")])
+def test_a_schedule_finer_than_the_calls_is_said(
+    owner: Browser, inhabited: Installation, fields: dict[str, str], said: str
+) -> None:
+    """With what to set instead, in the words that `webscheduler status` has; a coarser one needs no word."""
+    now = time.time()
+
+    for number in (3, 2, 1):
+        at = format_time(now - 900 * number)
+        history.append(str(inhabited.home), "@due", {"command": "@due", "run": f"x{number}", "startedAt": at,
+                                                     "finishedAt": at, "status": "success"})
+
+    part = owner.get("preview", **fields).text
+    assert ('class="warning"' in part) == bool(said)
+    assert said in part
 
 
 def test_enabling_duplicating_renaming_and_deleting(owner: Browser, inhabited: Installation) -> None:

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     User = Optional[Callable[[Environ], Any]]
 
 # Page -> its function, the role that may see it, and the role that may send it by POST (None: nobody; "": anybody).
-PAGES: dict[str, tuple[str, str, str | None]] = {
+PAGES: dict[str, tuple[str, str | None, str | None]] = {
     "": ("tasks:index", "viewer", None),
     "task": ("tasks:one", "viewer", None),
-    "run-now": ("tasks:run_now", "editor", "editor"),
-    "enable": ("tasks:enable", "editor", "editor"),
+    "run-now": ("tasks:run_now", None, "editor"),
+    "enable": ("tasks:enable", None, "editor"),
     "secret": ("tasks:secret", "editor", "editor"),
     "delete": ("tasks:delete", "editor", "editor"),
     "edit": ("form:edit", "editor", "editor"),
@@ -41,26 +41,25 @@ PAGES: dict[str, tuple[str, str, str | None]] = {
     "history": ("runs:index", "viewer", None),
     "run": ("runs:one", "viewer", None),
     "output": ("runs:raw", "viewer", None),
-    "cancel": ("runs:stop", "editor", "editor"),
+    "cancel": ("runs:stop", None, "editor"),
     "clear": ("runs:clear", "editor", "editor"),
     "diagnostics": ("diagnostics:index", "viewer", None),
-    "check": ("diagnostics:check", "editor", "editor"),
+    "check": ("diagnostics:check", None, "editor"),
     "probe": ("diagnostics:probing", "editor", "editor"),
     "settings": ("settings:index", "viewer", "owner"),
     "crontab": ("settings:crontab", "owner", "owner"),
-    "update": ("settings:update", "owner", "owner"),
-    "notify-test": ("settings:notify_test", "owner", "owner"),
-    "backup": ("settings:backup", "owner", "owner"),
+    "update": ("settings:update", None, "owner"),
+    "notify-test": ("settings:notify_test", None, "owner"),
+    "backup": ("settings:backup", None, "owner"),
     "shim": ("settings:shim", "editor", None),
     "export": ("settings:export_page", "owner", None),
     "account": ("account:account", "viewer", "viewer"),
     "people": ("account:people_page", "owner", "owner"),
     "setup": ("setup:setup", "", ""),
     "sign-in": ("account:sign_in", "", ""),
-    "sign-out": ("account:sign_out", "viewer", "viewer"),
+    "sign-out": ("account:sign_out", None, "viewer"),
 }
 ASSETS = ("style", "script", "icon")
-ONLY_POST = ("run-now", "enable", "cancel", "sign-out", "check", "update", "notify-test", "backup")
 
 
 def create_panel(
@@ -108,19 +107,20 @@ def answer(
 
     try:
         if visit.page in ASSETS:
-            return _page("assets:serve")(visit)
-
-        if not present:
-            return _page("setup:begin")(visit)
-
-        return _answer(visit, user, problem)
+            response = _page("assets:serve")(visit)
+        elif not present:
+            response = _page("setup:begin")(visit)
+        else:
+            response = _answer(visit, user, problem)
     except Refused as refused:
-        return _problem(visit, refused.status, visit.t(refused.message))
+        response = _problem(visit, refused.status, visit.t(refused.message))
     except (WebschedulerError, OSError) as error:
         environ["wsgi.errors"].write("webscheduler: " + str(error).replace("\n", " ") + "\n")
         text = visit.t("The server's error log says more.")
-        may = visit.person is not None and visit.person.may("editor")
-        return _problem(visit, 503, h("{error}", error=str(error)) if may else text)
+        response = _problem(visit, 503, h("{error}", error=str(error)) if visit.may("editor") else text)
+
+    response.headers += [("Set-Cookie", cookie) for cookie in visit.cookies.values()]
+    return response
 
 
 def _answer(visit: Visit, user: User, problem: Exception | None) -> Response:
@@ -131,23 +131,19 @@ def _answer(visit: Visit, user: User, problem: Exception | None) -> Response:
         raise Refused(404, "There is no such page.")
 
     function, see, change = PAGES[visit.page]
-
-    if visit.method not in ("GET", "HEAD", "POST") or visit.method == "POST" and change is None:
-        raise Refused(405, "This cannot be done here.")
-
+    needed = change if visit.method == "POST" else see
     session.enter(visit, user)
     said = visit.notice
 
     if problem and visit.person:
         raise problem
 
+    if needed is None or visit.method not in ("GET", "HEAD", "POST"):
+        raise Refused(405, "This is done by a button only." if change else "This cannot be done here.")
+
     if visit.method == "POST":
         visit.read_form()
         session.check(visit)
-    elif visit.page in ONLY_POST:
-        raise Refused(405, "This is done by a button only.")
-
-    needed = change if visit.method == "POST" else see
 
     if visit.person is None and needed:
         if visit.embedded:
@@ -164,7 +160,6 @@ def _answer(visit: Visit, user: User, problem: Exception | None) -> Response:
     elif said and response.status == 200 and response.kind == "text/html":
         session.set_cookie(visit, session.NOTICE, "", 0)
 
-    response.headers += [("Set-Cookie", cookie) for cookie in visit.cookies.values()]
     return response
 
 
@@ -193,9 +188,7 @@ def _front(environ: Environ) -> Response:
 def _problem(visit: Visit, status: int, text: Html) -> Response:
     from .show import ask, link
 
-    response = ask(visit, visit.t("That did not work"), text, link(visit, visit.t("To the tasks"), ""), status)
-    response.headers += [("Set-Cookie", cookie) for cookie in visit.cookies.values()]
-    return response
+    return ask(visit, visit.t("That did not work"), text, link(visit, visit.t("To the tasks"), ""), status)
 
 
 def _page(name: str) -> Callable[[Visit], Response]:

@@ -12,10 +12,11 @@ from itertools import islice
 
 from .. import commands, due, editing, installation, store
 from ..errors import BadInput
-from ..schedule import check_expression, starts
+from ..schedule import check_expression, coarse, starts
 from ..task import DUE, FIELDS, MAX_SECONDS, Field, Task, format_time, from_text, load
 from .controls import CHECKED, Form
-from .show import field, moment, options, page, roughly, warning
+from .language import error as translated
+from .show import field, moment, options, page, warning
 from .show import schedule as schedule_text
 from .tasks import label, named
 from .web import Html, Response, error_text, h
@@ -179,26 +180,20 @@ def _preview(visit: Visit, form: dict[str, str]) -> Html:
         return h('<div id="preview" aria-live="polite"><p class="error">{text}</p></div>',
                  text=error_text(visit, error))
 
-    return visit.html("preview", words=schedule_text(visit, task), warning=_warning(visit, coming),
+    return visit.html("preview", words=schedule_text(visit, task), warning=_warning(visit, task),
                       times=[h("<li>{when}</li>", when=moment(visit, format_time(at))) for at in coming])
 
 
-def _warning(visit: Visit, coming: list[float]) -> Html:
-    rhythm = due.rhythm(visit.home)
+def _warning(visit: Visit, task: Task) -> Html:
+    """What is to be known of the rhythm in which calls come."""
+    rhythm, text = due.rhythm(visit.home), Html("")
 
     if rhythm["lastAt"] is None:
         text = visit.t("Schedules need calls of the URL for everything that is due; none has come so far.")
-    else:
-        gap = min((later - earlier for earlier, later in zip(coming, coming[1:])), default=0.0)
-        every = rhythm["every"]
+    elif rhythm["every"] and (said := coarse(task, visit.settings["timezone"], rhythm["every"], visit.now)):
+        text = visit.t("The task {said}.", said=translated(visit.language, said))
 
-        if not every or not gap or gap >= every * 0.95:
-            return Html("")
-
-        text = visit.t("Calls come about {time} apart: runs start at the next call, and what was missed in between "
-                       "runs once.", time=roughly(visit, every))
-
-    return h('<p class="warning">{text}</p>', text=text)
+    return h('<p class="warning">{text}</p>', text=text) if text else text
 
 
 def _page(visit: Visit, task: Task | None, form: Form, stamp: str) -> Response:

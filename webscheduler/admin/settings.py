@@ -188,7 +188,7 @@ def crontab(visit: Visit) -> Response:
 
 def _lines(visit: Visit, title: Html, text: Html, lines: list[str], buttons: list[Html], more: object = "") -> Response:
     return page(visit, title, visit.html("lines", title=title, text=text, more=more, buttons=buttons, lines=[
-        h('<code class="line">{line}</code>', line=line) for line in lines]))
+        h('<code class="line" lang="en">{line}</code>', line=line) for line in lines]))
 
 
 def _change_crontab(visit: Visit, minutes: int) -> Response:

@@ -44,6 +44,8 @@ EXITS = {
 UNITS = ((86400, "one day", "{n} days"), (3600, "one hour", "{n} hours"), (60, "one minute", "{n} minutes"),
          (1, "one second", "{n} seconds"))
 MENU = (("", "Tasks"), ("history", "History"), ("diagnostics", "Diagnostics"), ("settings", "Settings"))
+BELOW = {"run": "history", "clear": "history", "check": "diagnostics", "probe": "diagnostics", "crontab": "settings",
+         "update": "settings", "account": "account", "people": "account"}
 
 
 def page(visit: Visit, title: Html, body: Html, status: int = 200, head: Html | str = "") -> Response:
@@ -59,7 +61,7 @@ def _menu(visit: Visit) -> Html:
         return Html("")
 
     def entry(to: str, text: object) -> Html:
-        here = visit.page if visit.page in dict(MENU) or visit.page == "account" else ""
+        here = visit.page if visit.page in dict(MENU) else BELOW.get(visit.page, "")
         return h('<a href="{href}"{current}>{text}</a>', href=visit.href(to), text=text,
                  current=Html(' aria-current="page"') if to == here else "")
 
