@@ -13,7 +13,7 @@ import os
 import re
 import shlex
 
-from . import atomic, crontab, schedule, signing, store
+from . import atomic, crontab, history, schedule, signing, store
 from .errors import BadInput, Unusable
 from .installation import new_task
 from .task import DUE, NAME_CHARACTERS, check_name, file_name, load, parse_time
@@ -201,11 +201,7 @@ def of_directory(directory: str) -> Arrival:
 
 def _file_of(line: bytes, name: str, tasks: store.Tasks) -> str:
     """Whose history a line is: that of the task that it names, else that of its file."""
-    try:
-        command = json.loads(line)["command"]
-    except (ValueError, KeyError, TypeError):
-        command = None
-
+    command = (history.parse(line) or {}).get("command")
     return file_name(command if isinstance(command, str) and command in tasks else name)
 
 
@@ -256,9 +252,11 @@ def _keep_old(settings: Config, arrival: Arrival, now: float) -> None:
 
 
 def _age(line: bytes, now: float) -> float:
+    begun = (history.parse(line) or {}).get("startedAt")
+
     try:
-        return now - parse_time(json.loads(line)["startedAt"])
-    except (ValueError, KeyError, TypeError, OverflowError):
+        return now - parse_time(begun) if begun else 0.0
+    except (TypeError, ValueError, OverflowError):
         return 0.0
 
 

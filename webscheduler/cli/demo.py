@@ -57,27 +57,11 @@ class Answer:
         return found if isinstance(found, dict) else {}
 
 
-class Show:
-    """The stage: what is said, and whether all of it was as it should be."""
-
-    def __init__(self) -> None:
-        self.good = True
-
-    def say(self, text: str) -> None:
-        """A line of explanation."""
-        print(text, flush=True)
-
-    def check(self, expected: bool, text: str) -> None:
-        """A line that was expected to be so."""
-        self.good = self.good and expected
-        print(f"  {'ok ' if expected else 'BAD'} {line(text)}", flush=True)
-
-
 def play() -> int:
     """Play the whole show; its exit status."""
     place = os.path.realpath(tempfile.mkdtemp(prefix="webscheduler-demo-"))
     home = os.path.join(place, "home")
-    show = Show()
+    good = False
 
     try:
         installation.create(home, time.time())
@@ -87,7 +71,7 @@ def play() -> int:
             thread.start()
 
             try:
-                _scenes(show, home, server.server_port)
+                good = _scenes(home, server.server_port)
             finally:
                 server.shutdown()
                 thread.join()
@@ -95,12 +79,19 @@ def play() -> int:
         _until_idle(home)
         shutil.rmtree(place, ignore_errors=True)
 
-    show.say("\nAll as it should be; the throw-away installation is gone. Yours begins with: webscheduler init"
-             if show.good else "\nNot all is as it should be: see the lines that say BAD.")
-    return 0 if show.good else 1
+    print("\nAll as it should be; the throw-away installation is gone. Yours begins with: webscheduler init"
+          if good else "\nNot all is as it should be: see the lines that say BAD.")
+    return 0 if good else 1
 
 
-def _scenes(show: Show, home: str, port: int) -> None:
+def _scenes(home: str, port: int) -> bool:
+    """Play each; whether all of it was as it should be."""
+    seen = []
+
+    def check(expected: bool, text: str) -> None:
+        seen.append(expected)
+        print(f"  {'ok ' if expected else 'BAD'} {line(text)}", flush=True)
+
     base = f"http://127.0.0.1:{port}"
     config.set_values(home, {"baseUrl": base})
     settings = config.load(home)
@@ -114,9 +105,9 @@ def _scenes(show: Show, home: str, port: int) -> None:
     three = {name: task(name, command="hello", arguments=name, strategy=name) for name in ("fork", "close", "sync")}
     slow = task("slow", argv=[sys.executable, "-I", "-c", SLOW], cwd=home, strategy="fork")
 
-    show.say(f"A throw-away installation, served on {base}. A task has a signed URL for your panel to call:")
-    show.say(f"  {base}/run/{slow['slug'][:6]}...?sig={signing.sign(slow['secret'], slow['slug'])[:6]}...")
-    show.say("\n1. Calling it runs the task. Three strategies lay the run around the answer:")
+    print(f"A throw-away installation, served on {base}. A task has a signed URL for your panel to call:")
+    print(f"  {base}/run/{slow['slug'][:6]}...?sig={signing.sign(slow['secret'], slow['slug'])[:6]}...")
+    print("\n1. Calling it runs the task. Three strategies lay the run around the answer:")
     means = {"fork": "the run is detached, then the answer goes out", "close": "the answer goes out, then it runs",
              "sync": "it runs, then the answer tells the result"}
 
@@ -126,10 +117,10 @@ def _scenes(show: Show, home: str, port: int) -> None:
         good = (answer.status, reply.get("accepted"), reply.get("strategy"), reply.get("status")) == (
             200 if name == "sync" else 202, True, name, "success" if name == "sync" else "running")
         said = f", {reply.get('output', '').strip()!r}" if name == "sync" else ""
-        show.check(good, f"{name:5}  {answer.status} in {answer.seconds:.2f} s, {reply.get('status')}{said}: "
-                         f"{means[name]}")
+        check(good, f"{name:5}  {answer.status} in {answer.seconds:.2f} s, {reply.get('status')}{said}: "
+                    f"{means[name]}")
 
-    show.say("\n2. Without a valid signature nothing runs, and the answer tells nothing:")
+    print("\n2. Without a valid signature nothing runs, and the answer tells nothing:")
     right = path(three["fork"])
     refusals = {"a wrong signature": Answer(port, "GET", right[:-64] + "0" * 64),
                 "an unknown task": Answer(port, "GET", f"/run/{'0' * 32}?sig={'0' * 64}"),
@@ -137,24 +128,24 @@ def _scenes(show: Show, home: str, port: int) -> None:
     head = Answer(port, "HEAD", right)
 
     for what, answer in refusals.items():
-        show.check(answer.status == 202 and answer.document() == {"accepted": False},
-                   f"{what:17}  {answer.status} {answer.body.decode('latin-1').strip()}")
+        check(answer.status == 202 and answer.document() == {"accepted": False},
+              f"{what:17}  {answer.status} {answer.body.decode('latin-1').strip()}")
 
     wrong = refusals["a wrong signature"]
-    show.check((head.status, head.headers, head.body) == (wrong.status, wrong.headers, b""),
-               f"{'HEAD, well signed':17}  {head.status}, the same headers, and nothing runs")
+    check((head.status, head.headers, head.body) == (wrong.status, wrong.headers, b""),
+          f"{'HEAD, well signed':17}  {head.status}, the same headers, and nothing runs")
     same = all((answer.status, answer.headers, answer.body) == (wrong.status, wrong.headers, wrong.body)
                for answer in refusals.values())
-    show.check(same, "all of them the same, to the byte")
+    check(same, "all of them the same, to the byte")
 
-    show.say("\n3. A task that is still running is not started twice:")
+    print("\n3. A task that is still running is not started twice:")
     first, second = Answer(port, "GET", path(slow)).document(), Answer(port, "GET", path(slow)).document()
-    show.check(first.get("status") == "running", f"first call   {first.get('status')}, run {first.get('run')}")
-    show.check((second.get("status"), second.get("reason")) == ("skipped", "locked"),
-               f"second call  {second.get('status')}, {second.get('reason')}")
+    check(first.get("status") == "running", f"first call   {first.get('status')}, run {first.get('run')}")
+    check((second.get("status"), second.get("reason")) == ("skipped", "locked"),
+          f"second call  {second.get('status')}, {second.get('reason')}")
 
-    show.say("\n4. And you see what happened (webscheduler logs):")
-    show.check(_until_idle(home), "every run came to its end and is recorded")
+    print("\n4. And you see what happened (webscheduler logs):")
+    check(_until_idle(home), "every run came to its end and is recorded")
 
     for name in ("fork", "close", "sync", "slow"):
         entries = list(history.entries(home, name))
@@ -163,11 +154,13 @@ def _scenes(show: Show, home: str, port: int) -> None:
         for entry in entries:
             good = entry in runs and len(runs) == 1 and entry["status"] == "success" or entry.get("reason") == "locked"
             output = " ".join(str(entry.get("output")).split())
-            show.check(good, f"{when(entry.get('finishedAt'))}  {name:5}  {entry['status']:7}  "
-                             f"{output or entry.get('reason') or ''}")
+            check(good, f"{when(entry.get('finishedAt'))}  {name:5}  {entry['status']:7}  "
+                        f"{output or entry.get('reason') or ''}")
 
         if not runs:
-            show.check(False, f"{name}: no run is recorded")
+            check(False, f"{name}: no run is recorded")
+
+    return all(seen)
 
 
 def _until_idle(home: str) -> bool:

@@ -95,42 +95,36 @@ def _one(args: Namespace) -> None:
     facts = next((facts for facts in locks.peek(args.home, args.name) if facts.get("run") == args.run), None)
     entry = next(filter(None, (history.find(args.home, name, args.run) for name in _names(args))), None)
 
-    if entry is None and facts is None:
-        raise BadInput(f"no run has the id {args.run[:60]!r}: `webscheduler logs` shows them")
+    if entry is None:
+        if facts is None:
+            raise BadInput(f"no run has the id {args.run[:60]!r}: `webscheduler logs` shows them")
 
-    if entry is not None:
-        if args.json:
-            show([entry])
-        else:
-            print(outcome(entry.get("command", ""), entry))
-            print(f"started {when(entry.get('startedAt'))} by {line(entry.get('trigger'))}, "
-                  f"strategy {line(entry.get('strategy'))}")
-
-            for title, field in (("output", "output"), ("error output", "errorOutput")):
-                print(f"--- {title}")
-                _print_whole(visible(str(entry.get(field) or "")))
-
-        return
-
-    assert facts is not None
-    text = _live(args.home, args.run)[0].decode("utf-8", "backslashreplace")
+        entry = {"command": facts.get("name"), "run": args.run, "status": "running",
+                 **{field: facts.get(field) for field in ("startedAt", "trigger", "strategy")},
+                 "output": _live(args.home, args.run)[0].decode("utf-8", "backslashreplace")}
 
     if args.json:
-        show([{"command": facts.get("name"), "run": args.run, "status": "running", "startedAt": facts.get("startedAt"),
-               "trigger": facts.get("trigger"), "strategy": facts.get("strategy"), "output": text}])
-        return
+        show([entry])
+    elif entry.get("status") == "running":
+        print(f"{line(entry['command'])}: running since {when(entry['startedAt'])}, run {line(args.run)}")
+        print("--- output and error output so far")
 
-    print(f"{line(facts.get('name'))}: running since {when(facts.get('startedAt'))}, run {line(args.run)}")
-    print("--- output and error output so far")
-
-    if args.follow:
-        _watch(args.home, str(facts.get("name")), args.run)
+        if args.follow:
+            _watch(args.home, str(entry["command"]), args.run)
+        else:
+            _print_whole(entry["output"])
     else:
-        _print_whole(visible(text))
+        print(outcome(entry.get("command", ""), entry))
+        print(f"started {when(entry.get('startedAt'))} by {line(entry.get('trigger'))}, "
+              f"strategy {line(entry.get('strategy'))}")
+
+        for title, field in (("output", "output"), ("error output", "errorOutput")):
+            print(f"--- {title}")
+            _print_whole(str(entry.get(field) or ""))
 
 
 def _print_whole(text: str) -> None:
-    print(text, end="" if text.endswith("\n") or not text else "\n")
+    print(visible(text), end="" if text.endswith("\n") or not text else "\n")
 
 
 def _live(home: str, run: str, offset: int = 0) -> tuple[bytes, int]:
