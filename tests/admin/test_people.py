@@ -388,9 +388,9 @@ def test_a_new_password_ends_every_other_session(inhabited: Installation) -> Non
     one.sign_in()
     two.sign_in()
     one.get("account")
-    assert "This is not your password." in one.submit("account", old="wrong", new="a fresh password", again="x")
-    assert "The two differ." in one.submit("account", old=PASSWORD, new="a fresh password", again="x")
-    page = one.submit("account", old=PASSWORD, new="a fresh password", again="a fresh password")
+    assert "This is not your password." in one.submit("account", old="wrong", password="a fresh password", again="x")
+    assert "The two differ." in one.submit("account", old=PASSWORD, password="a fresh password", again="x")
+    page = one.submit("account", old=PASSWORD, password="a fresh password", again="a fresh password")
     assert "Your password is changed" in page
     assert "Sign in" in two.get()
     people.set_password(str(inhabited.home), OWNER, PASSWORD, now=time.time())
@@ -603,7 +603,7 @@ def test_one_password_is_no_way_to_others(inhabited: Installation) -> None:
 
     viewer.sign_in("victor")
     viewer.get("account")
-    assert "Your password is changed" in viewer.submit("account", old=PASSWORD, new="a fresh password",
+    assert "Your password is changed" in viewer.submit("account", old=PASSWORD, password="a fresh password",
                                                        again="a fresh password")
     viewer.cookies.clear()
     viewer.get("sign-in")

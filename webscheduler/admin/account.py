@@ -8,17 +8,28 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl
 
+from .. import config
 from ..errors import BadInput
+from ..task import Field
 from . import PAGES, people, session
-from .show import button, field, link, moment, options, page, table, warning
+from .controls import Form
+from .show import button, link, moment, options, page, table, warning
 from .web import Html, Refused, Response, error_text, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .web import Visit
 
 ROLE_NAMES = {"viewer": "Viewer: reads", "editor": "Editor: also runs and changes tasks",
               "owner": "Owner: also settings and people"}
+# The forms: control -> label.
+SIGN_IN = {"user": "Name", "password": "Password"}
+NEW = {"password": "New password, at least 10 characters", "again": "New password, once more"}
+FILLS = dict.fromkeys(NEW, "new-password")
+CHANGE = {"old": "Present password", **NEW}
+PERSON = {"user": "Name", "password": "Password, at least 10 characters", "role": "Role"}
 
 
 def sign_in(visit: Visit) -> Response:
@@ -31,16 +42,17 @@ def sign_in(visit: Visit) -> Response:
     if not users:
         return visit.redirect("setup")
 
-    user, wanted = visit.form.get("user", "").strip(), visit.form.get("to", visit.query.get("to", ""))
-    problem: Html | None = None
+    form = form_of(visit, SIGN_IN, {"user": "username", "password": "current-password"})
+    user, wanted = form.typed["user"].strip(), visit.form.get("to", visit.query.get("to", ""))
 
     if visit.method == "POST":
-        problem = visit.t("Name or password is wrong.")
+        person = None
 
         try:
-            person = session.verify(visit, user, visit.form.get("password", ""))
+            person = session.verify(visit, user, form.typed["password"])
+            form.errors[""] = visit.t("Name or password is wrong.")
         except Refused as refused:
-            person, problem = None, visit.t(refused.message)
+            form.errors[""] = visit.t(refused.message)
 
         if person:
             session.begin(visit, person, users.get(user, {}).get("password", ""))
@@ -49,12 +61,10 @@ def sign_in(visit: Visit) -> Response:
             pairs = {name: value for name, value in parse_qsl(query) if name != "admin"} if known else {}
             return Response("", 303, Location=visit.href(target if known else "", **pairs))
 
-    fields = [h('<input type="hidden" name="to" value="{to}">', to=wanted),
-              entry(visit, "user", visit.t("Name"), "username", user),
-              entry(visit, "password", visit.t("Password"), "current-password")]
     return page(visit, visit.t("Sign in"), visit.html(
-        "sign-in", problem=warning(problem), form=stack(visit, visit.t("Sign in"), fields),
-        reset=visit.href("setup")), 403 if problem else 200)
+        "sign-in", problem=warning(form.problem()), reset=visit.href("setup"), form=stack(
+            form, SIGN_IN, visit.t("Sign in"), h('<input type="hidden" name="to" value="{to}">', to=wanted))),
+        403 if form.errors else 200)
 
 
 def sign_out(visit: Visit) -> Response:
@@ -76,69 +86,56 @@ def account(visit: Visit) -> Response:
             "account", who=who, parts=h("<p>{text}</p>", text=visit.t(
                 "The site that this panel is part of signs you in and out."))))
 
-    problems = _change_password(visit) if visit.method == "POST" else {}
+    name, form = visit.person.name, form_of(visit, CHANGE, {"old": "current-password", **FILLS})
 
-    if visit.method == "POST" and not problems:
-        visit.tell("Your password is changed, and every other session is ended.")
-        return visit.redirect("account")
+    if visit.method == "POST":
+        password = new_password(form, name)
 
-    fields = [h('<input name="user" autocomplete="username" value="{name}" hidden>', name=visit.person.name),
-              entry(visit, "old", visit.t("Present password"), "current-password", problem=problems.get("old")),
-              *new_password(visit, "new", problems)]
-    parts = [visit.html("password", form=stack(visit, visit.t("Change the password"), fields)),
+        if session.verify(visit, name, form.typed["old"]) is None:
+            form.errors = {"old": visit.t("This is not your password.")}
+
+        if not form.errors:
+            people.set_password(visit.home, name, password, now=visit.now)
+            session.begin(visit, visit.person)
+            visit.note("changed the password of", name)
+            visit.tell("Your password is changed, and every other session is ended.")
+            return visit.redirect("account")
+
+    parts = [visit.html("password", form=stack(form, CHANGE, visit.t("Change the password"), h(
+                 '<input name="user" autocomplete="username" value="{name}" hidden>', name=name))),
              visit.html("sessions", button=button(visit, "sign-out", visit.t("Sign out everywhere"),
                                                   fields={"everywhere": "yes"}))]
 
     if visit.person.may("owner"):
         parts.append(h("<p>{link}</p>", link=link(visit, visit.t("All people…"), "people")))
 
-    return page(visit, visit.t("Your account"), visit.html("account", who=who, parts=parts), 422 if problems else 200)
-
-
-def _change_password(visit: Visit) -> dict[str, Html]:
-    assert visit.person is not None
-    name, form = visit.person.name, visit.form
-
-    if session.verify(visit, name, form.get("old", "")) is None:
-        return {"old": visit.t("This is not your password.")}
-
-    if form.get("new", "") != form.get("again", ""):
-        return {"again": visit.t("The two differ.")}
-
-    try:
-        people.set_password(visit.home, name, form.get("new", ""), now=visit.now)
-    except BadInput as error:
-        return {"new": error_text(visit, error)}
-
-    session.begin(visit, visit.person)
-    visit.note("changed the password of", name)
-    return {}
+    return page(visit, visit.t("Your account"), visit.html("account", who=who, parts=parts),
+                422 if form.errors else 200)
 
 
 def people_page(visit: Visit) -> Response:
     """Who may sign in: roles, new passwords, removal."""
-    problem: Html | None = None
-    form = visit.form
-
     if visit.embedded:
         raise Refused(404, "There is no such page.")
 
+    form = form_of(visit, PERSON, FILLS)
+    form.choices["role"] = [("", visit.t("As before; somebody new: viewer")), *_roles(visit)]
+
     if visit.method == "POST":
         try:
-            return _change_people(visit, form.get("user", "").strip(), form.get("role", ""))
+            return _change_people(visit, form.typed["user"].strip(), form.typed["role"])
         except BadInput as error:
-            problem = h("{field}: {text}", field=error.field, text=error_text(visit, error))
+            form.errors[""] = h("{field}: {text}", field=error.field, text=error_text(visit, error))
 
-    rows = [_person(visit, name, row) for name, row in sorted(people.read(visit.home, "users.json").items())]
-    fields = [entry(visit, "user", visit.t("Name"), value=form.get("user", "")),
-              entry(visit, "password", visit.t("Password, at least 10 characters"), "new-password"),
-              field(visit, "role", visit.t("Role"), h("<select common>{roles}</select>", roles=[
-                  *options([("", visit.t("As before; somebody new: viewer"))], form.get("role", "")),
-                  *_roles(visit, form.get("role", ""))]))]
+    rows = [visit.html(
+        "person", name=name, since=moment(visit, row.get("createdAt")), action=visit.href("people"),
+        label=visit.t("Role of {name}", name=name), roles=options(_roles(visit), row["role"]),
+        remove=button(visit, "people", visit.t("Remove"), "danger", {"user": name, "do": "remove"}))
+        for name, row in sorted(people.read(visit.home, "users.json").items())]
     names = [visit.t("Name"), visit.t("Since"), visit.t("Role"), visit.t("Actions")]
     return page(visit, visit.t("People"), visit.html(
-        "people", problem=warning(problem), table=table(visit, visit.t("People"), names, rows),
-        form=stack(visit, visit.t("Save"), fields, "set")), 422 if problem else 200)
+        "people", problem=warning(form.problem()), table=table(visit, visit.t("People"), names, rows),
+        form=stack(form, PERSON, visit.t("Save"), do="set")), 422 if form.errors else 200)
 
 
 def _change_people(visit: Visit, user: str, role: str) -> Response:
@@ -160,32 +157,32 @@ def _change_people(visit: Visit, user: str, role: str) -> Response:
     return visit.redirect("people")
 
 
-def _person(visit: Visit, name: str, row: dict[str, object]) -> Html:
-    return visit.html(
-        "person", name=name, since=moment(visit, str(row.get("createdAt") or "")), action=visit.href("people"),
-        label=visit.t("Role of {name}", name=name), roles=_roles(visit, str(row["role"])),
-        remove=button(visit, "people", visit.t("Remove"), "danger", {"user": name, "do": "remove"}))
+def _roles(visit: Visit) -> list[tuple[str, Html]]:
+    return [(role, visit.t(text)) for role, text in ROLE_NAMES.items()]
 
 
-def _roles(visit: Visit, chosen: str) -> list[Html]:
-    return options([(role, visit.t(text)) for role, text in ROLE_NAMES.items()], chosen)
+def form_of(visit: Visit, labels: Iterable[str], fills: dict[str, str], **stored: object) -> Form:
+    """A form of lines of text, and of settings as they are stored. fills: see `Form`."""
+    rules = {name: config.SETTINGS[name] if name in stored else Field("text", "", "") for name in labels}
+    form = Form(visit, rules, {**dict.fromkeys(labels, ""), **stored})
+    form.fills = fills
+    return form
 
 
-def stack(visit: Visit, text: Html, fields: object, do: str = "") -> Html:
-    """A form that is sent to its own page: fields, one below the other, and a button."""
-    return visit.html("stack", action=visit.href(visit.page), text=text, fields=fields, do=do)
+def stack(form: Form, labels: dict[str, str], text: Html, more: object = "", do: str = "") -> Html:
+    """The form as HTML, sent to its own page: controls, one below the other, and a button."""
+    return form.visit.html("stack", action=form.visit.href(form.visit.page), text=text, do=do, fields=[
+        more, *(form.row(name, label) for name, label in labels.items())])
 
 
-def entry(visit: Visit, name: str, label: Html, fill: str = "off", value: str = "", problem: Html | None = None,
-          about: Html | None = None) -> Html:
-    """A field of a line of text. fill: what a password manager is told (HTML, autofill)."""
-    return field(visit, name, label, h(
-        '<input common type="{kind}" value="{value}" autocomplete="{fill}" autocapitalize="none"{required}>',
-        kind="password" if fill.endswith("password") else "text", value=value, fill=fill,
-        required="" if fill == "off" else Html(" required")), about, problem)
+def new_password(form: Form, user: str) -> str:
+    """The password that the form has twice; what is wrong with it, or with the name, goes to its errors."""
+    try:
+        people.check_password(user, form.typed["password"])
+    except BadInput as error:
+        form.errors[error.field] = error_text(form.visit, error)
 
+    if form.typed["password"] != form.typed["again"]:
+        form.errors["again"] = form.visit.t("The two differ.")
 
-def new_password(visit: Visit, name: str, problems: dict[str, Html]) -> list[Html]:
-    """The two fields for a new password."""
-    return [entry(visit, each, label, "new-password", problem=problems.get(each)) for each, label in (
-        (name, visit.t("New password, at least 10 characters")), ("again", visit.t("New password, once more")))]
+    return form.typed["password"]

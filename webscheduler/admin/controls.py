@@ -32,10 +32,11 @@ class Form:
 
     rules: the field of each control; start: texts that the controls show to begin with, as a browser would send them
     back; typed: what they hold now; errors: what is wrong, by control ("": with all of it); choices, about: options of
-    a control (values and texts) and help beside it, where they are not those of its field.
+    a control (values and texts) and help beside it, where they are not those of its field; fills: what a password
+    manager is told of a control (HTML, autofill), which then must not be empty.
     """
 
-    __slots__ = ("about", "choices", "errors", "rules", "start", "typed", "visit")
+    __slots__ = ("about", "choices", "errors", "fills", "rules", "start", "typed", "visit")
 
     def __init__(self, visit: Visit, rules: dict[str, Field], values: dict[str, Any]) -> None:
         self.visit, self.rules = visit, rules
@@ -44,6 +45,7 @@ class Form:
         self.errors: dict[str, Html] = {}
         self.choices: dict[str, Sequence[tuple[str, object]]] = {}
         self.about: dict[str, Html] = {}
+        self.fills: dict[str, str] = {}
 
     def changed(self, every: bool = False, parse: Callable[[str, Field, str], Any] = from_text) -> dict[str, Any]:
         """The values of the controls that were changed, or of all; what is wrong goes to `errors`."""
@@ -70,13 +72,14 @@ class Form:
         parts = []
 
         for heading, labels in table.items():
-            rows = [made[name] if name in made else self._row(name, label) for name, label in labels.items()
+            rows = [made[name] if name in made else self.row(name, label) for name, label in labels.items()
                     if name in made or name in self.rules]
             parts += [self.visit.html("section", name=self.visit.t(heading), rows=rows)] if rows else []
 
         return parts
 
-    def _row(self, name: str, label: str) -> Html:
+    def row(self, name: str, label: str) -> Html:
+        """A control with its label and what is beside it."""
         visit, rule, value = self.visit, self.rules[name], self.typed[name]
         pairs = self.choices.get(name, ())
         template = "field"
@@ -93,6 +96,11 @@ class Form:
             control = h('<input common type="checkbox" value="true"{checked}>', checked=CHECKED if value else "")
         elif name in SEVERAL_LINES:
             control = h('<textarea common rows="3">\n{value}</textarea>', value=value)
+        elif name in self.fills:
+            secret = self.fills[name].endswith("password")
+            control = h('<input common type="{kind}" value="{value}" autocomplete="{fill}" autocapitalize="none" '
+                        "required>", kind="password" if secret else "text", value="" if secret else value,
+                        fill=self.fills[name])
         else:
             control = h('<input common value="{value}" autocomplete="off"{more}>', value=value, more=Html(
                 ' inputmode="numeric" class="short"') if rule.kind == "int" else "")

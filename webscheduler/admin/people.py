@@ -106,7 +106,6 @@ def changing(home: str, file: str) -> Iterator[dict[str, Any]]:
 def set_password(home: str, user: str, password: str, role: str | None = None, *, now: float) -> bool:
     """Give a person a password, and a role (a new one is owner where there is none yet, else viewer); True if the
     person is new. Ends all sessions of that person. Raises BadInput."""
-    check_name(user)
     check_password(user, password)
 
     if role is not None and role not in ROLES:
@@ -152,7 +151,9 @@ def check_name(user: str) -> None:
 
 
 def check_password(user: str, password: str) -> None:
-    """Refuse a password that is guessed at once. Raises BadInput."""
+    """Refuse a password that is guessed at once, and a name that is none. Raises BadInput."""
+    check_name(user)
+
     if not LEAST_PASSWORD <= len(password) <= 1000:
         raise BadInput(f"password: must have at least {LEAST_PASSWORD} characters", "password")
 

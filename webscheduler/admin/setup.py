@@ -15,20 +15,21 @@ import os
 from contextlib import suppress
 
 from .. import config, installation
-from ..errors import BadInput, WebschedulerError
+from ..errors import WebschedulerError
 from . import people, session
-from .account import entry, new_password, stack
+from .account import FILLS, NEW, form_of, new_password, stack
 from .language import LANGUAGES
-from .show import ask, button, field, options, page, warning
-from .web import Html, Response, error_text, h
+from .show import ask, button, page, warning
+from .web import Response, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from .controls import Form
     from .web import Visit
 
 ASKED = ("language", "timezone", "baseUrl")
+LABELS = {"code": "Code", "language": "Language", "timezone": "Time zone", "baseUrl": "Address", "user": "Your name",
+          **NEW}
 CODE = "setup-code"
 UPLOAD = "webscheduler-code.txt"
 LATEST = 86400.0  # a code that nobody used in a day is replaced
@@ -71,83 +72,55 @@ def setup(visit: Visit) -> Response:
         return ask(visit, title, visit.t("First show that the account is yours, by a code in a file of the home."),
                    button(visit, "setup", visit.t("Make a code"), "main", {"do": "code"}))
 
-    start = {name: visit.settings[name] or _guess(visit) for name in ASKED if first}
-    form = {name: visit.form.get(name, start.get(name, "")).strip() for name in (*start, "user", "code")}
-    errors = _take(visit, form, first) if visit.method == "POST" else {}
+    guess = f"{'https' if visit.secure else 'http'}://{visit.environ.get('HTTP_HOST', 'example.org')}{visit.mount}"
+    labels = {name: label for name, label in LABELS.items() if first or name not in ASKED}
+    form = form_of(visit, labels, {"user": "username", **FILLS}, **{
+        name: visit.settings[name] or guess.rstrip("/") for name in ASKED if first})
+    form.choices["language"] = [("auto", visit.t("as the browser")), *LANGUAGES.items()]
+    form.about["code"] = visit.t("From the file in the home; empty, if you uploaded the text instead.")
 
-    if visit.method == "POST" and not errors:
+    if visit.method == "POST" and _take(visit, form, first):
         return visit.redirect("")
 
-    def line(name: str, label: Html, fill: str = "off", about: Html | None = None) -> Html:
-        return entry(visit, name, label, fill, form[name], errors.get(name), about)
-
-    fields = [line("code", visit.t("Code"), about=visit.t(
-        "From the file in the home; empty, if you uploaded the text instead."))]
-
-    if first:
-        languages = [("auto", visit.t("as the browser")), *LANGUAGES.items()]
-        fields += [
-            field(visit, "language", visit.t("Language"), h("<select common>{options}</select>", options=options(
-                languages, form["language"]))),
-            line("timezone", visit.t("Time zone"), about=visit.t("As in Europe/Paris.")),
-            line("baseUrl", visit.t("Address"), about=visit.t(
-                "Where the scheduler is reached from outside; trigger URLs start with it."))]
-
-    fields += [line("user", visit.t("Your name"), "username"), *new_password(visit, "password", errors)]
-    problem = visit.t("Nothing is saved yet: see the fields marked below.") if errors else None
     where = _beside(visit)
     return page(visit, title, visit.html(
-        "setup", title=title, problem=warning(problem), form=stack(visit, visit.t("Save"), fields),
+        "setup", title=title, problem=warning(form.problem()), form=stack(form, labels, visit.t("Save")),
         file=os.path.join(visit.home, CODE), beside=visit.html(
-            "beside", upload=UPLOAD, text=_challenge(visit), where=where) if where else ""), 422 if errors else 200)
+            "beside", upload=UPLOAD, text=_challenge(visit), where=where) if where else ""),
+        422 if form.errors else 200)
 
 
-def _take(visit: Visit, form: dict[str, str], first: bool) -> dict[str, Html]:
-    """Check all of the form, then consume the code, then write; what is wrong, by field."""
-    errors: dict[str, Html] = {}
-    settings: dict[str, Any] = {}
-    password, proof = visit.form.get("password", ""), _proof(visit, form["code"])
+def _take(visit: Visit, form: Form, first: bool) -> bool:
+    """Check all of the form, then consume the code, then write; False if something is wrong."""
+    user, proof = form.typed["user"].strip(), _proof(visit, form.typed["code"].strip())
+    given = form.changed(True, lambda name, _, text: installation.setting(name, text) if name in ASKED else text)
+    password = new_password(form, user)
 
-    try:
-        people.check_name(form["user"])
-        people.check_password(form["user"], password)
-    except BadInput as error:
-        errors[error.field] = error_text(visit, error)
-
-    for name in ASKED if first else ():
-        try:
-            settings[name] = installation.setting(name, form[name])
-        except BadInput as error:
-            errors[name] = error_text(visit, error)
-
-    if password != visit.form.get("again"):
-        errors["again"] = visit.t("The two differ.")
-
-    if proof and not first and form["user"] not in people.read(visit.home, "users.json"):  # not for strangers to know
-        errors["user"] = visit.t("Nobody has this name.")
+    if proof and not first and user not in people.read(visit.home, "users.json"):  # not for strangers to know
+        form.errors["user"] = visit.t("Nobody has this name.")
 
     try:
-        if not errors and proof:
+        if proof and not form.errors:
             os.unlink(os.path.join(visit.home, CODE))  # of two who come at once one fails here
     except FileNotFoundError:
         proof = ""
 
     if not proof:
-        errors["code"] = visit.t("This is not the code, or it was used.")
+        form.errors["code"] = visit.t("This is not the code, or it was used.")
 
-    if errors:
-        return errors
+    if form.errors:
+        return False
 
     with suppress(OSError):  # the script may not write there; the text is of no use to anybody else
         os.unlink(proof)
 
-    config.set_values(visit.home, settings)
-    people.set_password(visit.home, form["user"], password, "owner" if first else None, now=visit.now)
-    visit.note("set a password by code", form["user"])
-    session.begin(visit, people.Person(form["user"], people.read(visit.home, "users.json")[form["user"]]["role"]))
+    config.set_values(visit.home, {name: given[name] for name in ASKED if first})
+    people.set_password(visit.home, user, password, "owner" if first else None, now=visit.now)
+    visit.note("set a password by code", user)
+    session.begin(visit, people.Person(user, people.read(visit.home, "users.json")[user]["role"]))
     visit.tell("Welcome. Have your hosting panel call the URL below: the card turns green at the first call."
                if first else "Your password is changed, and every other session is ended.")
-    return {}
+    return True
 
 
 def _make_code(visit: Visit) -> None:
@@ -196,8 +169,3 @@ def _beside(visit: Visit) -> str:
     """The directory of the script; empty where the server does not say."""
     script = str(visit.environ.get("SCRIPT_FILENAME", ""))
     return os.path.dirname(script) if os.path.isabs(script) else ""
-
-
-def _guess(visit: Visit) -> str:
-    scheme = "https" if visit.secure else "http"
-    return f"{scheme}://{visit.environ.get('HTTP_HOST', 'example.org')}{visit.mount.rstrip('/')}"
