@@ -1,7 +1,7 @@
-"""Replacing a file as a whole. A leaf: imports the standard library alone.
+"""Writing that a kill or a full disk leaves whole. A leaf: imports the standard library alone.
 
-The rule: temporary file in the same directory, flush, fsync, rename, fsync of the directory (rename(2): atomic only
-within a file system; the directory's entry is durable only once the directory is synced).
+The rule of `replace`: temporary file in the same directory, flush, fsync, rename, fsync of the directory (rename(2):
+atomic only within a file system; the directory's entry is durable only once the directory is synced).
 """
 
 from __future__ import annotations
@@ -23,10 +23,7 @@ def replace(path: str, content: bytes | Iterable[bytes], mode: int = 0o600) -> N
         os.fchmod(descriptor, mode)  # the umask may have taken bits of it away
 
         for part in (content,) if isinstance(content, bytes) else content:
-            view = memoryview(part)
-
-            while view:
-                view = view[os.write(descriptor, view):]
+            _write(descriptor, part)
 
         os.fsync(descriptor)
         os.close(descriptor)
@@ -50,3 +47,29 @@ def replace(path: str, content: bytes | Iterable[bytes], mode: int = 0o600) -> N
         pass  # some network file systems cannot sync a directory; the replacement itself stands
     finally:
         os.close(descriptor)
+
+
+def append(descriptor: int, data: bytes) -> None:
+    """Write the data to the end of a file opened for that, or nothing of it. Raises OSError."""
+    end = os.fstat(descriptor).st_size
+
+    try:
+        _write(descriptor, data)
+    except OSError:
+        os.ftruncate(descriptor, end)  # the disk is full: no half line, and room for a shorter one
+        raise
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+
+    while view:
+        view = view[os.write(descriptor, view):]
+
+
+def is_at(descriptor: int, path: str) -> bool:
+    """Whether an open file is still what the path means: neither removed nor replaced since it was opened."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -49,17 +49,8 @@ def append(home: str, name: str, entry: dict[str, Any]) -> None:
         descriptor = _open_locked(path(home, name))
 
         try:
-            end = whole_end(descriptor)
-            os.ftruncate(descriptor, end)
-            view = memoryview(data)
-
-            try:
-                while view:
-                    view = view[os.write(descriptor, view):]
-            except OSError:
-                os.ftruncate(descriptor, end)  # the disk is full: no half line
-                raise
-
+            os.ftruncate(descriptor, whole_end(descriptor))
+            atomic.append(descriptor, data)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -73,14 +64,8 @@ def _open_locked(file: str) -> int:
 
         try:
             _lock(descriptor)
-            mine = os.fstat(descriptor)
 
-            try:
-                there = os.stat(file)
-            except FileNotFoundError:
-                there = None
-
-            if there is not None and (there.st_ino, there.st_dev) == (mine.st_ino, mine.st_dev):
+            if atomic.is_at(descriptor, file):
                 return descriptor
         except BaseException:
             os.close(descriptor)

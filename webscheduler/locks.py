@@ -1,4 +1,4 @@
-"""Who may run, and who is running: the gate of a task and the claims of its runs. Imports `errors` and `task`.
+"""Who may run, and who is running: the gate of a task and the claims of its runs. Imports `atomic` and `task`.
 
 The rules:
 - The gate `locks/NAME.lock` is locked for milliseconds by whoever decides about NAME, and let go before any fork. It
@@ -18,6 +18,7 @@ import json
 import os
 import time
 
+from . import atomic
 from .errors import Busy, Unusable
 from .task import file_name
 
@@ -119,29 +120,11 @@ class Claim:
 
     def append(self, facts: dict[str, Any]) -> None:
         """Add facts. Each line brings its own line break in front, so one torn by a kill spoils no other."""
-        data = memoryview(line(facts))
-        end = os.fstat(self.descriptor).st_size
-
-        try:
-            while data:
-                data = data[os.write(self.descriptor, data):]
-        except OSError:
-            os.ftruncate(self.descriptor, end)  # the disk is full: leave the room to a shorter line
-            raise
+        atomic.append(self.descriptor, line(facts))
 
     def facts(self) -> dict[str, Any]:
         """All that the claim says so far."""
         return facts_of(self.descriptor)
-
-    def rests(self) -> bool:
-        """Whether the file is still what its name means: not recorded and removed by somebody else meanwhile."""
-        try:
-            there = os.stat(self.path)
-        except FileNotFoundError:
-            return False
-
-        mine = os.fstat(self.descriptor)
-        return (there.st_ino, there.st_dev) == (mine.st_ino, mine.st_dev)
 
     def remove(self) -> None:
         """Unlink the file; the run is recorded."""
@@ -165,18 +148,10 @@ class Claim:
 
 def copy_record(home: str, old: str, new: str) -> None:
     """Carry a gate's record to another name; the caller holds both gates."""
-    record = b""
+    source, target = (os.path.join(home, "locks", file_name(name) + ".lock") for name in (old, new))
 
-    for name, flags in ((old, os.O_RDONLY), (new, os.O_WRONLY)):
-        descriptor = _open(os.path.join(home, "locks", file_name(name) + ".lock"), flags)
-
-        try:
-            if name == old:
-                record = os.pread(descriptor, RECORD_SIZE, 0)
-            elif record:
-                os.pwrite(descriptor, record, 0)
-        finally:
-            os.close(descriptor)
+    with open(source, "rb") as record, open(target, "r+b") as file:
+        file.write(record.read())
 
 
 def line(facts: dict[str, Any]) -> bytes:
@@ -225,7 +200,7 @@ def claims(home: str, name: str) -> Iterator[tuple[Claim, bool]]:
 
         try:
             got = _flock(claim.descriptor)
-            rests = claim.rests()
+            rests = atomic.is_at(claim.descriptor, path)  # else somebody else recorded it meanwhile
         except BaseException:
             claim.close()
             raise
@@ -314,19 +289,8 @@ def runs(home: str, name: str | None = None) -> list[str]:
 def facts_of(descriptor: int) -> dict[str, Any]:
     """All that the claim open as `descriptor` says so far."""
     facts: dict[str, Any] = {}
-    offset = 0
-    parts = []
 
-    while True:
-        part = os.pread(descriptor, 65536, offset)
-
-        if not part:
-            break
-
-        parts.append(part)
-        offset += len(part)
-
-    for text in b"".join(parts).split(b"\n"):
+    for text in os.pread(descriptor, os.fstat(descriptor).st_size, 0).split(b"\n"):
         try:
             facts.update(json.loads(text))
         except (ValueError, TypeError):
