@@ -319,7 +319,8 @@ def test_a_program_takes_the_place_of_a_command_and_back(here: Here) -> None:
 
 
 @pytest.mark.parametrize("field, bad", [("lastRunDuration", float("inf")), ("lastRunDuration", 1e13),
-                                        ("lastRunAt", "yesterday"), ("consecutiveFailures", None)])
+                                        ("lastRunAt", "yesterday"), ("lastRunAt", {}),
+                                        ("consecutiveFailures", None)])
 def test_what_an_editor_spoiled_stops_one_task_and_an_edit_mends_it(field: str, bad: Any, here: Here) -> None:
     """A field that only runs write has no option: any edit forgets its bad value. Until then others run."""
     here("add", "spoiled", "--retries", "3", "--", "true")

@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from itertools import islice
 
 from . import commands, locks, schedule, store
 from .errors import BadInput, WebschedulerError
 from .record import FAILURES
-from .task import DUE, format_time, load, parse_time
+from .task import DUE, format_time, instant, load, parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 BUDGETS = {"fork": 55, "close": 25, "sync": 25}  # seconds in which a tick starts tasks
 PAUSE = 0.02
-STARTED, SKIPPED = 0, 3  # exit statuses of the process of a due task, besides 1 for a run without success
+SKIPPED = 3  # exit status of the process of a due task, besides 0 for a success and 1 for none
 MIN_LATE = 900.0
 
 
@@ -220,17 +221,7 @@ def rhythm(home: str) -> dict[str, Any]:
     of the last gaps in seconds, or None while fewer than two ticks are known)."""
     from . import history
 
-    starts = []
-
-    for entry in history.entries(home, DUE):
-        try:
-            if entry.get("run"):
-                starts.append(parse_time(entry["startedAt"]))
-        except (KeyError, TypeError, ValueError, OverflowError):
-            pass  # not a line of ours
-
-        if len(starts) >= 20:
-            break
-
+    known = (instant(entry.get("startedAt")) for entry in history.entries(home, DUE) if entry.get("run"))
+    starts = list(islice(filter(None, known), 20))
     gaps = sorted(later - earlier for later, earlier in zip(starts, starts[1:]))
     return {"lastAt": format_time(starts[0]) if starts else None, "every": gaps[len(gaps) // 2] if gaps else None}

@@ -17,7 +17,7 @@ import time
 
 from . import atomic
 from .errors import Unusable
-from .task import file_name, parse_time
+from .task import file_name, instant
 
 try:
     import fcntl
@@ -129,11 +129,11 @@ def lines(home: str, name: str, since: float = 0.0, until: float = ALWAYS) -> It
             yield rest
 
 
-def _offset(file: BinaryIO, end: int, instant: float) -> int:
-    """Where, up to `end`, the lines end of the runs that ended by the instant."""
+def _offset(file: BinaryIO, end: int, until: float) -> int:
+    """Where, up to `end`, the lines end of the runs that ended by `until`."""
     low, high = 0, end
 
-    while low < high:  # lines before `low` ended by the instant; none from `high` on did
+    while low < high:  # lines before `low` ended by then; none from `high` on did
         middle = (low + high) // 2
         file.seek(max(0, middle - 1))
         start = middle and middle - 1 + len(file.readline())
@@ -143,7 +143,7 @@ def _offset(file: BinaryIO, end: int, instant: float) -> int:
             text = file.readline()
             moment, start = ended(parse(text) or {}), start + (len(text) or high)
 
-        low, high = (start, high) if 0.0 < moment <= instant else (low, middle)
+        low, high = (start, high) if 0.0 < moment <= until else (low, middle)
 
     return low
 
@@ -159,11 +159,8 @@ def parse(text: bytes) -> dict[str, Any] | None:
 
 
 def ended(entry: dict[str, Any]) -> float:
-    """When the run ended, Unix seconds; 0 if that cannot be read."""
-    try:
-        return parse_time(entry["finishedAt"])
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return 0.0
+    """When the run ended, or at least began, Unix seconds; 0 if that cannot be read."""
+    return instant(entry.get("finishedAt") or entry.get("startedAt"))
 
 
 def entries(home: str, name: str, until: float = ALWAYS) -> Iterator[dict[str, Any]]:

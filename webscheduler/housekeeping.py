@@ -11,7 +11,7 @@ import os
 
 from . import history, locks, record, store
 from .errors import WebschedulerError
-from .task import file_name, parse_time
+from .task import file_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,12 +77,8 @@ def keeper(days: int, failure_days: int, now: float) -> Callable[[dict[str, Any]
     """Which entries of history to keep: for so many days, 0 for ever; what has no time is kept."""
 
     def keep(entry: dict[str, Any]) -> bool:
-        limit = failure_days if entry.get("status") in record.FAILURES else days
-
-        try:
-            return not limit or now - parse_time(entry.get("finishedAt") or entry["startedAt"]) <= limit * 86400
-        except (KeyError, TypeError, ValueError):
-            return True
+        limit, ended = failure_days if entry.get("status") in record.FAILURES else days, history.ended(entry)
+        return not limit or not ended or now - ended <= limit * 86400
 
     return keep
 

@@ -14,7 +14,7 @@ import time
 
 from . import history, locks, schedule, store
 from .errors import BadInput, WebschedulerError
-from .task import format_time, load, parse_time
+from .task import format_time, instant, load, parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,8 +112,7 @@ def _settle(
         row = tasks.get(claim.name)
 
         if not isinstance(row, dict) or row.get("lastRunId") not in (claim.run, None) and (
-            _newer(row.get("lastRunAt"), entry["startedAt"]) or row.get("lastRunAt") == entry["startedAt"]
-        ):
+                instant(row.get("lastRunAt")) >= instant(entry["startedAt"])):
             return
 
         if row.get("lastRunId") == claim.run and row.get("lastRunStatus") == entry["status"]:
@@ -216,11 +215,9 @@ def _end_orphan(facts: dict[str, Any]) -> bool:
 
 
 def _entry(claim: Claim, facts: dict[str, Any], outcome: dict[str, Any], now: float) -> dict[str, Any]:
-    begun = str(facts.get("startedAt"))
+    begun = facts.get("startedAt")
 
-    try:
-        parse_time(begun)
-    except (TypeError, ValueError, OverflowError):  # killed before it could say so
+    if not instant(begun):  # killed before it could say so
         begun = format_time(os.fstat(claim.descriptor).st_mtime)
 
     return {
@@ -242,10 +239,3 @@ def _tail(file: str) -> str:
             return history.clip(b"", source.read(), max(0, size - history.LIMIT // 2))
     except OSError:
         return ""
-
-
-def _newer(one: Any, other: str) -> bool:
-    try:
-        return parse_time(one) > parse_time(other)
-    except (TypeError, ValueError):
-        return False

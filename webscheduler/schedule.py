@@ -11,13 +11,12 @@ than an hour apart, so an interval as long as their rhythm skips some of them: `
 from __future__ import annotations
 
 from .errors import BadInput
-from .task import Task, parse_time
+from .task import Task, instant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import tzinfo
-    from typing import Any
 
     from .cron import Cron
 
@@ -79,7 +78,7 @@ def check_expression(text: str) -> None:
 
 def since(task: Task, last_start: float, now: float) -> float:
     """Unix seconds from which slots of the task's schedule count; 0: nothing is known of it yet."""
-    times = [_seconds(task[field]) for field in ("lastRunAt", "createdAt", "scheduledSince")]
+    times = [instant(task[field]) for field in ("lastRunAt", "createdAt", "scheduledSince")]
     return min(max(last_start, *times), now)
 
 
@@ -87,7 +86,7 @@ def ahead(task: Task, now: float) -> list[str]:
     """The fields with a time so far ahead that the clock must have been wrong once; else they would block for as long
     as the clock was wrong."""
     return [field for field in ("lastRunAt", "createdAt", "scheduledSince")
-            if _seconds(task[field]) > now + CLOCK_ERROR]
+            if instant(task[field]) > now + CLOCK_ERROR]
 
 
 def slot(task: Task, default_zone: str, last_start: float, now: float) -> Slot | None:
@@ -185,8 +184,8 @@ def _due_at(task: Task, default_zone: str, last_start: float, now: float) -> flo
         return at if at is not None and at > begun > 0 else None
 
     if task["intervalSeconds"]:
-        started = min(max(last_start, _seconds(task["lastRunAt"])), now)
-        return max(started, min(_seconds(task["scheduledSince"]), now)) + task["intervalSeconds"] if started else now
+        started = min(max(last_start, instant(task["lastRunAt"])), now)
+        return max(started, min(instant(task["scheduledSince"]), now)) + task["intervalSeconds"] if started else now
 
     return None
 
@@ -215,16 +214,9 @@ def _cron(task: Task, default_zone: str, now: float, later: bool) -> float | Non
 def _retry_at(task: Task, last_start: float) -> float | None:
     """`failed` and `timeout` are tried again; `interrupted` is not, since nobody knows how far it got."""
     attempt = task["lastRunAttempt"] or 1
-    begun = _seconds(task["lastRunAt"])
+    begun = instant(task["lastRunAt"])
 
     if task["lastRunStatus"] not in ("failed", "timeout") or attempt > task["retries"] or last_start > begun + 0.01:
         return None
 
     return begun + (task["lastRunDuration"] or 0.0) + float(task["retryDelaySeconds"])
-
-
-def _seconds(text: Any) -> float:
-    try:
-        return parse_time(text) if text else 0.0
-    except (TypeError, ValueError):
-        return 0.0

@@ -333,8 +333,8 @@ def _networks(value: Any, _: Any) -> str:
 
 def _time(value: Any, _: Any) -> str:
     try:
-        parse_time(value)
-    except (TypeError, ValueError, OverflowError):
+        parse_time(value if isinstance(value, str) else "")
+    except (ValueError, OverflowError):
         return "must be an instant like 2026-03-29T01:00:00+00:00"
 
     return ""
@@ -359,6 +359,14 @@ def parse_time(text: str) -> float:
 
     instant = datetime.fromisoformat(text)
     return (instant if instant.tzinfo else instant.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def instant(value: Any) -> float:
+    """The same of what a file may hold; 0 for what is no such instant."""
+    try:
+        return parse_time(value) if isinstance(value, str) else 0.0
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def format_time(seconds: float) -> str:

@@ -16,7 +16,7 @@ import shlex
 from . import atomic, crontab, history, schedule, signing, store
 from .errors import BadInput, Unusable
 from .installation import new_task
-from .task import DUE, NAME_CHARACTERS, check_name, file_name, load, parse_time
+from .task import DUE, NAME_CHARACTERS, check_name, file_name, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -245,19 +245,11 @@ def _keep_old(settings: Config, arrival: Arrival, now: float) -> None:
     for name, row in arrival.tasks.items():
         lines = arrival.logs.get(file_name(name), ())
 
-        if days and row.get("logRetentionDays") is None and any(_age(line, now) > days * 86400 for line in lines):
+        if days and row.get("logRetentionDays") is None and any(
+                0 < history.ended(history.parse(line) or {}) < now - days * 86400 for line in lines):
             row["logRetentionDays"] = 0
             arrival.said.append(f"{name} keeps its history for ever, since some is older than {days} days: "
                                 f"`webscheduler edit {name} --log-retention-days ''` changes that")
-
-
-def _age(line: bytes, now: float) -> float:
-    begun = (history.parse(line) or {}).get("startedAt")
-
-    try:
-        return now - parse_time(begun) if begun else 0.0
-    except (TypeError, ValueError, OverflowError):
-        return 0.0
 
 
 def _others(path: str, lines: list[bytes]) -> list[bytes]:
