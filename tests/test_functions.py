@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -142,6 +143,17 @@ def test_a_module_that_ends_the_search_is_told_of(code: Code, text: str, why: st
     assert done.stdout.startswith(f"broken is skipped: {why}"), done.stderr
     assert done.stdout.endswith("newest is new, without a schedule and disabled\n")
     assert {"first", "kept", "newest"} <= set(commands.discovered(home)) and "last" not in commands.discovered(home)
+
+
+def test_a_process_that_a_module_leaves_running_holds_up_nothing(code: Code) -> None:
+    code.write("daemon", """import os, pathlib, time
+if not os.fork():
+    pathlib.Path(__file__).with_suffix(".pid").write_text(str(os.getpid()))
+    time.sleep(600)
+    os._exit(0)""")
+    assert code.sync() == Done(0, "nothing has changed\n", "")
+    noted = code.directory / "daemon.pid"
+    os.kill(int(until(lambda: noted.exists() and noted.read_text())), signal.SIGKILL)  # it was there all the while
 
 
 def test_a_file_of_nested_lists_means_nothing_is_known(installation: Installation) -> None:
@@ -349,7 +361,9 @@ def declared(*_: str) -> None: ...
         ("x", {"expression": "61 * * * *"}, "expression"), ("x", {"expression": "0 0 30 2 *"}, "expression"),
         ("x", {"expression": "@daily", "interval": 5}, "expression"), ("x", {"interval": 0}, "intervalSeconds"),
         ("x", {"interval": -5}, "intervalSeconds"), ("x", {"interval": 1.5}, "intervalSeconds"),
-        ("x", {"interval": "60"}, "intervalSeconds"),
+        ("x", {"interval": "60"}, "intervalSeconds"), ("x", {"interval": 10**10}, "intervalSeconds"),
+        ("x", {"interval": True}, "intervalSeconds"), ("x", {"group": "g" * 101}, "group"),
+        ("x", {"description": b"bytes"}, "description"), ("x", {"description": "x" * 2001}, "description"),
     ],
 )  # fmt: skip
 def test_a_declaration_that_cannot_be_is_refused_where_it_stands(name: str, schedule: Any, field: str) -> None:
@@ -357,6 +371,12 @@ def test_a_declaration_that_cannot_be_is_refused_where_it_stands(name: str, sche
         schedulable(name, **schedule)(declared)
 
     assert caught.value.field == field
+
+
+def test_the_first_line_of_a_docstring_is_cut_to_what_a_description_holds(code: Code) -> None:
+    code.write("long", "def long(): ...\nlong.__doc__ = 'x' * 5000\nschedulable('long')(long)")
+    assert code.sync().status == 0
+    assert code.installation.row("long")["description"] == "x" * 2000
 
 
 def test_a_declared_function_stays_the_function_it_was() -> None:

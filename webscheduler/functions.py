@@ -22,12 +22,12 @@ import time
 from . import __version__, atomic, commands, config, locks, schedule, store
 from .errors import BadInput, Busy, Unusable, WebschedulerError
 from .installation import new_task
-from .task import check_name, file_name, format_time
+from .task import FIELDS, check, check_name, file_name, format_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, TypeVar
+    from typing import Any, TextIO, TypeVar
 
     Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -55,11 +55,13 @@ def schedulable(
     if expression is not None and interval is not None:
         raise BadInput(f"{name}: give an expression or an interval, not both", "expression")
 
+    given = {"expression": expression, "intervalSeconds": interval, "group": group, "description": description or ""}
+
+    for field, value in given.items():
+        check(field, FIELDS[field], value)
+
     if expression is not None:
         schedule.check_expression(expression)
-
-    if interval is not None and not (isinstance(interval, int) and interval > 0):
-        raise BadInput(f"{name}: interval must be a whole number of seconds above 0", "intervalSeconds")
 
     def declare(function: Function) -> Function:
         # Calling one of these runs nothing of it, and would be recorded as a success.
@@ -71,9 +73,8 @@ def schedulable(
         if name in _declared and not _same(_declared[name][0], function):
             raise BadInput(f"{name}: is declared twice", "name")
 
-        text = description if description is not None else (function.__doc__ or "").strip().split("\n")[0]
-        _declared[name] = (function, {"expression": expression, "intervalSeconds": interval, "group": group,
-                                      "description": text})
+        line = (function.__doc__ or "").strip().split("\n")[0][:FIELDS["description"].limit]
+        _declared[name] = (function, {**given, "description": line if description is None else description})
         return function
 
     return declare
@@ -86,25 +87,25 @@ def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
 def discover(settings: config.Config) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """(commands by name: target as module or entry point, description, group, schedule; what failed, with why). A
     child imports; one that hangs or ends is replaced by another, which leaves out what was being imported then."""
+    import tempfile
+
     broken: dict[str, str] = {}
 
     while True:
-        reading, writing = os.pipe()
-        sys.stdout.flush()
-        child = os.fork()
+        # No pipe: what a module leaves running would keep that open.
+        with tempfile.TemporaryFile("w+", encoding="ascii") as told:
+            sys.stdout.flush()
+            child = os.fork()
 
-        if not child:
-            try:
-                _import_all(settings, broken, writing)
-            finally:
-                os._exit(0)
+            if not child:
+                try:
+                    _import_all(settings, broken, told)
+                finally:
+                    os._exit(0)
 
-        os.close(writing)
-
-        with open(reading, encoding="ascii") as lines:
-            step, found, broken = json.loads([json.dumps(("setup", {}, broken)), *lines][-1])
-
-        status = os.waitpid(child, 0)[1]
+            status = os.waitpid(child, 0)[1]
+            told.seek(0)
+            step, found, broken = json.loads([json.dumps(("setup", {}, broken)), *told][-1])
 
         if not step or step in broken:
             return found, broken
@@ -113,10 +114,9 @@ def discover(settings: config.Config) -> tuple[dict[str, dict[str, Any]], dict[s
                         else "ends the process when imported, as os._exit does")
 
 
-def _import_all(settings: config.Config, broken: dict[str, str], writing: int) -> None:
+def _import_all(settings: config.Config, broken: dict[str, str], lines: TextIO) -> None:
     """Import what may declare commands, but what is `broken` already. Tells the name of each step before it, and what
     is known by then: commands, and what failed; at the end with an empty name."""
-    lines = open(writing, "w", encoding="ascii")
     found: dict[str, dict[str, Any]] = {}
 
     def load(what: str, step: Callable[[], object]) -> None:
@@ -156,23 +156,30 @@ def _import_all(settings: config.Config, broken: dict[str, str], writing: int) -
 def search(settings: config.Config, seconds: float | None = None) -> tuple[int, str, str]:
     """`sync` in a process of its own, ended after so many seconds: (exit status, its output, what went wrong)."""
     import subprocess
+    import tempfile
 
     argv = commands.python(settings, "webscheduler.functions:sync", settings.home)
 
-    try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=seconds)
-    except OSError as error:
-        raise Unusable(f"{argv[0]} cannot be run ({error.strerror}): `webscheduler config set python PATH` names one")
-    except subprocess.TimeoutExpired:
-        raise Unusable(f"the search for commands was ended after {seconds:.0f} s: `webscheduler sync`, or the next "
-                       "call of @due, takes the time it needs")
+    # No pipes: what a module leaves running would keep them open.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        try:
+            code = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, check=False,
+                                  timeout=seconds).returncode
+        except OSError as error:
+            raise Unusable(f"{argv[0]} cannot be run ({error.strerror}): `webscheduler config set python PATH` names "
+                           "one")
+        except subprocess.TimeoutExpired:
+            raise Unusable(f"the search for commands was ended after {seconds:.0f} s: `webscheduler sync`, or the next "
+                           "call of @due, takes the time it needs")
 
-    output, errors = (text.decode("utf-8", "backslashreplace") for text in (done.stdout, done.stderr))
+        output.seek(0)
+        errors.seek(0)
+        said, complaints = (file.read().decode("utf-8", "backslashreplace") for file in (output, errors))
 
-    if done.returncode < 0:
-        errors += f"webscheduler: the search was ended by signal {-done.returncode}\n"
+    if code < 0:
+        complaints += f"webscheduler: the search was ended by signal {-code}\n"
 
-    return int(done.returncode != 0), output, errors
+    return int(code != 0), said, complaints
 
 
 def sync(home: str) -> int:
