@@ -82,16 +82,25 @@ def as_user(user: str | None) -> dict[str, Any]:
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
+_ports: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port that nobody listens on, below those that the system gives to outgoing connections."""
+    """A port that nobody listens on, below those that the system gives to outgoing connections, and that no other test
+    on this machine is given while this process lives: a name in the abstract namespace (unix(7)) stands for it until
+    its server listens."""
     while True:
         port = secrets.choice(range(20000, 32000))  # `random` is seeded alike in each test
+        name = socket.socket(socket.AF_UNIX)
         with socket.socket() as listener:
             try:
+                name.bind(f"\0webscheduler-test-port-{port}")
                 listener.bind(("127.0.0.1", port))
             except OSError:
+                name.close()
                 continue
-            return port
+        _ports.append(name)
+        return port
 
 
 def alive(pid: int) -> bool:
