@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 from . import access, capabilities, config, store, strategies
 from .decision import Cause, decide
@@ -92,11 +93,7 @@ def _answer_run(request: Request, home: str, in_process: bool, clock: Callable[[
         decision = decide(home, ticket.name, Cause("url", ticket), now, known)
 
         if decision.claim:
-            try:
-                return lay(settings, decision, in_process, clock, server)
-            except BaseException:
-                decision.claim.close()  # a long-lived process must not keep locked what it could not start
-                raise
+            return lay(settings, decision, in_process, clock, server)
 
         if decision.reason == "locked":
             return Reply(202, {"accepted": True, "run": None, "status": "skipped", "reason": "locked"})
@@ -136,27 +133,31 @@ def lay(settings: Config, decision: Decision, in_process: bool, clock: Callable[
     assert task is not None and claim is not None
 
     def job() -> dict[str, Any]:
-        return supervise(settings, task, claim, clock) if in_process else _supervise_elsewhere(settings, claim, True)
+        return supervise(settings, task, claim, clock) if in_process else _supervise_elsewhere(settings, claim, clock)
 
-    for strategy in _strategies(settings, task, server, clock()):
-        claim.append({"strategy": strategy, "server": server})
+    try:
+        for strategy in _strategies(settings, task, server, clock()):
+            claim.append({"strategy": strategy, "server": server})
 
-        if strategy == "close":
-            return _started(claim, "close", job)
+            if strategy == "close":
+                return _started(claim, "close", job)
 
-        if strategy == "fork":
-            try:
-                if not in_process:
-                    _supervise_elsewhere(settings, claim, False)
-                elif not strategies.detach(job, [claim.descriptor]):
-                    continue
+            if strategy == "fork":
+                try:
+                    if not in_process:
+                        strategies.spawn(_resuming(settings, claim), [claim.descriptor])
+                    elif not strategies.detach(job, [claim.descriptor]):
+                        continue
 
-                claim.close()
-                return _started(claim, "fork")
-            except OSError:
-                pass  # no process to be had: the next strategy says so in history, if it has none either
+                    claim.close()
+                    return _started(claim, "fork")
+                except OSError:
+                    pass  # no process to be had: the next strategy says so in history, if it has none either
 
-    return _finished(task, job())
+        return _finished(task, job())
+    except BaseException:
+        claim.close()  # a long-lived process must not keep locked what it could not start
+        raise
 
 
 def _strategies(settings: Config, task: Task, server: str, now: float) -> list[str]:
@@ -179,8 +180,7 @@ def _started(claim: Claim, strategy: str, after: Callable[[], object] | None = N
 
 
 def _finished(task: Task, entry: dict[str, Any]) -> Reply:
-    success = entry["status"] == "success"
-    status = 200 if success or task.name == DUE else task["failureStatus"] or 200
+    status = 200 if entry["status"] == "success" or task.name == DUE else task["failureStatus"] or 200
     document = {"accepted": True, "run": entry["run"], "strategy": "sync", "detached": False, "status": entry["status"],
                 "reason": entry["reason"], "exitCode": entry["exitCode"], "duration": entry["duration"], "output": ""}
     room = MAX_REPLY - len(json.dumps(document))
@@ -308,27 +308,29 @@ def _invocation(settings: Config, task: Task) -> Any:
     return Invocation(argv, task["cwd"] or cwd or account, variables, timeout, keep)
 
 
-def _supervise_elsewhere(settings: Config, claim: Claim, wait: bool) -> dict[str, Any]:
-    """Hand the claim to a freshly exec'd Python. With `wait`, return the line of history that it reports."""
+def _resuming(settings: Config, claim: Claim) -> list[str]:
+    """argv of a fresh Python that supervises the run in our stead."""
     from .commands import python
 
-    argv = python(settings, "webscheduler.trigger:resume", settings.home, str(claim.descriptor))
+    return python(settings, "webscheduler.trigger:resume", settings.home, str(claim.descriptor))
+
+
+def _supervise_elsewhere(settings: Config, claim: Claim, clock: Callable[[], float]) -> dict[str, Any]:
+    """Hand the claim to such a Python, and wait for the line of history that it reports."""
+    argv = _resuming(settings, claim)
 
     try:
-        reported = strategies.spawn(argv, [claim.descriptor], wait)
+        reported = strategies.spawn(argv, [claim.descriptor], wait=True)
     except OSError as error:
-        if not wait:
-            raise
-
         from . import record, runner
 
         outcome = runner.not_run("no_process", f"the host gave no process: {argv[0]}: {error.strerror}\n")
-        return record.finish(settings.home, claim, outcome, settings["timezone"], clock_of_day())
+        return record.finish(settings.home, claim, outcome, settings["timezone"], clock())
 
     claim.close()
 
     try:
-        entry = json.loads(reported) if wait else {}
+        entry = json.loads(reported)
     except ValueError:
         entry = {}
 
@@ -336,22 +338,15 @@ def _supervise_elsewhere(settings: Config, claim: Claim, wait: bool) -> dict[str
             "output": "", "errorOutput": "", **entry}
 
 
-def clock_of_day() -> float:
-    """The clock where no door gave one."""
-    import time
-
-    return time.time()
-
-
 def resume(home: str, descriptor: str) -> int:
-    """The process started by _supervise_elsewhere: supervise the run whose claim is open as `descriptor`."""
+    """What `_resuming` starts, a door of its own: supervise the run whose claim is open as `descriptor`."""
     from .locks import Claim, facts_of
     from .task import file_name, load
 
     facts = facts_of(int(descriptor))
     name, run = facts["name"], facts["run"]
     claim = Claim(os.path.join(home, "runs", f"{file_name(name)}@{run}"), int(descriptor), name, run)
-    entry = supervise(config.load(home), load(name, store.read(home)[name]), claim, clock_of_day)
+    entry = supervise(config.load(home), load(name, store.read(home)[name]), claim, time.time)
     print(json.dumps({**entry, "output": entry["output"][:MAX_REPLY], "errorOutput": entry["errorOutput"][:MAX_REPLY]}))
     return 0
 
