@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.commandline import call, environment, start
+from tests.commandline import call, environment, finished, start
 from tests.installation import CHECKOUT, PATIENCE, Installation, until, waits_for
 from webscheduler import history, record
 from webscheduler.cli import logs
@@ -42,9 +44,12 @@ def shown(installation: Installation, *words: str) -> list[str]:
 class Following:
     """`logs --follow` in a process of its own, and the lines that it has printed so far."""
 
-    def __init__(self, installation: Installation, *words: str) -> None:
-        self.process = start(installation.home, "logs", "--follow", *words,
-                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    def __init__(self, installation: Installation, *words: str, before: Callable[[], None]) -> None:
+        def prepare() -> None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            before()
+
+        self.process = start(installation.home, "logs", "--follow", *words, preexec_fn=prepare)
         self.lines: list[str] = []
         self.thread = threading.Thread(target=self._read)
         self.thread.start()
@@ -79,8 +84,8 @@ class Following:
 def following(installation: Installation) -> Iterator[Any]:
     started: list[Following] = []
 
-    def follow(*words: str) -> Following:
-        started.append(Following(installation, *words))
+    def follow(*words: str, before: Callable[[], None] = lambda: None) -> Following:
+        started.append(Following(installation, *words, before=before))
         return started[-1]
 
     yield follow
@@ -98,6 +103,27 @@ def test_histories_are_merged_newest_first(installation: Installation) -> None:
     assert shown(installation, "--limit", "100") == [f"run-{n}" for n in range(29, -1, -1)]
     assert shown(installation, "--limit", "0") == []
     assert shown(installation, "b", "--limit", "2") == ["run-28", "run-25"]
+
+
+def test_more_histories_than_a_process_may_open_files(installation: Installation, following: Any) -> None:
+    """Are read all the same, a part at a time; and followed, as far as the host lets a process ask for more."""
+    number = 0
+
+    for task in range(60):
+        for _ in range(4):
+            write(installation, entry(number, f"t{task}", output="x" * 40_000))
+            number += 1
+
+    for path in (installation.home / "logs").iterdir():
+        os.utime(path)  # as after clean-up
+
+    def few(hard: int) -> Callable[[], None]:
+        return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))
+
+    done = finished(start(installation.home, "logs", "--json", "--limit", "1000", preexec_fn=few(40)))
+    assert [each["run"] for each in done.document] == [f"run-{n}" for n in range(number - 1, -1, -1)]
+    seen = following("--json", "--limit", "1", before=few(200))
+    seen.sees(f"run-{number - 1}")
 
 
 def test_a_status_is_looked_for_beyond_the_limit(installation: Installation) -> None:

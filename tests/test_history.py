@@ -165,6 +165,20 @@ def test_lines_across_blocks(home: str, size: int) -> None:
     assert list(history.entries(home, "task")) == entries[::-1]
 
 
+@pytest.mark.parametrize("size", [1, 20_000, 150_000])
+def test_clean_up_while_somebody_reads(home: str, size: int) -> None:
+    """Who reads then is told once of each line that is kept, and perhaps of some that are not."""
+    for number in range(40):
+        history.append(home, "task", {"run": number, "finishedAt": format_time(number // 4 + 1), "output": "x" * size})
+
+    reader = history.entries(home, "task")
+    told = [next(reader)["run"] for _ in range(6)]
+    history.clean(home, "task", lambda entry: entry["run"] >= 20 or entry["run"] % 2 == 0)
+    told += [entry["run"] for entry in reader]
+    assert told == sorted(set(told), reverse=True)
+    assert set(told) >= {*range(20, 40), *range(0, 20, 2)}
+
+
 def test_no_history(home: str) -> None:
     """A task that never ran has an empty history, and looking at it makes no file."""
     assert list(history.entries(home, "task")) == []

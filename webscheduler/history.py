@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import time
+from itertools import dropwhile, islice
 
 from . import atomic
 from .errors import Unusable
@@ -107,26 +108,39 @@ def whole_end(descriptor: int) -> int:
 def lines(home: str, name: str, since: float = 0.0, until: float = ALWAYS) -> Iterator[bytes]:
     """Whole lines of the task's history, newest first, without reading more of the file than is asked for: of runs that
     ended later than `since`, and not later than `until` (Unix seconds)."""
-    try:
-        file = open(path(home, name), "rb")
-    except FileNotFoundError:
-        return
+    inode, begin, end = 0, 0, 1
+    rest = last = b""  # the end of a line whose beginning is still to be found, and the line that was told last
 
-    with file:
-        end = whole_end(file.fileno())
-        begin = _offset(file, end, since) if since else 0
-        end = _offset(file, end, until) if until < ALWAYS else end
-        rest = b""  # the end of a line whose beginning is still to be found
+    while end > begin:
+        # Opened for each part anew: a host may allow fewer open files than there are tasks whose histories are merged.
+        try:
+            file = open(path(home, name), "rb")
+        except FileNotFoundError:
+            return
 
-        while end > begin:
+        with file:
+            before, inode = inode, os.fstat(file.fileno()).st_ino
+
+            if not before:
+                end = whole_end(file.fileno())
+                begin = _offset(file, end, since) if since else 0
+                end = _offset(file, end, until) if until < ALWAYS else end
+            elif inode != before:  # clean-up has replaced it
+                again = lines(home, name, since, ended(parse(last) or {}) or until)
+                yield from islice(dropwhile(last.__ne__, again), 1, None) if last else again
+                return
+
             start = max(begin, end - 65536)
             file.seek(start)
             first, *others = (file.read(end - start) + rest).split(b"\n")
-            yield from filter(None, reversed(others))
-            end, rest = start, first
 
-        if rest:
-            yield rest
+        for last in filter(None, reversed(others)):
+            yield last
+
+        end, rest = start, first
+
+    if rest:
+        yield rest
 
 
 def _offset(file: BinaryIO, end: int, until: float) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import resource
 import sys
 import time
 from itertools import islice
@@ -165,6 +166,8 @@ class Followed:
         self.home, self.name = home, name
         self.open: dict[tuple[int, int], BinaryIO] = {}
         self.absent: set[tuple[int, int]] = set()
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # it keeps each of them open
 
         for key in self._look():
             self.open[key].seek(history.whole_end(self.open[key].fileno()))
