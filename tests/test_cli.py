@@ -120,7 +120,7 @@ def test_options_are_not_abbreviated(verb: str, installation: Installation, caps
     (["url", "@due"], "config set baseUrl"),
     (["url", "@due", "--base", "example.org"], "baseUrl"),
     (["url", "@due", "--timed", "--status"], "not allowed with"),
-    (["config", "sit"], "must be list, get, set or unset"),
+    (["config", "sit"], "must be one of list, get, set, unset"),
     (["config", "get"], "webscheduler config get KEY"),
     (["config", "set", "name"], "webscheduler config set KEY VALUE"),
     (["config", "list", "name"], "webscheduler config list"),

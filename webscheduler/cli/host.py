@@ -7,7 +7,8 @@ import time
 from .. import arrival, bundle, capabilities, config, doctor, editing, hosting, probe
 from ..errors import BadInput, WebschedulerError
 from ..installation import check_base_url
-from ..task import DUE, Field, from_text
+from ..task import DUE
+from . import fields
 from .terminal import complain, line, show, table, when
 
 TYPE_CHECKING = False
@@ -20,7 +21,8 @@ def register(verb: Callable[..., Any]) -> None:
     """Add this module's verbs to the parser."""
     probing = verb("probe", _probe, "Find out what this host lets live, by calling the scheduler's own URL: `auto` "
                                     "chooses from it.", json=True)
-    probing.add_argument("--seconds", metavar="N", default=str(probe.SECONDS),
+    probing.add_argument("--seconds", type=fields.rule("--seconds", "int", (1, probe.MOST_SECONDS)), metavar="N",
+                         default=probe.SECONDS,
                          help=f"How long each job lives; default: {probe.SECONDS}, at most {probe.MOST_SECONDS}.")
     probing.add_argument("--base", metavar="URL", help="Where the scheduler is reached; unset: the baseUrl.")
 
@@ -81,8 +83,8 @@ def _shim(args: Namespace) -> None:
 def _probe(args: Namespace) -> None:
     settings = config.load(args.home)
     base = base_url(settings, args.base)
-    seconds = whole_number("--seconds", args.seconds)
-    kind, results = probe.run(settings, base, seconds, time.time, complain if not args.json else lambda _: None)
+    say = complain if not args.json else lambda _: None
+    kind, results = probe.run(settings, base, args.seconds, time.time, say)
 
     if args.json:
         show({"server": kind, "strategies": results})
@@ -101,15 +103,9 @@ def _probe(args: Namespace) -> None:
 
 def base_url(settings: dict[str, Any], given: str | None) -> str:
     """The URL below which the scheduler is reached. Raises BadInput if nobody said."""
-    base = given or settings["baseUrl"]
+    base = settings["baseUrl"] if given is None else given
 
-    if not base:
-        raise BadInput("nobody said where the scheduler is reached: give --base URL, or "
-                       "`webscheduler config set baseUrl URL` once", "baseUrl")
+    if not base and given is None:
+        raise BadInput("no baseUrl is set: `webscheduler config set baseUrl https://...`, or give --base", "baseUrl")
 
     return check_base_url(base)
-
-
-def whole_number(option: str, text: str) -> int:
-    """A number that was typed, checked."""
-    return int(from_text(option, Field("int", None, "", (1, 100000)), text))

@@ -168,19 +168,14 @@ def overall(settings: Config, now: float) -> dict[str, Any]:
         tasks, damage = store.read(settings.home), [str(error)]
 
     good, broken = load_all(tasks)
-    unhealthy = [{"name": name, "status": "failing", "lastRunAt": None, "lastRunStatus": None} for name in broken]
-
-    for name in good:
-        health = due.health(settings, {name: tasks[name]}, name, now)
-
-        if health["status"] != "healthy":
-            gone = health["lastRunStatus"] == "running" and not health["running"]
-            unhealthy.append({"name": name, "status": health["status"], "lastRunAt": health["lastRunAt"],
-                              "lastRunStatus": NO_LONGER if gone else health["lastRunStatus"]})
-
-    states = [each["status"] for each in unhealthy] + ["failing"] * len(damage)
     running = [{field: facts.get(field) for field in ("name", "run", "startedAt", "trigger")}
                for facts in locks.peek(settings.home)]
+    alive = {facts["name"] for facts in running}
+    unhealthy = [{"name": name, "status": "failing", "lastRunAt": None, "lastRunStatus": None} for name in broken]
+    unhealthy += [{"name": name, "status": state, "lastRunAt": good[name]["lastRunAt"],
+                   "lastRunStatus": _settled(good[name], alive)["lastRunStatus"]}
+                  for name, state in due.states(settings, dict(good), now).items() if state != "healthy"]
+    states = [each["status"] for each in unhealthy] + ["failing"] * len(damage)
     return {"status": next((state for state in ("failing", "late") if state in states), "healthy"), "tasks": len(tasks),
             "unhealthy": unhealthy, "running": running, "lastTickAt": good[DUE]["lastRunAt"] if DUE in good else None,
             "tickEverySeconds": due.rhythm(settings.home)["every"],

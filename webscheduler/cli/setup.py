@@ -7,12 +7,15 @@ import json
 from .. import config
 from ..errors import BadInput
 from ..installation import setting
+from . import fields
 from .terminal import in_a_word, line, show, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any, Callable
+
+ARGUMENTS = {"list": "", "get": " KEY", "set": " KEY VALUE", "unset": " KEY"}  # of `config`, by what is to be done
 
 
 def register(verb: Callable[..., Any]) -> None:
@@ -22,11 +25,12 @@ def register(verb: Callable[..., Any]) -> None:
 
     serve = verb("serve", _serve, "Serve the installation over HTTP, to try it out or behind a proxy.")
     serve.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="Where to listen; default: 127.0.0.1.")
-    serve.add_argument("--port", metavar="N", default="8000", help="Port; 0: any free one; default: 8000.")
+    serve.add_argument("--port", type=fields.rule("--port", "int", (0, 65535)), metavar="N", default=8000,
+                       help="Port; 0: any free one; default: 8000.")
 
     settings = verb("config", _config, "Show or change the settings of the installation.", json=True)
-    settings.add_argument("action", nargs="?", default="list", metavar="list|get|set|unset",
-                          help="What to do; default: list.")
+    settings.add_argument("action", type=fields.rule("config", "choice", tuple(ARGUMENTS)), nargs="?", default="list",
+                          metavar="|".join(ARGUMENTS), help="What to do; default: list.")
     settings.add_argument("key", nargs="?", metavar="KEY", help="The setting.")
     settings.add_argument("value", nargs="?", metavar="VALUE", help="Its value; lists and objects as JSON.")
 
@@ -40,18 +44,12 @@ def _demo(args: Namespace) -> int:
 def _serve(args: Namespace) -> None:
     from .server import serve
 
-    if not (args.port.isascii() and args.port.isdigit()) or int(args.port[:6]) > 65535:
-        raise BadInput(f"--port: {args.port[:40]!r} must be from 0 to 65535")
-
     config.load(args.home)  # an installation that cannot work says so here rather than to each request
-    serve(args.home, args.host, int(args.port))
+    serve(args.home, args.host, args.port)
 
 
 def _config(args: Namespace) -> None:
-    words = {"list": "", "get": " KEY", "set": " KEY VALUE", "unset": " KEY"}.get(args.action)
-
-    if words is None:
-        raise BadInput(f"config: {args.action!r} must be list, get, set or unset")
+    words = ARGUMENTS[args.action]
 
     if (args.key is not None) + (args.value is not None) != words.count(" "):
         raise BadInput(f"config {args.action} goes like this: `webscheduler config {args.action}{words}`")

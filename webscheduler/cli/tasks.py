@@ -6,8 +6,8 @@ import time
 
 from .. import config, editing, signing, store
 from ..errors import BadInput
-from ..installation import check_base_url
 from . import fields
+from .host import base_url
 from .terminal import confirm, line, show
 
 TYPE_CHECKING = False
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from ..config import Config
     from ..task import Task
-
-NO_BASE = "no baseUrl is set: `webscheduler config set baseUrl https://...`, or give --base"
 
 
 def register(verb: Callable[..., Any]) -> None:
@@ -137,14 +135,8 @@ def _switch(args: Namespace) -> None:
 
 
 def _url(args: Namespace) -> None:
-    if args.base is not None:
-        check_base_url(args.base)
-
-    base = args.base or config.load(args.home)["baseUrl"]
     task = editing.with_keys(args.home, args.name)
-
-    if not base:
-        raise BadInput(NO_BASE, "baseUrl")
+    base = base_url(config.load(args.home), args.base)
 
     if not args.status and task["signature"] == ("static" if args.timed else "timed"):
         raise BadInput(f"{task.name} accepts no timed signatures: `webscheduler edit NAME --signature either`"
