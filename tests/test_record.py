@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import resource
 import shutil
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.commandline import environment
 from tests.installation import CHECKOUT, Installation, answered, until, waits_for
 from webscheduler import cancel, history, locks, store
 from webscheduler.trigger import run_by_hand
@@ -239,6 +241,19 @@ def test_a_full_disk_loses_what_was_printed_and_not_how_it_ended(installation: I
     first, second = installation.runs()
     assert [(line["status"], line["exitCode"], len(line["output"])) for line in (first, second)] == [
         ("failed", 7, 0), ("failed", 7, 20000)]
+
+
+def test_a_disk_full_of_what_was_printed_has_room_for_the_record(tmp_path: Path) -> None:
+    """What is kept for those who watch a run goes before its line is lost: nobody else would make that room."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("needs the right to mount")
+
+    script = """mount -t tmpfs -o size=150k n "$HOME" && w() { "$0" -m webscheduler "$@"; } && w init &&
+w add task -- sh -c 'head -c 50000 /dev/zero | tr "\\0" x' && w run task && w logs --json >&2"""
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script, sys.executable], cwd=CHECKOUT, capture_output=True,
+                          text=True, env=environment(tmp_path / "home"))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "x" * 50000 in done.stderr
 
 
 def test_running_without_a_claim_is_not_running(installation: Installation) -> None:

@@ -13,7 +13,7 @@ import signal
 import time
 
 from . import history, locks, schedule, store
-from .errors import BadInput, WebschedulerError
+from .errors import BadInput, Unusable, WebschedulerError
 from .task import format_time, instant, load, parse_time
 
 TYPE_CHECKING = False
@@ -59,7 +59,7 @@ def finish(home: str, claim: Claim, outcome: dict[str, Any], zone: str, now: flo
         _forget_live(home, claim.run)
         claim.append({"outcome": {**entry, "output": "", "errorOutput": ""}})
 
-    history.append(home, claim.name, entry)
+    _tell(home, claim, entry)
     _blame(home, facts, entry, now)
 
     # A host that gave no process ran nothing: the slot that a tick took for it is given back.
@@ -89,9 +89,20 @@ def bury(home: str, claim: Claim, now: float, reason: str = "found_dead") -> Non
 
     # Its line is no older than its start; a day more, for a clock that was set back meanwhile.
     if history.find(home, claim.name, claim.run, parse_time(entry["startedAt"]) - 86400) is None:
-        history.append(home, claim.name, entry)
+        _tell(home, claim, entry)
 
     _settle(home, claim, entry)
+
+
+def _tell(home: str, claim: Claim, entry: dict[str, Any]) -> None:
+    try:
+        history.append(home, claim.name, entry)
+    except Unusable:
+        if "outcome" not in claim.facts():
+            raise
+
+        _forget_live(home, claim.run)  # the claim has what it printed, and a full disk may need the room for the line
+        history.append(home, claim.name, entry)
 
 
 def _blame(home: str, facts: dict[str, Any], entry: dict[str, Any], now: float) -> None:
