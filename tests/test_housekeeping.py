@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.commandline import call
+from tests.commandline import Done, call
 from tests.installation import CHECKOUT, Installation, until
 from webscheduler import config, history, housekeeping
 from webscheduler.task import format_time
@@ -124,6 +124,26 @@ def test_a_home_where_it_cannot_be_done_spoils_no_run(installation: Installation
     (installation.home / "locks" / ".housekeeping").mkdir()
     (installation.home / "output").rmdir()
     assert call(installation.home, "run", "task").status == 0
+
+
+def test_a_history_that_cannot_be_read_spoils_no_other(installation: Installation) -> None:
+    """Whose dead run cannot be recorded for it holds up no tick and no clean-up of others."""
+    installation.add("first", argv=["sleep", "60"])
+    installation.add("second", intervalSeconds=60)
+    fill(installation, "second", entry(99))
+    installation.trigger(name="first")
+    facts = installation.command_runs()
+    os.kill(facts["supervisor"][0], signal.SIGKILL)
+    os.kill(facts["command"][0], signal.SIGKILL)
+    until(lambda: not installation.processes())
+    (installation.home / "logs" / "first.jsonl").mkdir()
+    assert call(installation.home, "run-due") == Done(0, "second: success\n", "")
+    assert "run-99-success" not in kept(installation, "second")
+    done = call(installation.home, "run", "first")
+    assert done.complaint.startswith(f"{installation.home}/logs/first.jsonl cannot be")
+    (installation.home / "logs" / "first.jsonl").rmdir()
+    clean(installation)
+    assert [line["run"] for line in installation.history("first")] == [facts["run"]]
 
 
 def test_a_dead_run_of_a_task_that_nobody_triggers_is_recorded(installation: Installation) -> None:

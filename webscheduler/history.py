@@ -107,7 +107,7 @@ def whole_end(descriptor: int) -> int:
 
 def lines(home: str, name: str, since: float = 0.0, until: float = ALWAYS) -> Iterator[bytes]:
     """Whole lines of the task's history, newest first, without reading more of the file than is asked for: of runs that
-    ended later than `since`, and not later than `until` (Unix seconds)."""
+    ended later than `since`, and not later than `until` (Unix seconds). Raises Unusable."""
     inode, begin, end = 0, 0, 1
     rest = last = b""  # the end of a line whose beginning is still to be found, and the line that was told last
 
@@ -117,6 +117,8 @@ def lines(home: str, name: str, since: float = 0.0, until: float = ALWAYS) -> It
             file = open(path(home, name), "rb")
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise Unusable(f"{path(home, name)} cannot be read ({error.strerror}): `webscheduler doctor` says more")
 
         with file:
             before, inode = inode, os.fstat(file.fileno()).st_ino

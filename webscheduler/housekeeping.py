@@ -8,6 +8,7 @@ after a day.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from . import history, locks, record, store
 from .errors import WebschedulerError
@@ -28,12 +29,10 @@ def maybe(settings: Config, now: float) -> bool:
     mark = os.path.join(settings.home, "locks", ".housekeeping")
 
     try:
-        if 0 <= now - os.stat(mark).st_mtime < EVERY:
-            return False
-    except OSError:
-        pass
+        with suppress(FileNotFoundError):
+            if 0 <= now - os.stat(mark).st_mtime < EVERY:
+                return False
 
-    try:
         os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         os.utime(mark, (now, now))
         clean(settings, now)
@@ -54,7 +53,9 @@ def clean(settings: Config, now: float) -> int:
         days = settings["logRetentionDays"] if not isinstance(days, int) else days
         failures = settings["failureRetentionDays"]
         longer = days if failures is None else max(days, failures) if days and failures else 0
-        dropped += history.clean(home, name, keeper(days, longer, now))
+
+        with suppress(OSError):  # `doctor` tells of it; the others are cleaned all the same
+            dropped += history.clean(home, name, keeper(days, longer, now))
 
     bury(home, tasks, now)
     running = {os.path.basename(entry).rpartition("@")[2] for entry in os.listdir(os.path.join(home, "runs"))}
@@ -64,11 +65,9 @@ def clean(settings: Config, now: float) -> int:
             left_over = entry.endswith(".tmp") or directory == "output" and entry.rpartition(".")[0] not in running
             path = os.path.join(home, directory, entry)
 
-            try:
+            with suppress(OSError):
                 if left_over and now - os.stat(path).st_mtime > STALE:
                     os.unlink(path)
-            except OSError:
-                pass
 
     return dropped
 
@@ -89,8 +88,5 @@ def bury(home: str, tasks: store.Tasks, now: float) -> None:
 
     for name in tasks:
         if file_name(name) in claimed:
-            try:
-                with locks.Gate(home, name):
-                    record.clear_dead(home, name, now)
-            except WebschedulerError:
-                pass
+            with suppress(WebschedulerError, OSError), locks.Gate(home, name):
+                record.clear_dead(home, name, now)
