@@ -265,6 +265,16 @@ def test_an_export_to_a_file_is_its_owners_alone(installation: Installation) -> 
     assert json.loads(file.read_text())["tasks"][DUE]["secret"] == installation.row(DUE)["secret"]
 
 
+@pytest.mark.parametrize("kind", ["json", "systemd"])
+def test_an_export_that_cannot_be_written(installation: Installation, kind: str) -> None:
+    """Is bad input, and told by the name that was given."""
+    installation.add(expression="0 3 * * *")
+    (installation.home.parent / "file").touch()
+    place = f"{installation.home.parent}/file/there"
+    done = call(installation.home, "export", kind, "--output", place)
+    assert (done.status, done.complaint) == (2, f"{place} cannot be written: Not a directory")
+
+
 def test_a_state_json_comes_in_as_it_is(installation: Installation, other: Installation) -> None:
     installation.add("a")
     done = come(other, (installation.home / "state.json").read_text())

@@ -104,13 +104,8 @@ def _export(args: Namespace) -> None:
         text = export.export(args.kind, settings, tasks, args.image)
         content, files, said = str(text), text.files, text.said
 
-    if args.output and files:
-        os.makedirs(args.output, exist_ok=True)
-
-        for name, unit in files.items():
-            atomic.replace(os.path.join(os.path.abspath(args.output), name), unit.encode())
-    elif args.output:
-        atomic.replace(os.path.abspath(args.output), content.encode())
+    if args.output:
+        _write(os.path.abspath(args.output), files or {"": content})
     else:
         print(content, end="")
 
@@ -118,3 +113,15 @@ def _export(args: Namespace) -> None:
 
     for sentence in said:
         complain(sentence)
+
+
+def _write(place: str, files: dict[str, str]) -> None:
+    """Into the file, or the files of these names into the directory."""
+    try:
+        if "" not in files:
+            os.makedirs(place, exist_ok=True)
+
+        for name, content in files.items():
+            atomic.replace(os.path.join(place, name) if name else place, content.encode())
+    except OSError as error:
+        raise BadInput(f"{place} cannot be written: {error.strerror}")
