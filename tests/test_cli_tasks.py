@@ -378,6 +378,14 @@ def test_renaming_keeps_url_and_history(here: Here) -> None:
     assert "no task is named" in here("show", "a:1", status=2)
 
 
+def test_a_task_that_is_no_object_can_be_removed(installation: Installation) -> None:
+    """By a slip of an editor: no option could mend it."""
+    path = installation.home / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "slip": "of an editor"}))
+    assert call(installation.home, "remove", "slip", "--yes").status == 0
+    assert "slip" not in json.loads(path.read_text())
+
+
 @pytest.mark.parametrize("words", [["remove", "task", "--yes"], ["rename", "task", "other"]])
 def test_a_task_that_runs_is_neither_removed_nor_renamed(
     words: list[str], installation: Installation, tmp_path: Path

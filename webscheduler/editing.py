@@ -7,6 +7,7 @@ that runs is neither renamed nor removed. A secret is handed out once, by the ca
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from . import commands, decision, history, locks, schedule, signing, store
 from .errors import BadInput, NoSuchTask
@@ -66,11 +67,18 @@ def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
     if name == DUE:
         raise BadInput("@due is built in and cannot be removed: `webscheduler disable @due` switches it off", "name")
 
+    def change(tasks: store.Tasks) -> None:
+        if name not in tasks:  # one that is no object, by a slip of an editor, can be removed, too
+            raise NoSuchTask(name)
+
+        del tasks[name]
+
     def act() -> None:
-        store.update(home, lambda tasks: row_of(tasks, name) and tasks.pop(name))
+        store.update(home, change)
 
         if not keep_logs:
-            _unlink(history.path(home, name))
+            with suppress(FileNotFoundError):
+                os.unlink(history.path(home, name))
 
     decision.with_gates(home, [name], now, act)
 
@@ -224,10 +232,3 @@ def entered(
         schedule.check_expression(task["expression"])
 
     return task
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass

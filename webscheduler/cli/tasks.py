@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from .. import config, editing, signing, store
-from ..errors import BadInput
+from ..errors import BadInput, NoSuchTask
 from . import fields
 from .host import base_url
 from .terminal import confirm, line, show
@@ -109,7 +109,9 @@ def _hand_over(settings: Config, task: Task, as_json: bool, sentence: str) -> No
 
 
 def _remove(args: Namespace) -> None:
-    editing.row_of(store.read_strictly(args.home), args.name)
+    if args.name not in store.read_strictly(args.home):
+        raise NoSuchTask(args.name)
+
     confirm(f"Remove {args.name}{'' if args.keep_logs else ' and its history'}?", args.yes)
     editing.remove(args.home, args.name, time.time(), args.keep_logs)
     print(f"{line(args.name)} is removed{', its history is kept' if args.keep_logs else ''}.")
