@@ -34,7 +34,7 @@ COMMAND = re.compile(r"(?<!install )(?:^|(?<=[\s(`]))(?:[~/$.\w-]*/)?webschedule
 
 
 STATUSES = ("success", "failed", "timeout", "interrupted", "skipped", "rejected")
-REASON = re.compile(r'(?:"(?:skipped|rejected|interrupted)", |reason(?:: str)? = |not_run\()"([a-z_]+)"')
+REASON = re.compile(r'(?:"(?:skipped|rejected|interrupted|failed)", |reason(?:: str)? = )"([a-z_]+)"')
 
 
 def name(page: Path) -> str:

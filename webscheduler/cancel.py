@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 
 from . import locks, record
 from .errors import Busy
@@ -45,26 +46,18 @@ def end(home: str, name: str, run: str, patience: float) -> bool:
         if supervisor and locks.alive(supervisor):
             # One that records the outcome already has nothing left to end, and may have other things to do after.
             if supervisor[0] not in told and not (facts and "outcome" in facts):
-                _tell(supervisor[0])
+                with suppress(ProcessLookupError):
+                    os.kill(supervisor[0], signal.SIGTERM)
+
                 told.add(supervisor[0])
         elif supervisor or not facts:
             # Nobody is left to record the run: that is done under the gate, which also ends the command by its group.
-            try:
-                with locks.Gate(home, name):
-                    record.clear_dead(home, name, time.time())
-            except Busy:
-                pass
+            with suppress(Busy), locks.Gate(home, name):
+                record.clear_dead(home, name, time.time())
 
         time.sleep(PAUSE)
 
     return not os.path.exists(path)
-
-
-def _tell(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        pass
 
 
 def _note(path: str, facts: dict[str, Any]) -> None:

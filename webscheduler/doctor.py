@@ -13,9 +13,10 @@ import stat
 import subprocess
 import time
 
-from . import __version__, capabilities, commands, config, due, history, installation, locks, record, schedule, store
+from . import __version__, capabilities, commands, config, due, history, installation, locks, schedule, store
 from .errors import BadInput, WebschedulerError
-from .task import DUE, file_name, format_time, load_all, parse_time
+from .housekeeping import bury
+from .task import DUE, format_time, load_all, parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -317,15 +318,8 @@ def _commands(settings: Config) -> Iterator[Finding]:
 
 
 def _runs(home: str, tasks: store.Tasks, now: float) -> Iterator[Finding]:
-    claimed = {entry.rpartition("@")[0] for entry in os.listdir(os.path.join(home, "runs"))}
-    alive = 0
-
-    for name in tasks:
-        if file_name(name) in claimed:
-            with locks.Gate(home, name):
-                alive += len(record.clear_dead(home, name, now))
-
-    yield Finding(OK, "runs", "{n} in progress", n=alive)
+    bury(home, tasks, now)
+    yield Finding(OK, "runs", "{n} in progress", n=len(locks.peek(home)))
 
 
 def _ticks(home: str, tasks: dict[str, Task], now: float) -> Iterator[Finding]:

@@ -1,8 +1,8 @@
 """What can go wrong, as one family of exceptions. A leaf: imports nothing.
 
 The rule: every error that a person can meet is one line that says what is wrong and what to do. The class carries
-the rest: the exit status of the command line, and the HTTP status of a trigger that met it. A trigger that loses a
-race, is refused or is skipped has not failed: those are ordinary return values and not found here.
+the exit status of the command line; a trigger that meets one answers 503. A trigger that loses a race, is refused or is
+skipped has not failed: those are ordinary return values and not found here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ class WebschedulerError(Exception):
     """Base of all errors raised on purpose."""
 
     exit_code = 1
-    http_status = 503
 
 
 class BadInput(WebschedulerError):

@@ -8,7 +8,6 @@ after a day.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from . import history, locks, record, store
 from .errors import WebschedulerError
@@ -29,9 +28,8 @@ def maybe(settings: Config, now: float) -> bool:
     mark = os.path.join(settings.home, "locks", ".housekeeping")
 
     try:
-        with suppress(FileNotFoundError):
-            if 0 <= now - os.stat(mark).st_mtime < EVERY:
-                return False
+        if os.path.exists(mark) and 0 <= now - os.stat(mark).st_mtime < EVERY:
+            return False
 
         os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         os.utime(mark, (now, now))
@@ -54,8 +52,10 @@ def clean(settings: Config, now: float) -> int:
         failures = settings["failureRetentionDays"]
         longer = days if failures is None else max(days, failures) if days and failures else 0
 
-        with suppress(OSError):  # `doctor` tells of it; the others are cleaned all the same
+        try:
             dropped += history.clean(home, name, keeper(days, longer, now))
+        except OSError:
+            pass  # `doctor` tells of it; the others are cleaned all the same
 
     bury(home, tasks, now)
     running = {os.path.basename(entry).rpartition("@")[2] for entry in os.listdir(os.path.join(home, "runs"))}
@@ -65,9 +65,11 @@ def clean(settings: Config, now: float) -> int:
             left_over = entry.endswith(".tmp") or directory == "output" and entry.rpartition(".")[0] not in running
             path = os.path.join(home, directory, entry)
 
-            with suppress(OSError):
+            try:
                 if left_over and now - os.stat(path).st_mtime > STALE:
                     os.unlink(path)
+            except OSError:
+                pass
 
     return dropped
 
@@ -88,5 +90,8 @@ def bury(home: str, tasks: store.Tasks, now: float) -> None:
 
     for name in tasks:
         if file_name(name) in claimed:
-            with suppress(WebschedulerError, OSError), locks.Gate(home, name):
-                record.clear_dead(home, name, now)
+            try:
+                with locks.Gate(home, name):
+                    record.clear_dead(home, name, now)
+            except (WebschedulerError, OSError):
+                pass

@@ -133,21 +133,7 @@ class Bundle:
 
 def cache_directory() -> str:
     """Where compiled modules may be kept, made if need be; empty where nothing is safe enough."""
-    home = HOME or os.environ.get("WEBSCHEDULER_HOME")
-
-    if not home:
-        account = os.environ.get("HOME")
-
-        if not account:
-            import pwd
-
-            try:
-                account = pwd.getpwuid(os.getuid()).pw_dir
-            except KeyError:
-                return ""
-
-        home = account + "/.webscheduler"
-
+    home = HOME or os.environ.get("WEBSCHEDULER_HOME") or os.path.expanduser("~/.webscheduler")
     tag = "%s-%x" % (sys.implementation.cache_tag, sys.hexversion)
     directory = "%s/cache/%s-%s" % (home, BUILD[:32], tag)
 

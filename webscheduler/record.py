@@ -32,6 +32,12 @@ def live_file(home: str, run: str) -> str:
     return os.path.join(home, "output", run + ".log")
 
 
+def outcome(status: str, reason: str | None = None, **more: Any) -> dict[str, Any]:
+    """How a run ended, for `finish`; what `more` does not say is nothing."""
+    return {"status": status, "reason": reason, "exitCode": None, "signal": None, "duration": 0.0, "output": "",
+            "errorOutput": "", **more}
+
+
 def started(home: str, claim: Claim, facts: dict[str, Any]) -> None:
     """State says `running`. What it said before is older, even if the clock was set back since. State that cannot be
     written stops no run."""
@@ -47,11 +53,11 @@ def started(home: str, claim: Claim, facts: dict[str, Any]) -> None:
     _update(home, change)
 
 
-def finish(home: str, claim: Claim, outcome: dict[str, Any], zone: str, now: float) -> dict[str, Any]:
+def finish(home: str, claim: Claim, ended: dict[str, Any], zone: str, now: float) -> dict[str, Any]:
     """Record a run that this process supervised, and let its claim go. Returns the line of history. `zone`: of
     schedules whose task names none."""
     facts = claim.facts()
-    entry = _entry(claim, facts, outcome, now)
+    entry = _entry(claim, facts, ended, now)
 
     try:
         claim.append({"outcome": entry})
@@ -81,10 +87,9 @@ def bury(home: str, claim: Claim, now: float, reason: str = "found_dead") -> Non
     entry = facts.get("outcome")
 
     if not isinstance(entry, dict) or entry.get("run") != claim.run:
-        outcome = {"status": "interrupted", "reason": "cancelled" if facts.get("cancelled") else reason,
-                   "exitCode": None, "signal": None, "duration": None, "errorOutput": "",
-                   "output": _tail(live_file(home, claim.run))}
-        entry = _entry(claim, facts, outcome, now)
+        ended = outcome("interrupted", "cancelled" if facts.get("cancelled") else reason, duration=None,
+                        output=_tail(live_file(home, claim.run)))
+        entry = _entry(claim, facts, ended, now)
         _blame(home, facts, entry, now)
 
     # Its line is no older than its start; a day more, for a clock that was set back meanwhile.
@@ -225,19 +230,19 @@ def _end_orphan(facts: dict[str, Any]) -> bool:
     return True
 
 
-def _entry(claim: Claim, facts: dict[str, Any], outcome: dict[str, Any], now: float) -> dict[str, Any]:
+def _entry(claim: Claim, facts: dict[str, Any], ended: dict[str, Any], now: float) -> dict[str, Any]:
     begun = facts.get("startedAt")
 
     if not instant(begun):  # killed before it could say so
         begun = format_time(os.fstat(claim.descriptor).st_mtime)
 
     return {
-        "command": claim.name, "startedAt": begun, "finishedAt": format_time(now), "duration": outcome["duration"],
-        "status": outcome["status"], "exitCode": outcome["exitCode"],
-        "output": outcome["output"], "errorOutput": outcome["errorOutput"],
-        "run": claim.run, "reason": outcome["reason"], "strategy": facts.get("strategy"),
+        "command": claim.name, "startedAt": begun, "finishedAt": format_time(now), "duration": ended["duration"],
+        "status": ended["status"], "exitCode": ended["exitCode"],
+        "output": ended["output"], "errorOutput": ended["errorOutput"],
+        "run": claim.run, "reason": ended["reason"], "strategy": facts.get("strategy"),
         "trigger": facts.get("trigger"), "triggeredAt": facts.get("triggeredAt"), "ip": facts.get("ip"),
-        "scheduledFor": facts.get("scheduledFor"), "signal": outcome["signal"],
+        "scheduledFor": facts.get("scheduledFor"), "signal": ended["signal"],
         "attempt": facts.get("attempt", 1), "count": 1,
     }
 

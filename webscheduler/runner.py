@@ -1,4 +1,4 @@
-"""Runs one command to its end and says how it ended. Imports `history` (how much output is kept) and `locks`.
+"""Runs one command to its end and says how it ended. Imports `record` and the files below it.
 
 The rules: argv only, never a shell; a session and process group of its own; standard input from /dev/null; an
 environment made from an allow-list; signals as a new login has them, since an inherited "ignore SIGCHLD" turns exit 7
@@ -20,6 +20,7 @@ import time
 
 from . import locks
 from .history import LIMIT, clip
+from .record import outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -179,23 +180,22 @@ def run(invocation: Invocation, claim: Claim, live_file: str, signals: Signals) 
         claim.append({"timeout": invocation.timeout, "deadline": deadline})
 
         if signals.told is not None:
-            return _outcome("interrupted", "cancelled" if claim.facts().get("cancelled") else "terminated")
+            return outcome("interrupted", "cancelled" if claim.facts().get("cancelled") else "terminated")
 
         try:
             child = _start(invocation, claim)
         except OSError as error:
             return _not_started(invocation, error)
         except ValueError as error:  # words that this locale cannot encode
-            return not_run("not_started", f"{type(error).__name__}: {error}\n")
+            return outcome("failed", "not_started", errorOutput=f"{type(error).__name__}: {error}\n")
 
-        outcome = _watch(child, signals, deadline, {child.stdout: output, child.stderr: errors}, invocation, live)
+        ended = _watch(child, signals, deadline, {child.stdout: output, child.stderr: errors}, invocation, live)
 
-        if outcome["reason"] == "terminated" and claim.facts().get("cancelled"):
-            outcome["reason"] = "cancelled"
+        if ended["reason"] == "terminated" and claim.facts().get("cancelled"):
+            ended["reason"] = "cancelled"
 
-        outcome["duration"] = round(time.monotonic() - begun, 3)
-        outcome["output"], outcome["errorOutput"] = output.text(), errors.text()
-        return outcome
+        return {**ended, "duration": round(time.monotonic() - begun, 3), "output": output.text(),
+                "errorOutput": errors.text()}
     finally:
         live.close()
 
@@ -296,7 +296,7 @@ def _watch(
     code = child.wait()
     number = -code if code < 0 else None
     status = status or ("success" if code == 0 else "failed")
-    return {**_outcome(status, reason), "exitCode": 128 + number if number else code, "signal": number}
+    return outcome(status, reason, exitCode=128 + number if number else code, signal=number)
 
 
 def _ended(child: subprocess.Popen[bytes]) -> bool:
@@ -311,22 +311,11 @@ def _kill(group: int, number: int) -> None:
         pass
 
 
-def not_run(reason: str, message: str) -> dict[str, Any]:
-    """The outcome of a run whose command could not be started."""
-    return {**_outcome("failed", reason), "errorOutput": message}
-
-
-def _outcome(status: str, reason: str | None = None) -> dict[str, Any]:
-    return {"status": status, "reason": reason, "exitCode": None, "signal": None, "duration": 0.0,
-            "output": "", "errorOutput": ""}
-
-
 def _not_started(invocation: Invocation, error: OSError) -> dict[str, Any]:
     """How a shell reports what it cannot start: 127 not found, 126 not executable; and the host's limits by name."""
     if error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EPERM, errno.EMFILE, errno.ENFILE):
-        return not_run("no_process", f"the host gave no process: {error.strerror}\n")
+        return outcome("failed", "no_process", errorOutput=f"the host gave no process: {error.strerror}\n")
 
     what = "working directory" if error.filename == invocation.cwd else "program"
-    outcome = not_run("not_started", f"{what} {error.filename or invocation.argv[0]}: {error.strerror}\n")
-    outcome["exitCode"] = 127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126
-    return outcome
+    return outcome("failed", "not_started", exitCode=127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126,
+                   errorOutput=f"{what} {error.filename or invocation.argv[0]}: {error.strerror}\n")

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Callable
 
-STRATEGIES = ("fork", "close", "sync")
-
-
 def detach(job: Callable[[], object], keep: Sequence[int]) -> bool:
     """Run `job` in a process that neither session, terminal, pipes nor parent tie to this one. True once it stands.
 
@@ -83,10 +80,7 @@ def _detached(job: Callable[[], object], keep: set[int], handshake: int) -> int:
 def close_descriptors(keep: set[int]) -> None:
     """Point 0, 1 and 2 at /dev/null and close all others but `keep`: a server waits for every copy of its pipes, and
     some leak their listening socket."""
-    null = os.open(os.devnull, os.O_RDWR)
-
-    for standard in (0, 1, 2):
-        os.dup2(null, standard)
+    _silence()
 
     try:
         others = [int(entry) for entry in os.listdir("/proc/self/fd")]
@@ -104,12 +98,17 @@ def close_descriptors(keep: set[int]) -> None:
 def let_go(response: bytes) -> None:
     """Write the whole response and close the connection's pipes; the process goes on (close under CGI)."""
     write_all(response)
+    _silence()
+
+
+def _silence() -> None:
     null = os.open(os.devnull, os.O_RDWR)
 
     for standard in (0, 1, 2):
         os.dup2(null, standard)
 
-    os.close(null)
+    if null > 2:
+        os.close(null)
 
 
 def write_all(data: bytes) -> None:

@@ -219,7 +219,7 @@ def supervise(settings: Config, task: Task, claim: Claim, clock: Callable[[], fl
                     live = record.live_file(settings.home, claim.run)
                     outcome = runner.run(_invocation(settings, task), claim, live, signals)
                 except BadInput as error:
-                    outcome = runner.not_run("not_started", f"{error}\n")
+                    outcome = record.outcome("failed", "not_started", errorOutput=f"{error}\n")
 
                 entry = record.finish(settings.home, claim, outcome, settings["timezone"], clock())
 
@@ -241,7 +241,7 @@ def _tick(
 ) -> tuple[dict[str, Any], dict[str, Any], dict[int, str]]:
     """The run of @due: start what is due. Each task gets a supervisor of its own, which does not inherit our claim.
     (outcome; what `due.tick` reports; tasks still running, by pid)."""
-    from . import due, housekeeping
+    from . import due, housekeeping, record
     from .commands import python
 
     home = settings.home
@@ -290,9 +290,9 @@ def _tick(
 
     lines = [f"started {name}" for name in report["started"]] + [f"left due {name}" for name in report["left"]]
     status = "failed" if report["problems"] else "success"
-    outcome = {"status": status, "reason": None, "exitCode": int(status != "success"), "signal": None,
-               "duration": report["duration"], "output": "".join(f"{line}\n" for line in lines[:1000]),
-               "errorOutput": "".join(f"{line}\n" for line in report["problems"][:1000])}
+    outcome = record.outcome(status, exitCode=int(status != "success"), duration=report["duration"],
+                             output="".join(f"{line}\n" for line in lines[:1000]),
+                             errorOutput="".join(f"{line}\n" for line in report["problems"][:1000]))
     return outcome, report, children
 
 
@@ -322,10 +322,11 @@ def _supervise_elsewhere(settings: Config, claim: Claim, clock: Callable[[], flo
     try:
         reported = strategies.spawn(argv, [claim.descriptor], wait=True)
     except OSError as error:
-        from . import record, runner
+        from . import record
 
-        outcome = runner.not_run("no_process", f"the host gave no process: {argv[0]}: {error.strerror}\n")
-        return record.finish(settings.home, claim, outcome, settings["timezone"], clock())
+        why = f"the host gave no process: {argv[0]}: {error.strerror}\n"
+        return record.finish(settings.home, claim, record.outcome("failed", "no_process", errorOutput=why),
+                             settings["timezone"], clock())
 
     claim.close()
 
