@@ -489,6 +489,16 @@ def test_a_base_that_no_url_can_start_with_is_refused(
     assert capsys.readouterr().out == "null\n"
 
 
+def test_settings_that_are_set_at_once_are_all_set(installation: Installation) -> None:
+    setting = [(name, str(number)) for number, name in enumerate(
+        ("defaultTimeout", "maxConcurrentTasks", "logRetentionDays", "signatureWindowSeconds", "name"), 50)] * 2
+    begun = [start(installation.home, "config", "set", *words) for words in setting]
+    assert {finished(each).status for each in begun} == {0}
+    assert {(name, str(call(installation.home, "config", "list", "--json").document[name]))
+            for name, _ in setting} == set(setting)
+    assert (installation.home / "config.json.lock").stat().st_mode & 0o777 == 0o600
+
+
 def test_settings_nested_too_deep_are_one_line(installation: Installation) -> None:
     """JSON that Python's parser gives up on is told like JSON that is none, and a trigger answers 503."""
     installation.add()

@@ -127,23 +127,27 @@ def read_raw(home: str) -> dict[str, Any]:
 
 def set_values(home: str, values: dict[str, Any]) -> None:
     """Store settings, all of them checked or none; None goes back to the default. The file is of this version's format
-    afterwards. Raises BadInput."""
-    raw = read_raw(home)
+    afterwards, and what others store meanwhile is in it, too. Raises BadInput."""
+    import fcntl  # the package imports without it
 
-    for name, value in values.items():
-        if name not in SETTINGS:
-            raise BadInput(f"no setting is named {name!r}: `webscheduler config list` shows them", name)
-
-        if value is None:
-            raw.pop(name, None)
-        else:
-            raw[name] = check(name, SETTINGS[name], value)
-
-    raw["version"] = VERSION
     path = os.path.join(home, "config.json")
+    read_raw(home)  # first, for it tells best of a home that is not there
 
     try:
-        atomic.replace(path, json.dumps(raw, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+        with open(path + ".lock", "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            raw = {**read_raw(home), "version": VERSION}
+
+            for name, value in values.items():
+                if name not in SETTINGS:
+                    raise BadInput(f"no setting is named {name!r}: `webscheduler config list` shows them", name)
+
+                if value is None:
+                    raw.pop(name, None)
+                else:
+                    raw[name] = check(name, SETTINGS[name], value)
+
+            atomic.replace(path, json.dumps(raw, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
     except OSError as error:
         raise Unusable(f"{path} cannot be written: {error.strerror}")
 
