@@ -230,9 +230,10 @@ def test_a_full_disk_loses_what_was_printed_and_not_how_it_ended(installation: I
     """Where neither claim nor history can take the output, the claim takes the outcome, for the next to record."""
     installation.add(argv=["sh", "-c", "head -c 20000 /dev/zero | tr '\\0' x; exit 7"], strategy="sync")
     limit = (8192, resource.RLIM_INFINITY)  # no file may grow beyond that
+    environ = {**installation.signed(), "PYTHONDONTWRITEBYTECODE": "1"}  # Python would leave half of a compiled module
 
     with installation.start_cgi(
-        installation.signed(), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        environ, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     ) as process:
         assert answered(process).status == 503
 
