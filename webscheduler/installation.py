@@ -7,10 +7,14 @@ server might hand out state.json with every secret. Making it twice changes noth
 from __future__ import annotations
 
 import os
+import pwd
+import shlex
+import sys
+from urllib.parse import urlsplit
 
-from . import atomic, config, signing, store
+from . import atomic, config, schedule, signing, store
 from .errors import BadInput, Unusable
-from .task import DUE, FIELDS, format_time
+from .task import DUE, FIELDS, check, format_time, from_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,8 +88,6 @@ def document_root_above(home: str) -> str:
 
 def program() -> list[str]:
     """The words that call the command line as it was called now."""
-    import sys
-
     if sys.argv[0].endswith("__main__.py"):
         return [sys.executable, "-m", "webscheduler"]
 
@@ -100,10 +102,6 @@ def check_owner(home: str) -> None:
         raise Unusable(f"there is no installation at {home}: `webscheduler init` makes one")
 
     if owner != os.geteuid():
-        import pwd
-        import shlex
-        import sys
-
         try:
             name = pwd.getpwuid(owner).pw_name
         except KeyError:
@@ -117,16 +115,11 @@ def check_owner(home: str) -> None:
 def setting(name: str, text: str) -> Any:
     """The value that a person typed for a setting, checked, also where only this machine knows what is good. Raises
     BadInput."""
-    from .task import from_text
-
     return check_setting(name, from_text(name, config.SETTINGS[name], text))
 
 
 def check_setting(name: str, value: Any) -> Any:
     """The value, if it is good, also where only this machine knows that. Raises BadInput."""
-    from . import schedule
-    from .task import check
-
     check(name, config.SETTINGS[name], value)
 
     if name == "baseUrl" and value is not None:
@@ -139,8 +132,6 @@ def check_setting(name: str, value: Any) -> Any:
 
 def check_base_url(text: str) -> str:
     """`text` if it can stand before /run/SLUG?sig=… Raises BadInput."""
-    from urllib.parse import urlsplit
-
     problem = ""
 
     try:
