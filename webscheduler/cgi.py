@@ -16,10 +16,9 @@ from .request import kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any
 
-REASONS = {200: "OK", 202: "Accepted", 303: "See Other", 400: "Bad Request", 403: "Forbidden", 404: "Not Found",
-           413: "Content Too Large", 500: "Internal Server Error", 503: "Service Unavailable"}
+    from .admin.web import Response
 
 
 def main(home: str | None = None) -> None:
@@ -33,11 +32,16 @@ def main(home: str | None = None) -> None:
     environ: dict[str, Any] = {key.decode("latin-1"): value.decode("latin-1") for key, value in os.environb.items()}
     environ.update({"wsgi.input": getattr(sys.stdin, "buffer", None), "wsgi.errors": sys.stderr})
 
+    reply: trigger.Reply | Response
+
     try:
         if kind(environ) in ("admin", ""):
-            _panel(environ, home)
+            from .admin import answer
 
-        reply = trigger.answer(environ, home or config.find_home(), True, time.time, report)
+            environ["wsgi.url_scheme"] = "https" if environ.get("HTTPS", "").lower() in ("on", "1") else "http"
+            reply = answer(environ, home, in_process=True)
+        else:
+            reply = trigger.answer(environ, home or config.find_home(), True, time.time, report)
     except WebschedulerError as error:
         report(f"webscheduler: {error}")
         reply = trigger.unavailable()
@@ -45,30 +49,16 @@ def main(home: str | None = None) -> None:
         report(f"webscheduler: {type(error).__name__}: {error} ({_place(error)})")
         reply = trigger.unavailable()
 
-    head = (f"Status: {reply.status} {REASONS.get(reply.status, 'Other')}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(reply.body)}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n")
-    _send(environ, head, reply.body, reply.after)
-
-
-def _panel(environ: dict[str, Any], home: str | None) -> None:
-    from .admin import answer
-
-    environ["wsgi.url_scheme"] = "https" if environ.get("HTTPS", "").lower() in ("on", "1") else "http"
-    page = answer(environ, home, in_process=True)
-    head = "".join(f"{name}: {value}\r\n" for name, value in [("Status", page.line), *page.all_headers()])
-    _send(environ, head + "\r\n", page.body, page.after)
-
-
-def _send(environ: dict[str, Any], head: str, body: bytes, after: Callable[[], object] | None) -> None:
-    response = head.encode("latin-1") + (b"" if environ.get("REQUEST_METHOD") == "HEAD" else body)
+    head = "".join(f"{name}: {value}\r\n" for name, value in [("Status", reply.line), *reply.all_headers()]) + "\r\n"
+    response = head.encode("latin-1") + (b"" if environ.get("REQUEST_METHOD") == "HEAD" else reply.body)
 
     try:
         if environ.get("CONTENT_LENGTH", "0") not in ("", "0"):
             _drop_body()
 
-        if after:
+        if reply.after:
             strategies.let_go(response)
-            after()
+            reply.after()
         else:
             strategies.write_all(response)
     finally:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .task import Task
 
 MAX_REPLY = 3800
+REASONS = {200: "OK", 202: "Accepted", 404: "Not Found", 500: "Internal Server Error", 503: "Service Unavailable"}
 
 
 class Reply:
@@ -38,6 +39,16 @@ class Reply:
     def __init__(self, status: int, document: dict[str, Any], after: Callable[[], object] | None = None) -> None:
         self.status, self.after = status, after
         self.body = json.dumps(document).encode("ascii")
+
+    @property
+    def line(self) -> str:
+        """Status and reason; any status may be a task's `failureStatus`."""
+        return f"{self.status} {REASONS.get(self.status, 'Other')}"
+
+    def all_headers(self) -> list[tuple[str, str]]:
+        """Every header of the answer."""
+        return [("Content-Type", "application/json"), ("Content-Length", str(len(self.body))),
+                ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
 
 
 def refused() -> Reply:

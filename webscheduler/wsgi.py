@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     Application = Callable[[Environ, StartResponse], Iterable[bytes]]
     User = Optional[Callable[[Environ], Any]]
 
-REASONS = {200: "OK", 202: "Accepted", 404: "Not Found", 503: "Service Unavailable"}
-
 
 def create_app(home: str | None = None, user: User = None) -> Application:
     """A WSGI application for the installation at `home`, or where WEBSCHEDULER_HOME says when it is called.
@@ -48,9 +46,7 @@ def create_app(home: str | None = None, user: User = None) -> Application:
             report(f"webscheduler: {error}")
             reply = trigger.unavailable()
 
-        start_response(f"{reply.status} {REASONS.get(reply.status, 'Other')}", [
-            ("Content-Type", "application/json"), ("Content-Length", str(len(reply.body))),
-            ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")])
+        start_response(reply.line, reply.all_headers())
 
         if reply.after:
             return AfterResponse(reply.body, reply.after)
