@@ -130,13 +130,15 @@ def _refresh(settings: Config, now: float) -> list[str]:
 
                 if found:
                     task.update(found)
-                    _mend_gate(settings.home, name, now)
 
-                coming = schedule.next_at(task, settings["timezone"], now)
+                    with locks.Gate(settings.home, name) as gate:
+                        gate.last_start = min(gate.last_start, now)
+                        gate.save()
+
             except BadInput:
                 continue
 
-            found["nextRunAt"] = None if coming is None else format_time(coming)
+            found["nextRunAt"] = schedule.next_text(task, settings["timezone"], now)
 
             if task["enabled"] and task["expression"] and not schedule.since(task, 0.0, now):
                 found["scheduledSince"] = format_time(now)
@@ -150,12 +152,6 @@ def _refresh(settings: Config, now: float) -> list[str]:
         return [str(error)]
 
     return []
-
-
-def _mend_gate(home: str, name: str, now: float) -> None:
-    with locks.Gate(home, name) as gate:
-        gate.last_start = min(gate.last_start, now)
-        gate.save()
 
 
 def too_late(home: str, name: str, now: float) -> None:
@@ -176,8 +172,13 @@ def health(settings: Config, tasks: store.Tasks, name: str, now: float) -> dict[
     row = tasks[name]
     found = states(settings, tasks if name == DUE else {name: row}, now)
     worst = next((state for state in ("failing", "late") if state in found.values()), "healthy")
-    report = {"task": name, "status": worst, "running": bool(locks.peek(settings.home, name)),
-              **{field: row.get(field) for field in ("lastRunAt", "lastRunStatus", "lastRunDuration", "nextRunAt")}}
+    report = {"task": name, "status": worst, "running": bool(locks.peek(settings.home, name)), "nextRunAt": None,
+              **{field: row.get(field) for field in ("lastRunAt", "lastRunStatus", "lastRunDuration")}}
+
+    try:
+        report["nextRunAt"] = schedule.next_text(load(name, row), settings["timezone"], now)
+    except BadInput:
+        pass  # failing, and what is wrong with it is told to those who may know
 
     if name == DUE:
         report["unhealthy"] = sorted(each for each, state in found.items() if state != "healthy")[:20]

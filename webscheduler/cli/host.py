@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from .. import arrival, bundle, capabilities, config, doctor, editing, hosting, probe
 from ..errors import BadInput, WebschedulerError
@@ -47,10 +48,8 @@ def _doctor(args: Namespace) -> int:
     found = doctor.examine(args.home, time.time())
 
     if not args.offline:
-        try:
+        with suppress(WebschedulerError):  # it is among the findings already
             found += arrival.examine(config.load(args.home))
-        except WebschedulerError:
-            pass  # among the findings already
 
     if args.json:
         show([{"state": each.state, "about": each.about, "text": each.text()} for each in found])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socketserver
 import sys
+from contextlib import suppress
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from .. import create_app
@@ -80,7 +81,5 @@ def serve(home: str, host: str, port: int) -> None:
             print("webscheduler: plain HTTP shows signatures to whoever listens: put a proxy with TLS in front",
                   file=sys.stderr)
 
-        try:
+        with suppress(KeyboardInterrupt):
             server.serve_forever(poll_interval=0.2)
-        except KeyboardInterrupt:
-            pass
