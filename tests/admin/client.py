@@ -158,6 +158,7 @@ class Browser:
         pair, *rest = header.split("; ")
         name, _, value = pair.partition("=")
         self.last_cookie = header
+        assert len(header) < 4096, "browsers drop it (RFC 6265, 6.1)"
 
         if "Max-Age=0" in rest:
             self.cookies.pop(name, None)

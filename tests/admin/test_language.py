@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.admin.client import Browser
+from tests.admin.test_settings import restore
 from tests.installation import Installation
 from webscheduler import arrival, words
 from webscheduler.admin import account, diagnostics, form, language, settings, setup, show, web
@@ -131,6 +132,12 @@ def pattern(node: ast.expr) -> str:
     return ""
 
 
+@pytest.mark.parametrize("text", [" is no number" * 1500, "no answer, " * 1500, "task x: " * 1500])
+def test_an_error_in_an_error_has_an_end(text: str) -> None:
+    """What a module or a server said may hold our own words, however often."""
+    assert language.error("fr", text) != text
+
+
 @pytest.mark.parametrize("text", sorted(set(raised())))
 def test_errors_beside_fields_are_translated(text: str) -> None:
     """An error that the core says in English is found again by its pattern."""
@@ -160,3 +167,15 @@ def test_pages_are_french(inhabited: Installation) -> None:
     page = browser.submit("edit", priority="viel", do="save")
     assert page.status == 422
     assert "n’est pas un nombre entier" in page
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    ('{"t": 1}', "le fichier doit contenir un objet"), ("{", "le fichier n’est pas du JSON"),
+    ('{"t": {"command": "hello", "priority": "x"}}', "priority: doit être un nombre entier")])
+def test_what_is_wrong_with_a_backup_is_french(inhabited: Installation, content: str, said: str) -> None:
+    """The message after the action, and what is wrong within it."""
+    browser = Browser(inhabited, HTTP_ACCEPT_LANGUAGE="fr")
+    browser.sign_in()
+    page = restore(browser, content)
+    assert "Rien n’a changé" in page
+    assert said in page

@@ -305,6 +305,49 @@ def test_who_may_only_read_sees_no_secret_of_others(inhabited: Installation) -> 
             assert (signature in browser.get(page, **query)) == sees, (name, page)
 
 
+@pytest.mark.parametrize("text", [
+    "?sig={}", "?sig%3D{}", '"sig": "{}"', "\x1b[01;31msig=\x1b[m\x1b[K{}", "X-Webscheduler-Signature: {}", "SIG={}"])
+def test_who_may_only_read_sees_nothing_like_a_signature(inhabited: Installation, text: str) -> None:
+    """However it is written, in what a task is called or in what it printed; nor the greater part of one that was
+    cut. Forms still work: their token is no secret of others."""
+    signature = "ab" * 32
+    said = text.format(signature)
+    inhabited.add("task", argv=["/bin/true"], title=said.replace("\x1b", ""), description=said.replace("\x1b", ""))
+    history.append(str(inhabited.home), "task", {
+        "command": "task", "run": "r1", "status": "failed", "exitCode": 1, "startedAt": "2026-01-01T00:00:00+00:00",
+        "finishedAt": "2026-01-01T00:00:01+00:00", "duration": 1.0, "output": said,
+        "errorOutput": f"sig={signature[:50]}"})
+
+    for name, sees in (("victor", False), ("eve", True)):
+        browser = Browser(inhabited)
+        browser.sign_in(name)
+
+        for page in (browser.get(), browser.get("task", name="task"), browser.get("run", name="task", run="r1"),
+                     browser.get("output", name="task", run="r1"),
+                     browser.get("output", name="task", run="r1", stream="errorOutput")):
+            assert (signature[:50] in page) == sees, page.url
+
+        browser.get()
+        assert "You are signed out." in browser.submit("sign-out")
+
+
+@pytest.mark.parametrize(("environ", "said"), [
+    ({}, True), ({"wsgi.url_scheme": "https"}, False), ({"HTTP_X_FORWARDED_PROTO": "https"}, False),
+    ({"REMOTE_ADDR": "127.0.0.1"}, False), ({"REMOTE_ADDR": "::1"}, False), ({"REMOTE_ADDR": ""}, False)])
+def test_plain_http_is_said(inhabited: Installation, environ: dict[str, str], said: bool) -> None:
+    """Where passwords and settings are typed, unless it is this machine or something before it speaks https."""
+    browser = Browser(inhabited, **environ)
+    assert ("plain http" in browser.get("sign-in")) == said
+    browser.sign_in()
+    assert ("plain http" in browser.get("settings")) == said
+    assert "plain http" not in browser.get()
+
+
+def test_a_length_of_many_digits_is_too_long(owner: Browser) -> None:
+    """It is not read as what its first digits say."""
+    assert owner.request("/cron/admin/sign-out", "POST", CONTENT_LENGTH="0" * 10 + "9" * 10).status == 413
+
+
 def test_a_viewer_sees_no_trigger_url(inhabited: Installation) -> None:
     """Whoever has a trigger URL can run the task."""
     inhabited.add("task", argv=["/bin/true"])

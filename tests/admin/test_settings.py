@@ -16,7 +16,7 @@ import pytest
 
 from tests.admin.client import PASSWORD, Browser, registered
 from tests.installation import Installation, until
-from webscheduler import __version__, capabilities, config, store
+from webscheduler import __version__, capabilities, config, store, transfer
 from webscheduler.admin import people, setup
 from webscheduler.errors import BadInput
 
@@ -89,9 +89,17 @@ def test_backup_and_restore(owner: Browser, inhabited: Installation) -> None:
     inhabited.edit("task", title="spoilt", secret="0" * 64, argv=["/bin/false"])
     inhabited.add("later")
     page = restore(owner, document)
-    assert "2 tasks are restored." in page
+    assert "Tasks restored: 2." in page
     assert inhabited.row("task") == before
     assert inhabited.row("later")
+
+
+def test_many_names_left_out_are_said(owner: Browser) -> None:
+    """What the next page is to say fits into a cookie, however much it is."""
+    tasks = {f"programme-{number}-é": {"argv": ["/bin/true"]} for number in range(400)}
+    page = restore(owner, {"tasks": tasks, "format": transfer.FORMAT, "version": transfer.VERSION})
+    assert "Left out" in page
+    assert "programme-0-é" in page
 
 
 def test_a_forged_backup_is_no_shell(owner: Browser, inhabited: Installation) -> None:
@@ -122,10 +130,10 @@ def test_a_restored_task_without_its_command_is_shown(owner: Browser, inhabited:
     registered(inhabited, "task", "report")
     document = backup(owner)
     inhabited.configure(commands={})
-    assert "1 tasks are restored." not in restore(owner, {**document, "settings": {}, "seal": ""})
+    assert "Tasks restored: 1." not in restore(owner, {**document, "settings": {}, "seal": ""})
     assert "These cannot run until their command is registered: task" in owner.page
     assert inhabited.row("task")["command"] == "report"
-    assert "2 tasks are restored.</p>" in restore(owner, document)
+    assert "Tasks restored: 2.</p>" in restore(owner, document)
     assert config.load(str(inhabited.home))["commands"]
 
 
@@ -338,6 +346,13 @@ def test_diagnostics(owner: Browser, inhabited: Installation) -> None:
     page = owner.submit("check")
     assert page.status == 200
     assert "good" in page
+
+
+def test_a_torn_line_hides_no_other(owner: Browser, inhabited: Installation) -> None:
+    """Of what was done all lines are shown that are whole."""
+    file = inhabited.home / "audit.jsonl"
+    file.write_bytes(b'{"at": 1, "who"}\n[1]\n' + file.read_bytes())
+    assert "signed in" in owner.get("diagnostics")
 
 
 def test_the_probe(owner: Browser, inhabited: Installation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,14 @@ def test_a_task_is_made_and_its_secret_shown_once(owner: Browser, inhabited: Ins
     assert owner.errors == ""
 
 
+def test_another_page_that_refreshes_itself_does_not_use_up_the_secret(owner: Browser, inhabited: Installation) -> None:
+    """What is shown once waits for the page that it is for."""
+    owner.get("edit")
+    target = owner.submit("edit", **NEW, follow=False).header("Location")
+    owner.get("history", poll="1")
+    assert inhabited.row("first")["secret"] in owner.request(str(target))
+
+
 def test_a_new_secret_refuses_the_old_url(owner: Browser, inhabited: Installation) -> None:
     """Asked for first; afterwards the signature of the old URL is refused and the new one accepted."""
     create(owner)
@@ -366,7 +374,7 @@ def test_the_list(owner: Browser, inhabited: Installation) -> None:
     assert "Skipped called again too soon" in text
     assert "192.0.2.1" in text
     assert "<h2>shop</h2>" in page
-    assert "1 of the last 1 runs succeeded" in page
+    assert "Runs that succeeded: 1 of the last 1" in page
     assert "Starts in the next 24 hours" in page
     assert re.search(r"<desc[^>]*>Mail: \d\d:\d\d \(Every 10 minutes\)</desc>", page.text)
 

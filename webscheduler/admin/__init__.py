@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import time
 
 from .. import capabilities, config
 from ..errors import WebschedulerError
 from ..request import kind
 from ..strategies import AfterResponse
-from .web import Html, Refused, Response, Visit, h, mount
+from .web import Html, Refused, Response, Visit, error_text, h, mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ PAGES: dict[str, tuple[str, str | None, str | None]] = {
     "sign-out": ("account:sign_out", None, "viewer"),
 }
 ASSETS = ("style", "script", "icon")
+# What who may only read never sees, wherever a title, an argument or an output has it: the signature of a trigger URL,
+# or the part of one that was cut, and whatever could be a signature or a secret, but the token of a form.
+KEPT_BACK = re.compile(rb'(?<=sig=)[0-9a-f]+|(?<!name="token" value=")[0-9a-f]{64,}', re.IGNORECASE)
 
 
 def create_panel(
@@ -117,7 +121,10 @@ def answer(
     except (WebschedulerError, OSError) as error:
         environ["wsgi.errors"].write("webscheduler: " + str(error).replace("\n", " ") + "\n")
         text = visit.t("The server's error log says more.")
-        response = _problem(visit, 503, h("{error}", error=str(error)) if visit.may("editor") else text)
+        response = _problem(visit, 503, error_text(visit, error) if visit.may("editor") else text)
+
+    if not visit.may("editor"):
+        response.body = KEPT_BACK.sub("…".encode(), response.body)
 
     response.headers += [("Set-Cookie", cookie) for cookie in visit.cookies.values()]
     return response

@@ -13,7 +13,7 @@ from ..errors import BadInput
 from ..task import Field
 from . import PAGES, people, session
 from .controls import Form
-from .show import button, link, moment, options, page, table, warning
+from .show import button, link, moment, options, page, plain, table, warning
 from .web import Html, Refused, Response, error_text, h
 
 TYPE_CHECKING = False
@@ -62,7 +62,7 @@ def sign_in(visit: Visit) -> Response:
             return Response("", 303, Location=visit.href(target if known else "", **pairs))
 
     return page(visit, visit.t("Sign in"), visit.html(
-        "sign-in", problem=warning(form.problem()), reset=visit.href("setup"), form=stack(
+        "sign-in", problem=[plain(visit), warning(form.problem())], reset=visit.href("setup"), form=stack(
             form, SIGN_IN, visit.t("Sign in"), h('<input type="hidden" name="to" value="{to}">', to=wanted))),
         403 if form.errors else 200)
 

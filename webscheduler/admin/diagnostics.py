@@ -7,7 +7,6 @@ opens the links one after the other.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -127,8 +126,8 @@ def _audit(visit: Visit) -> Html:
         with open(os.path.join(visit.home, "audit.jsonl"), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 65536))
-            entries = [json.loads(line) for line in file.read().split(b"\n")[-AUDIT_SHOWN - 1:] if line.endswith(b"}")]
-    except (OSError, ValueError):
+            entries = [entry for line in file.read().split(b"\n")[-AUDIT_SHOWN - 1:] if (entry := history.parse(line))]
+    except OSError:
         entries = []
 
     rows = [h("<tr><td>{when}</td><td>{who}</td><td>{ip}</td><td>{did} <b>{to}</b></td></tr>", when=moment(
@@ -188,6 +187,6 @@ def _collect(visit: Visit) -> Response:
 
         visit.tell("The probe has ended; its results are below.")
     except BadInput as error:
-        visit.tell("The probe learnt nothing. {error}", kind="bad", error=language.error(visit.language, str(error)))
+        visit.tell("The probe learnt nothing. {problem}", kind="bad", problem=str(error))
 
     return visit.redirect("diagnostics")

@@ -41,16 +41,20 @@ def translate(language: str, message: str) -> str:
     return message if language == "en" else str(catalogue(language)["messages"].get(message, message))
 
 
-def error(language: str, text: str) -> str:
+def error(language: str, text: str, deep: int = 3) -> str:
     """A one-line error in the language, found by the pattern that it was made from; so are the parts of it that are
-    errors themselves. What no pattern fits stays as it is."""
-    for pattern, template in [] if language == "en" else _patterns(language):
+    errors themselves, so many times deep, and what is said of a field. What no pattern fits stays as it is."""
+    if language == "en" or not deep:
+        return text
+
+    for pattern, template in _patterns(language):
         found = pattern.fullmatch(text)
 
         if found:
-            return template.format(*(error(language, part) if part != text else part for part in found.groups()))
+            return template.format(*(error(language, part, deep - 1) for part in found.groups()))
 
-    return text
+    field, colon, rest = text.partition(": ")
+    return field + colon + error(language, rest, deep - 1) if field.isidentifier() else text
 
 
 @functools.cache

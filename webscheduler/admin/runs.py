@@ -13,7 +13,7 @@ from .. import cancel, history, locks, past, record, store
 from ..schedule import zone
 from ..task import file_name
 from . import show
-from .show import STATUSES, TRIGGERS, badge, button, duration, facts, link, moment, options, outcome, page, readable
+from .show import STATUSES, TRIGGERS, badge, button, duration, facts, link, moment, options, outcome, page
 from .web import Html, Refused, Response, h
 
 TYPE_CHECKING = False
@@ -157,7 +157,7 @@ def _ended(visit: Visit, entry: dict[str, Any]) -> Html:
 
 
 def _output(visit: Visit, title: Html, text: str, raw: str) -> Html:
-    return visit.html("output" if text else "no-output", title=title, raw=raw, text=show.output(readable(visit, text)))
+    return visit.html("output" if text else "no-output", title=title, raw=raw, text=show.output(text))
 
 
 def _live(visit: Visit, run: str) -> str:
@@ -187,7 +187,7 @@ def raw(visit: Visit) -> Response:
     """The output of a run as text/plain."""
     _, run, _, entry = _asked(visit)
     stream = "errorOutput" if visit.query.get("stream") == "errorOutput" else "output"
-    return Response(readable(visit, str(entry.get(stream) or "") if entry else _live(visit, run)), kind="text/plain")
+    return Response(str(entry.get(stream) or "") if entry else _live(visit, run), kind="text/plain")
 
 
 def stop(visit: Visit) -> Response:

@@ -140,7 +140,8 @@ def enter(visit: Visit, embedded: Callable[[dict[str, Any]], Any] | None) -> Non
     visit.token = mac(keys(visit.home)[-1], "form", bound.encode("utf-8", "replace"))
     notice = unsign(visit.home, "notice", given.get(NOTICE, ""))
 
-    if notice and notice[0] == session and notice[1] > visit.now and visit.method == "GET":
+    if notice and notice[0] == session and notice[1] > visit.now and visit.method == "GET" and (
+            "poll" not in visit.query):  # a page that refreshes itself does not take what another one is to say
         visit.notice = notice[2]
 
         if "secret" in visit.notice and not take(visit, f"once {given[NOTICE][-16:]}"):

@@ -32,9 +32,9 @@ from ..task import DUE, FIELDS, Field, check, file_name, load_all
 from . import session
 from .controls import Form
 from .language import LANGUAGES
-from .show import ask, button, facts, link, moment, page, warning
+from .show import ask, button, facts, link, moment, page, plain, warning
 from .tasks import label, named
-from .web import Html, Response, h
+from .web import Html, Response, error_text, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def index(visit: Visit) -> Response:
     owner = visit.may("owner")
     test = button(visit, "notify-test", visit.t("Send a test notification")) if visit.settings["notify"] else ""
     return page(visit, visit.t("Settings"), visit.html(
-        "settings", problem=warning(form.problem()), version=_version(visit),
+        "settings", problem=[plain(visit), warning(form.problem())], version=_version(visit),
         form=visit.html("settings-form", sections=form.sections(SECTIONS, {}), action=visit.href("settings"), test=test)
         if owner else visit.html("shown", facts=facts(shown)),
         others=visit.html("others", facts=facts(others)) if owner else "",
@@ -171,7 +171,7 @@ def crontab(visit: Visit) -> Response:
         ours = tables.installed(visit.home)
         lines = ours or [tables.line(visit.settings, minutes)]
     except WebschedulerError as error:
-        return ask(visit, h("crontab"), h("{text} {why}", why=str(error), text=visit.t(
+        return ask(visit, h("crontab"), h("{text} {why}", why=error_text(visit, error), text=visit.t(
             "A line of a crontab can stand for the calls of the URL, where the host allows one. Here it cannot be "
             "used:")), back)
 
@@ -223,13 +223,13 @@ def backup(visit: Visit) -> Response:
         return visit.redirect("settings")
 
     visit.note("restored a backup")
-    visit.tell("{n} tasks are restored.", n=str(count))
+    visit.tell("Tasks restored: {n}.", n=str(count))
 
     if left_out:
-        visit.tell("{n} tasks are restored. Left out, because the file was not made here or was changed since: {names}",
+        visit.tell("Tasks restored: {n}. Left out, because the file was not made here or was changed since: {names}",
                    n=str(count), names=", ".join(left_out), kind="bad")
     elif lost:
-        visit.tell("{n} tasks are restored. These cannot run until their command is registered: {names}",
+        visit.tell("Tasks restored: {n}. These cannot run until their command is registered: {names}",
                    n=str(count), names=", ".join(lost), kind="bad")
 
     return visit.redirect("settings")

@@ -20,7 +20,7 @@ from . import people, session
 from .account import FILLS, NEW, form_of, new_password, stack
 from .language import LANGUAGES
 from .show import ask, button, page, warning
-from .web import Response, h
+from .web import Response, error_text, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def begin(visit: Visit) -> Response:
         try:
             installation.create(visit.home, visit.now)
         except WebschedulerError as error:
-            return ask(visit, title, h("{error}", error=str(error)), visit.html("home-help"), 409)
+            return ask(visit, title, error_text(visit, error), visit.html("home-help"), 409)
 
         _make_code(visit)
         return visit.redirect("setup")

@@ -83,6 +83,18 @@ def warning(text: Html | None) -> Html:
     return h('<p class="notice bad" role="alert">{text}</p>', text=text) if text else Html("")
 
 
+def plain(visit: Visit) -> Html:
+    """Said where passwords are typed, if they come unencrypted from another machine."""
+    said = str(visit.environ.get("HTTP_X_FORWARDED_PROTO", "")).strip().lower()  # by anybody: it silences a word only
+
+    if visit.secure or said == "https" or not visit.address or visit.address.startswith(("127.", "::1")):
+        return Html("")
+
+    return h('<p class="warning">{text}</p>', text=visit.t(
+        "This page came over plain http: whoever is on the way can read passwords and trigger URLs. Open it by https, "
+        "if your host has that."))
+
+
 def button(visit: Visit, page: str, text: Html, kind: str = "", fields: dict[str, str] | None = None,
            **query: object) -> Html:
     """A form of one button that changes something; forms are never nested."""
@@ -232,7 +244,7 @@ def strip(visit: Visit, entries: Sequence[dict[str, Any]]) -> Html:
                       x=place * 7, y=f"{18 - height:.1f}", height=f"{height:.1f}"))
 
     good = sum(entry.get("status") == "success" for entry in runs)
-    text = visit.t("{good} of the last {n} runs succeeded", good=good, n=len(runs))
+    text = visit.t("Runs that succeeded: {good} of the last {n}", good=good, n=len(runs))
     return h('<svg class="strip" role="img" viewBox="0 0 {width} 18" width="{width}" height="18" aria-label="{text}">'
              "<title>{text}</title>{bars}</svg>", text=text, bars=bars, width=len(runs) * 7)
 
@@ -264,11 +276,6 @@ def timeline(visit: Visit, rows: Sequence[tuple[str, Sequence[float], str]]) -> 
              'timeline-text"><title id="timeline-title">{title}</title><desc id="timeline-text">{text}</desc>'
              "{marks}{lines}</svg>", height=height, marks=marks, lines=lines, text="; ".join(text),
              title=visit.t("Starts in the next 24 hours"))
-
-
-def readable(visit: Visit, text: str) -> str:
-    """What a task was told or printed; who may only read sees no signature of a trigger URL that is in it."""
-    return text if visit.may("editor") else re.sub("(sig(?:=|%3d))[0-9a-f]{64}", r"\1…", text, flags=re.IGNORECASE)
 
 
 COLOURS = {3: ("text", "c", 0), 9: ("text", "c", 8), 4: ("ground", "b", 0), 10: ("ground", "b", 8)}

@@ -14,7 +14,7 @@ from .. import capabilities, commands, decision, due, editing, history, locks, p
 from ..errors import BadInput
 from ..task import DUE, format_time, load, load_all
 from . import show
-from .show import ask, badge, button, duration, facts, link, moment, outcome, page, readable, roughly
+from .show import ask, badge, button, duration, facts, link, moment, outcome, page, roughly
 from .web import Html, Refused, Response, error_text, h
 
 TYPE_CHECKING = False
@@ -88,7 +88,7 @@ def _due(visit: Visit, task: Task, late: list[str]) -> Html:
     parts = [h("<p>{text}</p>", text=text), *(h('<p class="warning">{text}</p>', text=alarm) for alarm in alarms)]
 
     if call:
-        parts.append(h('<p class="sub">{text}: {call}</p>', text=visit.t("Last call"), call=call))
+        parts.append(h('<p class="sub">{text} · {call}</p>', text=visit.t("Last call"), call=call))
 
     live = Html(' id="live" data-refresh="5"') if state == "waiting" else ""
     return visit.html("due", live=live, state="bad" if alarms else state, href=visit.href("task", name=DUE),
@@ -147,16 +147,16 @@ def _timeline(visit: Visit, tasks: list[Task]) -> Html:
         if rows else Html("")
 
 
-def _command(visit: Visit, task: Task) -> Html:
+def _command(task: Task) -> Html:
     text = shlex.join(task["argv"]) if task["argv"] else f"{task['command'] or ''} {task['arguments']}".strip()
-    return h("<code>{text}</code>", text=readable(visit, text))
+    return h("<code>{text}</code>", text=text)
 
 
 def _row(visit: Visit, task: Task, running: bool, known: dict[str, Any]) -> Html:
     entries = past.recent(visit.home, task.name)
     buttons, call = _buttons(visit, task, running), _call(visit, entries)
     notes = [h('<p class="sub">{text}</p>', text=text)
-             for text in (task.name if task["title"] else "", _command(visit, task)) if text]
+             for text in (task.name if task["title"] else "", _command(task)) if text]
 
     if task["command"] and task["command"] not in known:
         notes.append(h('<p class="warning">{text}</p>', text=visit.t(
@@ -236,7 +236,7 @@ def one(visit: Visit) -> Response:
                for text in (task.name if task["title"] else "", task["description"]) if text],
         actions=_buttons(visit, task, bool(alive)), facts=facts([
             *([] if task.name == DUE else [
-                (visit.t("Command"), _command(visit, task)), (visit.t("Schedule"), show.schedule(visit, task)),
+                (visit.t("Command"), _command(task)), (visit.t("Schedule"), show.schedule(visit, task)),
                 (visit.t("Next run"), _next_run(visit, task))]),
             (visit.t("Last run"), _last(visit, task, entries, bool(alive))), (visit.t("Group"), task["group"]),
             (visit.t("Strategy"), task["strategy"]), (visit.t("Time limit"), duration(limit) if limit else "–"),

@@ -17,7 +17,6 @@ from http import HTTPStatus
 from urllib.parse import parse_qs, quote, urlencode
 
 from ..addresses import allowed, client
-from ..errors import BadInput
 from . import language
 
 TYPE_CHECKING = False
@@ -177,7 +176,7 @@ class Visit:
         """Read the body into `form`. Raises Refused."""
         length = str(self.environ.get("CONTENT_LENGTH") or "0")
 
-        if not (length.isascii() and length.isdigit()) or int(length[:9]) > MAX_BODY:
+        if not (length.isascii() and length.isdigit()) or len(length) > 9 or int(length) > MAX_BODY:
             raise Refused(413, "What was sent is too long.")
 
         body = self.environ["wsgi.input"].read(int(length))
@@ -202,8 +201,13 @@ class Visit:
         people.note(self.home, self.now, self.person, self.address, action, subject)
 
     def tell(self, message: str, **values: str) -> None:
-        """What the next page says once: a message to translate, and its values."""
-        self.notice = {"message": message, **values}
+        """What the next page says once: a message to translate, and its values, of which `problem` is a one-line error.
+        Long ones are cut, since a cookie has to hold them, and browsers drop those above 4 KiB (RFC 6265, 6.1)."""
+        if "problem" in values:
+            values["problem"] = language.error(self.language, values["problem"])
+
+        short = {name: value if len(value) < 400 else value[:400] + " …" for name, value in values.items()}
+        self.notice = {"message": message, **short}
 
 
 def mount(environ: dict[str, Any]) -> str:
@@ -211,11 +215,10 @@ def mount(environ: dict[str, Any]) -> str:
     return "/" + quote(str(environ.get("SCRIPT_NAME", "")).encode("latin-1", "replace").strip(b"/"))
 
 
-def error_text(visit: Visit, error: BadInput) -> Html:
-    """What is wrong with a field, without its name, in the visitor's language."""
-    text = str(error)
-    prefix = f"{error.field}: "
-    text = text[text.index(prefix) + len(prefix):] if error.field and prefix in text else text
+def error_text(visit: Visit, error: Exception) -> Html:
+    """What is wrong, in the visitor's language; with a field, without its name."""
+    text, field = str(error), getattr(error, "field", "")
+    text = text.partition(f"{field}: ")[2] or text if field else text
     return escape(language.error(visit.language, text))
 
 
