@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.parse
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from tests.commandline import call
 from tests.installation import Installation, asking, waits_for
 from webscheduler import signing, store
 from webscheduler.cli import fields, main
-from webscheduler.task import FIELDS, file_name
+from webscheduler.task import FIELDS, file_name, parse_time
 
 NUMBERS = ["x", "1.5", "1_0", "+1", "\u00b9", "\u0661", " 1", "1e3", "0x10", "1" * 13, "1\0", "--", "null"]
 TEXTS = ["a\0b", "\udcff"]
@@ -181,7 +182,7 @@ def test_each_option_sets_its_field_and_no_other(field: str, here: Here) -> None
     text, value = GOOD[field]
     added = here.document("add", "a", f"{option(field)}={text}", "--", "true")
     plain = here.document("add", "b", "--", "true")
-    own = {"name", "slug", "secret", "createdAt", "scheduledSince", field}
+    own = {"name", "slug", "secret", "createdAt", "scheduledSince", "nextRunAt", field}
     assert added[field] == value
     assert {name: added[name] for name in added if name not in own} == {
         name: plain[name] for name in plain if name not in own}
@@ -293,18 +294,33 @@ def test_a_task_without_keys_gets_them_with_its_first_url(here: Here) -> None:
 
 
 def test_a_schedule_of_one_kind_takes_the_place_of_the_other(here: Here) -> None:
-    """Both at once are refused; giving one clears the other, and nextRunAt with it."""
+    """Both at once are refused; giving one clears the other, and nextRunAt in the file with it; what is shown is told
+    from the schedule."""
     assert "not both" in here("add", "a", "--cron", "* * * * *", "--every", "60", "--", "true", status=2)
     here("add", "a", "--cron", "* * * * *", "--", "true")
     here.installation.edit("a", nextRunAt="2026-01-01T00:00:00+00:00")
     task = here.document("edit", "a", "--every", "60")
-    assert (task["expression"], task["intervalSeconds"], task["nextRunAt"]) == (None, 60, None)
+    assert (task["expression"], task["intervalSeconds"]) == (None, 60)
+    assert here.installation.row("a")["nextRunAt"] is None
+    assert abs(parse_time(task["nextRunAt"]) - time.time()) < 60
     here.installation.edit("a", nextRunAt="2026-01-01T00:00:00+00:00")
     task = here.document("edit", "a", "--cron", "0 3 * * *")
-    assert (task["expression"], task["intervalSeconds"], task["nextRunAt"]) == ("0 3 * * *", None, None)
+    assert (task["expression"], task["intervalSeconds"]) == ("0 3 * * *", None)
+    assert here.installation.row("a")["nextRunAt"] is None
+    assert task["nextRunAt"].endswith("T03:00:00.000+00:00")
     here.installation.edit("a", nextRunAt="2026-01-01T00:00:00+00:00")
     task = here.document("edit", "a", "--cron", "")
     assert (task["expression"], task["intervalSeconds"], task["nextRunAt"]) == (None, None, None)
+
+
+def test_when_it_comes_next_is_told_from_the_first_moment(here: Here) -> None:
+    """No run and no tick has to come first: `add`, `list` and the status URL tell; nothing comes of a disabled task."""
+    coming = here.document("add", "a", "--cron", "0 3 * * *", "--", "true")["nextRunAt"]
+    assert coming.endswith("T03:00:00.000+00:00")
+    status = here.installation.call("wsgi", here.installation.asking_status("a")).document
+    assert status["nextRunAt"] == coming
+    assert [task["nextRunAt"] for task in here.document("list") if task["name"] == "a"] == [coming]
+    assert here.document("edit", "a", "--disabled")["nextRunAt"] is None
 
 
 def test_a_program_takes_the_place_of_a_command_and_back(here: Here) -> None:

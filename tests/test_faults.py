@@ -216,7 +216,8 @@ def test_12_rejections_are_recorded_and_nothing_reveals_a_secret(installation: I
         assert row["secret"] not in answer.body.decode() + str(answer.headers) + answer.errors
 
     installation.idle()
-    public = json.dumps(editing.public(editing.with_keys(str(installation.home), "task"), "https://example.org"))
+    task = editing.with_keys(str(installation.home), "task")
+    public = json.dumps(editing.public(load(str(installation.home)), task, time.time()))
     assert row["secret"] not in public
     assert row["secret"] not in "".join(file.read_text() for file in (installation.home / "logs").iterdir())
 

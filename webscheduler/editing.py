@@ -155,14 +155,16 @@ def with_keys(home: str, name: str) -> Task:
     return store.update(home, change)
 
 
-def public(task: Task, base: str | None) -> dict[str, Any]:
-    """A task as others may see it: its fields without the secret, its name, and its URL where a base is known."""
-    url = None
+def public(settings: Config, task: Task, now: float) -> dict[str, Any]:
+    """A task as others may see it: its fields without the secret, when it is due next as things are now, its name, and
+    its URL where a base is known."""
+    url, base = None, settings["baseUrl"]
 
     if base and task["slug"] and task["secret"] and task["signature"] != "timed":
         url = signing.trigger_url(base, task["slug"], task["secret"])
 
-    return {"name": task.name, **{field: value for field, value in task.items() if field != "secret"}, "url": url}
+    fields = {**task, "nextRunAt": schedule.next_text(task, settings["timezone"], now)}
+    return {"name": task.name, **{field: value for field, value in fields.items() if field != "secret"}, "url": url}
 
 
 def row_of(tasks: store.Tasks, name: str) -> dict[str, Any]:

@@ -144,11 +144,9 @@ def _settle(
 
         if zone:
             try:
-                coming = schedule.next_at(load(claim.name, row), zone, parse_time(entry["finishedAt"]))
+                row["nextRunAt"] = schedule.next_text(load(claim.name, row), zone, parse_time(entry["finishedAt"]))
             except BadInput:
-                return
-
-            row["nextRunAt"] = None if coming is None else format_time(coming)
+                pass
 
     _update(home, change)
     _forget_live(home, claim.run)

@@ -11,7 +11,7 @@ than an hour apart, so an interval as long as their rhythm skips some of them: `
 from __future__ import annotations
 
 from .errors import BadInput
-from .task import Task, instant
+from .task import Task, format_time, instant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,6 +119,16 @@ def next_at(task: Task, default_zone: str, now: float) -> float | None:
         times[0] = _cron(task, default_zone, now, True)
 
     return min((at for at in times if at is not None), default=None)
+
+
+def next_text(task: Task, default_zone: str, now: float) -> str | None:
+    """`next_at` as state.json has it; None, too, where it cannot be told."""
+    try:
+        at = next_at(task, default_zone, now)
+    except BadInput:
+        return None
+
+    return None if at is None else format_time(at)
 
 
 def starts(task: Task, default_zone: str, now: float, gap: float = 0.0) -> Iterator[float]:

@@ -92,7 +92,7 @@ def _list(args: Namespace) -> None:
     shown = [_settled(task, alive) for task in good.values() if args.group in (None, task["group"])]
 
     if args.json:
-        show([*(editing.public(task, settings["baseUrl"]) for task in shown),
+        show([*(editing.public(settings, task, now) for task in shown),
               *({"name": name, "error": problem} for name, problem in broken.items() if args.group is None)])
         return
 
@@ -112,10 +112,10 @@ def _show(args: Namespace) -> None:
     _settled(task, {facts.get("name") for facts in alive})
 
     if args.json:
-        show(editing.public(task, settings["baseUrl"]))
+        show(editing.public(settings, task, now))
         return
 
-    public = editing.public(task, settings["baseUrl"])
+    public = editing.public(settings, task, now)
     print(line(task.name) + (f": {line(task['title'])}" if task["title"] else ""))
 
     if task["description"]:

@@ -81,14 +81,14 @@ def _edit(args: Namespace) -> None:
     task = editing.edit(settings, args.name, change, time.time())
 
     if args.json:
-        show(editing.public(task, settings["baseUrl"]))
+        show(editing.public(settings, task, time.time()))
     else:
         print(f"{line(task.name)} is changed: {', '.join(sorted(change))}.")
 
 
 def _hand_over(settings: Config, task: Task, as_json: bool, sentence: str) -> None:
     """Show a task whose secret was just made, this once."""
-    document = editing.public(task, settings["baseUrl"])
+    document = editing.public(settings, task, time.time())
 
     if as_json:
         show({**document, "secret": task["secret"]})
