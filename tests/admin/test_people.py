@@ -753,7 +753,8 @@ def test_an_embedding_site_says_who_is_signed_in(inhabited: Installation) -> Non
     assert browser.get("people").status == 403
     assert browser.get("sign-in").url == "/cron/admin/"
 
-    for nobody in (None, {}, {"name": "x", "role": "root"}, {"role": "owner"}, "al", {"name": None, "role": "owner"}):
+    for nobody in (None, {}, {"name": "x", "role": "root"}, {"role": "owner"}, "al", {"name": None, "role": "owner"},
+                   {"name": "", "role": "owner"}):
         assert Browser(inhabited, user=lambda environ, nobody=nobody: nobody).get().status == 403
 
     assert "Zoë" in Browser(inhabited, **{"webscheduler.user": said}).get()

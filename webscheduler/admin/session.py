@@ -149,10 +149,12 @@ def enter(visit: Visit, embedded: Callable[[dict[str, Any]], Any] | None) -> Non
 
 
 def _believed(user: Any) -> Person | None:
-    if not isinstance(user, dict) or user.get("role") not in people.ROLES or not isinstance(user.get("name"), str):
+    name = user.get("name") if isinstance(user, dict) else None
+
+    if not name or not isinstance(name, str) or user.get("role") not in people.ROLES:
         return None
 
-    return Person(user["name"], user["role"])
+    return Person(name, user["role"])
 
 
 def keep_notice(visit: Visit) -> None:
