@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -101,6 +102,30 @@ def test_answers_stay_below_4_kib(installation: Installation, door: str, text: s
     size = sum(len(f"{name}: {value}\r\n") for name, value in answer.headers.items()) + len(answer.body)
     assert size + len("Status: 200 OK\r\n\r\n") < 4096
     assert int(answer.headers["Content-Length"]) == len(answer.body)
+
+
+@pytest.mark.parametrize("said", [{"CONTENT_LENGTH": "100"}, {"HTTP_TRANSFER_ENCODING": "chunked"}])
+def test_a_long_answer_over_the_socket_that_an_unread_body_came_by(
+    said: dict[str, str], installation: Installation
+) -> None:
+    """mod_cgid gives a script one socket as input and output: what is left unread of the body neither resets it nor
+    leaves it in a state that cuts an answer longer than it takes at once."""
+    ours, script = socket.socketpair()
+
+    with ours, script:
+        script.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least that there is, some 4 KiB
+        ours.sendall(b"x" * 100)
+        environ = {**asking("/admin/style", method="POST"), **said}
+
+        with installation.start_cgi(environ, stdin=script, stdout=script) as process:
+            script.close()
+            time.sleep(0.5)  # who reads late finds more written than there is room for
+            answer = b"".join(iter(lambda: ours.recv(65536), b""))
+            assert (process.wait(PATIENCE), process.stderr.read()) == (0, b"")
+
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"Status: 200")
+    assert body == (CHECKOUT / "webscheduler" / "admin" / "panel.css").read_bytes()
 
 
 def test_after_the_response(installation: Installation) -> None:

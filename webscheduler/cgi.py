@@ -53,7 +53,7 @@ def main(home: str | None = None) -> None:
     response = head.encode("latin-1") + (b"" if environ.get("REQUEST_METHOD") == "HEAD" else reply.body)
 
     try:
-        if environ.get("CONTENT_LENGTH", "0") not in ("", "0"):
+        if environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ:
             _drop_body()
 
         if reply.after:
@@ -75,6 +75,8 @@ def _drop_body() -> None:
             pass
     except OSError:
         pass
+
+    os.set_blocking(0, True)  # standard output may be the same socket, and take no more at once than it has room for
 
 
 def report(line: str) -> None:

@@ -327,7 +327,7 @@ def full(chrome: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
 # Tables that are wider than their place; the timeline may be.
 CUT = """[...document.querySelectorAll(".scroll:not(:has(svg.timeline))")].filter(
   e => e.scrollWidth > e.clientWidth).length"""
-POSTED = ("check", "update")  # pages that answer a button, and are not to be had otherwise
+POSTED = ("check", "update", "probe")  # pages that answer a button, and are not to be had otherwise
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

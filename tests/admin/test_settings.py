@@ -174,6 +174,7 @@ def test_exports_and_shims(owner: Browser, inhabited: Installation) -> None:
         assert page.header("Content-Type") == "text/plain; charset=utf-8"
         assert "task" in page
 
+    assert owner.get("export", kind="json").status == owner.get("export").status == 404
     page = owner.get("shim", name="@due")
     assert page.text.startswith("<?php")
     assert page.header("Content-Disposition") == 'attachment; filename="webscheduler.php"'

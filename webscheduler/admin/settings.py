@@ -34,7 +34,7 @@ from .controls import Form
 from .language import LANGUAGES
 from .show import ask, button, facts, link, moment, page, plain, warning
 from .tasks import label, named
-from .web import Html, Response, error_text, h
+from .web import Html, Refused, Response, error_text, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -314,8 +314,12 @@ def shim(visit: Visit) -> Response:
 def export_page(visit: Visit) -> Response:
     """The tasks as another scheduler reads them; for owners, since it holds the environment, and so passwords."""
     tasks = list(load_all(store.read(visit.home))[0].values())
-    content = str(export.export(visit.query.get("kind", ""), visit.settings, tasks))
-    return Response(content, kind="text/plain")
+    wanted = visit.query.get("kind", "")
+
+    if wanted not in EXPORTS:
+        raise Refused(404, "There is no such page.")
+
+    return Response(str(export.export(wanted, visit.settings, tasks)), kind="text/plain")
 
 
 def _download(name: str, content: str, kind: str) -> Response:

@@ -168,7 +168,7 @@ def _row(visit: Visit, task: Task, running: bool, known: dict[str, Any]) -> Html
             (visit.t("Schedule"), show.schedule(visit, task)),
             (visit.t("Last run"), _last(visit, task, entries, running)), (visit.t("Next run"), _next_run(visit, task)),
             (visit.t("Last call"), call) if call else None,
-            (visit.t("Strategy"), task["strategy"]) if task["strategy"] != "auto" else None]),
+            (visit.t("Strategy"), task["strategy"])]),
         actions=buttons[:2],
         more=visit.html("more", url=url_box(visit, task), buttons=buttons[2:]) if buttons else "")
 
