@@ -11,7 +11,7 @@ import pytest
 
 import webscheduler
 from tests.commandline import call, environment
-from tests.installation import PATIENCE, Installation
+from tests.installation import PATIENCE, Installation, asking
 from webscheduler.errors import BadInput, NoSuchTask, Unusable
 
 
@@ -48,6 +48,7 @@ def test_the_url_is_that_of_the_command_line(installation: Installation) -> None
 
     installation.configure(baseUrl="https://example.org/cron/")
     assert webscheduler.trigger_url("task", home) + "\n" == call(installation.home, "url", "task").out
+
     assert evaluate(installation, "webscheduler.trigger_url('task')") == webscheduler.trigger_url("task", home)
 
     with pytest.raises(NoSuchTask):
@@ -55,6 +56,16 @@ def test_the_url_is_that_of_the_command_line(installation: Installation) -> None
 
     with pytest.raises(Unusable):
         webscheduler.trigger_url("task", home + "x")
+
+
+def test_the_url_of_a_task_that_takes_timed_signatures_alone(installation: Installation) -> None:
+    """It is signed for now: the task accepts it, once."""
+    installation.configure(baseUrl="https://example.org")
+    installation.add(signature="timed")
+    path, _, query = webscheduler.trigger_url("task", str(installation.home))[len("https://example.org"):].partition("?")
+    assert installation.wsgi(asking(path, query)).document["status"] == "running"
+    assert installation.wsgi(asking(path, query)).refused
+    installation.idle()
 
 
 def test_a_run_gives_its_line_of_history(installation: Installation) -> None:

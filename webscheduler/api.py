@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 
 def trigger_url(name: str, home: str | None = None) -> str:
-    """The signed URL that runs the task. Raises NoSuchTask, and BadInput where no baseUrl is set."""
+    """The signed URL that runs the task; of one that takes timed signatures alone, a URL that is good now, and once.
+    Raises NoSuchTask, and BadInput where no baseUrl is set."""
     settings = config.load(home or config.find_home())
     task = editing.with_keys(settings.home, name)
 
     if not settings["baseUrl"]:
         raise BadInput("no baseUrl is set: `webscheduler config set baseUrl https://...`", "baseUrl")
 
-    return signing.trigger_url(settings["baseUrl"], task["slug"], task["secret"])
+    ts = int(time.time()) if task["signature"] == "timed" else None
+    return signing.trigger_url(settings["baseUrl"], task["slug"], task["secret"], ts)
 
 
 def run(name: str, home: str | None = None) -> dict[str, Any] | None:
