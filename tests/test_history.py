@@ -52,9 +52,10 @@ def read_bytes() -> int:
     return int(Path("/proc/self/io").read_text().partition("rchar:")[2].split()[0])
 
 
+@pytest.mark.timeout(1200)
 def test_appenders_against_clean_up(home: str) -> None:
     """Eight processes append while a ninth cleans up over and over: no line is lost, doubled or mixed with another."""
-    each = 500 if FULL else 60
+    each = 1000 if FULL else 60
     writers = [
         subprocess.Popen([sys.executable, "-c", APPEND, str(CHECKOUT), home, str(number), str(each)])
         for number in range(8)
