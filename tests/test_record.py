@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import resource
 import shutil
@@ -18,6 +19,7 @@ import pytest
 from tests.commandline import environment
 from tests.installation import CHECKOUT, Installation, answered, until, waits_for
 from webscheduler import cancel, history, locks, store
+from webscheduler.task import format_time
 from webscheduler.trigger import run_by_hand
 
 # The command fails, so that a record made up later would differ from the true one.
@@ -66,6 +68,19 @@ def run(installation: Installation, **fields: Any) -> dict[str, Any]:
     line = run_by_hand(str(installation.home), "task", "cli", time.time)
     assert line is not None
     return line
+
+
+def test_a_line_is_found_whatever_the_clock_said(installation: Installation) -> None:
+    """Killed behind its line, which a clock set back by days dated before the start of the run: one line still."""
+    installation.add(argv=FAILING)
+    words = [str(CHECKOUT), str(installation.home), *map(str, STEPS["history"]), "after"]
+    assert subprocess.run([sys.executable, "-c", KILLED, *words]).returncode == -9
+    (line,) = installation.runs()
+    log = Path(history.path(str(installation.home), "task"))
+    log.write_text(json.dumps({**line, "finishedAt": format_time(time.time() - 3 * 86400)}) + "\n")
+    run(installation, argv=["true"])
+    assert [(each["run"] == line["run"], each["status"]) for each in installation.runs()] == [
+        (True, "failed"), (False, "success")]  # fmt: skip
 
 
 @pytest.mark.parametrize("told", ["by TERM", "by cancel"])

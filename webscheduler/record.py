@@ -86,14 +86,22 @@ def bury(home: str, claim: Claim, now: float, reason: str = "found_dead") -> Non
     facts = claim.facts()
     entry = facts.get("outcome")
 
-    if not isinstance(entry, dict) or entry.get("run") != claim.run:
+    # The outcome stands in the claim before any line is written, so without one there is none to be looked for.
+    if isinstance(entry, dict) and entry.get("run") == claim.run:
+        told = history.find(home, claim.name, claim.run) is not None
+    else:
         ended = outcome("interrupted", "cancelled" if facts.get("cancelled") else reason, duration=None,
                         output=_tail(live_file(home, claim.run)))
-        entry = _entry(claim, facts, ended, now)
+        entry, told = _entry(claim, facts, ended, now), False
+
+        try:
+            claim.append({"outcome": entry})
+        except OSError as error:
+            raise Unusable(f"{claim.path} cannot be written: {error.strerror}")
+
         _blame(home, facts, entry, now)
 
-    # Its line is no older than its start; a day more, for a clock that was set back meanwhile.
-    if history.find(home, claim.name, claim.run, parse_time(entry["startedAt"]) - 86400) is None:
+    if not told:
         _tell(home, claim, entry)
 
     _settle(home, claim, entry)
