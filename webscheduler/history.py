@@ -105,13 +105,13 @@ def whole_end(descriptor: int) -> int:
     return 0
 
 
-def lines(home: str, name: str, since: float = 0.0, until: float = ALWAYS) -> Iterator[bytes]:
+def lines(home: str, name: str, until: float = ALWAYS) -> Iterator[bytes]:
     """Whole lines of the task's history, newest first, without reading more of the file than is asked for: of runs that
-    ended later than `since`, and not later than `until` (Unix seconds). Raises Unusable."""
-    inode, begin, end = 0, 0, 1
+    ended by `until` (Unix seconds). Raises Unusable."""
+    inode, end = 0, 1
     rest = last = b""  # the end of a line whose beginning is still to be found, and the line that was told last
 
-    while end > begin:
+    while end:
         # Opened for each part anew: a host may allow fewer open files than there are tasks whose histories are merged.
         try:
             file = open(path(home, name), "rb")
@@ -125,14 +125,13 @@ def lines(home: str, name: str, since: float = 0.0, until: float = ALWAYS) -> It
 
             if not before:
                 end = whole_end(file.fileno())
-                begin = _offset(file, end, since) if since else 0
                 end = _offset(file, end, until) if until < ALWAYS else end
             elif inode != before:  # clean-up has replaced it
-                again = lines(home, name, since, ended(parse(last) or {}) or until)
+                again = lines(home, name, ended(parse(last) or {}) or until)
                 yield from islice(dropwhile(last.__ne__, again), 1, None) if last else again
                 return
 
-            start = max(begin, end - 65536)
+            start = max(0, end - 65536)
             file.seek(start)
             first, *others = (file.read(end - start) + rest).split(b"\n")
 
@@ -181,14 +180,14 @@ def ended(entry: dict[str, Any]) -> float:
 
 def entries(home: str, name: str, until: float = ALWAYS) -> Iterator[dict[str, Any]]:
     """The task's history, newest first, of runs that ended by then; lines that do not parse are skipped."""
-    return (entry for text in lines(home, name, 0.0, until) if (entry := parse(text)) is not None)
+    return (entry for text in lines(home, name, until) if (entry := parse(text)) is not None)
 
 
-def find(home: str, name: str, run: str, since: float = 0.0, until: float = ALWAYS) -> dict[str, Any] | None:
+def find(home: str, name: str, run: str, until: float = ALWAYS) -> dict[str, Any] | None:
     """The record of that run, if a whole line is; it is looked for as in `lines`."""
     needle = json.dumps(run).encode()
 
-    for text in lines(home, name, since, until):
+    for text in lines(home, name, until):
         entry = parse(text) if needle in text else None  # parsing is a hundred times slower than looking
 
         if entry and entry.get("run") == run:
