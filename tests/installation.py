@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 from wsgiref.validate import validator
 
-from webscheduler import history, installation, locks, signing, store
+from webscheduler import signing
+from webscheduler.host.home import create_home
+from webscheduler.store import history, locks, state
+from webscheduler.store.task import new_task
 from webscheduler.wsgi import create_app
 
 CHECKOUT = Path(__file__).parents[1]
@@ -93,24 +96,24 @@ class Installation:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        installation.create(str(home), time.time())
+        create_home(str(home), time.time())
         self.application = create_app(str(home))
 
     def add(self, name: str = "task", argv: Sequence[str] = ("true",), **fields: Any) -> str:
         """Add an enabled task that runs `argv`; its name."""
-        row = installation.new_task(time.time(), {"enabled": True, "argv": list(argv), "cwd": "/", **SIMPLE, **fields})
-        store.update(str(self.home), lambda tasks: tasks.update({name: row}))
+        row = new_task(time.time(), {"enabled": True, "argv": list(argv), "cwd": "/", **SIMPLE, **fields})
+        state.update(str(self.home), lambda tasks: tasks.update({name: row}))
         return name
 
     def edit(self, name: str = "task", **fields: Any) -> None:
-        store.update(str(self.home), lambda tasks: tasks[name].update(fields))
+        state.update(str(self.home), lambda tasks: tasks[name].update(fields))
 
     def configure(self, **settings: Any) -> None:
         file = self.home / "config.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
 
     def row(self, name: str = "task") -> dict[str, Any]:
-        return store.read_strictly(str(self.home))[name]
+        return state.read_strictly(str(self.home))[name]
 
     # Requests
 

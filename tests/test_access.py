@@ -28,7 +28,7 @@ def altered(path: str = "/run/{slug}", query: str = "sig={sig}", body: str = "",
                   "timed": installation.signature(ts=now), "status": installation.signature(status=True),
                   "past": now - 301, "old": installation.signature(ts=now - 301),
                   "ahead": now + 310, "early": installation.signature(ts=now + 310),
-                  "nobody": signing.sign(signing.NOBODY, UNKNOWN),
+                  "nobody": signing.sign(signing.DUMMY_SECRET, UNKNOWN),
                   "crossed": signing.sign(row["secret"], UNKNOWN)}  # fmt: skip
         filled = {name: value.format(**values) for name, value in variables.items()}
         return asking(path.format(**values), query.format(**values), **filled), body.format(**values).encode("latin-1")
@@ -379,7 +379,7 @@ def test_a_task_without_good_keys_has_no_url(ready: Installation, field: str, va
     environ = ready.signed()
     ready.edit(**{field: value})
     assert ready.wsgi(environ).refused
-    assert ready.wsgi(asking("/run/", "sig=" + signing.sign(signing.NOBODY, "0" * 32))).refused
+    assert ready.wsgi(asking("/run/", "sig=" + signing.sign(signing.DUMMY_SECRET, "0" * 32))).refused
     assert not ready.wsgi(signed).refused
 
 
@@ -415,18 +415,18 @@ def test_refusals_leave_a_trace(ready: Installation, door: str) -> None:
 
 def test_refusals_are_bounded(ready: Installation) -> None:
     """The last 50 refusals are kept, the newest first, and an old or damaged file harms nothing."""
-    from webscheduler import history
+    from webscheduler.store.refusals import add_refusal, read_refusals
 
     home = str(ready.home)
     now = time.time()
 
     for number in range(60):
-        history.refuse(home, now + 100 * number, {"at": number})
+        add_refusal(home, now + 100 * number, {"at": number})
 
-    assert [refusal["at"] for refusal in history.refusals(home)] == list(range(59, 9, -1))
+    assert [refusal["at"] for refusal in read_refusals(home)] == list(range(59, 9, -1))
 
     for damaged in (b"", b"[", b"5", b'{"a": 1}', b"\xff", b"[null, 1]"):
         (ready.home / "refused.json").write_bytes(damaged)
-        assert history.refusals(home) == []
-        history.refuse(home, now + 100000, {"at": "again"})
-        assert history.refusals(home) == [{"at": "again"}]
+        assert read_refusals(home) == []
+        add_refusal(home, now + 100000, {"at": "again"})
+        assert read_refusals(home) == [{"at": "again"}]

@@ -18,7 +18,7 @@ import pytest
 from tests.installation import SCRIPT, Installation, until
 from tests.matrix import Call
 from tests.servers import KINDS, Server, give, start, workplace
-from webscheduler import locks
+from webscheduler.store import locks
 
 SECONDS = 5
 KIND = KINDS["apache-cgid"]

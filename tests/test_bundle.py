@@ -22,8 +22,10 @@ import pytest
 from tests.admin.client import Form
 from tests.installation import REFUSED, Installation, answered, asking, until
 from tests.servers import KINDS, give, start, workplace
-from webscheduler import bundle, history, signing, store
+from webscheduler import signing
 from webscheduler.errors import BadInput
+from webscheduler.host import bundle
+from webscheduler.store import history, state
 
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
 EVIL = marshal.dumps(compile("import os; os.write(2, b'code of somebody else ran'); os._exit(3)", "evil", "exec"))
@@ -264,7 +266,7 @@ def test_below_a_real_server(built: Path) -> None:
         file.write_text(built.read_text().replace('HOME = ""', f"HOME = {str(directory / 'home')!r}", 1))
 
         with start(kind, directory, file) as server:
-            row = store.read(str(directory / "home"))["task"]
+            row = state.read(str(directory / "home"))["task"]
 
             def get(url: str) -> Any:
                 with urllib.request.urlopen(url, timeout=30) as answer:

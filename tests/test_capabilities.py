@@ -18,8 +18,14 @@ import pytest
 
 from tests.installation import Installation, until
 from tests.servers import CHECKOUT, KINDS, Kind, Server, as_user, give, keeper, python, start, workplace
-from webscheduler import __version__, capabilities, editing, installation, locks, probe, record, signing, store
-from webscheduler.task import format_time
+from webscheduler import editing, signing
+from webscheduler.host import probe
+from webscheduler.host.home import create_home
+from webscheduler.runs import recorder
+from webscheduler.store import capabilities, locks, state
+from webscheduler.store.task import new_task
+from webscheduler.times import format_time
+from webscheduler.version import __version__
 
 NOW = 1_800_000_000.0
 DAY = 86400.0
@@ -165,28 +171,28 @@ def test_the_choice_is_explained(tmp_path: Path) -> None:
 
 def test_a_probe_that_reaches_nothing_says_so(installation: Installation) -> None:
     """Where the URL leads elsewhere the probe fails in one line, and leaves no task and no result."""
-    from webscheduler import config
     from webscheduler.errors import BadInput
+    from webscheduler.store.settings import load_settings
 
     with pytest.raises(BadInput, match=r"did not reach the scheduler: no answer, .*refused: is the address right"):
-        probe.run(config.load(str(installation.home)), "http://127.0.0.1:9", 1, time.time, lambda line: None)
+        probe.run(load_settings(str(installation.home)), "http://127.0.0.1:9", 1, time.time, lambda line: None)
 
-    assert list(store.read(str(installation.home))) == ["@due"]
+    assert list(state.read(str(installation.home))) == ["@due"]
     assert capabilities.kinds(str(installation.home)) == []
 
 
 def test_a_task_of_the_probes_name_stays(installation: Installation) -> None:
     """A probe touches no task of the user that happens to be named as one of its own."""
-    from webscheduler import config
     from webscheduler.errors import BadInput
+    from webscheduler.store.settings import load_settings
 
     installation.add("probe-fork")
-    before = store.read(str(installation.home))
+    before = state.read(str(installation.home))
 
     with pytest.raises(BadInput, match="rename"):
-        probe.start(config.load(str(installation.home)), "http://127.0.0.1:9", 1, time.time())
+        probe.start(load_settings(str(installation.home)), "http://127.0.0.1:9", 1, time.time())
 
-    assert store.read(str(installation.home)) == before
+    assert state.read(str(installation.home)) == before
 
 
 def test_a_due_run_that_died_counts_for_the_server_of_its_tick(installation: Installation) -> None:
@@ -199,7 +205,7 @@ def test_a_due_run_that_died_counts_for_the_server_of_its_tick(installation: Ins
     until(lambda: not locks.alive(facts["command"]), "the end of the command")
 
     with locks.Gate(str(installation.home), "task"):
-        record.clear_dead(str(installation.home), "task", time.time())
+        recorder.record_dead_runs(str(installation.home), "task", time.time())
 
     assert [line["status"] for line in installation.runs()] == ["interrupted"]
     assert capabilities.kinds(str(installation.home)) == ["cgi/apache"]
@@ -214,7 +220,7 @@ class Site:
 
     def __init__(self, kind: Kind, directory: Path) -> None:
         self.kind, self.home = kind, directory / "home"
-        installation.create(str(self.home), time.time())
+        create_home(str(self.home), time.time())
         give(self.home, kind.user)
         self.file = SCRIPT
 
@@ -225,8 +231,8 @@ class Site:
         self.env = {"WEBSCHEDULER_HOME": str(self.home)}
 
     def add(self, name: str, argv: list[str], **fields: Any) -> None:
-        row = installation.new_task(time.time(), {"enabled": True, "argv": argv, "cwd": "/", **fields})
-        store.update(str(self.home), lambda tasks: tasks.update({name: row}))
+        row = new_task(time.time(), {"enabled": True, "argv": argv, "cwd": "/", **fields})
+        state.update(str(self.home), lambda tasks: tasks.update({name: row}))
         give(self.home, self.kind.user)
 
     def trigger(self, server: Server, name: str) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 
 from tests.installation import CHECKOUT, DOORS, Answer, Installation, answered, until, waits_for
-from webscheduler import locks, record, store
-from webscheduler.decision import Cause, decide
-from webscheduler.task import format_time
+from webscheduler.runs import recorder
+from webscheduler.runs.admission import Cause, decide
+from webscheduler.store import locks, state
+from webscheduler.times import format_time
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def begun(installation: Installation) -> dict[str, Any]:
     """Trigger a task that `waits_for`, and wait until its command has said `begun`: from then on it says nothing, so a
     pipe that nobody reads does not end it. The facts of the run."""
     run = installation.trigger("wsgi").document["run"]
-    live = Path(record.live_file(str(installation.home), run))
+    live = Path(recorder.live_file(str(installation.home), run))
     until(lambda: live.exists() and live.read_bytes() == b"begun\n")
     return installation.command_runs()
 
@@ -188,7 +189,9 @@ def test_the_supervisor_is_killed_while_it_starts_the_command(installation: Inst
     program = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
-from webscheduler import locks, runner, trigger
+from webscheduler.runs import process
+from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.store import locks
 supervisor, identity = os.getpid(), locks.identity
 
 def slow(pid=None):
@@ -199,7 +202,7 @@ def slow(pid=None):
     return identity(pid)
 
 locks.identity = slow
-trigger.run_by_hand(sys.argv[2], "task", "cli", time.time)
+run_by_hand(sys.argv[2], "task", "cli", time.time)
 """
     with subprocess.Popen([sys.executable, "-c", program, str(CHECKOUT), str(installation.home)]) as supervisor:
         until(lambda: (installation.home / "forked").exists())
@@ -230,7 +233,7 @@ def test_the_time_limit_of_an_orphan(
 ) -> None:
     """Whoever triggers a task whose supervisor is gone ends its command when its time is up, and all of its group;
     one that ignores TERM, too, after a grace period."""
-    monkeypatch.setattr(record, "GRACE", 1.0)
+    monkeypatch.setattr(recorder, "GRACE", 1.0)
     installation.add(argv=["sh", "-c", program[1]], timeout=1)
     installation.trigger("wsgi")
     facts = installation.command_runs()
@@ -385,7 +388,7 @@ def test_pids_of_others(installation: Installation, go_on: Path) -> None:
     (installation.home / "runs" / f"task@{run}").write_bytes(locks.line(
         {"run": run, "name": "task", "startedAt": format_time(time.time()), "starter": other, "supervisor": other,
          "command": other}))  # fmt: skip
-    assert locks.peek(str(installation.home)) == []
+    assert locks.live_runs(str(installation.home)) == []
     assert installation.trigger("wsgi").document["status"] == "running"
     installation.idle()
     assert outcomes(installation) == [("interrupted", "found_dead"), ("success", None)]
@@ -428,11 +431,11 @@ def test_readers_lock_nothing(installation: Installation, running: dict[str, Any
     program = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from webscheduler import locks
+from webscheduler.store import locks
 locks._flock = None
-assert [facts["name"] for facts in locks.peek(sys.argv[2])] == ["task"]
-assert [facts["name"] for facts in locks.peek(sys.argv[2], "task")] == ["task"]
-assert locks.peek(sys.argv[2], "other") == []
+assert [facts["name"] for facts in locks.live_runs(sys.argv[2])] == ["task"]
+assert [facts["name"] for facts in locks.live_runs(sys.argv[2], "task")] == ["task"]
+assert locks.live_runs(sys.argv[2], "other") == []
 """
     before = {file: file.read_bytes() for file in installation.home.rglob("*") if file.is_file()}
     subprocess.run([sys.executable, "-c", program, str(CHECKOUT), str(installation.home)], check=True)
@@ -589,11 +592,11 @@ def test_zombies_are_bounded(installation: Installation) -> None:
 
 def test_a_secret_that_changes_at_this_moment(installation: Installation) -> None:
     """What was read before the gate counts only while nothing changed: a rotated secret refuses who was let in."""
-    from webscheduler.access import Ticket
+    from webscheduler.trigger.authentication import Ticket
 
     installation.add()
     home, row = str(installation.home), installation.row()
-    known = store.stamp(home), store.read(home)
+    known = state.stamp(home), state.read(home)
     ticket = Ticket("task", row["slug"], row["secret"], None, 300, "192.0.2.1")
     installation.edit(secret="f" * 64)
     assert decide(home, "task", Cause("url", ticket), time.time(), known).status == "refused"
@@ -604,7 +607,7 @@ def test_a_secret_that_changes_at_this_moment(installation: Installation) -> Non
 
 def test_by_hand(installation: Installation, go_on: Path) -> None:
     """A run by hand asks neither for enabled, least interval nor address, but always for the claim."""
-    from webscheduler.trigger import run_by_hand
+    from webscheduler.runs.supervisor import run_by_hand
 
     installation.add(enabled=False, minIntervalSeconds=3600, ipAllowlist=["192.0.2.99"])
 

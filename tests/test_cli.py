@@ -20,10 +20,10 @@ import pytest
 import webscheduler
 from tests.commandline import CHECKOUT, Done, call, environment, finished, start
 from tests.installation import DOORS, Installation
-from webscheduler.admin import people
 from webscheduler.cli import main
 from webscheduler.cli.parser import build, verbs
 from webscheduler.cli.terminal import line, visible
+from webscheduler.store import people
 
 READING = ("list", "status", "logs", "commands", "config", "next", "show", "url")
 

@@ -18,9 +18,10 @@ import pytest
 
 from tests.commandline import call, environment, finished, start
 from tests.installation import CHECKOUT, PATIENCE, Installation, until, waits_for
-from webscheduler import history, record
 from webscheduler.cli import logs
-from webscheduler.task import format_time
+from webscheduler.runs import recorder
+from webscheduler.store import history
+from webscheduler.times import format_time
 
 BEGAN = 1_700_000_000.0
 
@@ -194,7 +195,7 @@ def test_a_run_in_progress_is_shown_with_what_it_has_printed(installation: Insta
     installation.add(argv=waits_for(tmp_path / "go"), strategy="fork")
     installation.trigger()
     run = installation.command_runs()["run"]
-    until(lambda: Path(record.live_file(str(installation.home), run)).read_bytes() == b"begun\n")
+    until(lambda: Path(recorder.live_file(str(installation.home), run)).read_bytes() == b"begun\n")
     document = call(installation.home, "logs", "--run", run, "--json").document
     assert [(each["status"], each["output"]) for each in document] == [("running", "begun\n")]
     assert "begun\n" in call(installation.home, "logs", "task", "--run", run).out

@@ -11,7 +11,7 @@ import pytest
 
 from tests.commandline import Done, finished, start
 from tests.installation import Installation
-from webscheduler.admin import people
+from webscheduler.store import people
 
 PASSWORD = "correct horse battery"
 

@@ -14,8 +14,8 @@ import pytest
 
 from tests.commandline import Done, call, finished, start
 from tests.installation import Installation, ended, until, waits_for
-from webscheduler import history, locks, store
-from webscheduler.task import format_time
+from webscheduler.store import history, locks, state
+from webscheduler.times import format_time
 
 IGNORES_TERM = ["/bin/sh", "-c", "trap '' TERM; echo begun; while :; do sleep 0.05; done"]
 
@@ -224,7 +224,7 @@ def test_the_overview_warns_of_what_a_file_says(installation: Installation) -> N
     installation.add("broken", timeout="soon")
     installation.add("orphan")
     installation.edit("orphan", argv=None, command="gone")
-    store.update(str(installation.home), lambda tasks: tasks.update({"odd": []}))
+    state.update(str(installation.home), lambda tasks: tasks.update({"odd": []}))
     report = call(installation.home, "status", "--json")
     assert report.status == 1
     text = "\n".join(report.document["warnings"])

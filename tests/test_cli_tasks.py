@@ -12,9 +12,11 @@ import pytest
 
 from tests.commandline import call
 from tests.installation import Installation, asking, waits_for
-from webscheduler import signing, store
+from webscheduler import signing
 from webscheduler.cli import fields, main
-from webscheduler.task import FIELDS, file_name, parse_time
+from webscheduler.store import state
+from webscheduler.store.task import FIELDS, file_name
+from webscheduler.times import parse_time
 
 NUMBERS = ["x", "1.5", "1_0", "+1", "\u00b9", "\u0661", " 1", "1e3", "0x10", "1" * 13, "1\0", "--", "null"]
 TEXTS = ["a\0b", "\udcff"]
@@ -287,7 +289,7 @@ def test_a_url_that_would_be_refused_is_not_printed(here: Here) -> None:
 
 def test_a_task_without_keys_gets_them_with_its_first_url(here: Here) -> None:
     """A state.json of the first fields alone has neither slug nor secret; `url` makes them, once."""
-    store.update(str(here.installation.home), lambda tasks: tasks.update({"old": {"enabled": True, "argv": ["true"]}}))
+    state.update(str(here.installation.home), lambda tasks: tasks.update({"old": {"enabled": True, "argv": ["true"]}}))
     first = here("url", "old", "--base", "http://x")
     assert here("url", "old", "--base", "http://x") == first
     assert "old" in here("list")
@@ -342,7 +344,7 @@ def test_what_an_editor_spoiled_stops_one_task_and_an_edit_mends_it(field: str, 
     here("add", "spoiled", "--retries", "3", "--", "true")
     here("add", "good", "--every", "60", "--", "true")
     row = {"lastRunStatus": "failed", "lastRunAt": "2026-01-01T00:00:00+00:00", field: bad}
-    store.update(str(here.installation.home), lambda tasks: tasks["spoiled"].update(row))
+    state.update(str(here.installation.home), lambda tasks: tasks["spoiled"].update(row))
     done = call(here.installation.home, "run-due")
     assert f"task spoiled: {field}: must be" in done.err and "good: success" in done.out
     here("edit", "spoiled", "--title", "mended")

@@ -11,13 +11,15 @@ import pytest
 
 from tests.commandline import call
 from tests.installation import Installation
-from webscheduler import commands, config, store
+from webscheduler.commands import registry
 from webscheduler.errors import BadInput
-from webscheduler.task import load
+from webscheduler.store import state
+from webscheduler.store.settings import Settings, load_settings
+from webscheduler.store.task import load_task
 
 
-def settings_of(installation: Installation) -> config.Config:
-    return config.load(str(installation.home))
+def settings_of(installation: Installation) -> Settings:
+    return load_settings(str(installation.home))
 
 
 def write(installation: Installation, name: str, text: str = "exit 0\n", mode: int = 0o600) -> Path:
@@ -28,13 +30,13 @@ def write(installation: Installation, name: str, text: str = "exit 0\n", mode: i
 
 
 def argv(installation: Installation, **fields: object) -> list[str]:
-    return commands.argv(settings_of(installation), load("task", fields))[0]
+    return registry.argv(settings_of(installation), load_task("task", fields))[0]
 
 
 # Where they come from
 
 def test_what_is_built_in(installation: Installation) -> None:
-    assert {name: command.source for name, command in commands.registry(settings_of(installation)).items()} == {
+    assert {name: command.source for name, command in registry.registered(settings_of(installation)).items()} == {
         "hello": "builtin", "http": "builtin"}
 
 
@@ -43,7 +45,7 @@ def test_files_are_commands_by_their_names(installation: Installation) -> None:
     for name in ("backup.sh", "report.py", "site.php", "notes.txt", "README", "backup.py"):
         write(installation, name)
 
-    found = {name: command.argv for name, command in commands.registry(settings_of(installation)).items()
+    found = {name: command.argv for name, command in registry.registered(settings_of(installation)).items()
              if command.source == "file"}
     directory = str(installation.home / "commands")
     assert found == {
@@ -95,18 +97,18 @@ def test_a_file_that_others_may_write_is_no_command(
     """Nor one whose name no task may have; `sync` says why, and makes no task of it."""
     path = write(installation, name, mode=mode)
     path.parent.chmod(directory_mode)
-    assert commands.files(str(installation.home)) == {}
+    assert registry.files(str(installation.home)) == {}
     done = call(installation.home, "sync")
     assert done.status == 1
     assert done.out.startswith(f"{path} is skipped: ")
     assert why in done.out
-    assert list(store.read(str(installation.home))) == ["@due"]
+    assert list(state.read(str(installation.home))) == ["@due"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_file_of_somebody_else_is_no_command(installation: Installation) -> None:
     os.chown(write(installation, "x.sh"), 54321, 54321)
-    assert commands.files(str(installation.home)) == {}
+    assert registry.files(str(installation.home)) == {}
     assert "belongs to somebody else" in call(installation.home, "sync").out
 
 
@@ -119,7 +121,7 @@ def test_what_is_no_file_is_no_command(installation: Installation, kind: str) ->
     else:
         path.symlink_to("nowhere")
 
-    assert commands.files(str(installation.home)) == {}
+    assert registry.files(str(installation.home)) == {}
     assert call(installation.home, "sync").status == 1
 
 
@@ -131,9 +133,9 @@ def test_a_file_gets_a_task_that_waits(installation: Installation) -> None:
 
 def test_settings_win_over_files_and_files_over_what_is_built_in(installation: Installation) -> None:
     write(installation, "hello.sh")
-    assert commands.registry(settings_of(installation))["hello"].source == "file"
+    assert registry.registered(settings_of(installation))["hello"].source == "file"
     installation.configure(commands={"hello": {"argv": ["/bin/echo"], "description": "Mine.", "cwd": "/tmp"}})
-    command = commands.registry(settings_of(installation))["hello"]
+    command = registry.registered(settings_of(installation))["hello"]
     assert (command.source, command.argv, command.arguments, command.description, command.cwd) == (
         "setting", ["/bin/echo"], False, "Mine.", "/tmp")
 
@@ -141,7 +143,7 @@ def test_settings_win_over_files_and_files_over_what_is_built_in(installation: I
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"commands": []}', '{"commands": {"x": 1}}'])
 def test_a_damaged_commands_json_hides_no_other_command(installation: Installation, text: str) -> None:
     (installation.home / "commands.json").write_text(text)
-    assert list(commands.registry(settings_of(installation))) == ["hello", "http"]
+    assert list(registry.registered(settings_of(installation))) == ["hello", "http"]
 
 
 # What they become
@@ -193,6 +195,6 @@ def test_an_interpreter_is_found_where_the_server_is_no_python(
     """uWSGI's sys.executable is uWSGI, mod_wsgi's is empty."""
     for executable in ("/usr/bin/uwsgi", "", None):
         monkeypatch.setattr(sys, "executable", executable)
-        found = commands.interpreter(settings_of(installation))
+        found = registry.interpreter(settings_of(installation))
         assert os.path.basename(found).startswith("python")
         assert os.access(found, os.X_OK)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from webscheduler.cron import Cron, CronError
+from webscheduler.schedule.cron import Cron, CronError
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "cron.json").read_text(encoding="utf-8"))
 UTC = timezone.utc
@@ -229,12 +229,12 @@ def test_edges_of_the_calendar() -> None:
 def test_import_is_nearly_free() -> None:
     """Importing cron brings in no module but those of datetime."""
     code = (
-        "import sys, datetime, __future__; before = set(sys.modules); import webscheduler.cron; "
+        "import sys, datetime, __future__; before = set(sys.modules); import webscheduler.schedule.cron; "
         "print(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert done.stdout.split() == ["webscheduler", "webscheduler.cron"]
+    assert done.stdout.split() == ["webscheduler", "webscheduler.schedule", "webscheduler.schedule.cron"]
 
 
 # -- daylight saving ---------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from croniter import CroniterBadDateError, croniter
 
-from webscheduler.cron import Cron, CronError
+from webscheduler.schedule.cron import Cron, CronError
 
 UTC = timezone.utc
 MINUTE = timedelta(minutes=1)

@@ -23,9 +23,10 @@ import pytest
 from tests import accounts
 from tests.commandline import Done
 from tests.installation import Installation, until
-from webscheduler import crontab, history
-from webscheduler.cron import Cron
 from webscheduler.errors import BadInput
+from webscheduler.interchange import crontab
+from webscheduler.schedule.cron import Cron
+from webscheduler.store import history
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 REQUIRED = bool(os.environ.get("WEBSCHEDULER_REQUIRE_ALL"))

@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from tests.installation import CHECKOUT, Installation
-from webscheduler import schedule
 from webscheduler.cli import fields, parser
-from webscheduler.config import SETTINGS
 from webscheduler.errors import BadInput
-from webscheduler.hosting import entry
-from webscheduler.task import FIELDS, from_text
+from webscheduler.host.entry_files import entry
+from webscheduler.schedule import slots
+from webscheduler.store.fields import from_text
+from webscheduler.store.settings import SETTINGS
+from webscheduler.store.task import FIELDS
+from webscheduler.vocabulary import ENTRY, FINISHED, REASONS
 
 DOCS = CHECKOUT / "docs"
 PAGES = sorted([CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *DOCS.rglob("*.md")])
@@ -33,8 +35,6 @@ FENCE = re.compile(r"^( *)```\w*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"(?<!install )(?:^|(?<=[\s(`]))(?:[~/$.\w-]*/)?webscheduler ([^\n]*)")
 
 
-STATUSES = ("success", "failed", "timeout", "interrupted", "skipped", "rejected")
-REASON = re.compile(r'(?:"(?:skipped|rejected|interrupted|failed)", |reason(?:: str)? = )"([a-z_]+)"')
 
 
 def name(page: Path) -> str:
@@ -93,7 +93,7 @@ def check(words: str) -> None:
     args = parser.parse(shlex.split(words))
 
     if args.verb in ("add", "edit") and (expression := fields.typed(args).get("expression")):
-        schedule.check_expression(expression)
+        slots.check_expression(expression)
 
     if args.verb == "config":
         given = (args.key is not None) + (args.value is not None)
@@ -204,9 +204,8 @@ def test_history_is_explained_whole(installation: Installation) -> None:
     installation.trigger()
     line, = installation.history()
     text = (DOCS / "reference" / "history.md").read_text()
-    given = set(REASON.findall("".join(file.read_text() for file in (CHECKOUT / "webscheduler").glob("*.py"))))
-    assert {"locked", "rate_limited", "ip_denied", "not_started", "found_dead", "terminated"} <= given
-    wanted = {*line, *given, *STATUSES} - {"not_due"}  # which is decided by a tick alone, and leaves no line
+    assert list(line) == list(ENTRY)
+    wanted = {*line, *REASONS, *FINISHED}
     assert not [each for each in wanted if f"`{each}`" not in text]
 
 

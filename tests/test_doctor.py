@@ -21,9 +21,11 @@ import pytest
 from tests.commandline import call
 from tests.installation import CHECKOUT, Installation, until, waits_for
 from tests.servers import KINDS, as_user, give, python, start, workplace
-from webscheduler import arrival, capabilities, config, doctor
-from webscheduler.doctor import MEND, NOTE, OK, Finding
-from webscheduler.task import format_time
+from webscheduler.host import doctor, url_check
+from webscheduler.host.doctor import ERROR, OK, WARNING, Finding
+from webscheduler.store import capabilities
+from webscheduler.store.settings import load_settings
+from webscheduler.times import format_time
 
 
 def examine(installation: Installation, now: float | None = None) -> list[Finding]:
@@ -31,7 +33,7 @@ def examine(installation: Installation, now: float | None = None) -> list[Findin
 
 
 def wrong(found: list[Finding]) -> list[str]:
-    return [f"{finding.about}: {finding.text()}" for finding in found if finding.state == MEND]
+    return [f"{finding.about}: {finding.text()}" for finding in found if finding.state == ERROR]
 
 
 def test_a_sound_installation(installation: Installation) -> None:
@@ -224,7 +226,7 @@ def test_explains_the_choice_of_auto(installation: Installation) -> None:
     capabilities.store_probe(str(installation.home), "cgi/apache", {"fork": died})
     found = [each for each in examine(installation) if each.about == "server"]
     assert found[0].text() == "on cgi/apache `auto` takes sync for runs of up to 300 s"
-    assert [(each.state, each.text().split()[0]) for each in found[1:]] == [(NOTE, "long")]
+    assert [(each.state, each.text().split()[0]) for each in found[1:]] == [(WARNING, "long")]
     (fork,) = [each.text() for each in examine(installation) if each.about == "fork"]
     assert fork.startswith("a probe ended after 3 s, ") and "SIGTERM" in fork
 
@@ -236,7 +238,7 @@ def test_tells_of_refusals(installation: Installation) -> None:
     environ["QUERY_STRING"] = environ["QUERY_STRING"][:-3]
     assert installation.call("cgi", environ).refused
     found = [each for each in examine(installation) if each.about == "refusals"]
-    assert [each.state for each in found] == [NOTE]
+    assert [each.state for each in found] == [WARNING]
     assert "192.0.2.1" in found[0].text()
 
 
@@ -294,22 +296,22 @@ def test_finds_from_outside(installation: Installation, case: str) -> None:
 
     with site(answer) as base:
         installation.configure(baseUrl=base)
-        lines = wrong(arrival.examine(config.load(str(installation.home))))
+        lines = wrong(url_check.examine(load_settings(str(installation.home))))
 
     assert any(re.search(said, line) for line in lines), lines
 
 
 def test_nothing_to_find_from_outside(installation: Installation) -> None:
     """Where our own answer comes back, nothing is to be mended; without a URL that is noted."""
-    assert [each.state for each in arrival.examine(config.load(str(installation.home)))] == [NOTE]
+    assert [each.state for each in url_check.examine(load_settings(str(installation.home)))] == [WARNING]
 
     with site(lambda path, agent: ACCEPTED if "/run/" in path else (404, {}, b"")) as base:
         installation.configure(baseUrl=base)
-        found = arrival.examine(config.load(str(installation.home)))
+        found = url_check.examine(load_settings(str(installation.home)))
 
     assert {each.state for each in found} == {OK}
     installation.configure(baseUrl="http://127.0.0.1:9/x.cgi")
-    assert any("no answer" in line for line in wrong(arrival.examine(config.load(str(installation.home)))))
+    assert any("no answer" in line for line in wrong(url_check.examine(load_settings(str(installation.home)))))
 
 
 def test_on_a_real_server() -> None:

@@ -18,8 +18,11 @@ import pytest
 from tests import accounts
 from tests.commandline import Done, call, environment, finished, start
 from tests.installation import Installation, until, waits_for
-from webscheduler import config, due, history, locks, store
-from webscheduler.task import DUE, format_time, parse_time
+from webscheduler.runs import due
+from webscheduler.store import history, locks, state
+from webscheduler.store.settings import load_settings
+from webscheduler.store.task import DUE
+from webscheduler.times import format_time, parse_time
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 ONCE = {"intervalSeconds": 86400}  # due at once, and then not for the rest of the test
@@ -365,12 +368,14 @@ def test_a_due_run_whose_command_gets_no_process_stays_due(poor: Installation) -
     """It is recorded as failed with that reason, and its slot, or its attempt, is given back."""
     code = """
 import resource, time
-from webscheduler import config, due, schedule, trigger
-from webscheduler.decision import Cause, decide
-settings = config.load({home!r})
-slot = lambda task, last: schedule.slot(task, "UTC", last, time.time())
+from webscheduler.runs import supervisor
+from webscheduler.runs.admission import Cause, decide
+from webscheduler.schedule import slots
+from webscheduler.store.settings import load_settings
+settings = load_settings({home!r})
+slot = lambda task, last: slots.slot(task, "UTC", last, time.time())
 decision = decide(settings.home, {name!r}, Cause("due", still_due=slot), time.time())
-entry = trigger.supervise(settings, decision.task, decision.claim, time.time)
+entry = supervisor.supervise(settings, decision.task, decision.claim, time.time)
 print(entry["status"], entry["reason"], entry["attempt"])
 """
     poor.add("task", expression="0 0 1 1 *", **OLD)
@@ -469,11 +474,11 @@ def test_a_time_that_a_wrong_clock_left_blocks_no_task(installation: Installatio
 # Whether all is well
 
 def test_a_task_is_late_a_quarter_of_an_hour_after_its_slot(installation: Installation) -> None:
-    settings = config.load(str(installation.home))
+    settings = load_settings(str(installation.home))
     installation.add("task", expression="7 3 * * *", createdAt="2026-03-01T03:07:00Z")
 
     def health(now: str) -> Any:
-        return due.health(settings, store.read(settings.home), "task", parse_time(now))["status"]
+        return due.health(settings, state.read(settings.home), "task", parse_time(now))["status"]
 
     assert [health(f"2026-03-02T03:{minute}:00Z") for minute in ("00", "07", "22", "23")] == [
         "healthy", "healthy", "healthy", "late"]

@@ -19,11 +19,14 @@ from typing import Any
 import pytest
 
 from tests.installation import CHECKOUT, DOORS, PATIENCE, REFUSED, Installation, asking, until, waits_for
-from webscheduler import commands, editing, history, signing, words
-from webscheduler.config import load
+from webscheduler import editing, signing
+from webscheduler.commands import registry
 from webscheduler.errors import BadInput
-from webscheduler.task import parse_time
-from webscheduler.trigger import run_by_hand
+from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.schedule.describe import describe, render
+from webscheduler.store import history
+from webscheduler.store.settings import load_settings
+from webscheduler.times import parse_time
 
 HOUR = "2026-03-10T{}+00:00"
 
@@ -138,7 +141,8 @@ def test_8_clean_up_and_listing_of_history(installation: Installation) -> None:
     file = Path(history.path(home, "task"))
     history.append(home, "task", {"run": "old"})
     inode = file.stat().st_ino
-    program = "import sys; from webscheduler import history; history.append(sys.argv[1], 'task', {'run': 'waited'})"
+    program = ("import sys; from webscheduler.store import history; "
+               "history.append(sys.argv[1], 'task', {'run': 'waited'})")
     waiting: list[subprocess.Popen[bytes]] = []
 
     def keep(entry: dict[str, Any]) -> bool:
@@ -167,16 +171,16 @@ def test_8_clean_up_and_listing_of_history(installation: Installation) -> None:
 
 def test_9_names_arguments_and_time_limits(installation: Installation) -> None:
     """Names that would share files cannot both be; arguments are split like a shell's; a timeout is called so."""
-    settings = load(str(installation.home))
+    settings = load_settings(str(installation.home))
     editing.create(settings, "app:a", {"argv": ["true"]}, time.time())
 
     with pytest.raises(BadInput):
         editing.create(settings, "app_a", {"argv": ["true"]}, time.time())
 
-    command = commands.Command("c", "setting", ["c"], True)
+    command = registry.Command("c", "setting", ["c"], True)
     text = """one 'two three' "four \\"five" si\\ x '' $HOME"""
-    assert commands.arguments(command, text) == shlex.split(text)
-    assert commands.arguments(command, text) == ["one", "two three", 'four "five', "si x", "", "$HOME"]
+    assert registry.arguments(command, text) == shlex.split(text)
+    assert registry.arguments(command, text) == ["one", "two three", 'four "five', "si x", "", "$HOME"]
     installation.add(argv=["sleep", "600"], timeout=1, strategy="sync")
     assert installation.trigger("wsgi").document["status"] == "timeout"
 
@@ -217,7 +221,7 @@ def test_12_rejections_are_recorded_and_nothing_reveals_a_secret(installation: I
 
     installation.idle()
     task = editing.with_keys(str(installation.home), "task")
-    public = json.dumps(editing.public(load(str(installation.home)), task, time.time()))
+    public = json.dumps(editing.public(load_settings(str(installation.home)), task, time.time()))
     assert row["secret"] not in public
     assert row["secret"] not in "".join(file.read_text() for file in (installation.home / "logs").iterdir())
 
@@ -232,7 +236,7 @@ def test_13_a_run_by_hand_keeps_the_arguments(installation: Installation) -> Non
     assert line is not None
     assert line["output"] == "['one', 'two three']\n"
     assert installation.row()["nextRunAt"] is not None
-    editing.edit(load(str(installation.home)), "task", {"expression": None}, time.time())
+    editing.edit(load_settings(str(installation.home)), "task", {"expression": None}, time.time())
     assert installation.row()["nextRunAt"] is None
 
 
@@ -242,7 +246,7 @@ def test_13_a_run_by_hand_keeps_the_arguments(installation: Installation) -> Non
 )
 def test_14_schedules_in_words(schedule: tuple[str | None, int | None], not_in_words: list[str]) -> None:
     """90 minutes are neither one hour nor two, and Monday to Friday is not Monday."""
-    message, values = words.describe(*schedule)
-    said = words.render(message, values, str)
+    message, values = describe(*schedule)
+    said = render(message, values, str)
     assert not [wrong for wrong in not_in_words if wrong.lower() in said.lower()]
     assert any(right in said for right in ("90 minutes", "Weekdays"))

@@ -17,9 +17,10 @@ import pytest
 
 from tests.commandline import Done, call
 from tests.installation import CHECKOUT, Installation, until
-from webscheduler import commands, locks
+from webscheduler.commands import registry
+from webscheduler.commands.discovery import schedulable
 from webscheduler.errors import BadInput
-from webscheduler.functions import schedulable
+from webscheduler.store import locks
 
 REQUIRED = bool(os.environ.get("WEBSCHEDULER_REQUIRE_ALL"))
 
@@ -136,13 +137,14 @@ def test_a_module_that_ends_the_search_is_told_of(code: Code, text: str, why: st
     code.write("broken", text)
     code.write("last", "@schedulable('newest')\ndef newest(): ...")
     home = str(code.installation.home)
-    program = "import sys; from webscheduler import functions as f; f.IMPORT_LIMIT = 1; sys.exit(f.sync(sys.argv[1]))"
+    program = ("import sys; from webscheduler.commands import discovery as f; "
+               "f.IMPORT_LIMIT = 1; sys.exit(f.sync(sys.argv[1]))")
     done = subprocess.run([sys.executable, "-c", program, home], capture_output=True, text=True, timeout=60,
                           env={**os.environ, "PYTHONPATH": f"{CHECKOUT}:{code.directory}"})  # fmt: skip
     assert done.returncode == 1
     assert done.stdout.startswith(f"broken is skipped: {why}"), done.stderr
     assert done.stdout.endswith("newest is new, without a schedule and disabled\n")
-    assert {"first", "kept", "newest"} <= set(commands.discovered(home)) and "last" not in commands.discovered(home)
+    assert {"first", "kept", "newest"} <= set(registry.discovered(home)) and "last" not in registry.discovered(home)
 
 
 def test_a_process_that_a_module_leaves_running_holds_up_nothing(code: Code) -> None:
@@ -165,7 +167,7 @@ def test_a_file_of_nested_lists_means_nothing_is_known(installation: Installatio
     assert (done.status, {each["name"] for each in done.document}) == (0, {"hello", "http"})
     assert call(installation.home, "doctor", "--offline").err == ""
     assert call(installation.home, "sync").status == 0
-    assert commands.discovered(str(installation.home), "sync")
+    assert registry.discovered(str(installation.home), "sync")
 
 
 def test_what_a_module_prints_is_shown_and_harmless(code: Code) -> None:

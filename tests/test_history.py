@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from tests.installation import CHECKOUT, Installation
-from webscheduler import history
-from webscheduler.config import load
 from webscheduler.errors import Unusable
-from webscheduler.task import format_time
+from webscheduler.store import history
+from webscheduler.store.settings import load_settings
+from webscheduler.times import format_time
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 APPEND = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from webscheduler import history
+from webscheduler.store import history
 for number in range(int(sys.argv[4])):
     history.append(sys.argv[2], "task", {"run": f"{sys.argv[3]}-{number}", "output": "x" * (number * 997 % 9000)})
 """
@@ -257,7 +257,7 @@ def test_colliding_names_cannot_both_exist(installation: Installation) -> None:
     from webscheduler import editing
     from webscheduler.errors import BadInput
 
-    settings = load(str(installation.home))
+    settings = load_settings(str(installation.home))
     editing.create(settings, "app:a", {"argv": ["true"]}, time.time())
     with pytest.raises(BadInput, match="share"):
         editing.create(settings, "app_a", {"argv": ["true"]}, time.time())

@@ -13,8 +13,9 @@ import pytest
 from tests.commandline import call
 from tests.installation import CHECKOUT, Installation, answered, until
 from tests.servers import KINDS, give, start, workplace
-from webscheduler import config, hosting
 from webscheduler.errors import BadInput
+from webscheduler.host import entry_files
+from webscheduler.store.settings import load_settings
 
 PHP = shutil.which("php")
 
@@ -27,7 +28,7 @@ def run(script: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:
 
 def test_the_script_of_the_checkout_is_the_one_that_init_writes() -> None:
     """There is one CGI script; `init` only fills in its first lines."""
-    assert (CHECKOUT / "cgi-bin" / "webscheduler.cgi").read_text() == hosting.entry(hosting.NAME)
+    assert (CHECKOUT / "cgi-bin" / "webscheduler.cgi").read_text() == entry_files.entry(entry_files.NAME)
 
 
 def test_init_joins_an_installation_to_a_cgi_bin(tmp_path: Path) -> None:
@@ -43,7 +44,7 @@ def test_init_joins_an_installation_to_a_cgi_bin(tmp_path: Path) -> None:
     assert os.listdir(folder) == ["webscheduler.cgi"], "a cgi-bin needs no .htaccess"
 
     installation = Installation(tmp_path / "home")
-    assert config.load(str(installation.home))["timezone"] == "Europe/Paris"
+    assert load_settings(str(installation.home))["timezone"] == "Europe/Paris"
     installation.add()
     installation.edit(argv=None, command="hello")
     answer = answered(run(script, installation.signed()))
@@ -131,10 +132,10 @@ def test_a_private_python_is_told(tmp_path: Path) -> None:
     private.mkdir(parents=True)
     (private / "python3").touch()
     private.parent.chmod(0o700)
-    found = hosting.python_is_private(str(private / "python3"))
+    found = entry_files.python_is_private(str(private / "python3"))
     assert found
     assert str(private).startswith(found)
-    assert hosting.python_is_private("/usr/bin/python3") == ""
+    assert entry_files.python_is_private("/usr/bin/python3") == ""
 
 
 def test_the_php_shim_triggers_a_task() -> None:
@@ -154,7 +155,7 @@ def test_the_php_shim_triggers_a_task() -> None:
         with start(kind, directory, application, env={"WEBSCHEDULER_HOME": str(installation.home)}) as server:
             row = installation.row()
             shim = directory / "shim.php"
-            shim.write_text(hosting.php_shim(server.url, "task", row["slug"], row["secret"]))
+            shim.write_text(entry_files.php_shim(server.url, "task", row["slug"], row["secret"]))
 
             ran = subprocess.run([PHP, str(shim)], capture_output=True, text=True, timeout=60)
             assert (ran.returncode, ran.stdout) == (0, "accepted\n"), ran.stderr
@@ -194,4 +195,4 @@ def test_a_long_interpreter_is_refused(installation: Installation) -> None:
     installation.configure(python="/" + "x" * 300)
 
     with pytest.raises(BadInput, match="too long"):
-        hosting.first_line(config.load(str(installation.home)), [])
+        entry_files.first_line(load_settings(str(installation.home)), [])

@@ -14,8 +14,10 @@ import pytest
 
 from tests.commandline import Done, call
 from tests.installation import CHECKOUT, Installation, until
-from webscheduler import config, history, housekeeping
-from webscheduler.task import format_time
+from webscheduler.runs import retention
+from webscheduler.store import history
+from webscheduler.store.settings import load_settings
+from webscheduler.times import format_time
 
 DAY = 86400
 
@@ -31,7 +33,7 @@ def fill(installation: Installation, name: str, *entries: dict[str, Any]) -> Non
 
 
 def clean(installation: Installation) -> int:
-    return housekeeping.clean(config.load(str(installation.home)), time.time())
+    return retention.clean(load_settings(str(installation.home)), time.time())
 
 
 def kept(installation: Installation, name: str) -> list[str]:
@@ -84,7 +86,7 @@ def test_lines_without_a_time_are_kept_and_lines_that_do_not_parse_are_not(insta
 def test_what_is_appended_during_a_clean_up_is_not_lost(installation: Installation) -> None:
     """Two processes append while a third goes on cleaning: each fresh line is there, once, and whole."""
     installation.add()
-    append = ("import sys, time; from webscheduler import history; from webscheduler.task import format_time\n"
+    append = ("import sys, time; from webscheduler.store import history; from webscheduler.times import format_time\n"
               "for n in range(200):\n"
               "    for age in (99, 0):\n"
               "        at = format_time(time.time() - age * 86400)\n"
@@ -106,17 +108,17 @@ def test_what_is_appended_during_a_clean_up_is_not_lost(installation: Installati
 
 def test_it_is_done_at_most_once_an_hour_by_whoever_recorded_a_run(installation: Installation) -> None:
     home = str(installation.home)
-    settings = config.load(home)
+    settings = load_settings(home)
     fill(installation, installation.add(), entry(99))
     assert call(installation.home, "run", "task").status == 0
     assert kept(installation, "task")[0] != "run-99-success"
 
     mark = installation.home / "locks" / ".housekeeping"
     begun = mark.stat().st_mtime
-    assert not housekeeping.maybe(settings, begun + 3599)
-    assert housekeeping.maybe(settings, begun + 3600)
-    assert housekeeping.maybe(settings, begun + 3599)  # a mark that is ahead of the clock is none
-    assert not housekeeping.maybe(settings, begun + 3600)
+    assert not retention.clean_hourly(settings, begun + 3599)
+    assert retention.clean_hourly(settings, begun + 3600)
+    assert retention.clean_hourly(settings, begun + 3599)  # a mark that is ahead of the clock is none
+    assert not retention.clean_hourly(settings, begun + 3600)
 
 
 def test_a_home_where_it_cannot_be_done_spoils_no_run(installation: Installation) -> None:

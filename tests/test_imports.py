@@ -32,9 +32,9 @@ exec(compile(open(script).read(), script, "exec"), {"__name__": "__main__", "__f
 FORBIDDEN = {"argparse", "logging", "dataclasses", "subprocess", "filelock", "typing", "contextlib", "inspect",
              "pathlib", "tempfile", "threading", "asyncio", "secrets", "random", "zoneinfo", "ipaddress", "signal",
              "select", "pwd", "urllib", "urllib.parse", "http", "http.client", "email", "importlib",
-             "importlib.metadata", "traceback", "webscheduler.admin", "webscheduler.runner", "webscheduler.record",
-             "webscheduler.cron", "webscheduler.addresses", "webscheduler.commands",
-             "webscheduler.schedule"}  # fmt: skip
+             "importlib.metadata", "traceback", "webscheduler.admin",
+             "webscheduler.runs.process", "webscheduler.runs.recorder", "webscheduler.schedule",
+             "webscheduler.addresses", "webscheduler.commands"}  # fmt: skip
 
 
 def imported(installation: Installation, environ: dict[str, str]) -> set[str]:
@@ -68,14 +68,15 @@ def test_other_answers_import_little_more(installation: Installation) -> None:
     installation.add(argv=["sh", "-c", f"while [ ! -e {go_on} ]; do sleep 0.02; done"])
     installation.add("off", enabled=False)
     golden = set(GOLDEN.read_text().split())
-    assert public(imported(installation, asking("/run/" + "ab" * 16, "sig=1"))) - golden == {"webscheduler.history"}
+    unsigned = asking("/run/" + "ab" * 16, "sig=1")
+    assert public(imported(installation, unsigned)) - golden == {"webscheduler.store.refusals"}
     assert public(imported(installation, {**installation.signed(), "REQUEST_METHOD": "HEAD"})) <= golden
-    assert public(imported(installation, installation.signed("off"))) - golden == {"webscheduler.history"}
+    assert public(imported(installation, installation.signed("off"))) - golden == {"webscheduler.store.history"}
     installation.trigger("wsgi")
     installation.command_runs()
     # Whether the run that locks it lives, and what is to be written of the skip: no more than that.
     locked = public(imported(installation, installation.signed()))
-    assert not locked & (FORBIDDEN - {"signal", "webscheduler.record", "webscheduler.schedule"})
+    assert not locked & (FORBIDDEN - {"signal", "webscheduler.runs.recorder", "webscheduler.schedule"})
     go_on.touch()
     installation.idle()
     until(lambda: not installation.processes())

@@ -1,8 +1,9 @@
-"""The layers: a module imports only from lines below its own; and nothing but the standard library and filelock."""
+"""The rooms: a module imports from its own and those below, and nothing but the standard library and filelock."""
 
 from __future__ import annotations
 
 import ast
+import collections
 import functools
 import os
 import sys
@@ -16,28 +17,28 @@ from tests.installation import CHECKOUT
 
 PACKAGE = CHECKOUT / "webscheduler"
 
-# Each line imports from lines below it alone. `cli` and `admin` are one each, whatever they consist of.
-LINES = """
-    __main__ onefile
-    cli
-    cgi wsgi api
-    admin
-    trigger
-    probe
-    arrival
-    doctor
-    editing due
-    access decision runner housekeeping cancel functions transfer export hosting
-    record installation crontab past
-    capabilities config locks store history commands schedule notify bundle
-    task signing request words
-    errors cron strategies atomic addresses builtin
-"""
-DEPTH = {name: depth for depth, line in enumerate(LINES.split("\n")) for name in line.split()}
+# Each room of the package: what it is for, and which rooms it may import. A module at the top is a room of its own.
+# docs/explanation/structure.md shows this table: `python -m tests.test_layers` writes it.
+LEAVES = "version errors vocabulary times signing addresses"
+DOORS = "__main__ cgi wsgi embedding cli admin bundle_head"
+WORK = f"{LEAVES} store schedule commands runs"
+ROOMS: dict[str, tuple[str, str]] = {
+    LEAVES: ("what everything else speaks in", LEAVES),
+    "store": ("what is on disk, and its formats", LEAVES),
+    "schedule": ("when", f"{LEAVES} store"),
+    "commands": ("what can be run", f"{LEAVES} store schedule"),
+    "runs": ("one run, from \"may it start\" to its line of history", f"{LEAVES} store schedule commands"),
+    "trigger": ("a request, from environ to answer", WORK),
+    "interchange": ("to and from other schedulers", f"{LEAVES} store schedule commands"),
+    "editing": ("changes to tasks, for command line and panel", WORK),
+    "host": ("what the host is like, and deploying on it", f"{WORK} trigger interchange editing"),
+    DOORS: ("how people, servers and programs come in", f"{WORK} trigger interchange editing host {DOORS}"),
+}
+ALLOWED = {room: others.split() for rooms, (_, others) in ROOMS.items() for room in rooms.split()}
 FORBIDDEN_ON_THE_WAY = {"dataclasses", "logging", "typing", "contextlib", "pathlib"}
-ON_THE_WAY = {"trigger", "access", "decision", "runner", "record", "housekeeping", "capabilities", "config", "locks",
-              "store", "history", "commands", "schedule", "task", "signing", "request", "errors", "cron", "strategies",
-              "atomic", "addresses", "cgi", "wsgi", "due", "notify"}  # fmt: skip
+ON_THE_WAY = ("cgi", "wsgi", "errors", "vocabulary", "times", "signing", "addresses", "store.", "schedule.cron",
+              "schedule.slots", "commands.registry", "runs.", "trigger.")
+OFF_THE_WAY = ("store.people", "store.history_view", "runs.cancel")
 
 
 @functools.cache
@@ -89,45 +90,78 @@ def _imports(name: str, file: Path) -> Iterator[str]:
                 yield "webscheduler." + (full if full in known else base) if full in known or base else "webscheduler"
 
 
-def line_of(full: str) -> str:
-    """The name in LINES that a module of the package belongs to; empty for the package itself."""
-    return full.partition(".")[2].partition(".")[0]
+def room_of(name: str) -> str:
+    """The room that a module is in, by its name within the package; empty for the package itself."""
+    return name.partition(".")[0]
 
 
-def test_every_module_has_its_line() -> None:
-    """Whoever adds a module says where it belongs; no name in the table is without a module."""
-    found = {name.partition(".")[0] for name in modules()} - {""}
-    assert found == set(DEPTH)
+@functools.cache
+def arrows() -> dict[tuple[str, str], set[tuple[str, str]]]:
+    """(room, room) -> the imports between them, as (module, module), wherever in the code they stand."""
+    found: dict[tuple[str, str], set[tuple[str, str]]] = {}
+
+    for name, file in modules().items():
+        for full in imports(name, file) if name else ():
+            other = full.partition(".")[2] if full.startswith("webscheduler.") else ""
+
+            if other and other != name:
+                found.setdefault((room_of(name), room_of(other)), set()).add((name, other))
+
+    return found
+
+
+def table() -> str:
+    """The rooms as docs show them."""
+    lines = ["| room | what it is for | may import |", "|---|---|---|"]
+
+    for rooms, (purpose, allowed) in ROOMS.items():
+        own, others = (" ".join(f"`{room}`" for room in names.split()) for names in (rooms, allowed))
+        below = others.replace(" ".join(f"`{leaf}`" for leaf in LEAVES.split()), "the leaves")
+        lines.append(f"| {own} | {purpose} | {below.replace(own, 'each other') if rooms == DOORS else below} |")
+
+    return "\n".join(lines) + "\n"
+
+
+def test_every_module_has_its_room() -> None:
+    """Whoever adds a room says what it may import; no name in the table is without a module."""
+    assert {room_of(name) for name in modules()} - {""} == set(ALLOWED)
 
 
 @pytest.mark.parametrize("name", [name for name in modules() if name])
-def test_a_module_imports_from_below(name: str) -> None:
-    """No module imports from its own line or one above it, not even within a function."""
-    own = name.partition(".")[0]
-    wrong = []
-
-    for full in imports(name, modules()[name]):
-        if full.partition(".")[0] == "webscheduler":
-            other = line_of(full)
-
-            if other and other != own and DEPTH.get(other, -1) <= DEPTH[own]:
-                wrong.append(other)
-
+def test_a_module_imports_from_its_room_and_those_below(name: str) -> None:
+    """No module imports from a room that its own may not, not even within a function."""
+    own = room_of(name)
+    wrong = [other for (one, target), pairs in arrows().items() for first, other in pairs
+             if first == name and one == own and target != own and target not in ALLOWED[own]]
     assert wrong == []
 
 
-def test_the_table_is_as_flat_as_it_can_be() -> None:
-    """No module stands higher than it must, so the table shows how deep things really are."""
-    needed: dict[str, set[str]] = {name: set() for name in DEPTH}
+def test_no_circles() -> None:
+    """Within a room, too, modules import in one direction."""
+    needs: dict[str, set[str]] = {}
 
-    for name, file in modules().items():
-        if name:
-            others = {line_of(full) for full in imports(name, file) if full.startswith("webscheduler.")}
-            needed[name.partition(".")[0]] |= others - {name.partition(".")[0], ""}
+    for pairs in arrows().values():
+        for one, other in pairs:
+            needs.setdefault(one, set()).add(other)
 
-    assert all(other in DEPTH for others in needed.values() for other in others)
-    leaves = {name for name, others in needed.items() if not others}
-    assert leaves >= set(LINES.split("\n")[-2].split())
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path, name))
+
+        if name not in done:
+            for other in needs.get(name, ()):
+                visit(other, (*path, name))
+
+            done.add(name)
+
+    for name in list(needs):
+        visit(name, ())
+
+
+def test_docs_show_the_table() -> None:
+    """docs/explanation/structure.md has the table that these tests hold."""
+    assert table() in (CHECKOUT / "docs" / "explanation" / "structure.md").read_text()
 
 
 @pytest.mark.parametrize("name", modules())
@@ -146,7 +180,7 @@ def test_the_standard_library_and_filelock(name: str) -> None:
     assert not [top for top in tops if top.startswith("_") and top != "__future__"]
 
 
-@pytest.mark.parametrize("name", sorted(ON_THE_WAY))
+@pytest.mark.parametrize("name", [n for n in modules() if n.startswith(ON_THE_WAY) and n not in OFF_THE_WAY])
 def test_no_dear_imports_on_the_way(name: str) -> None:
     """Nothing that a request may load imports what costs milliseconds and is not needed."""
     assert not FORBIDDEN_ON_THE_WAY & set(imports(name, modules()[name]))
@@ -160,3 +194,14 @@ def test_no_module_is_long() -> None:
 def test_every_module_says_what_it_is_for() -> None:
     """Each module begins with a sentence on its purpose."""
     assert [name for name, file in modules().items() if not ast.get_docstring(ast.parse(file.read_bytes()))] == []
+
+
+if __name__ == "__main__":  # writes the table into the docs, and prints figures
+    page = CHECKOUT / "docs" / "explanation" / "structure.md"
+    before, _, rest = page.read_text().partition("| room |")
+    page.write_text(before + table() + rest[rest.index("\n\n") + 1:])
+    counts = collections.Counter(room_of(name) for name in modules() if name)
+    print(*(f"{room} {count}" for room, count in sorted(counts.items())), sep="  ")
+    between = {pair for pair in arrows() if pair[0] != pair[1]}
+    print(f"arrows between rooms: {len(between)}; imports between modules of two rooms: "
+          f"{sum(len(arrows()[pair]) for pair in between)}")

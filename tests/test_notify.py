@@ -9,8 +9,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from webscheduler import config, editing, installation, locks, notify, store, trigger
+from webscheduler import editing
 from webscheduler.errors import BadInput, Unusable
+from webscheduler.host.home import create_home
+from webscheduler.runs import notifications
+from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.store import locks, state
+from webscheduler.store.settings import load_settings, save_settings
 
 
 @pytest.fixture
@@ -39,19 +44,19 @@ def hook():
 def home(tmp_path):
     """An installation with one task that fails while a file named `broken` is there."""
     home = str(tmp_path / "home")
-    installation.create(home, time.time())
-    editing.create(config.load(home), "job", {"argv": ["test", "!", "-e", str(tmp_path / "broken")]}, time.time())
+    create_home(home, time.time())
+    editing.create(load_settings(home), "job", {"argv": ["test", "!", "-e", str(tmp_path / "broken")]}, time.time())
     return home
 
 
 def test_told_once_when_it_fails_and_once_when_it_is_well(home, tmp_path, hook):
     """Five runs, of which the second to fourth fail, make two notifications."""
     url, got = hook
-    config.set_values(home, {"notify": {"url": url}})
+    save_settings(home, {"notify": {"url": url}})
 
     for broken in (False, True, True, True, False):
         (tmp_path / "broken").touch() if broken else (tmp_path / "broken").unlink(missing_ok=True)
-        trigger.run_by_hand(home, "job", "cli", time.time)
+        run_by_hand(home, "job", "cli", time.time)
 
     assert [document["status"] for document in got] == ["failed", "success"]
     assert got[0]["text"] == "[webscheduler] job ended as failed"
@@ -61,22 +66,22 @@ def test_told_once_when_it_fails_and_once_when_it_is_well(home, tmp_path, hook):
 def test_a_failure_with_tries_left_is_not_told(home, tmp_path, hook):
     """Only the last try of a slot tells."""
     url, got = hook
-    config.set_values(home, {"notify": {"url": url}})
-    editing.edit(config.load(home), "job", {"retries": 1}, time.time())
+    save_settings(home, {"notify": {"url": url}})
+    editing.edit(load_settings(home), "job", {"retries": 1}, time.time())
     (tmp_path / "broken").touch()
-    trigger.run_by_hand(home, "job", "cli", time.time)
+    run_by_hand(home, "job", "cli", time.time)
     assert got == []
 
 
 def test_a_webhook_that_is_gone_disturbs_no_run(home, tmp_path):
     """The run is recorded whether or not anybody could be told; a test message says what is wrong."""
-    config.set_values(home, {"notify": {"url": "http://127.0.0.1:9/"}})
+    save_settings(home, {"notify": {"url": "http://127.0.0.1:9/"}})
     (tmp_path / "broken").touch()
-    entry = trigger.run_by_hand(home, "job", "cli", time.time)
+    entry = run_by_hand(home, "job", "cli", time.time)
     assert entry["status"] == "failed"
 
     with pytest.raises(Unusable, match=r"^notification not sent: url: .*refused"):
-        notify.send(config.load(home), "a test", {})
+        notifications.send(load_settings(home), "a test", {})
 
 
 def test_mail_goes_through_sendmail(home, tmp_path, monkeypatch):
@@ -84,9 +89,10 @@ def test_mail_goes_through_sendmail(home, tmp_path, monkeypatch):
     program = tmp_path / "sendmail"
     program.write_text(f"#!/bin/sh\necho \"$@\" > {tmp_path}/words\ncat > {tmp_path}/mail\n")
     program.chmod(0o700)
-    monkeypatch.setattr(notify, "SENDMAIL", (str(program),))
-    config.set_values(home, {"notify": {"email": "me@example.org"}})
-    notify.send(config.load(home), "job ended", {"status": "failed", "errorOutput": "\n.\nBcc: you@example.org\n"})
+    monkeypatch.setattr(notifications, "SENDMAIL", (str(program),))
+    save_settings(home, {"notify": {"email": "me@example.org"}})
+    entry = {"status": "failed", "errorOutput": "\n.\nBcc: you@example.org\n"}
+    notifications.send(load_settings(home), "job ended", entry)
     mail = (tmp_path / "mail").read_text()
     head, _, body = mail.partition("\n\n")
     assert (tmp_path / "words").read_text() == "-t -oi\n"
@@ -101,14 +107,14 @@ def test_mail_goes_through_sendmail(home, tmp_path, monkeypatch):
 def test_settings_that_cannot_be(home, value):
     """What is no address and no web address is refused where it is entered."""
     with pytest.raises(BadInput, match=r"^notify: "):
-        config.set_values(home, {"notify": value})
+        save_settings(home, {"notify": value})
 
 
 def test_a_task_with_notify_false_is_never_told_of(home, tmp_path, hook):
     """Neither its failure, nor that it is well again, nor that it comes late; the same tick tells of another."""
     url, got = hook
-    config.set_values(home, {"notify": {"url": url}})
-    settings, long_ago = config.load(home), "2020-01-01T00:00:00+00:00"
+    save_settings(home, {"notify": {"url": url}})
+    settings, long_ago = load_settings(home), "2020-01-01T00:00:00+00:00"
 
     for name, told in (("quiet", False), ("heard", True)):
         argv = ["test", "!", "-e", str(tmp_path / "broken")]
@@ -116,7 +122,7 @@ def test_a_task_with_notify_false_is_never_told_of(home, tmp_path, hook):
 
     for broken in (True, False):
         (tmp_path / "broken").touch() if broken else (tmp_path / "broken").unlink()
-        assert [trigger.run_by_hand(home, name, "cli", time.time)["status"] for name in ("quiet", "heard")] == [
+        assert [run_by_hand(home, name, "cli", time.time)["status"] for name in ("quiet", "heard")] == [
             "failed" if broken else "success"] * 2
 
     assert [document["text"] for document in got] == ["[webscheduler] heard ended as failed",
@@ -127,14 +133,14 @@ def test_a_task_with_notify_false_is_never_told_of(home, tmp_path, hook):
             tasks[name].update(createdAt=long_ago, scheduledSince=long_ago, lastRunAt=long_ago)
 
     del got[:]
-    store.update(home, age)
+    state.update(home, age)
 
     for name in ("quiet", "heard"):
         with locks.Gate(home, name) as gate:
             gate.last_start = 0.0
             gate.save()
 
-    entry = trigger.run_by_hand(home, "@due", "cli", time.time)
+    entry = run_by_hand(home, "@due", "cli", time.time)
     assert sorted(entry["started"]) == ["heard", "quiet"]
     assert [(document["text"], document["late"]) for document in got] == [
         ("[webscheduler] 1 tasks come late, the first heard", "heard")]

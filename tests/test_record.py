@@ -18,16 +18,19 @@ import pytest
 
 from tests.commandline import environment
 from tests.installation import CHECKOUT, Installation, answered, until, waits_for
-from webscheduler import cancel, history, locks, store
-from webscheduler.task import format_time
-from webscheduler.trigger import run_by_hand
+from webscheduler.runs import cancel
+from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.store import history, locks, state
+from webscheduler.times import format_time
 
 # The command fails, so that a record made up later would differ from the true one.
 FAILING = ["sh", "-c", "echo out; echo err >&2; exit 3"]
 KILLED = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
-from webscheduler import history, locks, record, store, trigger
+from webscheduler.runs import recorder
+from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.store import history, locks, state
 module, function = eval(sys.argv[3])
 real = getattr(module, function)
 calls = 0
@@ -43,20 +46,20 @@ def step(*arguments, **named):
     return result
 
 setattr(module, function, step)
-trigger.run_by_hand(sys.argv[2], "task", "cli", time.time)
+run_by_hand(sys.argv[2], "task", "cli", time.time)
 """
 GOES_ON = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from webscheduler import trigger
-trigger.run_by_hand(sys.argv[2], "task", "cli", time.time)
+from webscheduler.runs.supervisor import run_by_hand
+run_by_hand(sys.argv[2], "task", "cli", time.time)
 print("went on")
 """
 # Each step of a record, and which of its calls: the outcome into the claim comes after supervisor, state and limits.
 STEPS = {
-    "the outcome": ('(record, "_entry")', 1),
+    "the outcome": ('(recorder, "_entry")', 1),
     "history": ("(history, 'append')", 1),
-    "state": ("(store, 'update')", 2),
+    "state": ("(state, 'update')", 2),
     "the claim's removal": ("(locks.Claim, 'remove')", 1),
     "the lock's release": ("(locks.Claim, 'release')", 1),
 }
@@ -94,7 +97,7 @@ def test_told_to_end_while_recording(installation: Installation, told: str) -> N
         fcntl.flock(held, fcntl.LOCK_EX)
 
         with subprocess.Popen([sys.executable, "-c", GOES_ON, str(CHECKOUT), home], stdout=subprocess.PIPE) as process:
-            (facts,) = until(lambda: [each for each in locks.peek(home, "task") if "outcome" in each])
+            (facts,) = until(lambda: [each for each in locks.live_runs(home, "task") if "outcome" in each])
 
             if told == "by TERM":
                 process.send_signal(signal.SIGTERM)
@@ -137,14 +140,15 @@ def test_killed_around_a_step(installation: Installation, step: tuple[str, int],
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
 def test_state_counts_each_failure_once(installation: Installation, step: tuple[str, int], side: str) -> None:
     """However a failed run was recorded, it is one failure in a row."""
-    from webscheduler import locks, record
+    from webscheduler.runs import recorder
+    from webscheduler.store import locks
 
     installation.add(argv=FAILING)
     program = [sys.executable, "-c", KILLED, str(CHECKOUT), str(installation.home), step[0], str(step[1]), side]
     assert subprocess.run(program).returncode == -9
 
     with locks.Gate(str(installation.home), "task"):
-        assert record.clear_dead(str(installation.home), "task", time.time()) == []
+        assert recorder.record_dead_runs(str(installation.home), "task", time.time()) == []
 
     assert installation.row()["consecutiveFailures"] == 1
     assert installation.row()["lastRunStatus"] == installation.runs()[0]["status"]
@@ -205,11 +209,11 @@ def test_the_task_goes_while_it_runs(installation: Installation) -> None:
     installation.add(argv=waits_for(go_on))
     installation.trigger("wsgi")
     installation.command_runs()
-    store.update(str(installation.home), lambda tasks: tasks.pop("task"))
+    state.update(str(installation.home), lambda tasks: tasks.pop("task"))
     go_on.touch()
     installation.idle()
     assert [line["status"] for line in installation.runs()] == ["success"]
-    assert "task" not in store.read(str(installation.home))
+    assert "task" not in state.read(str(installation.home))
 
 
 def test_a_running_task_is_neither_renamed_nor_removed(installation: Installation) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.installation import asking
-from webscheduler.request import MAX_BODY, Request
+from webscheduler.trigger.request import MAX_BODY, Request
 
 SLUG, OTHER = "0123456789abcdef" * 2, "ab" * 16
 SIG, BAD = "a" * 64, "b" * 64

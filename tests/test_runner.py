@@ -18,8 +18,9 @@ import pytest
 from tests.installation import CHECKOUT, DOORS, Installation, until
 from tests.servers import give
 from tests.servers import python as readable
-from webscheduler import history, runner
-from webscheduler.trigger import run_by_hand
+from webscheduler.runs import process
+from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.store import history
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 SHOW = """
@@ -191,11 +192,11 @@ def test_a_time_limit(installation: Installation) -> None:
 
 def test_a_stubborn_command(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ignores TERM gets KILL after a grace period, with all its children."""
-    monkeypatch.setattr(runner, "GRACE", 0.5)
+    monkeypatch.setattr(process, "GRACE", 0.5)
     line = run(installation, "sh", "-c", "trap '' TERM; (trap '' TERM; while :; do sleep 0.02; done) & "
                "while :; do sleep 0.02; done", timeout=1)  # fmt: skip
     assert (line["status"], line["exitCode"], line["signal"]) == ("timeout", 137, signal.SIGKILL)
-    assert line["duration"] >= 1 + runner.GRACE
+    assert line["duration"] >= 1 + process.GRACE
     until(lambda: not installation.processes())
 
 
@@ -216,7 +217,7 @@ def test_zero_is_no_limit(installation: Installation) -> None:
 
 def test_a_command_that_stops_itself(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped command is ended by its time limit, too."""
-    monkeypatch.setattr(runner, "GRACE", 0.5)
+    monkeypatch.setattr(process, "GRACE", 0.5)
     line = run(installation, "sh", "-c", "kill -STOP $$", timeout=1)
     assert (line["status"], line["exitCode"]) == ("timeout", 137)
 
@@ -410,7 +411,7 @@ def test_a_command_that_closes_its_streams(installation: Installation) -> None:
 
 def test_the_longest_time_limit(installation: Installation) -> None:
     """A time limit may be as long as the field allows."""
-    from webscheduler.task import FIELDS
+    from webscheduler.store.task import FIELDS
 
     longest = FIELDS["timeout"].limit[1]
     assert run(installation, "sleep", "0.2", timeout=longest)["status"] == "success"

@@ -6,25 +6,26 @@ from typing import Any
 
 import pytest
 
-from webscheduler import schedule
 from webscheduler.errors import BadInput
-from webscheduler.task import Task, format_time, load, parse_time
+from webscheduler.schedule import slots
+from webscheduler.store.task import Task, load_task
+from webscheduler.times import format_time, parse_time, time_zone
 
 LONG_AGO = "2026-01-01T00:00:00+00:00"
 
 
 def task(**fields: Any) -> Task:
-    return load("task", {"enabled": True, "createdAt": LONG_AGO, **fields})
+    return load_task("task", {"enabled": True, "createdAt": LONG_AGO, **fields})
 
 
 def slot(made: Task, now: str, last_start: str | None = None, zone: str = "UTC") -> tuple[str, int, bool] | None:
     """What it is due for at that instant, if anything; instants to the second."""
-    found = schedule.slot(made, zone, parse_time(last_start) if last_start else 0.0, parse_time(now))
+    found = slots.slot(made, zone, parse_time(last_start) if last_start else 0.0, parse_time(now))
     return None if found is None else (format_time(found.at)[:19], found.attempt, found.too_late)
 
 
 def coming(made: Task, now: str, zone: str = "UTC") -> str | None:
-    found = schedule.next_at(made, zone, parse_time(now))
+    found = slots.next_at(made, zone, parse_time(now))
     return None if found is None else format_time(found)[:19]
 
 
@@ -99,8 +100,8 @@ def test_an_interval_that_never_ran_is_due_at_once() -> None:
 def test_an_interval_counts_from_the_last_start_to_the_second(interval: int) -> None:
     begun = parse_time("2026-03-02T03:00:00Z")
     made = task(intervalSeconds=interval, lastRunAt=format_time(begun))
-    assert schedule.slot(made, "UTC", 0.0, begun + interval - 0.5) is None
-    found = schedule.slot(made, "UTC", 0.0, begun + interval)
+    assert slots.slot(made, "UTC", 0.0, begun + interval - 0.5) is None
+    found = slots.slot(made, "UTC", 0.0, begun + interval)
     assert found is not None
     assert found.at == begun + interval
     assert coming(made, format_time(begun)) == format_time(begun + interval)[:19]
@@ -112,15 +113,15 @@ def test_an_interval_as_long_as_the_rhythm_of_calls_is_told_one_that_skips_none(
     now = parse_time("2026-03-02T03:00:00Z")
 
     for about in (rhythm - 2, rhythm, rhythm + 2):
-        said = schedule.coarse(task(intervalSeconds=about), "UTC", rhythm, now)
+        said = slots.too_fine_for_ticks(task(intervalSeconds=about), "UTC", rhythm, now)
         assert f"has an interval of {about} s, and ticks come every {rhythm} s" in said
 
     advised = int(said.split("give it ")[1].split()[0])
-    assert schedule.coarse(task(intervalSeconds=advised), "UTC", rhythm, now) == ""
+    assert slots.too_fine_for_ticks(task(intervalSeconds=advised), "UTC", rhythm, now) == ""
 
     for jitter in (-10, -1, 0, 1, 10):
         made = task(intervalSeconds=advised, lastRunAt=format_time(now))
-        assert schedule.slot(made, "UTC", 0.0, now + rhythm + jitter), jitter
+        assert slots.slot(made, "UTC", 0.0, now + rhythm + jitter), jitter
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_an_interval_as_long_as_the_rhythm_of_calls_is_told_one_that_skips_none(
 def test_a_schedule_finer_than_the_rhythm_of_calls_is_told(
     fields: dict[str, Any], rhythm: float, step: int | None
 ) -> None:
-    said = schedule.coarse(task(**fields), "UTC", rhythm, parse_time("2026-03-02T03:00:00Z"))
+    said = slots.too_fine_for_ticks(task(**fields), "UTC", rhythm, parse_time("2026-03-02T03:00:00Z"))
     assert said.partition(",")[0] == ("" if step is None else f"asks for every {step} s")
 
 
@@ -165,7 +166,7 @@ def test_an_expression_wins_over_an_interval() -> None:
 def test_slots_that_no_call_can_catch_are_told(limit: int | None, told: bool) -> None:
     """At 03:07 nobody calls who calls at each quarter of an hour, and at 03:15 it is too late."""
     made = task(expression="7 3 * * *", catchUpSeconds=limit)
-    assert bool(schedule.coarse(made, "UTC", 900, parse_time("2026-03-02T03:00:00Z"))) == told
+    assert bool(slots.too_fine_for_ticks(made, "UTC", 900, parse_time("2026-03-02T03:00:00Z"))) == told
 
 
 FAILED = {"lastRunAt": "2026-03-02T03:07:00Z", "lastRunDuration": 10.0, "lastRunStatus": "failed", "retries": 2,
@@ -247,7 +248,7 @@ def _starts(made: Task, zone: str, begin: str, minutes: int) -> list[str]:
     for minute in range(minutes):
         now = parse_time(begin) + minute * 60
 
-        if schedule.slot(made, zone, last, now):
+        if slots.slot(made, zone, last, now):
             last = now
             found.append(format_time(now)[:19])
 
@@ -258,13 +259,13 @@ def test_times_far_ahead_of_the_clock_are_told_apart() -> None:
     """A minute ahead may be two clocks; more is a clock that was wrong once."""
     now = parse_time("2026-03-02T03:07:00Z")
     made = task(lastRunAt="2027-01-01T00:00:00Z", scheduledSince="2026-03-02T03:08:00Z")
-    assert schedule.ahead(made, now) == ["lastRunAt"]
+    assert slots.ahead(made, now) == ["lastRunAt"]
 
 
 @pytest.mark.parametrize("text", ["0 0 30 2 *", "0 0 31 4,6 *", "61 * * * *", "", "* * * *"])
 def test_an_expression_that_never_comes_is_refused_by_its_field(text: str) -> None:
     with pytest.raises(BadInput) as caught:
-        schedule.check_expression(text)
+        slots.check_expression(text)
 
     assert caught.value.field == "expression"
 
@@ -272,6 +273,6 @@ def test_an_expression_that_never_comes_is_refused_by_its_field(text: str) -> No
 @pytest.mark.parametrize("name", ["Mars/Olympus", "../../etc/passwd", "/etc/passwd", "Europe/paris ", "", "UTC\0"])
 def test_an_unknown_zone_is_refused_by_its_field(name: str) -> None:
     with pytest.raises(BadInput) as caught:
-        schedule.zone(name)
+        time_zone(name)
 
     assert caught.value.field == "timezone"

@@ -15,23 +15,25 @@ from typing import Any, Callable
 import pytest
 
 from tests.installation import CHECKOUT, Installation, until
-from webscheduler import due, editing, housekeeping, store
-from webscheduler import installation as making
-from webscheduler.config import load
+from webscheduler import editing
 from webscheduler.errors import Unusable, WebschedulerError
-from webscheduler.trigger import run_by_hand
+from webscheduler.host.home import create_home
+from webscheduler.runs import due, retention
+from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.store import state
+from webscheduler.store.settings import load_settings
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 COUNT = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from webscheduler import store
+from webscheduler.store import state
 def add(tasks):
     tasks["counter"]["n"] += 1
     return tasks["counter"]["n"]
 left = int(sys.argv[3])
 while left:
-    os.write(1, b"%d\\n" % store.update(sys.argv[2], add))
+    os.write(1, b"%d\\n" % state.update(sys.argv[2], add))
     left -= 1
 """
 
@@ -43,7 +45,7 @@ def counting(home: Path, count: int) -> subprocess.Popen[bytes]:
 
 @pytest.fixture
 def home(installation: Installation) -> Path:
-    store.update(str(installation.home), lambda tasks: tasks.update(counter={"n": 0, "unknown": {"a": [1, None]}}))
+    state.update(str(installation.home), lambda tasks: tasks.update(counter={"n": 0, "unknown": {"a": [1, None]}}))
     return installation.home
 
 
@@ -59,7 +61,7 @@ def test_no_update_is_lost(home: Path) -> None:
         made += [int(word) for word in output.split()]
 
     assert sorted(made) == list(range(1, 8 * each + 1))
-    assert store.read_strictly(str(home))["counter"]["n"] == 8 * each
+    assert state.read_strictly(str(home))["counter"]["n"] == 8 * each
     assert (home / "state.json").read_bytes() == (home / "state.json.bak").read_bytes()
 
 
@@ -70,7 +72,7 @@ def test_killed_while_writing(home: Path) -> None:
     chance = random.Random()
 
     for _ in range(500 if FULL else 40):
-        before = store.read_strictly(str(home))["counter"]["n"]
+        before = state.read_strictly(str(home))["counter"]["n"]
 
         with counting(home, -1) as process:
             assert process.stdout is not None
@@ -83,17 +85,17 @@ def test_killed_while_writing(home: Path) -> None:
         assert found in (told[-1], told[-1] + 1)
         assert json.loads((home / "state.json.bak").read_bytes())["counter"]["n"] in (found, found - 1)
 
-    store.update(str(home), lambda tasks: tasks["counter"].update(n=-1))
-    assert store.read(str(home))["counter"]["n"] == -1
+    state.update(str(home), lambda tasks: tasks["counter"].update(n=-1))
+    assert state.read(str(home))["counter"]["n"] == -1
 
 
 def test_unknown_fields_survive(home: Path) -> None:
     """Fields and tasks that this version does not know stay, in their order, through every way of writing."""
     text = {"z": {"future": {"x": [1, {"y": "ü\u2028"}]}, "enabled": True, "argv": ["true"], "strategy": "sync"},
-            "@due": store.read(str(home))["@due"], "a": {"enabled": False, "another": None}}  # fmt: skip
+            "@due": state.read(str(home))["@due"], "a": {"enabled": False, "another": None}}  # fmt: skip
     (home / "state.json").write_text(json.dumps(text))
     assert run_by_hand(str(home), "z", "cli", time.time) is not None
-    editing.edit(load(str(home)), "z", {"title": "t"}, time.time())
+    editing.edit(load_settings(str(home)), "z", {"title": "t"}, time.time())
     editing.set_enabled(str(home), ["a"], True, time.time())
     found = json.loads((home / "state.json").read_text())
     assert list(found) == ["z", "@due", "a"]
@@ -121,7 +123,7 @@ def test_an_old_file_loads_as_it_is(home: Path) -> None:
 def test_nothing_changed_nothing_written(home: Path) -> None:
     """A change that changes nothing does not touch the file."""
     before = (home / "state.json").stat()
-    assert store.update(str(home), lambda tasks: len(tasks)) == 2
+    assert state.update(str(home), lambda tasks: len(tasks)) == 2
     after = (home / "state.json").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
@@ -129,14 +131,14 @@ def test_nothing_changed_nothing_written(home: Path) -> None:
 def test_a_change_that_raises(home: Path) -> None:
     """If a change raises half way, nothing of it is written, and the lock is free."""
 
-    def change(tasks: store.Tasks) -> None:
+    def change(tasks: state.Tasks) -> None:
         tasks.clear()
         raise LookupError
 
     with pytest.raises(LookupError):
-        store.update(str(home), change)
+        state.update(str(home), change)
 
-    assert store.update(str(home), lambda tasks: "counter" in tasks)
+    assert state.update(str(home), lambda tasks: "counter" in tasks)
 
 
 BROKEN = {"half": b'{"task": {"enabled": tr', "empty": b"", "a list": b"[]", "not UTF-8": b"\xff\xfe{}",
@@ -146,11 +148,11 @@ BROKEN = {"half": b'{"task": {"enabled": tr', "empty": b"", "a list": b"[]", "no
 def everything(installation: Installation) -> list[Callable[[], Any]]:
     """Whatever writes state.json."""
     home, now = str(installation.home), time.time()
-    settings = load(home)
+    settings = load_settings(home)
     return [
-        lambda: store.update(home, lambda tasks: tasks.clear()),
-        lambda: making.create(home, now),
-        lambda: store.create(home),
+        lambda: state.update(home, lambda tasks: tasks.clear()),
+        lambda: create_home(home, now),
+        lambda: state.create(home),
         lambda: run_by_hand(home, "task", "cli", time.time),
         lambda: run_by_hand(home, "@due", "cli", time.time),
         lambda: installation.trigger("wsgi"),
@@ -161,7 +163,7 @@ def everything(installation: Installation) -> list[Callable[[], Any]]:
         lambda: editing.rename(home, "task", "other", now),
         lambda: editing.set_enabled(home, ["task"], False, now),
         lambda: editing.rotate_secret(home, "task"),
-        lambda: housekeeping.clean(settings, now),
+        lambda: retention.clean(settings, now),
         lambda: due.too_late(home, "task", now),
     ]
 
@@ -197,10 +199,10 @@ def test_a_broken_file_is_never_overwritten(installation: Installation, content:
 def test_a_missing_file_does_not_cost_its_copy(installation: Installation) -> None:
     """With state.json gone, `init` begins with what its copy holds, not with nothing."""
     installation.add()
-    before = store.read(str(installation.home))
+    before = state.read(str(installation.home))
     (installation.home / "state.json").unlink()
-    making.create(str(installation.home), time.time())
-    assert store.read_strictly(str(installation.home)) == before
+    create_home(str(installation.home), time.time())
+    assert state.read_strictly(str(installation.home)) == before
 
 
 def test_both_missing(installation: Installation) -> None:
@@ -209,11 +211,11 @@ def test_both_missing(installation: Installation) -> None:
         (installation.home / name).unlink()
 
     with pytest.raises(Unusable, match="init"):
-        store.update(str(installation.home), lambda tasks: tasks.update(x={}))
+        state.update(str(installation.home), lambda tasks: tasks.update(x={}))
 
     assert not (installation.home / "state.json").exists()
-    making.create(str(installation.home), time.time())
-    assert list(store.read_strictly(str(installation.home))) == ["@due"]
+    create_home(str(installation.home), time.time())
+    assert list(state.read_strictly(str(installation.home))) == ["@due"]
 
 
 def test_the_copy_is_a_file_of_its_own(home: Path) -> None:
@@ -228,7 +230,7 @@ def test_the_mode_is_explicit(home: Path, umask: int) -> None:
     before = os.umask(umask)
 
     try:
-        store.update(str(home), lambda tasks: tasks["counter"].update(n=umask + 1))
+        state.update(str(home), lambda tasks: tasks["counter"].update(n=umask + 1))
     finally:
         os.umask(before)
 
@@ -239,14 +241,14 @@ def test_the_mode_is_explicit(home: Path, umask: int) -> None:
 def test_any_text(home: Path) -> None:
     """Any text comes back as it was, and the file is one task a line."""
     texts = ["é", "\u2028", "😀", '"\\', "\x7f\x1b", "\ud800", "a\nb"]
-    store.update(str(home), lambda tasks: tasks.update(t={"texts": texts}))
-    assert store.read_strictly(str(home))["t"]["texts"] == texts
-    assert len((home / "state.json").read_bytes().splitlines()) == 2 + len(store.read(str(home)))
+    state.update(str(home), lambda tasks: tasks.update(t={"texts": texts}))
+    assert state.read_strictly(str(home))["t"]["texts"] == texts
+    assert len((home / "state.json").read_bytes().splitlines()) == 2 + len(state.read(str(home)))
 
 
 def test_a_lock_held_too_long(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits too long for the lock says so and changes nothing; the lock of a process that was killed is none."""
-    monkeypatch.setattr(store, "PATIENCE", 0.2)
+    monkeypatch.setattr(state, "PATIENCE", 0.2)
     program = "import fcntl, sys, time; fcntl.flock(f := open(sys.argv[1], 'a'), 2); print(flush=True); time.sleep(60)"
     lock = home / "state.json.lock"
 
@@ -255,21 +257,21 @@ def test_a_lock_held_too_long(home: Path, monkeypatch: pytest.MonkeyPatch) -> No
         holder.stdout.readline()
 
         with pytest.raises(WebschedulerError, match="locked"):
-            store.update(str(home), lambda tasks: tasks.clear())
+            state.update(str(home), lambda tasks: tasks.clear())
 
         os.kill(holder.pid, signal.SIGKILL)
 
-    assert store.update(str(home), lambda tasks: "counter" in tasks)
+    assert state.update(str(home), lambda tasks: "counter" in tasks)
 
 
 def test_an_edit_by_hand_is_seen(home: Path) -> None:
     """The stamp changes with every write and every edit, or what was read before would count on."""
-    stamps = [store.stamp(str(home))]
-    store.update(str(home), lambda tasks: tasks["counter"].update(n=1))
-    stamps.append(store.stamp(str(home)))
+    stamps = [state.stamp(str(home))]
+    state.update(str(home), lambda tasks: tasks["counter"].update(n=1))
+    stamps.append(state.stamp(str(home)))
     text = (home / "state.json").read_text()
     (home / "state.json").write_text(text.replace('"n": 1', '"n": 2'))
-    stamps.append(store.stamp(str(home)))
+    stamps.append(state.stamp(str(home)))
     (home / "state.json").unlink()
-    stamps.append(store.stamp(str(home)))
+    stamps.append(state.stamp(str(home)))
     assert len(set(stamps)) == 4

@@ -20,16 +20,18 @@ import pytest
 
 from tests.commandline import Done, call
 from tests.installation import Installation
-from webscheduler import config, crontab, export, history, store, transfer
-from webscheduler.cron import Cron
-from webscheduler.task import DUE, FIELDS, Task, load
+from webscheduler.interchange import crontab, exporting, importing
+from webscheduler.schedule.cron import Cron
+from webscheduler.store import history, state
+from webscheduler.store.settings import load_settings
+from webscheduler.store.task import DUE, FIELDS, Task, load_task
 
 REQUIRED = bool(os.environ.get("WEBSCHEDULER_REQUIRE_ALL"))
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 
 
-def state(installation: Installation) -> store.Tasks:
-    return store.read_strictly(str(installation.home))
+def tasks_of(installation: Installation) -> state.Tasks:
+    return state.read_strictly(str(installation.home))
 
 
 def tree(directory: Path) -> dict[str, bytes]:
@@ -78,7 +80,7 @@ def test_each_line_of_a_crontab_becomes_a_task(installation: Installation) -> No
     path = {"PATH": "/opt/bin:/usr/bin:/bin"}
     bash = {**path, "SHELL": "/bin/bash"}
     fields = ("expression", "timezone", "environment", "argv", "enabled", "timeout", "group")
-    rows = {name: [row[field] for field in fields] for name, row in state(installation).items() if name != DUE}
+    rows = {name: [row[field] for field in fields] for name, row in tasks_of(installation).items() if name != DUE}
     assert rows == {
         "backup": ["5 4 * * *", None, path, ["/bin/sh", "-c", "/usr/local/bin/backup.sh --all > /dev/null 2>&1"],
                    True, 0, "crontab"],
@@ -127,7 +129,7 @@ def test_a_crontab_comes_in_once(installation: Installation) -> None:
     done = come(installation, "5 4 * * * a\n6 4 * * * a\n5 4 * * * a x\n5 4 * * * a\n", "crontab")
     assert done.out == "a-2: 6 4 * * *\na-x: 5 4 * * *\n2 tasks are in\n"
     assert "line 1 is here already" in done.err
-    assert len(state(installation)) == 4
+    assert len(tasks_of(installation)) == 4
 
 
 def test_a_dry_run_tells_the_same_and_writes_nothing(installation: Installation) -> None:
@@ -163,7 +165,7 @@ def test_a_crontab_from_standard_input_and_disabled(installation: Installation) 
 def test_what_a_line_does_here(installation: Installation, line: str, output: str) -> None:
     """Variables, standard input, comments, the directory, the exit status of the command and not of the pipe."""
     come(installation, f'A = "x  y"\nHOME=/usr\n{line}\n', "crontab")
-    name, = (name for name in state(installation) if name != DUE)
+    name, = (name for name in tasks_of(installation) if name != DUE)
     entry = call(installation.home, "run", name, "--json").document
     assert entry["output"].split("/bin/sh done")[0] == output
     assert entry["exitCode"] == (3 if "exit 3" in line else 0)
@@ -183,18 +185,18 @@ def test_what_a_line_does_here(installation: Installation, line: str, output: st
     ],
 )  # fmt: skip
 def test_the_name_that_a_command_gets(installation: Installation, command: str, name: str) -> None:
-    arrival = transfer.of_crontab(f"@daily {command}\n", {}, "UTC")
+    arrival = importing.of_crontab(f"@daily {command}\n", {}, "UTC")
     assert list(arrival.tasks) == [name]
 
 
 def test_names_are_unique_by_the_names_of_their_files(installation: Installation) -> None:
-    arrival = transfer.of_crontab("@daily a\n@hourly a\n@weekly a\n", {"a": {}, "a:2": {}, "a-3": {}}, "UTC")
+    arrival = importing.of_crontab("@daily a\n@hourly a\n@weekly a\n", {"a": {}, "a:2": {}, "a-3": {}}, "UTC")
     assert list(arrival.tasks) == ["a-2", "a-4", "a-5"]
 
 
 def test_an_own_line_is_no_task(installation: Installation) -> None:
     """The line that `crontab install` made would run what is due from what is due."""
-    line = crontab.line(config.load(str(installation.home)), 1)
+    line = crontab.line(load_settings(str(installation.home)), 1)
     done = come(installation, line + "\n", "crontab")
     assert done.out == "0 tasks are in\n"
     assert "is left out: it is a webscheduler's own" in done.complaint
@@ -245,7 +247,7 @@ def test_what_is_exported_comes_in_as_it_was(installation: Installation, other: 
     assert all((installation.row(name)["secret"] in done.out) == secrets for name in ("a:b", "plain", DUE))
     assert come(other, done.out, "json").status == 0
 
-    for name, row in state(installation).items():
+    for name, row in tasks_of(installation).items():
         mine = other.row(name)
         assert re.fullmatch("[0-9a-f]{64}", mine["secret"])
         assert (mine["secret"] == row["secret"]) == secrets
@@ -455,7 +457,7 @@ UNSAYABLE = ("0 3 LW * *", "0 3 15W * *", "0 3 1W,5 * 1", "0 0 */2 * 5#1", "0 0 
 
 
 def of(name: str = "task", **fields: Any) -> Task:
-    return load(name, {"enabled": True, "argv": ["true"], **fields})
+    return load_task(name, {"enabled": True, "argv": ["true"], **fields})
 
 
 def occurrences(calendars: list[str], zone: str, number: int) -> list[datetime]:
@@ -477,7 +479,7 @@ def occurrences(calendars: list[str], zone: str, number: int) -> list[datetime]:
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_a_calendar_means_to_systemd_what_the_expression_means_here(expression: str) -> None:
     """Its next instants, by systemd itself, in a zone without daylight saving."""
-    calendars = export.calendar(expression)
+    calendars = exporting.calendar(expression)
     assert calendars
     cron, moment = Cron(expression), datetime(2026, 2, 19, 23, 59, tzinfo=timezone.utc)
     wanted = []
@@ -495,14 +497,14 @@ def test_a_calendar_means_to_systemd_what_the_expression_means_here(expression: 
 
 @pytest.mark.parametrize("expression", UNSAYABLE)
 def test_what_systemd_cannot_say_is_left_out_and_said(installation: Installation, expression: str) -> None:
-    text = export.export("systemd", config.load(str(installation.home)), [of(expression=expression)])
+    text = exporting.export("systemd", load_settings(str(installation.home)), [of(expression=expression)])
     assert text.files == {}
     assert f"task: is left out: no OnCalendar= says '{expression}'" in text.said
 
 
 def test_units_say_zone_limit_and_what_is_lost(installation: Installation) -> None:
     installation.configure(timezone="Europe/Paris", environment={"A": "50% \"x\" $Y \\"})
-    text = export.export("systemd", config.load(str(installation.home)), [
+    text = exporting.export("systemd", load_settings(str(installation.home)), [
         of("app:x", expression="7 3 * * *", argv=["/bin/echo", "a b", "%h $HOME \\ \"q\"", ""], cwd="/srv/50%",
            title="T%"),
         of("off", enabled=False, intervalSeconds=5400, timeout=0, retries=2, preventOverlap=False),
@@ -564,7 +566,7 @@ def test_systemd_accepts_the_units(installation: Installation) -> None:
 
 
 def crontab_lines(installation: Installation, *tasks: Task) -> tuple[list[str], list[str]]:
-    text = export.export("crontab", config.load(str(installation.home)), tasks)
+    text = exporting.export("crontab", load_settings(str(installation.home)), tasks)
     return [line for line in str(text).splitlines() if line and not line.startswith("# ")], text.said
 
 
@@ -636,9 +638,9 @@ def test_a_line_of_the_crontab_runs_the_task_as_it_was(installation: Installatio
 def test_what_webscheduler_runs_itself_finds_package_and_home(installation: Installation, tmp_path: Path) -> None:
     """As cron and systemd start it: with next to no variables, from the account's home."""
     call(installation.home, "add", "task", "--command", "hello", "--cron", "@daily")
-    settings, hello = config.load(str(installation.home)), load("task", installation.row())
+    settings, hello = load_settings(str(installation.home)), load_task("task", installation.row())
     ((job,), _) = crontab.parse(crontab_lines(installation, hello)[0][-1])
-    service = export.export("systemd", settings, [hello]).files["webscheduler-task.service"]
+    service = exporting.export("systemd", settings, [hello]).files["webscheduler-task.service"]
     variables = dict(shlex.split(line[12:])[0].split("=", 1) for line in service.splitlines()
                      if line.startswith("Environment="))
     argv = shlex.split(service.partition("ExecStart=")[2])
@@ -653,7 +655,7 @@ def test_what_webscheduler_runs_itself_finds_package_and_home(installation: Inst
 
 @pytest.mark.parametrize("kind", ["crontab", "systemd", "kubernetes"])
 def test_what_is_left_out_is_not_said_to_run(installation: Installation, kind: str) -> None:
-    text = export.export(kind, config.load(str(installation.home)), [
+    text = exporting.export(kind, load_settings(str(installation.home)), [
         of(argv=None, command="hello", expression="0 3 LW * *")])
     assert [line[:18] for line in text.said if line.startswith("task: ")] == ["task: is left out:"]
 
@@ -688,7 +690,7 @@ needs_yaml = pytest.mark.skipif(not REQUIRED and importlib.util.find_spec("yaml"
 def manifests(installation: Installation, *tasks: Task) -> tuple[list[Any], list[str]]:
     import yaml
 
-    text = export.export("kubernetes", config.load(str(installation.home)), tasks, "registry.example/app:1")
+    text = exporting.export("kubernetes", load_settings(str(installation.home)), tasks, "registry.example/app:1")
     return [document for document in yaml.safe_load_all(str(text)) if document], text.said
 
 

@@ -19,8 +19,8 @@ import pytest
 from tests.installation import CHECKOUT, DOORS, PATIENCE, REFUSED, SCRIPT, Answer, Installation, answered, asking, until
 from tests.servers import as_user, give
 from tests.servers import python as readable
-from webscheduler import history
-from webscheduler.task import parse_time
+from webscheduler.store.refusals import read_refusals
+from webscheduler.times import parse_time
 
 UNAVAILABLE = REFUSED
 
@@ -184,8 +184,8 @@ def test_a_task_that_runs_is_locked(installation: Installation, door: str) -> No
 
 def test_skips_are_counted_not_written(ready: Installation) -> None:
     """Of the skips of a task for one reason one line a minute is written, and it says for how many it stands."""
-    from webscheduler import decision
-    from webscheduler.access import Ticket
+    from webscheduler.runs import admission
+    from webscheduler.trigger.authentication import Ticket
 
     ready.edit(enabled=False)
     row = ready.row()
@@ -193,8 +193,8 @@ def test_skips_are_counted_not_written(ready: Installation) -> None:
     seconds = [0, 1, 30, 59, 61, 62, 130]
 
     for second in seconds:
-        cause = decision.Cause("url", Ticket("task", row["slug"], row["secret"], None, 300, "192.0.2.1"))
-        assert decision.decide(str(ready.home), "task", cause, now + second).reason == "disabled"
+        cause = admission.Cause("url", Ticket("task", row["slug"], row["secret"], None, 300, "192.0.2.1"))
+        assert admission.decide(str(ready.home), "task", cause, now + second).reason == "disabled"
 
     lines = ready.history()
     assert [line["count"] for line in lines] == [1, 4, 2]
@@ -556,7 +556,7 @@ def test_no_environment_at_all(tmp_path: Path) -> None:
     """Without WEBSCHEDULER_HOME and HOME (RFC 3875 promises neither) the home is that of the account."""
     import pwd
 
-    program = "from webscheduler import config; print(config.find_home({}))"
+    program = "from webscheduler.store.settings import find_home; print(find_home({}))"
     done = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, env={}, capture_output=True, text=True)
     assert done.stdout.strip() == os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".webscheduler")
 
@@ -625,4 +625,4 @@ def test_history_that_cannot_be_written_is_no_silence(ready: Installation) -> No
     ready.edit(enabled=False)
     shutil.rmtree(ready.home / "logs")
     assert ready.trigger("wsgi").status == 503
-    assert history.refusals(str(ready.home)) == []
+    assert read_refusals(str(ready.home)) == []

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from webscheduler.cron import Cron, CronError
-from webscheduler.words import MESSAGES, WORD_KEYS, describe, render
+from webscheduler.schedule.cron import Cron, CronError
+from webscheduler.schedule.describe import MESSAGES, WORD_KEYS, describe, render
 
 UTC = timezone.utc
 EXPRESSIONS = {

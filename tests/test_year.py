@@ -21,9 +21,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.installation import Installation
-from webscheduler import config, due, record
-from webscheduler.decision import Cause, decide
-from webscheduler.task import format_time
+from webscheduler.runs import due, recorder
+from webscheduler.runs.admission import Cause, decide
+from webscheduler.store.settings import load_settings
+from webscheduler.times import format_time
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 PARIS = ZoneInfo("Europe/Paris")
@@ -117,7 +118,7 @@ def test_each_task_starts_at_the_first_tick_after_a_slot_and_at_no_other(rhythm:
     for name, fields in TASKS.items():
         installation.add(name, createdAt=format_time(BEGIN.timestamp()), **fields)
 
-    settings = config.load(home)
+    settings = load_settings(home)
     ticks = RHYTHMS[rhythm]()
 
     for now in ticks:
@@ -138,8 +139,8 @@ def started_at(home: str, now: float) -> Callable[[str, Any], int]:
     def start(name: str, still_due: Any) -> int:
         decision = decide(home, name, Cause("due", still_due=still_due), now)
         assert decision.claim is not None, (name, decision.reason, now)
-        record.started(home, decision.claim, decision.claim.facts())
-        record.finish(home, decision.claim, dict(SUCCESS), "UTC", now)
+        recorder.mark_running(home, decision.claim, decision.claim.facts())
+        recorder.finish(home, decision.claim, dict(SUCCESS), "UTC", now)
         return 1 << 30  # no pid is so large: the process has ended
 
     return start

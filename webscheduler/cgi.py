@@ -1,4 +1,4 @@
-"""The CGI door (RFC 3875): one process, one request. Imports `trigger`.
+"""The CGI door (RFC 3875): one process, one request. 
 
 The rule: the whole response goes out in one write and the process ends at once, since a server waits for a script
 that is still tidying up. Nothing the client gets tells of a fault here; one line in the server's error log does.
@@ -10,9 +10,11 @@ import os
 import sys
 import time
 
-from . import config, strategies, trigger
 from .errors import WebschedulerError
-from .request import kind
+from .runs import detach
+from .store.settings import find_home
+from .trigger import handler
+from .trigger.request import kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def main(home: str | None = None) -> None:
     environ: dict[str, Any] = {key.decode("latin-1"): value.decode("latin-1") for key, value in os.environb.items()}
     environ.update({"wsgi.input": getattr(sys.stdin, "buffer", None), "wsgi.errors": sys.stderr})
 
-    reply: trigger.Reply | Response
+    reply: handler.Reply | Response
 
     try:
         if kind(environ) in ("admin", ""):
@@ -41,13 +43,13 @@ def main(home: str | None = None) -> None:
             environ["wsgi.url_scheme"] = "https" if environ.get("HTTPS", "").lower() in ("on", "1") else "http"
             reply = answer(environ, home, in_process=True)
         else:
-            reply = trigger.answer(environ, home or config.find_home(), True, time.time, report)
+            reply = handler.answer(environ, home or find_home(), True, time.time, report)
     except WebschedulerError as error:
         report(f"webscheduler: {error}")
-        reply = trigger.unavailable()
+        reply = handler.unavailable()
     except Exception as error:
         report(f"webscheduler: {type(error).__name__}: {error} ({_place(error)})")
-        reply = trigger.unavailable()
+        reply = handler.unavailable()
 
     head = "".join(f"{name}: {value}\r\n" for name, value in [("Status", reply.line), *reply.all_headers()]) + "\r\n"
     response = head.encode("latin-1") + (b"" if environ.get("REQUEST_METHOD") == "HEAD" else reply.body)
@@ -57,10 +59,10 @@ def main(home: str | None = None) -> None:
             _drop_body()
 
         if reply.after:
-            strategies.let_go(response)
+            detach.send_and_detach(response)
             reply.after()
         else:
-            strategies.write_all(response)
+            detach.write_all(response)
     finally:
         os._exit(0)
 

@@ -1,4 +1,4 @@
-"""Changing tasks: what the command line and the panel do, in one place. Imports the files below the work.
+"""Changing tasks: what the command line and the panel do, in one place. 
 
 The rules: what a person enters is checked as a whole before anything is written, and an error names the field. A task
 that runs is neither renamed nor removed. A secret is handed out once, by the call that makes it.
@@ -9,40 +9,45 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from . import commands, decision, history, locks, schedule, signing, store
+from . import signing
+from .commands import registry
 from .errors import BadInput, NoSuchTask
-from .installation import new_task
-from .task import DUE, FIELDS, Task, check, check_name, file_name, format_time, load
+from .runs import admission
+from .schedule import slots
+from .store import history, locks, state
+from .store.fields import check
+from .store.task import DUE, FIELDS, Task, check_name, file_name, load_task, new_task
+from .times import format_time, time_zone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from .config import Config
+    from .store.settings import Settings
 
 
-def create(settings: Config, name: str, fields: dict[str, Any], now: float, panel: bool = False) -> Task:
+def create(settings: Settings, name: str, fields: dict[str, Any], now: float, panel: bool = False) -> Task:
     """Add a task with these fields (names of FIELDS), enabled unless they say otherwise. Raises BadInput."""
     check_name(name)
 
-    def change(tasks: store.Tasks) -> Task:
+    def change(tasks: state.Tasks) -> Task:
         _free(tasks, name)
         row = new_task(now, {"enabled": True, **fields})
         task = entered(settings, name, row, panel)
         tasks[name] = row
         return task
 
-    return store.update(settings.home, change)
+    return state.update(settings.home, change)
 
 
 def edit(
-    settings: Config, name: str, fields: dict[str, Any], now: float, panel: bool = False, new: str = ""
+    settings: Settings, name: str, fields: dict[str, Any], now: float, panel: bool = False, new: str = ""
 ) -> Task:
     """Change fields of a task, and its name if it is to have a new one: all or nothing. Fields not named stay. Enabling
     or another schedule counts from now. Raises BadInput."""
 
-    def change(tasks: store.Tasks) -> Task:
+    def change(tasks: state.Tasks) -> Task:
         row = {**row_of(tasks, name), **fields}
         before = tasks[name]
         scheduled = ("expression", "intervalSeconds", "timezone", "enabled")
@@ -56,7 +61,7 @@ def edit(
         return task
 
     if new in ("", name):
-        return store.update(settings.home, change)
+        return state.update(settings.home, change)
 
     made: Task = rename(settings.home, name, new, now, change)
     return made
@@ -67,23 +72,23 @@ def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
     if name == DUE:
         raise BadInput("@due is built in and cannot be removed: `webscheduler disable @due` switches it off", "name")
 
-    def change(tasks: store.Tasks) -> None:
+    def change(tasks: state.Tasks) -> None:
         if name not in tasks:  # one that is no object, by a slip of an editor, can be removed, too
             raise NoSuchTask(name)
 
         del tasks[name]
 
     def act() -> None:
-        store.update(home, change)
+        state.update(home, change)
 
         if not keep_logs:
             with suppress(FileNotFoundError):
                 os.unlink(history.path(home, name))
 
-    decision.with_gates(home, [name], now, act)
+    admission.with_gates(home, [name], now, act)
 
 
-def rename(home: str, old: str, new: str, now: float, also: Callable[[store.Tasks], Any] = lambda tasks: None) -> Any:
+def rename(home: str, old: str, new: str, now: float, also: Callable[[state.Tasks], Any] = lambda tasks: None) -> Any:
     """Give a task another name; its URL, history and limits go with it. also: what else is to change in the same write;
     what it returns is returned. Raises BadInput while the task runs."""
     if DUE in (old, new):
@@ -91,7 +96,7 @@ def rename(home: str, old: str, new: str, now: float, also: Callable[[store.Task
 
     check_name(new)
 
-    def change(tasks: store.Tasks) -> Any:
+    def change(tasks: state.Tasks) -> Any:
         row_of(tasks, old)
         _free([name for name in tasks if name != old], new)
         result = also(tasks)
@@ -101,7 +106,7 @@ def rename(home: str, old: str, new: str, now: float, also: Callable[[store.Task
         return result
 
     def act() -> Any:
-        result = store.update(home, change)
+        result = state.update(home, change)
 
         if file_name(old) != file_name(new):
             locks.copy_record(home, old, new)
@@ -112,50 +117,50 @@ def rename(home: str, old: str, new: str, now: float, also: Callable[[store.Task
         return result
 
     same = file_name(old) == file_name(new)
-    return decision.with_gates(home, [old] if same else sorted([old, new]), now, act)
+    return admission.with_gates(home, [old] if same else sorted([old, new]), now, act)
 
 
 def set_enabled(home: str, names: Iterable[str], enabled: bool, now: float) -> None:
     """Enable or disable tasks, all or none."""
 
-    def change(tasks: store.Tasks) -> None:
+    def change(tasks: state.Tasks) -> None:
         for name in names:
             row = row_of(tasks, name)
 
             if row.get("enabled", False) != enabled:
                 row.update(enabled=enabled, nextRunAt=None, **({"scheduledSince": format_time(now)} if enabled else {}))
 
-    store.update(home, change)
+    state.update(home, change)
 
 
 def rotate_secret(home: str, name: str) -> str:
     """Give the task a new secret, and a slug if it has none; every URL signed before is refused from now on."""
     secret = signing.new_secret()
 
-    def change(tasks: store.Tasks) -> None:
+    def change(tasks: state.Tasks) -> None:
         row = row_of(tasks, name)
         row.update(secret=secret, slug=row.get("slug") or signing.new_slug())
 
-    store.update(home, change)
+    state.update(home, change)
     return secret
 
 
 def with_keys(home: str, name: str) -> Task:
     """The task, given a slug and a secret first if it came without (a state.json of the first fields only)."""
-    row = row_of(store.read(home), name)
+    row = row_of(state.read(home), name)
 
     if row.get("slug") and row.get("secret"):
-        return load(name, row)
+        return load_task(name, row)
 
-    def change(tasks: store.Tasks) -> Task:
+    def change(tasks: state.Tasks) -> Task:
         row = row_of(tasks, name)
         row.update(slug=row.get("slug") or signing.new_slug(), secret=row.get("secret") or signing.new_secret())
-        return load(name, row)
+        return load_task(name, row)
 
-    return store.update(home, change)
+    return state.update(home, change)
 
 
-def public(settings: Config, task: Task, now: float) -> dict[str, Any]:
+def public(settings: Settings, task: Task, now: float) -> dict[str, Any]:
     """A task as others may see it: its fields without the secret, when it is due next as things are now, its name, and
     its URL where a base is known."""
     url, base = None, settings["baseUrl"]
@@ -163,11 +168,11 @@ def public(settings: Config, task: Task, now: float) -> dict[str, Any]:
     if base and task["slug"] and task["secret"] and task["signature"] != "timed":
         url = signing.trigger_url(base, task["slug"], task["secret"])
 
-    fields = {**task, "nextRunAt": schedule.next_text(task, settings["timezone"], now)}
+    fields = {**task, "nextRunAt": slots.next_text(task, settings["timezone"], now)}
     return {"name": task.name, **{field: value for field, value in fields.items() if field != "secret"}, "url": url}
 
 
-def row_of(tasks: store.Tasks, name: str) -> dict[str, Any]:
+def row_of(tasks: state.Tasks, name: str) -> dict[str, Any]:
     """The task's row, or NoSuchTask."""
     row = tasks.get(name)
 
@@ -197,11 +202,11 @@ def _free(taken: Iterable[str], name: str) -> None:
 
 
 def entered(
-    settings: Config, name: str, row: dict[str, Any], panel: bool = False, before: dict[str, Any] | None = None
+    settings: Settings, name: str, row: dict[str, Any], panel: bool = False, before: dict[str, Any] | None = None
 ) -> Task:
     """Check what was entered as a whole, beyond the rules of single fields. `panel`: only registered commands, and
     nothing that names a program, directory or environment may differ from `before`. Raises BadInput."""
-    task = load(name, row)
+    task = load_task(name, row)
 
     if panel:
         for field in ("argv", "cwd", "environment"):
@@ -219,18 +224,18 @@ def entered(
 
     if task["command"] and (before is None or before.get("command") != task["command"]
                             or before.get("arguments", "") != task["arguments"]):
-        command = commands.registry(settings).get(task["command"])
+        command = registry.registered(settings).get(task["command"])
 
         if command is None:
             raise BadInput(f"command: no {task['command']!r}: `webscheduler commands` lists them", "command")
 
-        commands.arguments(command, task["arguments"])
+        registry.arguments(command, task["arguments"])
     elif task["argv"] and task["arguments"]:
         raise BadInput("arguments: belong to a registered command; a program's are part of its argv", "arguments")
 
-    schedule.zone(task["timezone"] or settings["timezone"])
+    time_zone(task["timezone"] or settings["timezone"])
 
     if task["expression"]:
-        schedule.check_expression(task["expression"])
+        slots.check_expression(task["expression"])
 
     return task

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import os
 
-NOBODY = "0" * 64
+DUMMY_SECRET = "0" * 64
 
 
 def new_slug() -> str:
@@ -40,7 +40,7 @@ def sign(secret: str, message: str) -> str:
 
 def matches(secret: str | None, message: str, signature: str) -> bool:
     """Whether `signature` signs `message`; without a secret the same work is done and the answer is no."""
-    expected = sign(secret or NOBODY, message)
+    expected = sign(secret or DUMMY_SECRET, message)
     given = signature.lower().encode("ascii", "backslashreplace")
     return hmac.compare_digest(expected.encode("ascii"), given) and secret is not None
 

@@ -1,4 +1,4 @@
-"""The WSGI door (PEP 3333). Imports `trigger`.
+"""The WSGI door (PEP 3333). 
 
 The rule: the application never forks, starts no thread and keeps no state: a server may run it in many processes,
 threads or sub-interpreters. A run that is not detached is awaited in the call (sync) or in the response's close().
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 
-from . import config, trigger
 from .errors import WebschedulerError
-from .request import kind
-from .strategies import AfterResponse
+from .runs.detach import AfterResponse
+from .store.settings import find_home
+from .trigger import handler
+from .trigger.request import kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ def create_app(home: str | None = None, user: User = None) -> Application:
 
                 return create_panel(home, user)(environ, start_response)
 
-            reply = trigger.answer(environ, home or config.find_home(), False, time.time, report)
+            reply = handler.answer(environ, home or find_home(), False, time.time, report)
         except WebschedulerError as error:
             report(f"webscheduler: {error}")
-            reply = trigger.unavailable()
+            reply = handler.unavailable()
 
         start_response(reply.line, reply.all_headers())
 

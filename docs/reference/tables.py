@@ -13,8 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from webscheduler.config import SETTINGS
-from webscheduler.task import FIELDS, Field
+from webscheduler.store.fields import Field
+from webscheduler.store.settings import SETTINGS
+from webscheduler.store.task import FIELDS
 
 HERE = Path(__file__).parent
 

@@ -18,7 +18,7 @@ from wsgiref.validate import validator
 
 from tests.installation import Installation, asking
 from webscheduler import admin
-from webscheduler.admin import people
+from webscheduler.store import people
 
 OWNER, PASSWORD = "alice", "correct horse battery"
 

@@ -13,8 +13,12 @@ from typing import Any
 
 from tests.admin.client import OWNER, populate
 from tests.installation import Installation
-from webscheduler import __version__, config, editing, history, locks, store
-from webscheduler.task import format_time
+from webscheduler import editing
+from webscheduler.store import history, locks, state
+from webscheduler.store.refusals import add_refusal
+from webscheduler.store.settings import load_settings
+from webscheduler.times import format_time
+from webscheduler.version import __version__
 
 REPORT = ("printf '\\033[1;32mPASS\\033[0m 12 checks\\n\\033[31mFAIL\\033[0m totals of <b>May</b> differ\\n';"
           " echo 'warning: disk 91% full' >&2; exit 3")
@@ -45,7 +49,7 @@ def fill(installation: Installation, base: str) -> dict[str, str]:
     installation.configure(baseUrl=base, timezone="Europe/Paris", commands=COMMANDS, name="Example shop",
                            notify={"email": "admin@example.org"})
     populate(installation)
-    settings = config.load(home)
+    settings = load_settings(home)
 
     def add(name: str, **fields: Any) -> None:
         editing.create(settings, name, {"title": NAMES.get(name, ""), **fields}, now - 3 * 86400)
@@ -67,7 +71,7 @@ def fill(installation: Installation, base: str) -> dict[str, str]:
             last = entry(name, begun, random.uniform(0.2, 30), status, code, errorOutput=error, **more)
             history.append(home, name, last)
 
-        store.update(home, lambda tasks: tasks[name].update(
+        state.update(home, lambda tasks: tasks[name].update(
             lastRunAt=last["startedAt"], lastRunStatus=last["status"], lastRunDuration=last["duration"],
             lastRunExitCode=last["exitCode"], lastRunId=last["run"]))
         return last
@@ -78,7 +82,7 @@ def fill(installation: Installation, base: str) -> dict[str, str]:
     failed = entry("shop:report", now - 20 * 86400, 4.2, "failed", 3, errorOutput="warning: disk 91% full\n", output=(
         "\x1b[1;32mPASS\x1b[0m 12 checks\n\x1b[31mFAIL\x1b[0m totals of <b>May</b> differ by \x1b[33m0.03\x1b[0m\n"))
     history.append(home, "shop:report", failed)
-    store.update(home, lambda tasks: tasks["shop:report"].update(
+    state.update(home, lambda tasks: tasks["shop:report"].update(
         lastRunAt=failed["startedAt"], lastRunStatus="failed", lastRunDuration=4.2, lastRunExitCode=3,
         lastRunId=failed["run"]))
 
@@ -89,7 +93,7 @@ def fill(installation: Installation, base: str) -> dict[str, str]:
     skipped = entry("shop:prices", now - 50, 0.0, "skipped", None, run=None, reason="rate_limited", trigger="url",
                     ip="203.0.113.7", count=4, output="")
     history.append(home, "shop:prices", skipped)
-    history.refuse(home, now, {"at": format_time(now - 4000), "ip": "198.51.100.9", "method": "GET", "slug": "",
+    add_refusal(home, now, {"at": format_time(now - 4000), "ip": "198.51.100.9", "method": "GET", "slug": "",
                                "problem": "the signature is not 64 hexadecimal digits"})
     (installation.home / "commands.json").write_text(json.dumps({
         "sync": {"at": format_time(now - 600), "package": __version__},

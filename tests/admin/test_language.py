@@ -13,8 +13,9 @@ import pytest
 from tests.admin.client import Browser
 from tests.admin.test_settings import restore
 from tests.installation import Installation
-from webscheduler import arrival, words
 from webscheduler.admin import account, diagnostics, form, language, settings, setup, show, web
+from webscheduler.host import url_check
+from webscheduler.schedule.describe import MESSAGES
 
 PACKAGE = Path(language.__file__).parent
 CORE = PACKAGE.parent
@@ -43,7 +44,7 @@ def flat(table: Any) -> Iterator[str]:
 
 def messages() -> set[str]:
     """All that is handed to the translator: literals in calls, in the templates, and in tables."""
-    found = {*words.MESSAGES, *(text for table in TABLES for text in flat(table))}
+    found = {*MESSAGES, *(text for table in TABLES for text in flat(table))}
 
     for file in PACKAGE.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -114,7 +115,7 @@ def raised() -> Iterator[str]:
     yield from ("minute: '99' is not within 0-59", "no closing quotation", "there is no signature")
 
 
-@pytest.mark.parametrize("text", [*arrival.CAUSES.values(), "no answer, timed out", "HTTP 301 to https://example.org/",
+@pytest.mark.parametrize("text", [*url_check.CAUSES.values(), "no answer, timed out", "HTTP 301 to https://example.org/",
                                   "the host gave no process", "killed, with nothing left to say so",
                                   "the job alone got signal 9", "failed, exit code 1"])  # fmt: skip
 def test_what_a_finding_says_of_a_fault_is_translated(text: str) -> None:

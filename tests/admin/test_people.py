@@ -19,9 +19,10 @@ import pytest
 
 from tests.admin.client import OWNER, PASSWORD, Browser, populate, registered
 from tests.installation import Installation
-from webscheduler import config, history
-from webscheduler.admin import PAGES, people, session
+from webscheduler.admin import PAGES, session
 from webscheduler.errors import BadInput, Unusable
+from webscheduler.store import history, people
+from webscheduler.store.settings import save_settings
 
 
 class Clock:
@@ -94,7 +95,7 @@ def test_a_host_without_the_memory_for_scrypt(installation: Installation) -> Non
     script = """
 import resource, sys
 import filelock
-from webscheduler.admin import people
+from webscheduler.store import people
 from webscheduler.errors import Unusable
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + 8 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (size, size))
@@ -289,7 +290,7 @@ def test_who_may_only_read_sees_no_secret_of_others(inhabited: Installation) -> 
     url = f"https://example.org/cron/run/{'c' * 32}?sig={signature}"
     registered(inhabited, "task", command="http", arguments=url)
     inhabited.add("free", argv=["/bin/echo", url])
-    config.set_values(str(inhabited.home), {"environment": {"PASSWORD": "of-the-database"}})
+    save_settings(str(inhabited.home), {"environment": {"PASSWORD": "of-the-database"}})
     history.append(str(inhabited.home), "task", {
         "command": "task", "run": "r1", "status": "failed", "exitCode": 1, "startedAt": "2026-01-01T00:00:00+00:00",
         "finishedAt": "2026-01-01T00:00:01+00:00", "duration": 1.0, "output": url, "errorOutput": url})

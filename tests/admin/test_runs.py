@@ -13,9 +13,9 @@ import pytest
 
 from tests.admin.client import Browser
 from tests.installation import Installation, until, waits_for
-from webscheduler import history, past
 from webscheduler.admin import show
-from webscheduler.task import format_time
+from webscheduler.store import history, history_view
+from webscheduler.times import format_time
 
 
 def text_of(page: Any) -> str:
@@ -212,10 +212,10 @@ def test_a_gibibyte_of_history_opens_at_once(owner: Browser, inhabited: Installa
     before = time.process_time()
     assert len(pages_once(owner, name="big")) == 50
     instant = begun + 1000 * 150 + 1
-    entries, _ = past.page(str(inhabited.home), ["big"], (), 0.0, instant, 0, 3)
+    entries, _ = history_view.page(str(inhabited.home), ["big"], (), 0.0, instant, 0, 3)
     assert [one["run"] for one in entries] == ["run-1000", "run-999", "run-998"]
     assert history.find(str(inhabited.home), "big", "run-1000", until=instant) is not None
-    entries, cursor = past.page(str(inhabited.home), ["big"], ("failed",), 0.0, time.time(), 0, 3)
+    entries, cursor = history_view.page(str(inhabited.home), ["big"], ("failed",), 0.0, time.time(), 0, 3)
     assert entries == []
     assert cursor is not None
     assert time.process_time() - before < 20
@@ -240,7 +240,7 @@ def test_clearing_asks_first(owner: Browser, filled: tuple[Installation, float])
 
 def test_a_dead_run_that_nobody_recorded_yet(owner: Browser, inhabited: Installation) -> None:
     """Its process is gone, and nobody triggered the task since: the page says so and writes nothing."""
-    from webscheduler import locks
+    from webscheduler.store import locks
 
     inhabited.add("task")
     claim = locks.make_claim(str(inhabited.home), "task", "20260101000000-00000000", {"name": "task", "run":

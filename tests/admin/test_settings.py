@@ -16,17 +16,20 @@ import pytest
 
 from tests.admin.client import PASSWORD, Browser, registered
 from tests.installation import Installation, until
-from webscheduler import __version__, capabilities, config, store, transfer
-from webscheduler.admin import people, setup
+from webscheduler.admin import setup
 from webscheduler.errors import BadInput
+from webscheduler.interchange import importing
+from webscheduler.store import capabilities, people, state
+from webscheduler.store.settings import FORMAT, load_settings, read_settings, save_settings
+from webscheduler.version import __version__
 
 
 def test_saving_untouched_settings_changes_nothing(owner: Browser, inhabited: Installation) -> None:
     inhabited.configure(notify={"email": "a@example.org"}, logOutput=False, unknown=1, tickBudgetSeconds=20)
-    before = config.read_raw(str(inhabited.home))
+    before = read_settings(str(inhabited.home))
     owner.get("settings")
     assert "Nothing was changed." in owner.submit("settings")
-    assert config.read_raw(str(inhabited.home)) == before
+    assert read_settings(str(inhabited.home)) == before
 
 
 @pytest.mark.parametrize(("name", "text", "value"), [
@@ -38,29 +41,29 @@ def test_saving_untouched_settings_changes_nothing(owner: Browser, inhabited: In
 def test_settings_are_saved(owner: Browser, inhabited: Installation, name: str, text: Any, value: object) -> None:
     owner.get("settings")
     assert owner.submit("settings", **{name: text}).status == 200
-    assert config.load(str(inhabited.home))["notify" if name in ("email", "url") else name] == value
+    assert load_settings(str(inhabited.home))["notify" if name in ("email", "url") else name] == value
 
 
 @pytest.mark.parametrize(("name", "text"), [
     ("timezone", "Nowhere"), ("baseUrl", "javascript:alert(1)"), ("defaultTimeout", "-1"), ("maxConcurrentTasks", "x"),
     ("language", "xx"), ("email", "no address"), ("baseUrl", "https://u:p@example.org/"), ("name", "x" * 101)])
 def test_wrong_settings_are_said_at_their_field(owner: Browser, inhabited: Installation, name: str, text: str) -> None:
-    before = config.read_raw(str(inhabited.home))
+    before = read_settings(str(inhabited.home))
     owner.get("settings")
     page = owner.submit("settings", **{name: text, "logRetentionDays": "77"})
     assert page.status == 422
     assert f'id="{name}-error"' in page
     assert page.form("settings")["fields"]["logRetentionDays"] == "77"
-    assert config.read_raw(str(inhabited.home)) == before
+    assert read_settings(str(inhabited.home)) == before
 
 
 def test_nothing_that_is_a_shell_can_be_set(owner: Browser, inhabited: Installation) -> None:
     """Programs, modules, the environment and proxies are the command line's."""
-    before = config.read_raw(str(inhabited.home))
+    before = read_settings(str(inhabited.home))
     owner.get("settings")
     owner.submit("settings", python="/tmp/x", php="/tmp/x", modules="os", setup="os:system", environment='{"A": "b"}',
                  commands='{"x": {"argv": ["/bin/sh"]}}', trustedProxies="0.0.0.0/0")
-    assert config.read_raw(str(inhabited.home)) == before
+    assert read_settings(str(inhabited.home)) == before
 
 
 def backup(owner: Browser) -> dict[str, Any]:
@@ -97,7 +100,7 @@ def test_backup_and_restore(owner: Browser, inhabited: Installation) -> None:
 def test_many_names_left_out_are_said(owner: Browser) -> None:
     """What the next page is to say fits into a cookie, however much it is."""
     tasks = {f"programme-{number}-é": {"argv": ["/bin/true"]} for number in range(400)}
-    page = restore(owner, {"tasks": tasks, "format": transfer.FORMAT, "version": transfer.VERSION})
+    page = restore(owner, {"tasks": tasks, "format": importing.FORMAT, "version": importing.VERSION})
     assert "Left out" in page
     assert "programme-0-é" in page
 
@@ -113,11 +116,11 @@ def test_a_forged_backup_is_no_shell(owner: Browser, inhabited: Installation) ->
     document["settings"].update(python="/tmp/evil", commands={"x": {"argv": ["/bin/sh"]}}, name="Renamed")
     page = restore(owner, document)
     assert "Left out" in page
-    tasks = store.read(str(inhabited.home))
+    tasks = state.read(str(inhabited.home))
     assert "evil" not in tasks
     assert tasks["task"]["environment"] == {}
     assert tasks["fine"]["command"] == "hello"
-    settings = config.load(str(inhabited.home))
+    settings = load_settings(str(inhabited.home))
     assert (settings["python"], settings["commands"], settings["name"]) == (None, {}, "Renamed")
 
 
@@ -134,7 +137,7 @@ def test_a_restored_task_without_its_command_is_shown(owner: Browser, inhabited:
     assert "These cannot run until their command is registered: task" in owner.page
     assert inhabited.row("task")["command"] == "report"
     assert "Tasks restored: 2.</p>" in restore(owner, document)
-    assert config.load(str(inhabited.home))["commands"]
+    assert load_settings(str(inhabited.home))["commands"]
 
 
 @pytest.mark.parametrize("document", [
@@ -148,21 +151,21 @@ def test_a_backup_is_checked_as_a_form_is(owner: Browser, inhabited: Installatio
     """What no form would take, a URL of two tasks, and names whose files would be the same change nothing, not even
     the settings beside them; the one line says which task it is."""
     inhabited.add("b_ad", slug="0" * 32)
-    before = store.read(str(inhabited.home)), config.read_raw(str(inhabited.home))
+    before = state.read(str(inhabited.home)), read_settings(str(inhabited.home))
     page = restore(owner, {"format": "webscheduler tasks", "version": 1, "tasks": {}, "settings": {"name": "new"},
                            **document})
     assert "Nothing was changed" in page
     named = [name for name in document.get("tasks", ()) if name != "good"]
     assert not named or re.search(rf"Nothing was changed: task ({'|'.join(named)}): [^\n]*</p>", page.text)
-    assert (store.read(str(inhabited.home)), config.read_raw(str(inhabited.home))) == before
+    assert (state.read(str(inhabited.home)), read_settings(str(inhabited.home))) == before
 
 
 @pytest.mark.parametrize("document", ["", "{", "[]", "[1]", '{"tasks": 5}', '{"format": "other"}',
                                       '{"a": {"priority": "x"}}', '{"-x": {}}', "x" * 1000])
 def test_a_file_that_is_no_backup_changes_nothing(owner: Browser, inhabited: Installation, document: str) -> None:
-    before = store.read(str(inhabited.home))
+    before = state.read(str(inhabited.home))
     assert restore(owner, document).status in (200, 403)
-    assert store.read(str(inhabited.home)) == before
+    assert state.read(str(inhabited.home)) == before
 
 
 def test_exports_and_shims(owner: Browser, inhabited: Installation) -> None:
@@ -269,8 +272,8 @@ def test_an_update_is_finished_by_one_button(owner: Browser, inhabited: Installa
     assert "fresh is new" in page
     assert inhabited.row("fresh")["command"] == "fresh"
     assert inhabited.row("old") == {"enabled": True, "command": "hello"}
-    raw = config.read_raw(str(home))
-    assert (raw["version"], raw["kept"]) == (config.VERSION, 1)
+    raw = read_settings(str(home))
+    assert (raw["version"], raw["kept"]) == (FORMAT, 1)
     assert "finished the update" in (home / "audit.jsonl").read_text()
     assert "good" in owner.submit("check")
     assert "last brought up to date" not in owner.get("settings")
@@ -287,8 +290,8 @@ def test_an_update_that_cannot_be_finished_says_why(owner: Browser, inhabited: I
 
 def test_settings_of_a_newer_version_say_what_to_do(owner: Browser, inhabited: Installation) -> None:
     """To whoever may change something, also after signing in anew; to a stranger only that something is wrong."""
-    inhabited.configure(version=config.VERSION + 1)
-    told = f"was written by a newer webscheduler (format {config.VERSION + 1}): update this one"
+    inhabited.configure(version=FORMAT + 1)
+    told = f"was written by a newer webscheduler (format {FORMAT + 1}): update this one"
     page = owner.get()
     assert page.status == 503
     assert told in page
@@ -308,12 +311,12 @@ def test_settings_are_written_all_or_none(inhabited: Installation) -> None:
 
     for values in ({"name": "x", "defaultTimeout": -1}, {"name": "x", "none such": 1}):
         with pytest.raises(BadInput):
-            config.set_values(home, values)
+            save_settings(home, values)
 
         assert Path(home, "config.json").read_bytes() == before
 
-    config.set_values(home, {"name": "x", "baseUrl": None})
-    assert [config.load(home)[name] for name in ("name", "baseUrl")] == ["x", None]
+    save_settings(home, {"name": "x", "baseUrl": None})
+    assert [load_settings(home)[name] for name in ("name", "baseUrl")] == ["x", None]
 
 
 def test_a_test_notification(owner: Browser, inhabited: Installation) -> None:
@@ -359,7 +362,7 @@ def test_a_torn_line_hides_no_other(owner: Browser, inhabited: Installation) -> 
 def test_the_probe(owner: Browser, inhabited: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page has the calls to make; their results are read, kept, and shown with their time; its tasks are gone, and
     were never in the list."""
-    from webscheduler import probe
+    from webscheduler.host import probe
 
     monkeypatch.setattr(probe, "SECONDS", 1)
     owner.get("diagnostics")
@@ -385,7 +388,7 @@ def test_the_probe(owner: Browser, inhabited: Installation, monkeypatch: pytest.
 
     until(ended, "the probe")
     assert "ran to its end" in owner.page
-    assert not [name for name in store.read(str(inhabited.home)) if name.startswith("probe")]
+    assert not [name for name in state.read(str(inhabited.home)) if name.startswith("probe")]
     assert capabilities.kinds(str(inhabited.home))
 
 
@@ -398,7 +401,7 @@ def test_a_probe_whose_calls_do_not_arrive_says_why(inhabited: Installation) -> 
     page = browser.submit("probe", fork="403:0.100")
     assert "L’essai n’a rien appris. fork\u00a0: l’appel n’est pas arrivé" in page
     assert "HTTP 403" in page and "pare-feu" in page
-    assert list(store.read(str(inhabited.home))) == ["@due"]
+    assert list(state.read(str(inhabited.home))) == ["@due"]
 
 
 def test_findings_are_in_the_language_of_the_visitor(inhabited: Installation) -> None:
@@ -452,7 +455,7 @@ def test_setting_up_by_the_code_in_the_home(uploaded: Browser) -> None:
     assert page.url == "/cron/admin/"
     assert "Jamais appelée jusqu’ici" in page
     assert not code.exists()
-    assert config.load(uploaded.home)["timezone"] == "Europe/Paris"
+    assert load_settings(uploaded.home)["timezone"] == "Europe/Paris"
     assert people.verify(uploaded.home, "zoe", PASSWORD) == people.Person("zoe", "owner")
     assert not list(Path(uploaded.home).glob("*.used"))
 
@@ -487,7 +490,7 @@ def test_a_wrong_code_sets_nothing(uploaded: Browser, code: str) -> None:
     assert page.status == 422
     assert "This is not the code" in page
     assert people.read(uploaded.home, "users.json") == {}
-    assert config.load(uploaded.home)["baseUrl"] is None
+    assert load_settings(uploaded.home)["baseUrl"] is None
     assert uploaded.submit("setup", code=file.read_text(), **GOOD).url == "/cron/admin/"
 
 
@@ -526,7 +529,7 @@ def test_a_forgotten_password(owner: Browser, inhabited: Installation) -> None:
     page = stranger.submit("setup", code=code, **fresh)
     assert page.url == "/cron/admin/"
     assert people.verify(str(inhabited.home), "eve", "brand new password") == people.Person("eve", "editor")
-    assert config.load(str(inhabited.home))["baseUrl"] == "https://example.org/cron"
+    assert load_settings(str(inhabited.home))["baseUrl"] == "https://example.org/cron"
 
 
 def test_an_old_code_is_replaced(uploaded: Browser) -> None:
@@ -565,9 +568,9 @@ def test_no_trigger_loads_the_panel(installation: Installation) -> None:
     installation.add()
     code = (
         "import sys, json, time\n"
-        "from webscheduler import trigger\n"
+        "from webscheduler.trigger import handler\n"
         "environ = json.loads(sys.argv[2])\n"
-        "reply = trigger.answer(environ, sys.argv[1], False, time.time, print)\n"
+        "reply = handler.answer(environ, sys.argv[1], False, time.time, print)\n"
         "import webscheduler.wsgi, webscheduler.cgi\n"
         "application = webscheduler.wsgi.create_app(sys.argv[1])\n"
         "import io; environ.update({'wsgi.errors': sys.stderr, 'wsgi.input': io.BytesIO()})\n"

@@ -11,9 +11,11 @@ import pytest
 
 from tests.admin.client import PASSWORD, Browser, Elements, registered
 from tests.installation import Installation, until
-from webscheduler import history, store, trigger
 from webscheduler.admin.assets import version
-from webscheduler.task import FIELDS, format_time
+from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.store import history, state
+from webscheduler.store.task import FIELDS
+from webscheduler.times import format_time
 
 NEW = {"name": "first", "command": "hello", "kind": "none", "do": "save"}
 
@@ -156,7 +158,7 @@ def test_errors_stand_beside_their_fields_and_nothing_typed_is_lost(
 ) -> None:
     """What is wrong is said at its field, everything else that was typed is still there, and nothing is saved."""
     inhabited.add("taken", argv=["/bin/true"])
-    before = store.read(str(inhabited.home))
+    before = state.read(str(inhabited.home))
     typed = {"name": "fresh", "title": "Typed", "description": "a\nb", "kind": "cron", "expression": "0 4 * * *",
              "command": "hello", "arguments": "x", "group": "g"}
     page = create(owner, **{**typed, control: text})
@@ -176,7 +178,7 @@ def test_errors_stand_beside_their_fields_and_nothing_typed_is_lost(
         if name != control:
             assert form["fields"][name].strip("\n") == value, name
 
-    assert store.read(str(inhabited.home)) == before
+    assert state.read(str(inhabited.home)) == before
 
 
 def test_a_form_of_another_state_is_not_saved_unseen(owner: Browser, inhabited: Installation) -> None:
@@ -265,7 +267,7 @@ def test_enabling_duplicating_renaming_and_deleting(owner: Browser, inhabited: I
     page = owner.get("delete", name="second")
     assert "cannot be undone" in page
     assert "Mine is removed." in owner.submit("delete")
-    assert "second" not in store.read(str(inhabited.home))
+    assert "second" not in state.read(str(inhabited.home))
     assert owner.get("delete", name="second").status == 404
 
 
@@ -275,8 +277,8 @@ def test_a_rename_with_other_changes_is_one_write(owner: Browser, inhabited: Ins
     registered(inhabited, "old", "hello", priority=5)
     inhabited.add("taken", argv=["/bin/true"])
     inhabited.add("running", argv=["/bin/sleep", "60"])
-    trigger.run_by_hand(str(inhabited.home), "old", "cli", time.time)
-    before = store.read_strictly(str(inhabited.home))
+    run_by_hand(str(inhabited.home), "old", "cli", time.time)
+    before = state.read_strictly(str(inhabited.home))
 
     for wrong in ({"arguments": "'open"}, {"command": "none such"}, {"expression": "0 0 30 2 *", "kind": "cron"},
                   {"name": "taken"}, {"name": "@due"}, {"timezone": "Mars/Olympus"}):
@@ -284,7 +286,7 @@ def test_a_rename_with_other_changes_is_one_write(owner: Browser, inhabited: Ins
         page = owner.submit("edit", do="save", **{"name": "new", "title": "Typed", **wrong})
         assert page.status == 422
         assert page.form("edit")["fields"]["title"] == "Typed"
-        assert store.read_strictly(str(inhabited.home)) == before
+        assert state.read_strictly(str(inhabited.home)) == before
 
     inhabited.trigger("wsgi", "running")
     inhabited.command_runs()
@@ -294,7 +296,7 @@ def test_a_rename_with_other_changes_is_one_write(owner: Browser, inhabited: Ins
 
     owner.get("edit", name="old")
     assert "Typed is saved." in owner.submit("edit", do="save", name="new", title="Typed", priority="7")
-    after = store.read_strictly(str(inhabited.home))
+    after = state.read_strictly(str(inhabited.home))
     assert list(after) == ["new" if name == "old" else name for name in before]
     assert after["new"] == {**before["old"], "title": "Typed", "priority": 7}
     assert len(inhabited.history("new")) == 1
@@ -567,7 +569,7 @@ def test_it_is_mounted_at_the_root_as_well(inhabited: Installation) -> None:
 def test_an_hour_of_many_tasks_is_fast_enough(owner: Browser, inhabited: Installation) -> None:
     """A hundred tasks that run each minute, with history: the list is made from bounded parts of each."""
     row = json.loads(json.dumps(inhabited.row(inhabited.add("t", argv=["/bin/true"], expression="* * * * *"))))
-    store.update(str(inhabited.home), lambda tasks: tasks.update({f"t{number}": {**row, "slug": f"{number:032x}"}
+    state.update(str(inhabited.home), lambda tasks: tasks.update({f"t{number}": {**row, "slug": f"{number:032x}"}
                                                                   for number in range(100)}))
     begun = time.process_time()
     page = owner.get()

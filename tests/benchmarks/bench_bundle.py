@@ -18,7 +18,8 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[2]
 sys.path.insert(0, str(CHECKOUT))
 
-from webscheduler import bundle, hosting, installation  # noqa: E402
+from webscheduler.host import bundle, entry_files  # noqa: E402
+from webscheduler.host.home import create_home  # noqa: E402
 
 ROUNDS = 60
 
@@ -26,12 +27,13 @@ ROUNDS = 60
 def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         home = f"{place}/home"
-        installation.create(home, time.time())
+        create_home(home, time.time())
         packages = Path(place, "packages")
         shutil.copytree(CHECKOUT / "webscheduler", packages / "webscheduler")
         compileall.compile_dir(str(packages), quiet=1)
         installed, bundled = Path(place, "installed.cgi"), Path(place, "bundle.cgi")
-        installed.write_text(hosting.entry(hosting.NAME).replace("LIBRARIES = []", f"LIBRARIES = [{str(packages)!r}]"))
+        script = entry_files.entry(entry_files.NAME)
+        installed.write_text(script.replace("LIBRARIES = []", f"LIBRARIES = [{str(packages)!r}]"))
         bundle.write(str(bundled))
         environ = {"GATEWAY_INTERFACE": "CGI/1.1", "REQUEST_METHOD": "GET", "PATH_INFO": "/run/" + "0" * 32,
                    "QUERY_STRING": "sig=" + "0" * 64, "WEBSCHEDULER_HOME": home}  # fmt: skip

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from croniter import CroniterBadDateError, croniter
 
-from webscheduler.cron import Cron
+from webscheduler.schedule.cron import Cron
 
 PARIS = ZoneInfo("Europe/Paris")
 CASES = (

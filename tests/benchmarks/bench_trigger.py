@@ -19,7 +19,10 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[2]
 sys.path.insert(0, str(CHECKOUT))
 
-from webscheduler import installation, locks, signing, store  # noqa: E402
+from webscheduler import signing  # noqa: E402
+from webscheduler.host.home import create_home  # noqa: E402
+from webscheduler.store import locks, state  # noqa: E402
+from webscheduler.store.task import new_task  # noqa: E402
 
 ROUNDS = 40
 SLUGS = {name: character * 32 for name, character in (("quick", "a"), ("long", "b"))}
@@ -38,13 +41,13 @@ os._exit(0)
 
 def prepare(home: str, tasks: int) -> dict[str, str]:
     """An installation with so many tasks; the secrets of the two that are called."""
-    installation.create(home, time.time())
+    create_home(home, time.time())
     own = {"quick": {"argv": ["/bin/true"]}, "long": {"argv": ["/bin/sleep", "600"]}}
     common = {"enabled": True, "strategy": "fork"}
-    rows = {name: installation.new_task(time.time(), {**common, "slug": SLUGS[name], **fields})
+    rows = {name: new_task(time.time(), {**common, "slug": SLUGS[name], **fields})
             for name, fields in own.items()}  # fmt: skip
-    others = {f"task-{n}": installation.new_task(time.time(), {"argv": ["true"]}) for n in range(tasks - 2)}
-    store.update(home, lambda found: found.update({**others, **rows}))
+    others = {f"task-{n}": new_task(time.time(), {"argv": ["true"]}) for n in range(tasks - 2)}
+    state.update(home, lambda found: found.update({**others, **rows}))
     return {name: row["secret"] for name, row in rows.items()}
 
 
@@ -107,7 +110,7 @@ def main() -> None:
                         idle(home, 1)
         finally:
             for home in {home for _, home, *_ in cases.values() if home}:
-                for run in locks.peek(home):
+                for run in locks.live_runs(home):
                     os.kill(run["command"][0], signal.SIGTERM)
 
                 idle(home, 0)

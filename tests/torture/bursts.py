@@ -13,13 +13,14 @@ import time
 from typing import Any
 
 from tests.torture.requests import answer, ask, environ_of
-from webscheduler import history, installation, store
+from webscheduler.store import history, state
+from webscheduler.store.task import new_task
 
 COMMON = {"enabled": True, "argv": ["true"], "preventOverlap": False, "strategy": "fork"}
 FIELDS: dict[str, dict[str, Any]] = {"interval": {"minIntervalSeconds": 60}, "timed": {"signature": "timed"}}
 
 
-def add(name: str, row: dict[str, Any], tasks: store.Tasks) -> None:
+def add(name: str, row: dict[str, Any], tasks: state.Tasks) -> None:
     tasks[name] = row
 
 
@@ -28,8 +29,8 @@ def main(home: str, kind: str, bursts: str, at_once: str) -> int:
 
     for number in range(int(bursts)):
         name = f"task{number}"
-        row = installation.new_task(time.time(), {**COMMON, **FIELDS[kind]})
-        store.update(home, functools.partial(add, name, row))
+        row = new_task(time.time(), {**COMMON, **FIELDS[kind]})
+        state.update(home, functools.partial(add, name, row))
         environ = environ_of(row, int(time.time()) if kind == "timed" else None)
         start = os.pipe()
         requests = [ask(home, environ, start) for _ in range(int(at_once))]

@@ -12,10 +12,13 @@ import sys
 import time
 from typing import Any
 
-from webscheduler import access, capabilities, decision, housekeeping, record, runner, signing, store, trigger
+from webscheduler import signing
+from webscheduler.runs import admission, process, recorder, retention
+from webscheduler.store import capabilities, state
+from webscheduler.trigger import authentication, handler
 
 # All that a request and its supervisor import on their way, so that a fork has it.
-LOADED = (access, capabilities, decision, housekeeping, record, runner, signing, store)
+LOADED = (authentication, capabilities, admission, retention, recorder, process, signing, state)
 
 
 def environ_of(row: dict[str, Any], ts: int | None = None) -> dict[str, str]:
@@ -39,7 +42,7 @@ def ask(home: str, environ: dict[str, str], start: tuple[int, int] | None = None
                 os.close(start[1])
                 os.read(start[0], 1)
 
-            reply = trigger.answer(environ, home, True, time.time, lambda line: print(line, file=sys.stderr))
+            reply = handler.answer(environ, home, True, time.time, lambda line: print(line, file=sys.stderr))
             os.write(writing, b"%d %s\n" % (reply.status, reply.body))
         finally:
             os._exit(0)

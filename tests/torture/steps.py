@@ -22,7 +22,9 @@ import time
 from typing import Any, Callable
 
 from tests.torture.requests import LOADED
-from webscheduler import history, installation, store, trigger
+from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.store import history, state
+from webscheduler.store.task import new_task
 
 import filelock  # isort: skip
 
@@ -76,7 +78,7 @@ def one_run(home: str, kill_at: int, torn: bool) -> tuple[str | None, str]:
 
         try:
             steps = counted(kill_at, torn, lambda run: write(writing, run.encode()))
-            trigger.run_by_hand(home, NAME, "cli", time.time)
+            run_by_hand(home, NAME, "cli", time.time)
             write(writing, f" {''.join(steps)}".encode())
             status = 0
         finally:
@@ -113,7 +115,7 @@ def check(home: str, seen: set[str]) -> list[str]:
     last = through(home)
     lines = [json.loads(text) for text in open(history.path(home, NAME), "rb")]
     runs = [line["run"] for line in lines]
-    row = store.read_strictly(home)[NAME]
+    row = state.read_strictly(home)[NAME]
 
     if len(set(runs)) != len(runs):
         problems.append(f"doubled: {sorted(run for run in set(runs) if runs.count(run) > 1)}")
@@ -133,8 +135,8 @@ def check(home: str, seen: set[str]) -> list[str]:
 
 def main(home: str, kind: str, count: str, seed: str) -> int:
     chance = random.Random(int(seed))
-    row = installation.new_task(time.time(), {"enabled": True, "argv": ["true"], "cwd": "/"})
-    store.update(home, lambda tasks: tasks.update({NAME: row}))
+    row = new_task(time.time(), {"enabled": True, "argv": ["true"], "cwd": "/"})
+    state.update(home, lambda tasks: tasks.update({NAME: row}))
     through(home)
     # Each run tidies up, too, or the steps of that would be counted once only.
     mark = os.path.join(home, "locks", ".housekeeping")

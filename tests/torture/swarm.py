@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.torture.requests import LOADED, answer, ask, environ_of
-from webscheduler import history, installation, locks, store
+from webscheduler.store import history, locks, state
+from webscheduler.store.task import new_task
 
 TASKS = 8
 assert LOADED
@@ -54,7 +55,7 @@ def killer(home: str, seed: int) -> None:
     chance = random.Random(seed)
 
     while True:
-        for facts in locks.peek(home):
+        for facts in locks.live_runs(home):
             if chance.random() < 0.3:
                 for who in chance.choice((("supervisor",), ("command",), ("supervisor", "command"))):
                     if locks.alive(facts.get(who)):
@@ -104,9 +105,9 @@ def main(home: str, triggers: str, processes: str, seed: str) -> int:
     for number in range(TASKS):
         witness = os.path.join(home, f"witness{number}")
         fields = {"enabled": True, "argv": [*program, witness], "cwd": "/", "strategy": "fork", "timeout": 20}
-        rows.append(installation.new_task(time.time(), fields))
+        rows.append(new_task(time.time(), fields))
 
-    store.update(home, lambda tasks: tasks.update({f"task{number}": row for number, row in enumerate(rows)}))
+    state.update(home, lambda tasks: tasks.update({f"task{number}": row for number, row in enumerate(rows)}))
     reports = [os.path.join(home, f"report{number}") for number in range(int(processes))]
     ending = spawn(killer, home, int(seed))
     share = int(triggers) // len(reports)
@@ -128,7 +129,7 @@ def main(home: str, triggers: str, processes: str, seed: str) -> int:
     lines: collections.Counter[str] = collections.Counter()
     statuses: collections.Counter[str] = collections.Counter()
     begun = 0
-    state = store.read_strictly(home)
+    tasks = state.read_strictly(home)
 
     for number in range(TASKS):
         entries = [json.loads(text) for text in open(history.path(home, f"task{number}"), "rb")]
@@ -147,8 +148,8 @@ def main(home: str, triggers: str, processes: str, seed: str) -> int:
         if notes.count("end") < sum(entry["status"] == "success" for entry in runs):
             problems.append(f"task{number}: more successes than commands that ended")
 
-        if state[f"task{number}"]["lastRunStatus"] != "success":
-            problems.append(f"task{number}: state says {state[f'task{number}']['lastRunStatus']}")
+        if tasks[f"task{number}"]["lastRunStatus"] != "success":
+            problems.append(f"task{number}: state says {tasks[f'task{number}']['lastRunStatus']}")
 
     problems += [f"doubled: {run}" for run, count in lines.items() if count > 1]
     problems += [f"lost: {run}" for run in accepted if run not in lines]

@@ -1,4 +1,4 @@
-"""The admin panel: server-rendered pages at /admin, which work without scripts. Imports everything below the doors.
+"""The admin panel: server-rendered pages at /admin, which work without scripts. 
 
     create_panel(home, user=None)    a WSGI application for requests of kind "admin" (request.kind)
 
@@ -15,10 +15,11 @@ import os
 import re
 import time
 
-from .. import capabilities, config
 from ..errors import WebschedulerError
-from ..request import kind
-from ..strategies import AfterResponse
+from ..runs.detach import AfterResponse
+from ..store import capabilities
+from ..store.settings import SETTINGS, Settings, find_home, load_settings
+from ..trigger.request import kind
 from .web import Html, Refused, Response, Visit, error_text, h, mount
 
 TYPE_CHECKING = False
@@ -89,16 +90,16 @@ def answer(
         return _front(environ)
 
     try:
-        home = home or config.find_home()
+        home = home or find_home()
     except WebschedulerError as error:  # there is nothing yet that could be kept from anybody
         return Response(f"webscheduler: {error}\n", 503, "text/plain")
 
     present, problem = os.path.isdir(home), None
 
     try:
-        settings = config.load(home)
+        settings = load_settings(home)
     except (WebschedulerError, OSError) as error:
-        settings = config.Config(home, {name: row.default for name, row in config.SETTINGS.items()})
+        settings = Settings(home, {name: row.default for name, row in SETTINGS.items()})
         problem = error if present else None
 
     try:

@@ -1,4 +1,4 @@
-"""Signing in and out, one's own password, and the people. Imports `people`, `session`, `show` and `web`.
+"""Signing in and out, one's own password, and the people. 
 
 The rules: a wrong name and a wrong password read the same; where to go after signing in is a page of this panel or the
 list of tasks, whatever the request says; changing a password asks for the old one and ends every other session.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl
 
-from .. import config
+from ..admin import PAGES
 from ..errors import BadInput
-from ..task import Field
-from . import PAGES, people, session
+from ..store import people
+from ..store.fields import Field
+from ..store.settings import SETTINGS
+from . import session
 from .controls import Form
 from .show import button, link, moment, options, page, plain, table, warning
 from .web import Html, Refused, Response, error_text, h
@@ -163,7 +165,7 @@ def _roles(visit: Visit) -> list[tuple[str, Html]]:
 
 def form_of(visit: Visit, labels: Iterable[str], fills: dict[str, str], **stored: object) -> Form:
     """A form of lines of text, and of settings as they are stored. fills: see `Form`."""
-    rules = {name: config.SETTINGS[name] if name in stored else Field("text", "", "") for name in labels}
+    rules = {name: SETTINGS[name] if name in stored else Field("text", "", "") for name in labels}
     form = Form(visit, rules, {**dict.fromkeys(labels, ""), **stored})
     form.fills = fills
     return form

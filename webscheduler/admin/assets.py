@@ -1,4 +1,4 @@
-"""The style sheet, the script and the icon, which lie beside this file as text. Imports `web`.
+"""The style sheet, the script and the icon, which lie beside this file as text. 
 
 The rule: a link carries the version of what it leads to, so browsers keep the files for as long as they like; a page
 works without the script.

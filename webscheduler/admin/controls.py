@@ -1,5 +1,4 @@
-"""Forms made from a table of fields: what the controls show, what came back changed, and their HTML. Imports `show` and
-`web`.
+"""Forms made from a table of fields: what the controls show, what came back changed, and their HTML. 
 
 The rules: a form shows what is stored, and what comes back the same changes nothing: only controls that were changed
 are given back, so that a value which a form cannot carry exactly stays as it is. Errors stand beside their fields, and
@@ -11,7 +10,7 @@ from __future__ import annotations
 import html
 
 from ..errors import BadInput
-from ..task import from_text
+from ..store.fields import from_text
 from .show import field, options
 from .web import Html, error_text, escape, h
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Callable
 
-    from ..task import Field
+    from ..store.fields import Field
     from .web import Visit
 
 SEVERAL_LINES = ("description", "ipAllowlist")

@@ -1,4 +1,4 @@
-"""Pages about the host: what is known of it, and finding out anew. Imports `show`, `web` and the core.
+"""Pages about the host: what is known of it, and finding out anew. 
 
 The rules: nothing that could be secret is shown: of the server's variables only those of a list, and only to editors.
 The browser makes the probe's calls, since a server with one worker cannot call itself; without a script the person
@@ -12,9 +12,13 @@ import re
 import shutil
 import sys
 
-from .. import __version__, capabilities, commands, doctor, history, probe, store
+from ..commands import registry
 from ..errors import BadInput
-from ..task import format_time
+from ..host import doctor, probe
+from ..store import capabilities, history, state
+from ..store.refusals import read_refusals
+from ..times import format_time
+from ..version import __version__
 from . import language
 from .show import ask, badge, button, facts, link, moment, page, roughly, table
 from .web import Html, Response, error_text, escape, h
@@ -30,7 +34,7 @@ SHOWN = re.compile(
     "REMOTE_(ADDR|PORT)|HTTPS|GATEWAY_INTERFACE|CONTENT_(TYPE|LENGTH)|HTTP_(HOST|USER_AGENT|ACCEPT|ACCEPT_LANGUAGE|X_FORWARDED_.*|"
     "X_REAL_IP|FORWARDED|VIA|SEC_FETCH_.*)|wsgi\\.(url_scheme|multi.*|run_once|version)|mod_wsgi\\.version|uwsgi\\.version")
 AUDIT_SHOWN = 30
-STATES = {doctor.MEND: ("to be mended", "failed"), doctor.NOTE: ("worth knowing", "timeout"),
+STATES = {doctor.ERROR: ("to be mended", "failed"), doctor.WARNING: ("worth knowing", "timeout"),
           doctor.OK: ("good", "success")}  # word, and kind of badge
 STRATEGY_NAMES = {"fork": "a process of its own, which the answer does not wait for",
                   "close": "in the request, after the answer is out", "sync": "in the request, before the answer"}
@@ -45,7 +49,7 @@ def index(visit: Visit) -> Response:
     return page(visit, visit.t("Diagnostics"), visit.html(
         "diagnostics", again=again, check=check_button, host=facts(_host(visit)), refusals=_refusals(visit),
         strategies=[_strategies(visit, kind) for kind in kinds], variables=variables,
-        findings=_findings(visit, doctor.of_tasks(visit.settings, store.read(visit.home), visit.now)),
+        findings=_findings(visit, doctor.of_tasks(visit.settings, state.read(visit.home), visit.now)),
         audit=_audit(visit) if visit.may("owner") else ""))
 
 
@@ -53,7 +57,7 @@ def _host(visit: Visit) -> list[tuple[Html, object]]:
     space = shutil.disk_usage(visit.home)
     return [(visit.t("Server"), visit.server),
             (visit.t("Version"), f"webscheduler {__version__}, Python {sys.version.split()[0]}"),
-            (visit.t("Python that runs tasks"), h("<code>{path}</code>", path=commands.interpreter(visit.settings))),
+            (visit.t("Python that runs tasks"), h("<code>{path}</code>", path=registry.interpreter(visit.settings))),
             (visit.t("Home"), h("<code>{home}</code>", home=visit.home)),
             (visit.t("Clock"), moment(visit, format_time(visit.now), exact=True)),
             (visit.t("Free space"), f"{space.free / 2**30:.1f} GiB")]
@@ -109,7 +113,7 @@ def _refusals(visit: Visit) -> Html:
     rows = [h("<tr><td>{when}</td><td>{ip}</td><td>{method}</td><td>{problem}</td></tr>", ip=entry.get("ip"),
               when=moment(visit, entry.get("at")), method=entry.get("method"),
               problem=language.error(visit.language, str(entry.get("problem"))))
-            for entry in history.refusals(visit.home)]
+            for entry in read_refusals(visit.home)]
     names = [visit.t("Time"), visit.t("Address"), visit.t("Method"), visit.t("What was wrong")]
     return table(visit, visit.t("Refused calls"), names, rows) if rows else h(
         '<p class="empty">{text}</p>', text=visit.t("No call was refused."))

@@ -1,4 +1,4 @@
-"""The form of a task. Imports `controls`, `tasks`, `show`, `web` and the core.
+"""The form of a task. 
 
 The rules: those of `controls`; and a form made from another state than the present one is not saved unseen. What names
 a program, a directory or the environment is not here.
@@ -10,10 +10,15 @@ import hashlib
 import json
 from itertools import islice
 
-from .. import commands, due, editing, installation, store
+from .. import editing
+from ..commands import registry
 from ..errors import BadInput
-from ..schedule import check_expression, coarse, starts
-from ..task import DUE, FIELDS, MAX_SECONDS, Field, Task, format_time, from_text, load
+from ..runs import due
+from ..schedule.slots import check_expression, starts, too_fine_for_ticks
+from ..store import state
+from ..store.fields import MAX_SECONDS, Field, from_text
+from ..store.task import DUE, FIELDS, Task, load_task, new_task
+from ..times import format_time
 from .controls import CHECKED, Form
 from .language import error as translated
 from .show import field, moment, options, page, warning
@@ -59,8 +64,8 @@ OF_COMMAND = ("command", "arguments")
 def edit(visit: Visit) -> Response:
     """Make a task, or change one."""
     task = named(visit) if visit.query.get("name") else None
-    copied = store.read(visit.home).get(visit.query.get("copy", "")) if task is None else None
-    source = task or (load(visit.query["copy"], copied) if copied else None)
+    copied = state.read(visit.home).get(visit.query.get("copy", "")) if task is None else None
+    source = task or (load_task(visit.query["copy"], copied) if copied else None)
     left_out = OF_COMMAND if task is not None and task["argv"] else ()
     names = OF_DUE if task is not None and task.name == DUE else [name for name in RULES if name not in left_out]
     form = Form(visit, {name: RULES[name] for name in names}, _values(task, source))
@@ -174,7 +179,7 @@ def _preview(visit: Visit, form: dict[str, str]) -> Html:
 
     try:
         fields = {**_schedule(form), "timezone": form["timezone"].strip() or None}
-        task = load("preview", installation.new_task(visit.now, fields))
+        task = load_task("preview", new_task(visit.now, fields))
         coming = list(islice(starts(task, visit.settings["timezone"], visit.now), 5))
     except BadInput as error:
         return h('<div id="preview" aria-live="polite"><p class="error">{text}</p></div>',
@@ -190,7 +195,7 @@ def _warning(visit: Visit, task: Task) -> Html:
 
     if rhythm["lastAt"] is None:
         text = visit.t("Schedules need calls of the URL for everything that is due; none has come so far.")
-    elif rhythm["every"] and (said := coarse(task, visit.settings["timezone"], rhythm["every"], visit.now)):
+    elif rhythm["every"] and (said := too_fine_for_ticks(task, visit.settings["timezone"], rhythm["every"], visit.now)):
         text = visit.t("The task {said}.", said=translated(visit.language, said))
 
     return h('<p class="warning">{text}</p>', text=text) if text else text
@@ -218,7 +223,7 @@ def _page(visit: Visit, task: Task | None, form: Form, stamp: str) -> Response:
 
 
 def _commands(visit: Visit, value: str) -> list[tuple[str, object]]:
-    known = commands.registry(visit.settings)
+    known = registry.registered(visit.settings)
     choices: list[tuple[str, object]] = [("", visit.t("Choose…"))]
     choices += [(name, f"{name} — {command.description}" if command.description else name)
                 for name, command in sorted(known.items())]

@@ -1,4 +1,4 @@
-"""Pages about runs: history, one run, its raw output, ending it. Imports `show`, `web` and the core.
+"""Pages about runs: history, one run, its raw output, ending it. 
 
 The rules: what a command printed is text; raw, it is text/plain. A run in progress is shown from its live file, whose
 last part is read, never the whole. A run is found by its id alone, and nothing from a request becomes a path.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from datetime import datetime, timedelta
 
-from .. import cancel, history, locks, past, record, store
-from ..schedule import zone
-from ..task import file_name
+from ..runs import cancel, recorder
+from ..store import history, history_view, locks, state
+from ..store.task import file_name
+from ..times import time_zone
 from . import show
 from .show import STATUSES, TRIGGERS, badge, button, duration, facts, link, moment, options, outcome, page
 from .web import Html, Refused, Response, h
@@ -62,20 +63,20 @@ def index(visit: Visit) -> Response:
     """What became of runs, newest first, of one task or all."""
     query = visit.query
     name, status = query.get("name", ""), query.get("status", "")
-    known = past.names(visit.home, store.read(visit.home))
+    known = history_view.names(visit.home, state.read(visit.home))
     names = [each for each in known if name in ("", each)]
-    statuses = record.FAILURES if status == "problems" else (status,) if status in STATUSES else ()
+    statuses = recorder.FAILURES if status == "problems" else (status,) if status in STATUSES else ()
     since, until = _day(visit, query.get("from", ""), 0, 0.0), _day(visit, query.get("to", ""), 1, visit.now + 86400)
     cursor, _, skip = query.get("before", "").partition("~")
 
     try:
         start = min(until, float(cursor)) if cursor else until
-        entries, more = past.page(visit.home, names, statuses, since, start, int(skip or 0))
+        entries, more = history_view.page(visit.home, names, statuses, since, start, int(skip or 0))
     except (ValueError, OverflowError):
         raise Refused(400, "What was sent cannot be read.")
 
     alive = [] if cursor or status not in ("", "running") else [
-        each for each in locks.peek(visit.home) if name in ("", each.get("name"))]
+        each for each in locks.live_runs(visit.home) if name in ("", each.get("name"))]
     kept: dict[str, Any] = {"name": name, "status": status, "from": query.get("from"), "to": query.get("to")}
     older = h("<p>{link}</p>", link=link(visit, visit.t("Older"), "history", before=f"{more[0]!r}~{more[1]}",
                                          **kept)) if more else ""
@@ -92,7 +93,7 @@ def index(visit: Visit) -> Response:
 def _day(visit: Visit, text: str, more: int, absent: float) -> float:
     """The beginning of a day (YYYY-MM-DD) in the installation's zone, or of the day after."""
     try:
-        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=zone(visit.settings["timezone"]))
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=time_zone(visit.settings["timezone"]))
         return (day + timedelta(days=more)).timestamp() - (0.001 if more else 0.0)
     except (ValueError, OverflowError):
         return absent
@@ -142,7 +143,7 @@ def _ended(visit: Visit, entry: dict[str, Any]) -> Html:
     name, run = str(entry.get("command")), str(entry.get("run"))
     query = {"name": name, "run": run, "at": history.ended(entry)}
     again = button(visit, "run-now", visit.t("Run again"), name=name) if (
-        visit.may("editor") and name in store.read(visit.home)) else ""
+        visit.may("editor") and name in state.read(visit.home)) else ""
     return visit.html(
         "ended", outcome=outcome(visit, entry), again=again, facts=facts([
             (visit.t("Started"), moment(visit, entry.get("startedAt"), exact=True)),
@@ -162,7 +163,7 @@ def _output(visit: Visit, title: Html, text: str, raw: str) -> Html:
 
 def _live(visit: Visit, run: str) -> str:
     try:
-        with open(record.live_file(visit.home, run), "rb") as file:
+        with open(recorder.live_file(visit.home, run), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - LIVE_SHOWN))
             return file.read().decode("utf-8", "backslashreplace")
@@ -171,7 +172,7 @@ def _live(visit: Visit, run: str) -> str:
 
 
 def _alive(visit: Visit, name: str, run: str) -> dict[str, Any] | None:
-    return next((known for known in locks.peek(visit.home, name) if known.get("run") == run), None)
+    return next((known for known in locks.live_runs(visit.home, name) if known.get("run") == run), None)
 
 
 def _entry(visit: Visit, name: str, run: str) -> dict[str, Any] | None:
@@ -207,7 +208,7 @@ def stop(visit: Visit) -> Response:
 def clear(visit: Visit) -> Response:
     """Ask, and remove history."""
     name = visit.query.get("name", "")
-    names = [each for each in past.names(visit.home, store.read(visit.home)) if name in ("", each)]
+    names = [each for each in history_view.names(visit.home, state.read(visit.home)) if name in ("", each)]
 
     if visit.method != "POST":
         title = visit.t("Clear the history of {name}?", name=name) if name else visit.t("Clear the whole history?")

@@ -1,4 +1,4 @@
-"""Sessions, what forms must bring along, and how often somebody may try. Imports `people` and `web`.
+"""Sessions, what forms must bring along, and how often somebody may try. 
 
 The rules: a cookie is signed by session.key with a salt for each purpose, and a session of a person stands in
 users.json besides, so that one that was signed out is dead wherever it was copied to. It ends after IDLE seconds
@@ -19,10 +19,10 @@ import hmac
 import json
 import os
 
-from .. import atomic
 from ..errors import Unusable
-from . import people
-from .people import Person
+from ..store import people
+from ..store.files import replace_file
+from ..store.people import Person
 from .web import Refused
 
 TYPE_CHECKING = False
@@ -54,7 +54,7 @@ def keys(home: str) -> list[bytes]:
     if not os.path.exists(path):
         with people.locked(home, "session.key"):
             if not os.path.exists(path):  # else another request was faster
-                atomic.replace(path, os.urandom(32).hex().encode() + b"\n")
+                replace_file(path, os.urandom(32).hex().encode() + b"\n")
 
     with open(path, "rb") as file:
         found = [line for line in file.read().split() if len(line) >= 64]

@@ -13,22 +13,18 @@ import hmac
 import json
 import os
 
-from .. import (
-    __version__,
-    commands,
-    config,
-    editing,
-    export,
-    functions,
-    hosting,
-    installation,
-    notify,
-    store,
-    transfer,
-)
-from .. import crontab as tables
+from .. import editing
+from ..commands import discovery, registry
 from ..errors import BadInput, WebschedulerError
-from ..task import DUE, FIELDS, Field, check, file_name, load_all
+from ..host import entry_files
+from ..interchange import crontab as tables
+from ..interchange import exporting, importing
+from ..runs import notifications
+from ..store import state
+from ..store.fields import Field, check
+from ..store.settings import SETTINGS, Settings, check_setting, parse_setting, read_settings, save_settings
+from ..store.task import DUE, FIELDS, file_name, load_tasks, new_task
+from ..version import __version__
 from . import session
 from .controls import Form
 from .language import LANGUAGES
@@ -53,7 +49,7 @@ SECTIONS = {
 }
 WAYS = {"email": Field("text", "", "Address that is told when a task begins to fail and when it is well again."),
         "url": Field("text", "", "URL that the same is posted to, as JSON.")}
-RULES = {name: WAYS.get(name) or config.SETTINGS[name] for labels in SECTIONS.values() for name in labels}
+RULES = {name: WAYS.get(name) or SETTINGS[name] for labels in SECTIONS.values() for name in labels}
 SHELL_FIELDS = ("argv", "cwd", "environment")
 EXPORTS = {"crontab": "crontab", "systemd": "systemd", "kubernetes": "Kubernetes"}
 MINUTES = (5, 10, 15, 30, 60, 1)
@@ -69,7 +65,7 @@ def index(visit: Visit) -> Response:
         return visit.redirect("settings")
 
     others = [(h("{name}", name=name), h("<code>{value}</code>", value=json.dumps(visit.settings[name])))
-              for name in config.SETTINGS if name not in RULES and name != "notify"]
+              for name in SETTINGS if name not in RULES and name != "notify"]
     shown = [(visit.t(text), form.start[name]) for labels in SECTIONS.values() for name, text in labels.items()
              if name not in WAYS]
     owner = visit.may("owner")
@@ -88,9 +84,9 @@ def index(visit: Visit) -> Response:
 def _save(visit: Visit, form: Form) -> bool:
     def parse(name: str, rule: Field, text: str) -> Any:
         if name in WAYS:
-            return check("notify", config.SETTINGS["notify"], {name: text} if text else {})
+            return check("notify", SETTINGS["notify"], {name: text} if text else {})
 
-        return installation.setting(name, text)
+        return parse_setting(name, text)
 
     changed = form.changed(parse=parse)
 
@@ -101,7 +97,7 @@ def _save(visit: Visit, form: Form) -> bool:
         changed["notify"] = {way: text for way in WAYS if (text := form.typed[way].strip())}
 
     values = {name: value for name, value in changed.items() if name not in WAYS}
-    config.set_values(visit.home, values)
+    save_settings(visit.home, values)
     visit.note("changed settings", " ".join(sorted(values)))
     visit.tell("The settings are saved." if values else "Nothing was changed.")
     return True
@@ -109,7 +105,7 @@ def _save(visit: Visit, form: Form) -> bool:
 
 def _version(visit: Visit) -> Html:
     """Which version runs, and whether the installation was brought up to date with it."""
-    last, text = commands.discovered(visit.home, "sync"), h("webscheduler {version}.", version=__version__)
+    last, text = registry.discovered(visit.home, "sync"), h("webscheduler {version}.", version=__version__)
     known = os.path.exists(os.path.join(visit.home, "commands.json"))
 
     if not known or last.get("package") == __version__:
@@ -125,12 +121,12 @@ def _version(visit: Visit) -> Html:
 def update(visit: Visit) -> Response:
     """After an upload: look for commands with this version's code, and write the settings in its format."""
     try:
-        config.set_values(visit.home, {})
-        _, said, problems = functions.search(visit.settings, PATIENCE)
+        save_settings(visit.home, {})
+        _, said, problems = discovery.search(visit.settings, PATIENCE)
     except WebschedulerError as error:
         said, problems = "", str(error)
 
-    if commands.discovered(visit.home, "sync").get("package") != __version__:
+    if registry.discovered(visit.home, "sync").get("package") != __version__:
         visit.tell("The update is not finished: {problem}", problem=problems.strip(), kind="bad")
         return visit.redirect("settings")
 
@@ -147,7 +143,7 @@ def notify_test(visit: Visit) -> Response:
         visit.tell("Nobody is to be notified: save an address first.", kind="bad")
         return visit.redirect("settings")
 
-    problem = notify.try_send(visit.settings, "a test from the panel", {"command": "test", "status": "success"})
+    problem = notifications.try_send(visit.settings, "a test from the panel", {"command": "test", "status": "success"})
 
     if problem:
         visit.tell("The test could not be sent: {problem}", problem=problem, kind="bad")
@@ -211,8 +207,8 @@ def backup(visit: Visit) -> Response:
     """Hand out a backup; or take one in."""
     if visit.form.get("do") == "download":
         visit.note("took a backup")
-        document = {**json.loads(transfer.dumps(store.read_strictly(visit.home), True)),
-                    "settings": config.read_raw(visit.home)}
+        document = {**json.loads(importing.dumps(state.read_strictly(visit.home), True)),
+                    "settings": read_settings(visit.home)}
         document["seal"] = _seal(visit, document)
         return _download("webscheduler-backup.json", json.dumps(document, indent=1) + "\n", "application/json")
 
@@ -243,23 +239,23 @@ def _seal(visit: Visit, document: dict[str, Any], key: bytes | None = None) -> s
 def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str]]:
     """Take a backup in, all or nothing; tasks that are not in it stay. (how many tasks came in, what was left out, what
     has no command here)."""
-    rows = transfer.of_document(text, "the file").tasks
+    rows = importing.of_document(text, "the file").tasks
     document: dict[str, Any] = json.loads(text) or {}
     seal = str(document.get("seal", "")).encode("ascii", "replace")
     whole = any(hmac.compare_digest(_seal(visit, document, key).encode(), seal) for key in session.keys(visit.home))
     given_settings = document.get("settings")
-    settings = {name: installation.check_setting(name, value)
+    settings = {name: check_setting(name, value)
                 for name, value in (given_settings if isinstance(given_settings, dict) else {}).items()
-                if name in config.SETTINGS and (whole or name in RULES)}
-    then = config.Config(visit.home, {**visit.settings, **settings})
-    known = commands.registry(then)
+                if name in SETTINGS and (whole or name in RULES)}
+    then = Settings(visit.home, {**visit.settings, **settings})
+    known = registry.registered(then)
     left_out: list[str] = []
     lost: list[str] = []
 
-    def change(tasks: store.Tasks) -> None:
+    def change(tasks: state.Tasks) -> None:
         for name, given in rows.items():
             present = tasks[name] if isinstance(tasks.get(name), dict) else {}
-            row = {**installation.new_task(visit.now, {}), **{
+            row = {**new_task(visit.now, {}), **{
                 key: value for key, value in given.items() if value is not None or key not in ("slug", "secret")}}
             row.update({key: present[key] for key, field in FIELDS.items() if field.by == "run" and key in present})
 
@@ -283,16 +279,16 @@ def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str]]:
                 if owners.setdefault(key, name) != name and {name, owners[key]} & rows.keys():
                     raise BadInput(f"task {name}: would share its files or its URL with {owners[key]!r}")
 
-        config.set_values(visit.home, settings)
+        save_settings(visit.home, settings)
 
-    store.update(visit.home, change)
+    state.update(visit.home, change)
     return len(rows) - len(left_out), left_out, lost
 
 
 def _take_along(visit: Visit) -> Html:
     base = visit.settings["baseUrl"]
     shims = [h("<li>{link}</li>", link=link(visit, h("{name}", name=label(task)), "shim", name=name))
-             for name, task in load_all(store.read(visit.home))[0].items()
+             for name, task in load_tasks(state.read(visit.home))[0].items()
              if base and task["secret"] and task["signature"] != "timed"]
     exports = [link(visit, h("{name}", name=text), "export", kind=kind) for kind, text in EXPORTS.items()]
     return visit.html("take-along", shims=shims, exports=visit.html("exports", links=exports)
@@ -308,18 +304,18 @@ def shim(visit: Visit) -> Response:
         return visit.redirect("settings")
 
     return _download("webscheduler.php" if task.name == DUE else f"webscheduler-{file_name(task.name)}.php",
-                     hosting.php_shim(base, task.name, task["slug"], task["secret"]), "application/x-httpd-php")
+                     entry_files.php_shim(base, task.name, task["slug"], task["secret"]), "application/x-httpd-php")
 
 
 def export_page(visit: Visit) -> Response:
     """The tasks as another scheduler reads them; for owners, since it holds the environment, and so passwords."""
-    tasks = list(load_all(store.read(visit.home))[0].values())
+    tasks = list(load_tasks(state.read(visit.home))[0].values())
     wanted = visit.query.get("kind", "")
 
     if wanted not in EXPORTS:
         raise Refused(404, "There is no such page.")
 
-    return Response(str(export.export(wanted, visit.settings, tasks)), kind="text/plain")
+    return Response(str(exporting.export(wanted, visit.settings, tasks)), kind="text/plain")
 
 
 def _download(name: str, content: str, kind: str) -> Response:

@@ -1,6 +1,6 @@
 """Setting up an installation that was uploaded alone, and a new password for who forgot it.
 
-Imports `account`, `people`, `session`, `show` and `web`.
+
 
 The rules: whoever may read the home's files, or write beside the script, is the owner. For the first there is a code of
 128 bits in the home, made with O_EXCL and unlinked before the password is written, so it is good once. For
@@ -14,9 +14,11 @@ import hmac
 import os
 from contextlib import suppress
 
-from .. import config, installation
 from ..errors import WebschedulerError
-from . import people, session
+from ..host.home import create_home
+from ..store import people
+from ..store.settings import parse_setting, save_settings
+from . import session
 from .account import FILLS, NEW, form_of, new_password, stack
 from .language import LANGUAGES
 from .show import ask, button, page, warning
@@ -43,7 +45,7 @@ def begin(visit: Visit) -> Response:
         session.check_site(visit)
 
         try:
-            installation.create(visit.home, visit.now)
+            create_home(visit.home, visit.now)
         except WebschedulerError as error:
             return ask(visit, title, error_text(visit, error), visit.html("home-help"), 409)
 
@@ -93,7 +95,7 @@ def setup(visit: Visit) -> Response:
 def _take(visit: Visit, form: Form, first: bool) -> bool:
     """Check all of the form, then consume the code, then write; False if something is wrong."""
     user, proof = form.typed["user"].strip(), _proof(visit, form.typed["code"].strip())
-    given = form.changed(True, lambda name, _, text: installation.setting(name, text) if name in ASKED else text)
+    given = form.changed(True, lambda name, _, text: parse_setting(name, text) if name in ASKED else text)
     password = new_password(form, user)
 
     if proof and not first and user not in people.read(visit.home, "users.json"):  # not for strangers to know
@@ -114,7 +116,7 @@ def _take(visit: Visit, form: Form, first: bool) -> bool:
     with suppress(OSError):  # the script may not write there; the text is of no use to anybody else
         os.unlink(proof)
 
-    config.set_values(visit.home, {name: given[name] for name in ASKED if first})
+    save_settings(visit.home, {name: given[name] for name in ASKED if first})
     people.set_password(visit.home, user, password, "owner" if first else None, now=visit.now)
     visit.note("set a password by code", user)
     session.begin(visit, people.Person(user, people.read(visit.home, "users.json")[user]["role"]))

@@ -1,4 +1,4 @@
-"""Parts that pages share: the frame, status, times, pictures, output. Imports `web`.
+"""Parts that pages share: the frame, status, times, pictures, output. 
 
 The rules: a status is told by a word and never by colour alone; a time is absolute, with its zone, and relative as its
 title; a picture has a text that says the same; output is text whose colours are classes of the style sheet, and
@@ -11,9 +11,8 @@ import html
 import re
 from datetime import datetime
 
-from ..schedule import zone
-from ..task import parse_time
-from ..words import describe, render
+from ..schedule.describe import describe, render
+from ..times import parse_time, time_zone
 from .assets import FILES, version
 from .language import translate
 from .web import Html, Response, escape, h
@@ -150,7 +149,7 @@ def moment(visit: Visit, text: str | None, absent: str = "never", exact: bool = 
 
     try:
         seconds = parse_time(text)
-        local = datetime.fromtimestamp(seconds, zone(visit.settings["timezone"]))
+        local = datetime.fromtimestamp(seconds, time_zone(visit.settings["timezone"]))
     except (ValueError, OverflowError, OSError):
         return escape(text)
 
@@ -251,7 +250,7 @@ def strip(visit: Visit, entries: Sequence[dict[str, Any]]) -> Html:
 
 def timeline(visit: Visit, rows: Sequence[tuple[str, Sequence[float], str]]) -> Html:
     """The next 24 hours, a line for each task: title, Unix seconds of its starts, schedule in words."""
-    place = zone(visit.settings["timezone"])
+    place = time_zone(visit.settings["timezone"])
     height = 22 + 20 * len(rows)
     marks, text, lines = [], [], []
 

@@ -1,4 +1,4 @@
-"""Pages about tasks: the list, one task, and what its buttons do. Imports `show`, `web` and the core.
+"""Pages about tasks: the list, one task, and what its buttons do. 
 
 The rules: no GET changes anything; each action ends in a redirect and a message. Everything that changes a task goes
 through `editing`. Who may only read sees no trigger URL, since whoever has it can run the task. A secret is shown by
@@ -10,9 +10,15 @@ from __future__ import annotations
 import shlex
 from itertools import groupby, takewhile
 
-from .. import capabilities, commands, decision, due, editing, history, locks, past, schedule, signing, store, trigger
+from .. import editing, signing
+from ..commands import registry
 from ..errors import BadInput
-from ..task import DUE, format_time, load, load_all
+from ..runs import admission, due
+from ..runs.strategies import start_run
+from ..schedule import slots
+from ..store import capabilities, history, history_view, locks, state
+from ..store.task import DUE, load_task, load_tasks
+from ..times import format_time
 from . import show
 from .show import ask, badge, button, duration, facts, link, moment, outcome, page, roughly
 from .web import Html, Refused, Response, error_text, h
@@ -21,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..task import Task
+    from ..store.task import Task
     from .web import Visit
 
 DAY = 86400.0
@@ -32,12 +38,12 @@ TIMELINE_SLOT = DAY / 99
 def named(visit: Visit) -> Task:
     """The task that the query names."""
     name = visit.query.get("name", "")
-    row = store.read(visit.home).get(name)
+    row = state.read(visit.home).get(name)
 
     if row is None:
         raise Refused(404, "There is no such task.")
 
-    return load(name, row)
+    return load_task(name, row)
 
 
 def label(task: Task) -> str:
@@ -47,12 +53,12 @@ def label(task: Task) -> str:
 
 def index(visit: Visit) -> Response:
     """All tasks, headed by @due."""
-    tasks, broken = load_all(store.read(visit.home))
-    running = {str(known.get("name")) for known in locks.peek(visit.home)}
+    tasks, broken = load_tasks(state.read(visit.home))
+    running = {str(known.get("name")) for known in locks.live_runs(visit.home)}
     others = sorted((task for name, task in tasks.items() if name != DUE and task["group"] != capabilities.PROBE),
                     key=lambda task: (task["group"].casefold(), task["group"], label(task).casefold()))
     new = link(visit, visit.t("New task"), "edit", "main") if visit.may("editor") else ""
-    known = commands.registry(visit.settings)
+    known = registry.registered(visit.settings)
     groups = [visit.html("group", name=group, rows=[_row(visit, task, task.name in running, known) for task in members])
               for group, members in groupby(others, key=lambda task: str(task["group"]))]
     states = due.states(visit.settings, dict(tasks), visit.now)
@@ -66,7 +72,7 @@ def index(visit: Visit) -> Response:
 def _due(visit: Visit, task: Task, late: list[str]) -> Html:
     rhythm = due.rhythm(visit.home)
     last = moment(visit, rhythm["lastAt"])
-    call = _call(visit, past.recent(visit.home, DUE, 10))
+    call = _call(visit, history_view.recent(visit.home, DUE, 10))
     state, alarms = "good", []
 
     if rhythm["every"]:
@@ -133,7 +139,7 @@ def _timeline(visit: Visit, tasks: list[Task]) -> Html:
 
         try:
             coming = list(takewhile(lambda at: at <= visit.now + DAY,
-                                    schedule.starts(task, visit.settings["timezone"], visit.now, TIMELINE_SLOT)))
+                                    slots.starts(task, visit.settings["timezone"], visit.now, TIMELINE_SLOT)))
         except (BadInput, ValueError):
             continue  # its row says what is wrong
 
@@ -153,7 +159,7 @@ def _command(task: Task) -> Html:
 
 
 def _row(visit: Visit, task: Task, running: bool, known: dict[str, Any]) -> Html:
-    entries = past.recent(visit.home, task.name)
+    entries = history_view.recent(visit.home, task.name)
     buttons, call = _buttons(visit, task, running), _call(visit, entries)
     notes = [h('<p class="sub">{text}</p>', text=text)
              for text in (task.name if task["title"] else "", _command(task)) if text]
@@ -180,7 +186,7 @@ def _badges(visit: Visit, task: Task, running: bool) -> list[Html]:
 
 def _next_run(visit: Visit, task: Task) -> Html:
     try:
-        at = schedule.next_at(task, visit.settings["timezone"], visit.now)
+        at = slots.next_at(task, visit.settings["timezone"], visit.now)
     except BadInput as error:
         return h('<span class="warning">{text}</span>', text=error_text(visit, error))
 
@@ -225,8 +231,8 @@ def one(visit: Visit) -> Response:
     from . import runs
 
     task = named(visit)
-    entries = past.recent(visit.home, task.name)
-    alive = locks.peek(visit.home, task.name)
+    entries = history_view.recent(visit.home, task.name)
+    alive = locks.live_runs(visit.home, task.name)
     editor = visit.may("editor")
     secret = _secret(visit, task) if editor and visit.notice.get("secret") == task.name else ""
     limit = visit.settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
@@ -265,8 +271,8 @@ def _secret(visit: Visit, task: Task) -> Html:
 def run_now(visit: Visit) -> Response:
     """Start the task, and open its output."""
     name = named(visit).name
-    cause = decision.Cause("admin", by_hand=True)
-    decided = decision.decide(visit.home, name, cause, visit.now)
+    cause = admission.Cause("admin", by_hand=True)
+    decided = admission.decide(visit.home, name, cause, visit.now)
 
     if decided.claim is None or decided.task is None:
         visit.tell("{name} is running already.", name=name, kind="bad")
@@ -276,14 +282,14 @@ def run_now(visit: Visit) -> Response:
     decided.task["strategy"] = "auto"  # the page answers at once where the host allows it, whatever the URL does
 
     try:
-        reply = trigger.lay(visit.settings, decided, visit.in_process, visit.clock, visit.server)
+        started = start_run(visit.settings, decided.task, decided.claim, visit.in_process, visit.clock, visit.server)
     except BaseException:
         decided.claim.close()
         raise
 
     visit.note("ran", name)
     response = visit.redirect("run", name=name, run=run)
-    response.after = reply.after
+    response.after = started.after
     return response
 
 

@@ -1,4 +1,4 @@
-"""What a page is made of: the request as the panel sees it, the answer, and HTML. Imports `language`.
+"""What a page is made of: the request as the panel sees it, the answer, and HTML. 
 
 The rules: HTML is made by `h` from literals and from the parts of pages.html, and every value that is not HTML already
 is escaped there; control characters and
@@ -23,8 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from ..config import Config
-    from .people import Person
+    from ..store.people import Person
+    from ..store.settings import Settings
 
 MAX_BODY = 4 * 1024 * 1024  # a backup with a thousand tasks is restored through a form
 POLICY = ("default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -114,7 +114,7 @@ class Visit:
     notice: what the page is to say about the action before it; cookies: to be set, by name.
     """
 
-    def __init__(self, environ: dict[str, Any], settings: Config, now: float) -> None:
+    def __init__(self, environ: dict[str, Any], settings: Settings, now: float) -> None:
         self.environ, self.settings, self.home, self.now = environ, settings, settings.home, now
         self.method = str(environ.get("REQUEST_METHOD", "GET")).upper()
         self.query = _last(str(environ.get("QUERY_STRING", "")))
@@ -196,7 +196,7 @@ class Visit:
 
     def note(self, action: str, subject: str = "") -> None:
         """Add a line to audit.jsonl about what the visitor did."""
-        from . import people
+        from ..store import people
 
         people.note(self.home, self.now, self.person, self.address, action, subject)
 

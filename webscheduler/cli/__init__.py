@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import sys
 
-from .. import config, installation
 from ..errors import BadInput, WebschedulerError
+from ..host.home import check_owner
+from ..store.settings import find_home
 from .parser import parse
 from .terminal import complain
 
@@ -59,10 +60,10 @@ def _carry_out(words: Sequence[str]) -> int:
         raise BadInput("--home: needs a directory")
 
     environ = None if args.home is None else {"WEBSCHEDULER_HOME": os.path.abspath(os.path.expanduser(args.home))}
-    args.home = config.find_home(environ)
+    args.home = find_home(environ)
 
     if args.owner:
-        installation.check_owner(args.home)
+        check_owner(args.home)
 
     return args.act(args) or 0
 

@@ -1,4 +1,4 @@
-"""`webscheduler demo`: all that matters, shown and checked in a throw-away installation. Imports below the doors.
+"""`webscheduler demo`: all that matters, shown and checked in a throw-away installation. 
 
 The rule: nothing is pretended. A real server answers on the loopback interface, signed URLs are called over HTTP, and
 each line says whether it came out as it should; if one did not, the exit status is 1.
@@ -15,7 +15,10 @@ import tempfile
 import threading
 import time
 
-from .. import config, editing, history, installation, locks, signing
+from .. import editing, signing
+from ..host.home import create_home
+from ..store import history, locks
+from ..store.settings import load_settings, save_settings
 from .server import Quiet, listen
 from .terminal import line, when
 
@@ -23,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..task import Task
+    from ..store.task import Task
 
 PATIENCE = 8.0
 SLOW = "import time; print('working', flush=True); time.sleep(1.5); print('done')"
@@ -64,7 +67,7 @@ def play() -> int:
     good = False
 
     try:
-        installation.create(home, time.time())
+        create_home(home, time.time())
 
         with listen(home, "127.0.0.1", 0, Quiet) as server:
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -93,8 +96,8 @@ def _scenes(home: str, port: int) -> bool:
         print(f"  {'ok ' if expected else 'BAD'} {line(text)}", flush=True)
 
     base = f"http://127.0.0.1:{port}"
-    config.set_values(home, {"baseUrl": base})
-    settings = config.load(home)
+    save_settings(home, {"baseUrl": base})
+    settings = load_settings(home)
 
     def task(name: str, **fields: Any) -> Task:
         return editing.create(settings, name, fields, time.time())
@@ -173,4 +176,4 @@ def _until_idle(home: str) -> bool:
 
         time.sleep(0.02)
 
-    return not locks.peek(home)
+    return not locks.live_runs(home)

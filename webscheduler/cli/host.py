@@ -1,14 +1,16 @@
-"""Verbs about the host: probe doctor bundle shim. Imports the files below the doors."""
+"""Verbs about the host: probe doctor bundle shim."""
 
 from __future__ import annotations
 
 import time
 from contextlib import suppress
 
-from .. import arrival, bundle, capabilities, config, doctor, editing, hosting, probe
+from .. import editing
 from ..errors import BadInput, WebschedulerError
-from ..installation import check_base_url
-from ..task import DUE
+from ..host import bundle, doctor, entry_files, probe, url_check
+from ..store import capabilities
+from ..store.settings import check_base_url, load_settings
+from ..store.task import DUE
 from . import fields
 from .terminal import complain, line, show, table, when
 
@@ -33,7 +35,7 @@ def register(verb: Callable[..., Any]) -> None:
 
     bundling = verb("bundle", _bundle, "Write the whole program as one text file that runs with nothing installed.",
                     owner=False)
-    bundling.add_argument("--output", metavar="FILE", default=hosting.NAME, help=f"Default: {hosting.NAME}.")
+    bundling.add_argument("--output", metavar="FILE", default=entry_files.NAME, help=f"Default: {entry_files.NAME}.")
     bundling.add_argument("--require-python", metavar="VERSION", help="Refuse unless it serves this Python, as 3.9.")
     bundling.add_argument("--python", metavar="PATH", default=bundle.PYTHON,
                           help=f"Interpreter of its first line; default: {bundle.PYTHON}.")
@@ -49,7 +51,7 @@ def _doctor(args: Namespace) -> int:
 
     if not args.offline:
         with suppress(WebschedulerError):  # it is among the findings already
-            found += arrival.examine(config.load(args.home))
+            found += url_check.examine(load_settings(args.home))
 
     if args.json:
         show([{"state": each.state, "about": each.about, "text": each.text()} for each in found])
@@ -57,7 +59,7 @@ def _doctor(args: Namespace) -> int:
         for each in found:
             print(line(f"{each.state:5} {each.about:10} {each.text(when)}"))
 
-    return int(any(finding.state == doctor.MEND for finding in found))
+    return int(any(finding.state == doctor.ERROR for finding in found))
 
 
 def _bundle(args: Namespace) -> None:
@@ -70,17 +72,17 @@ def _shim(args: Namespace) -> None:
     if args.language != "php":
         raise BadInput(f"shim: {args.language!r} must be php: it is the one that panels run")
 
-    base = base_url(config.load(args.home), args.base)
+    base = base_url(load_settings(args.home), args.base)
     task = editing.with_keys(args.home, args.name)
 
     if task["signature"] == "timed":
         raise BadInput(f"{args.name} takes timed signatures only: `webscheduler edit {args.name} --signature either`")
 
-    print(hosting.php_shim(base, args.name, task["slug"], task["secret"]), end="")
+    print(entry_files.php_shim(base, args.name, task["slug"], task["secret"]), end="")
 
 
 def _probe(args: Namespace) -> None:
-    settings = config.load(args.home)
+    settings = load_settings(args.home)
     base = base_url(settings, args.base)
     say = complain if not args.json else lambda _: None
     kind, results = probe.run(settings, base, args.seconds, time.time, say)

@@ -1,4 +1,4 @@
-"""The verb init: makes an installation and joins it to a web server. Imports the files below the doors.
+"""The verb init: makes an installation and joins it to a web server. 
 
 The rule: what no flag says is asked where a terminal is there to answer, and left as it is where there is none. Doing
 it again completes what is missing and changes nothing else.
@@ -12,10 +12,13 @@ import shutil
 import sys
 import time
 
-from .. import commands, config, hosting, installation, schedule
-from ..admin import people
+from ..commands import registry
 from ..errors import BadInput
-from ..installation import check_base_url, setting
+from ..host import entry_files
+from ..host.home import check_owner, create_home, program_words
+from ..store import people
+from ..store.settings import Settings, check_base_url, find_home, load_settings, parse_setting, save_settings
+from ..times import system_zone, time_zone
 from . import panel
 from .terminal import complain, line
 
@@ -44,28 +47,28 @@ def _init(args: Namespace) -> None:
         check_base_url(args.base_url)
 
     if os.path.isdir(args.home):
-        installation.check_owner(args.home)
+        check_owner(args.home)
 
-    new = installation.create(args.home, time.time())
+    new = create_home(args.home, time.time())
     print(f"{line(args.home)} is {'made' if new else 'complete'}.")
     asked = sys.stdin and sys.stdin.isatty() and not args.password_stdin
     given = {"baseUrl": args.base_url, "timezone": args.timezone, "python": args.python}
     folder, owner = args.cgi_bin, args.password_stdin
 
-    if asked and args.base_url is None and not config.load(args.home)["baseUrl"]:
+    if asked and args.base_url is None and not load_settings(args.home)["baseUrl"]:
         given["baseUrl"] = _ask("Where will it be reached, as in https://example.org/cgi-bin/webscheduler.cgi?",
                                 check_base_url)
 
     if asked and new and args.timezone is None:
-        given["timezone"] = _ask("In which time zone are schedules meant?", schedule.zone, schedule.system_zone())
+        given["timezone"] = _ask("In which time zone are schedules meant?", time_zone, system_zone())
 
     if args.python:
-        from ..doctor import check_python
+        from ..host.doctor import check_python
 
         check_python(args.home, args.python)
 
-    config.set_values(args.home, {name: setting(name, value) for name, value in given.items() if value})
-    settings = config.load(args.home)
+    save_settings(args.home, {name: parse_setting(name, value) for name, value in given.items() if value})
+    settings = load_settings(args.home)
 
     if folder:
         _script(settings, folder)
@@ -74,7 +77,7 @@ def _init(args: Namespace) -> None:
                       lambda text: _script(settings, text))
 
     if args.passenger:
-        path, what = hosting.write_passenger(settings, args.passenger)
+        path, what = entry_files.write_passenger(settings, args.passenger)
         print(f"{line(path)} is {what}. Now, as after each change, touch tmp/restart.txt in the folder it is in")
 
     if owner:
@@ -84,11 +87,11 @@ def _init(args: Namespace) -> None:
     elif asked and new:
         _let_in(settings, panel.account())
 
-    if args.home != config.find_home():
+    if args.home != find_home():
         print(f"It is not where others look: export WEBSCHEDULER_HOME={line(args.home)}")
 
     found = shutil.which("webscheduler") == sys.argv[0]
-    program = "webscheduler" if found else line(shlex.join(installation.program()))
+    program = "webscheduler" if found else line(shlex.join(program_words()))
     print("Next:")
 
     if not settings["baseUrl"]:
@@ -119,7 +122,7 @@ def _ask(question: str, good: Callable[[str], object], default: str = "") -> str
             complain(error)
 
 
-def _let_in(settings: config.Config, user: str) -> None:
+def _let_in(settings: Settings, user: str) -> None:
     """Ask for a password of the panel until it is good; none: not now."""
     while user:
         try:
@@ -134,19 +137,19 @@ def _let_in(settings: config.Config, user: str) -> None:
             complain(error)
 
 
-def _script(settings: config.Config, folder: str) -> None:
-    path, what = hosting.write_script(settings, folder)
+def _script(settings: Settings, folder: str) -> None:
+    path, what = entry_files.write_script(settings, folder)
     print(f"{line(path)} is {what}.")
 
     try:
-        written = hosting.write_htaccess(os.path.dirname(path))
+        written = entry_files.write_htaccess(os.path.dirname(path))
     except BadInput as error:
         print(f"If the server does not run it: {line(error)}")
     else:
         if written:
             print(f"{line(written[0])} is {written[1]}. If the server answers 500 now, remove it: the host forbids it.")
 
-    private = hosting.python_is_private(commands.interpreter(settings))
+    private = entry_files.python_is_private(registry.interpreter(settings))
 
     if private:
         print(f"Only this account can enter {line(private)}, where its Python is: the script works where the server "

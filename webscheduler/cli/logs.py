@@ -1,4 +1,4 @@
-"""Verbs for what became of runs: logs, purge-logs. Imports the files below the doors.
+"""Verbs for what became of runs: logs, purge-logs. 
 
 The rule: of each history only as much is read as is shown. Following one survives clean-up, which replaces the file,
 and renaming: no line is lost, and none is shown again.
@@ -14,9 +14,10 @@ import sys
 import time
 from itertools import islice
 
-from .. import history, locks, past, record, store
 from ..errors import BadInput, NoSuchTask
-from ..task import file_name
+from ..runs import recorder
+from ..store import history, history_view, locks, state
+from ..store.task import file_name
 from . import fields
 from .runs import outcome
 from .terminal import confirm, line, seconds, show, table, visible, when
@@ -51,9 +52,9 @@ def register(verb: Callable[..., Any]) -> None:
 def _names(args: Namespace) -> list[str]:
     """The histories that are asked for: that of a task, be it empty or of a task removed since, or all."""
     if args.name is None:
-        return past.names(args.home)
+        return history_view.names(args.home)
 
-    if args.name not in store.read(args.home) and not os.path.exists(history.path(args.home, args.name)):
+    if args.name not in state.read(args.home) and not os.path.exists(history.path(args.home, args.name)):
         raise NoSuchTask(args.name)
 
     return [args.name]
@@ -67,7 +68,7 @@ def _logs(args: Namespace) -> None:
     names = _names(args)
     # Before anything is read, so that no line falls between the two.
     followed = Followed(args.home, args.name) if args.follow else None
-    found = (entry for _, entry in past.merged(args.home, names)
+    found = (entry for _, entry in history_view.merged(args.home, names)
              if args.status in (None, entry.get("status")))
     shown = list(islice(found, args.limit))
 
@@ -93,7 +94,7 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
 
 def _one(args: Namespace) -> None:
     """Show one run: its line and both streams, or what it has printed so far."""
-    facts = next((facts for facts in locks.peek(args.home, args.name) if facts.get("run") == args.run), None)
+    facts = next((facts for facts in locks.live_runs(args.home, args.name) if facts.get("run") == args.run), None)
     entry = next(filter(None, (history.find(args.home, name, args.run) for name in _names(args))), None)
 
     if entry is None:
@@ -132,7 +133,7 @@ def _live(home: str, run: str, offset: int = 0) -> tuple[bytes, int]:
     """What the run printed from `offset` on, and the offset to go on from; a run that prints very much begins its file
     anew."""
     try:
-        with open(record.live_file(home, run), "rb") as file:
+        with open(recorder.live_file(home, run), "rb") as file:
             file.seek(offset if offset <= file.seek(0, os.SEEK_END) else 0)
             return file.read(), file.tell()
     except FileNotFoundError:
@@ -145,7 +146,7 @@ def _watch(home: str, name: str, run: str) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     try:
-        while any(facts.get("run") == run for facts in locks.peek(home, name)):
+        while any(facts.get("run") == run for facts in locks.live_runs(home, name)):
             data, offset = _live(home, run, offset)
             print(visible(decoder.decode(data)), end="", flush=True)
             time.sleep(PAUSE)
@@ -189,7 +190,7 @@ class Followed:
         """Open what is new under the names, and note what is absent; what was opened."""
         present, appeared = set(), set()
 
-        for name in past.names(self.home):
+        for name in history_view.names(self.home):
             try:
                 file = open(history.path(self.home, name), "rb")
             except FileNotFoundError:

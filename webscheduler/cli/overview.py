@@ -1,4 +1,4 @@
-"""Verbs that tell how things stand: list show status commands next. Imports the files below the doors; writes nothing.
+"""Verbs that tell how things stand: list show status commands next. 
 
 The rule: what is shown is true now. A run that state calls running is told from a dead one by its processes, and a
 task that does not load is shown with what is wrong rather than left out.
@@ -11,9 +11,18 @@ import time
 from datetime import datetime, timezone
 from itertools import islice
 
-from .. import commands, config, doctor, due, editing, installation, locks, schedule, store, words
+from .. import editing
+from ..commands import registry
 from ..errors import BadInput, Unusable
-from ..task import DUE, FIELDS, format_time, load, load_all, parse_time
+from ..host import doctor
+from ..host.home import check_owner
+from ..runs import due
+from ..schedule import slots
+from ..schedule.describe import describe, render
+from ..store import locks, state
+from ..store.settings import load_settings
+from ..store.task import DUE, FIELDS, load_task, load_tasks
+from ..times import format_time, parse_time, time_zone
 from . import fields
 from .terminal import complain, in_a_word, line, show, table, visible, when
 
@@ -22,8 +31,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any, Callable
 
-    from ..config import Config
-    from ..task import Task
+    from ..store.settings import Settings
+    from ..store.task import Task
 
 NO_LONGER = "interrupted"  # what `running` in state means where nothing of the run is alive
 
@@ -51,12 +60,12 @@ def register(verb: Callable[..., Any]) -> None:
                         help="How many; default: 5.")
 
 
-def tasks_of(home: str) -> store.Tasks:
+def tasks_of(home: str) -> state.Tasks:
     """All tasks, raw. A state.json that only its copy stands in for is complained of."""
     try:
-        return store.read_strictly(home)
+        return state.read_strictly(home)
     except Unusable as error:
-        tasks = store.read(home)
+        tasks = state.read(home)
         complain(f"{error}; what follows is from the copy")
         return tasks
 
@@ -66,12 +75,12 @@ def in_words(task: Task) -> str:
     if task.name == DUE:
         return "When its URL is called"
 
-    return words.render(*words.describe(task["expression"], task["intervalSeconds"]), str)
+    return render(*describe(task["expression"], task["intervalSeconds"]), str)
 
 
-def _next_text(settings: Config, task: Task, now: float) -> str:
+def _next_text(settings: Settings, task: Task, now: float) -> str:
     try:
-        moment = schedule.next_at(task, settings["timezone"], now)
+        moment = slots.next_at(task, settings["timezone"], now)
     except BadInput as error:
         return f"never: {error}"
 
@@ -86,9 +95,9 @@ def _settled(task: Task, alive: set[Any]) -> Task:
 
 
 def _list(args: Namespace) -> None:
-    settings, now = config.load(args.home), time.time()
-    good, broken = load_all(tasks_of(args.home))
-    alive = {facts.get("name") for facts in locks.peek(args.home)}
+    settings, now = load_settings(args.home), time.time()
+    good, broken = load_tasks(tasks_of(args.home))
+    alive = {facts.get("name") for facts in locks.live_runs(args.home)}
     shown = [_settled(task, alive) for task in good.values() if args.group in (None, task["group"])]
 
     if args.json:
@@ -106,9 +115,9 @@ def _list(args: Namespace) -> None:
 
 
 def _show(args: Namespace) -> None:
-    settings, now = config.load(args.home), time.time()
-    task = load(args.name, editing.row_of(tasks_of(args.home), args.name))
-    alive = locks.peek(args.home, args.name)
+    settings, now = load_settings(args.home), time.time()
+    task = load_task(args.name, editing.row_of(tasks_of(args.home), args.name))
+    alive = locks.live_runs(args.home, args.name)
     _settled(task, {facts.get("name") for facts in alive})
 
     if args.json:
@@ -134,7 +143,7 @@ def _show(args: Namespace) -> None:
 
 
 def _status(args: Namespace) -> int:
-    settings, now = config.load(args.home), time.time()
+    settings, now = load_settings(args.home), time.time()
     report = overall(settings, now)
 
     if args.json:
@@ -159,17 +168,17 @@ def _status(args: Namespace) -> int:
     return 0 if report["status"] == "healthy" else 1
 
 
-def overall(settings: Config, now: float) -> dict[str, Any]:
+def overall(settings: Settings, now: float) -> dict[str, Any]:
     """How the installation is: status (healthy, failing or late; failing too where a file or a task does not load),
     tasks (their number), unhealthy, running, lastTickAt, tickEverySeconds, warnings (what `doctor` finds of tasks)."""
     try:
-        tasks, damage = store.read_strictly(settings.home), []
+        tasks, damage = state.read_strictly(settings.home), []
     except Unusable as error:
-        tasks, damage = store.read(settings.home), [str(error)]
+        tasks, damage = state.read(settings.home), [str(error)]
 
-    good, broken = load_all(tasks)
+    good, broken = load_tasks(tasks)
     running = [{field: facts.get(field) for field in ("name", "run", "startedAt", "trigger")}
-               for facts in locks.peek(settings.home)]
+               for facts in locks.live_runs(settings.home)]
     alive = {facts["name"] for facts in running}
     unhealthy = [{"name": name, "status": "failing", "lastRunAt": None, "lastRunStatus": None} for name in broken]
     unhealthy += [{"name": name, "status": state, "lastRunAt": good[name]["lastRunAt"],
@@ -184,7 +193,7 @@ def overall(settings: Config, now: float) -> dict[str, Any]:
 
 
 def _commands(args: Namespace) -> None:
-    found = commands.registry(config.load(args.home)).values()
+    found = registry.registered(load_settings(args.home)).values()
 
     if args.json:
         show([{name: getattr(command, name) for name in ("name", "source", "description", "arguments", "cwd")}
@@ -203,32 +212,32 @@ def _next(args: Namespace) -> None:
     name, row = args.name or "next", {"expression": args.cron, "intervalSeconds": args.every}
 
     if args.name is not None:
-        installation.check_owner(args.home)
+        check_owner(args.home)
         row = editing.row_of(tasks_of(args.home), name)
 
     if row.get("expression") is not None:
-        schedule.check_expression(row["expression"])
+        slots.check_expression(row["expression"])
 
-    task = load(name, row)
+    task = load_task(name, row)
 
     if not (task["expression"] or task["intervalSeconds"]):
         raise BadInput(f"{name} has no schedule: `webscheduler edit NAME --cron EXPR` gives it one")
 
     # Anybody may ask about an expression; the setting counts only for whom the installation is.
     mine = os.path.isdir(args.home) and os.stat(args.home).st_uid == os.geteuid()
-    default = config.load(args.home)["timezone"] if mine or args.name else "UTC"
+    default = load_settings(args.home)["timezone"] if mine or args.name else "UTC"
     zone_name = (task["timezone"] or default) if args.timezone is None else args.timezone
-    zone = schedule.zone(zone_name)
+    zone = time_zone(zone_name)
 
     if args.name is None or args.start is not None:  # counted from there, whatever is known of the task's runs
-        task = load(name, {field: task[field] for field in ("expression", "intervalSeconds")})
+        task = load_task(name, {field: task[field] for field in ("expression", "intervalSeconds")})
         task["lastRunAt"] = format_time(start)
 
     task["timezone"] = zone_name
 
     try:
         local = [datetime.fromtimestamp(moment, timezone.utc).astimezone(zone)
-                 for moment in islice(schedule.starts(task, zone_name, start), args.count)]
+                 for moment in islice(slots.starts(task, zone_name, start), args.count)]
     except (ValueError, OverflowError, OSError):
         raise BadInput("next: that is beyond the year 9999")
 

@@ -12,8 +12,8 @@ import pwd
 import sys
 import time
 
-from ..admin import people
 from ..errors import BadInput
+from ..store import people
 from . import fields
 from .terminal import line
 

@@ -1,4 +1,4 @@
-"""The parser of the command line, built from what each module of verbs registers. Imports those modules.
+"""The parser of the command line, built from what each module of verbs registers. 
 
 The rules: options are never abbreviated, so that a script keeps its meaning when another option appears; an error is
 one line; what follows `--` is a program and its arguments and is not looked at.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 
-from .. import __version__
 from ..errors import BadInput
+from ..version import __version__
 from . import host, init, logs, overview, panel, runs, setup, tasks, ticks, transfer
 
 TYPE_CHECKING = False

@@ -1,4 +1,4 @@
-"""Verbs that begin and end runs: run, cancel. Imports everything below the doors.
+"""Verbs that begin and end runs: run, cancel. 
 
 The rule: the exit status tells what became of what was run, and what it printed is shown when it has ended; while it
 runs, `logs --follow --run RUN` shows it.
@@ -9,8 +9,11 @@ from __future__ import annotations
 import sys
 import time
 
-from .. import cancel, editing, history, locks, record, store, trigger
+from .. import editing
 from ..errors import BadInput
+from ..runs import cancel, recorder
+from ..runs.supervisor import run_by_hand
+from ..store import history, locks, state
 from .terminal import complain, line, seconds, show, visible
 
 TYPE_CHECKING = False
@@ -32,7 +35,7 @@ def register(verb: Callable[..., Any]) -> None:
 
 
 def _run(args: Namespace) -> int:
-    entry = trigger.run_by_hand(args.home, args.name, "cli", time.time)
+    entry = run_by_hand(args.home, args.name, "cli", time.time)
 
     if entry is None:
         complain(f"{args.name} is running already: `webscheduler logs {args.name}` shows it, `webscheduler cancel "
@@ -47,7 +50,7 @@ def _run(args: Namespace) -> int:
         print(visible(entry["errorOutput"]), end="", file=sys.stderr)
         print(outcome(args.name, entry), file=sys.stderr)
 
-    return 0 if entry["status"] == record.SUCCEEDED else 1
+    return 0 if entry["status"] == recorder.SUCCEEDED else 1
 
 
 def outcome(name: str, entry: dict[str, Any]) -> str:
@@ -59,10 +62,10 @@ def outcome(name: str, entry: dict[str, Any]) -> str:
 
 
 def _cancel(args: Namespace) -> int:
-    alive = locks.peek(args.home, args.name)
+    alive = locks.live_runs(args.home, args.name)
 
     if not alive:  # an unreadable state.json keeps nobody from ending what runs
-        editing.row_of(store.read(args.home), args.name)
+        editing.row_of(state.read(args.home), args.name)
 
     runs = [str(facts.get("run")) for facts in alive]
 

@@ -1,12 +1,11 @@
-"""Verbs that set an installation up: demo, serve, config. Imports the files below the doors."""
+"""Verbs that set an installation up: demo, serve, config."""
 
 from __future__ import annotations
 
 import json
 
-from .. import config
 from ..errors import BadInput
-from ..installation import setting
+from ..store.settings import SETTINGS, load_settings, parse_setting, save_settings
 from . import fields
 from .terminal import in_a_word, line, show, table
 
@@ -44,7 +43,7 @@ def _demo(args: Namespace) -> int:
 def _serve(args: Namespace) -> None:
     from .server import serve
 
-    config.load(args.home)  # an installation that cannot work says so here rather than to each request
+    load_settings(args.home)  # an installation that cannot work says so here rather than to each request
     serve(args.home, args.host, args.port)
 
 
@@ -54,26 +53,26 @@ def _config(args: Namespace) -> None:
     if (args.key is not None) + (args.value is not None) != words.count(" "):
         raise BadInput(f"config {args.action} goes like this: `webscheduler config {args.action}{words}`")
 
-    if args.key is not None and args.key not in config.SETTINGS:
+    if args.key is not None and args.key not in SETTINGS:
         raise BadInput(f"no setting is named {args.key!r}: `webscheduler config list` shows them", args.key)
 
     if args.action in ("set", "unset"):
-        value = setting(args.key, args.value) if args.action == "set" else None
+        value = parse_setting(args.key, args.value) if args.action == "set" else None
 
         if args.key == "python" and value:
-            from ..doctor import check_python
+            from ..host.doctor import check_python
 
             check_python(args.home, value)
 
-        config.set_values(args.home, {args.key: value})
+        save_settings(args.home, {args.key: value})
 
-    settings = config.load(args.home)
+    settings = load_settings(args.home)
 
     if args.json:
         show(settings if args.key is None else settings[args.key])
     elif args.action == "list":
         table(("SETTING", "VALUE", "MEANING"), [(name, in_a_word(settings[name]), row.sentence)
-                                                for name, row in config.SETTINGS.items()])
+                                                for name, row in SETTINGS.items()])
     elif args.action == "get":
         value = settings[args.key]
         print(line(value) if isinstance(value, str) else json.dumps(value))

@@ -1,11 +1,13 @@
-"""Verbs that change tasks: add edit remove rename enable disable url rotate-secret. Imports `editing` and below."""
+"""Verbs that change tasks: add edit remove rename enable disable url rotate-secret."""
 
 from __future__ import annotations
 
 import time
 
-from .. import config, editing, signing, store
+from .. import editing, signing
 from ..errors import BadInput, NoSuchTask
+from ..store import state
+from ..store.settings import load_settings
 from . import fields
 from .host import base_url
 from .terminal import confirm, line, show
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any, Callable
 
-    from ..config import Config
-    from ..task import Task
+    from ..store.settings import Settings
+    from ..store.task import Task
 
 
 def register(verb: Callable[..., Any]) -> None:
@@ -64,7 +66,7 @@ def register(verb: Callable[..., Any]) -> None:
 
 def _add(args: Namespace) -> None:
     given = fields.typed(args)
-    settings = config.load(args.home)
+    settings = load_settings(args.home)
     task = editing.create(settings, args.name, given, time.time())
     _hand_over(settings, task, args.json, f"{line(task.name)} is added"
                + ("." if task["enabled"] else " and disabled: `webscheduler enable` lets it run."))
@@ -77,7 +79,7 @@ def _edit(args: Namespace) -> None:
     if not change:
         raise BadInput("nothing to change is given: `webscheduler edit --help` lists the options")
 
-    settings = config.load(args.home)
+    settings = load_settings(args.home)
     task = editing.edit(settings, args.name, change, time.time())
 
     if args.json:
@@ -86,7 +88,7 @@ def _edit(args: Namespace) -> None:
         print(f"{line(task.name)} is changed: {', '.join(sorted(change))}.")
 
 
-def _hand_over(settings: Config, task: Task, as_json: bool, sentence: str) -> None:
+def _hand_over(settings: Settings, task: Task, as_json: bool, sentence: str) -> None:
     """Show a task whose secret was just made, this once."""
     document = editing.public(settings, task, time.time())
 
@@ -109,7 +111,7 @@ def _hand_over(settings: Config, task: Task, as_json: bool, sentence: str) -> No
 
 
 def _remove(args: Namespace) -> None:
-    if args.name not in store.read_strictly(args.home):
+    if args.name not in state.read_strictly(args.home):
         raise NoSuchTask(args.name)
 
     confirm(f"Remove {args.name}{'' if args.keep_logs else ' and its history'}?", args.yes)
@@ -126,7 +128,7 @@ def _switch(args: Namespace) -> None:
     if bool(args.names) == (args.group is not None):
         raise BadInput(f"{args.verb}: give either names of tasks or --group")
 
-    names = args.names or [name for name, row in store.read_strictly(args.home).items()
+    names = args.names or [name for name, row in state.read_strictly(args.home).items()
                            if isinstance(row, dict) and row.get("group", "default") == args.group]
 
     if not names:
@@ -138,7 +140,7 @@ def _switch(args: Namespace) -> None:
 
 def _url(args: Namespace) -> None:
     task = editing.with_keys(args.home, args.name)
-    base = base_url(config.load(args.home), args.base)
+    base = base_url(load_settings(args.home), args.base)
 
     if not args.status and task["signature"] == ("static" if args.timed else "timed"):
         raise BadInput(f"{task.name} accepts no timed signatures: `webscheduler edit NAME --signature either`"
@@ -159,7 +161,7 @@ def _url(args: Namespace) -> None:
 
 
 def _rotate(args: Namespace) -> None:
-    settings = config.load(args.home)
+    settings = load_settings(args.home)
     editing.rotate_secret(args.home, args.name)
     task = editing.with_keys(args.home, args.name)
     _hand_over(settings, task, args.json, f"{line(task.name)} has a new secret; what was signed before is refused.")

@@ -1,4 +1,4 @@
-"""Verbs that see to what is due: run-due, sync, crontab. Imports everything below the doors.
+"""Verbs that see to what is due: run-due, sync, crontab. 
 
 The rule of `run-due`: it goes well with cron, which mails whatever is said. What was started is told on standard
 output, which our line of a crontab drops; what went wrong on standard error, which it does not.
@@ -9,8 +9,14 @@ from __future__ import annotations
 import sys
 import time
 
-from .. import config, crontab, due, functions, locks, record, trigger
-from ..task import DUE, format_time
+from ..commands import discovery
+from ..interchange import crontab
+from ..runs import due, recorder
+from ..runs.supervisor import run_by_hand
+from ..store import locks
+from ..store.settings import load_settings
+from ..store.task import DUE
+from ..times import format_time
 from . import fields
 from .terminal import complain, line, show, visible, when
 
@@ -42,7 +48,7 @@ def _run_due(args: Namespace) -> int:
     if args.dry_run:
         return _foretell(args)
 
-    entry = trigger.run_by_hand(args.home, DUE, "cli", time.time, "fork" if args.no_wait else "sync")
+    entry = run_by_hand(args.home, DUE, "cli", time.time, "fork" if args.no_wait else "sync")
 
     if entry is None:
         if args.json:
@@ -76,13 +82,13 @@ def _run_due(args: Namespace) -> int:
     for name in bad:
         complain(f"{name} did not succeed: `webscheduler logs {name}` says more")
 
-    return int(bool(bad) or entry["status"] != record.SUCCEEDED)
+    return int(bool(bad) or entry["status"] != recorder.SUCCEEDED)
 
 
 def _foretell(args: Namespace) -> int:
-    settings, now = config.load(args.home), time.time()
+    settings, now = load_settings(args.home), time.time()
     queue, problems = due.select(settings, now)
-    alive = {facts.get("name") for facts in locks.peek(args.home)}
+    alive = {facts.get("name") for facts in locks.live_runs(args.home)}
     tasks = [{"name": name, "due": format_time(slot.at), "attempt": slot.attempt,
               "status": "too late" if slot.too_late else "running already" if name in alive else "would start"}
              for name, slot in queue]
@@ -104,7 +110,7 @@ def _foretell(args: Namespace) -> int:
 
 
 def _sync(args: Namespace) -> int:
-    status, output, errors = functions.search(config.load(args.home))
+    status, output, errors = discovery.search(load_settings(args.home))
     print(visible(output) if output or errors else "nothing has changed\n", end="")
     sys.stdout.flush()
     print(visible(errors), end="", file=sys.stderr)
@@ -112,7 +118,7 @@ def _sync(args: Namespace) -> int:
 
 
 def _crontab(args: Namespace) -> int:
-    settings = config.load(args.home)
+    settings = load_settings(args.home)
     changed, said = False, ""
 
     if args.action == "install":

@@ -1,4 +1,4 @@
-"""Verbs that carry tasks from and to other schedulers: import, export. Imports everything below the doors."""
+"""Verbs that carry tasks from and to other schedulers: import, export."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import os
 import sys
 import time
 
-from .. import atomic, config, export, store, transfer
 from ..errors import BadInput
-from ..task import load
+from ..interchange import exporting, importing
+from ..store import state
+from ..store.files import replace_file
+from ..store.settings import load_settings
+from ..store.task import load_task
 from . import fields
 from .terminal import complain, line
 
@@ -47,20 +50,20 @@ def _import(args: Namespace) -> None:
     if len(args.source) > 2 or kind not in ("json", "crontab"):
         raise BadInput("import goes like this: `webscheduler import [json | crontab] FILE`, or `-` for standard input")
 
-    settings = config.load(args.home)
+    settings = load_settings(args.home)
 
     if os.path.isdir(source):
         if os.path.realpath(source) == os.path.realpath(args.home):
             raise BadInput(f"{source} is this installation itself")
 
-        arrival = transfer.of_directory(source)
+        arrival = importing.of_directory(source)
     elif kind == "crontab":
-        arrival = transfer.of_crontab(_read(source), store.read_strictly(args.home), settings["timezone"],
+        arrival = importing.of_crontab(_read(source), state.read_strictly(args.home), settings["timezone"],
                                       not args.disabled)
     else:
-        arrival = transfer.of_document(_read(source), source)
+        arrival = importing.of_document(_read(source), source)
 
-    names = transfer.take_in(settings, arrival, time.time(), args.dry_run)
+    names = importing.take_in(settings, arrival, time.time(), args.dry_run)
 
     for name in names:
         row = arrival.tasks[name]
@@ -94,14 +97,14 @@ def _read(source: str) -> str:
 
 
 def _export(args: Namespace) -> None:
-    settings = config.load(args.home)
-    rows = store.read_strictly(args.home)
+    settings = load_settings(args.home)
+    rows = state.read_strictly(args.home)
 
-    tasks = [load(name, row) for name, row in rows.items()]
+    tasks = [load_task(name, row) for name, row in rows.items()]
     if args.kind == "json":
-        content, files, said = transfer.dumps(rows, args.with_secrets), {}, []
+        content, files, said = importing.dumps(rows, args.with_secrets), {}, []
     else:
-        text = export.export(args.kind, settings, tasks, args.image)
+        text = exporting.export(args.kind, settings, tasks, args.image)
         content, files, said = str(text), text.files, text.said
 
     if args.output:
@@ -122,6 +125,6 @@ def _write(place: str, files: dict[str, str]) -> None:
             os.makedirs(place, exist_ok=True)
 
         for name, content in files.items():
-            atomic.replace(os.path.join(place, name) if name else place, content.encode())
+            replace_file(os.path.join(place, name) if name else place, content.encode())
     except OSError as error:
         raise BadInput(f"{place} cannot be written: {error.strerror}")

@@ -1,0 +1,341 @@
+"""Commands that are Python: how they are declared, found and called. 
+
+The rule: code of the user is imported only in a process of its own, by `sync` (which looks for commands) and by
+`call` (which runs one), never by a request. A module that fails to import, or does not come back, is reported and
+skipped, and its commands stay known. What was found stands in commands.json, which is all that others read.
+
+    from webscheduler import schedulable
+
+    @schedulable("app:cleanup:expired", expression="0 3 * * *", group="maintenance")
+    def cleanup(*arguments: str) -> int | None: ...
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+
+from ..errors import BadInput, Busy, Unusable, WebschedulerError
+from ..schedule import slots
+from ..store import locks, state
+from ..store.fields import check
+from ..store.files import replace_file
+from ..store.settings import Settings, load_settings
+from ..store.task import FIELDS, check_name, file_name, new_task
+from ..times import format_time
+from ..version import __version__
+from . import registry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, TextIO, TypeVar
+
+    Function = TypeVar("Function", bound=Callable[..., Any])
+
+ENTRY_POINTS = "webscheduler.commands"
+IMPORT_LIMIT, SYNC_LIMIT = 30, 300  # seconds
+
+GENERATOR, COROUTINE, ASYNC_GENERATOR = 0x20, 0x80, 0x200  # co_flags (library reference, inspect)
+
+_declared: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {}
+
+
+def schedulable(
+    name: str,
+    *,
+    expression: str | None = None,
+    interval: int | None = None,
+    group: str = "default",
+    description: str | None = None,
+) -> Callable[[Function], Function]:
+    """Declare a function as the command `name`. Its schedule, an `expression` of crontab(5) or an `interval` in
+    seconds, is that of its task until somebody edits the task. The function is called with the task's arguments as
+    texts; what it returns is the exit status (None: 0). Raises BadInput for a name or schedule that cannot be."""
+    check_name(name)
+
+    if expression is not None and interval is not None:
+        raise BadInput(f"{name}: give an expression or an interval, not both", "expression")
+
+    given = {"expression": expression, "intervalSeconds": interval, "group": group, "description": description or ""}
+
+    for field, value in given.items():
+        check(field, FIELDS[field], value)
+
+    if expression is not None:
+        slots.check_expression(expression)
+
+    def declare(function: Function) -> Function:
+        # Calling one of these runs nothing of it, and would be recorded as a success.
+        if getattr(getattr(function, "__code__", None), "co_flags", 0) & (GENERATOR | COROUTINE | ASYNC_GENERATOR):
+            raise BadInput(f"{name}: is a coroutine or generator, of which a call runs nothing: declare a function "
+                           "that runs it, as by asyncio.run", "name")
+
+        # The same code twice is a module that was imported under two names.
+        if name in _declared and not _same(_declared[name][0], function):
+            raise BadInput(f"{name}: is declared twice", "name")
+
+        line = (function.__doc__ or "").strip().split("\n")[0][:FIELDS["description"].limit]
+        _declared[name] = (function, {**given, "description": line if description is None else description})
+        return function
+
+    return declare
+
+
+def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    return getattr(one, "__code__", one) is getattr(other, "__code__", other)
+
+
+def discover(settings: Settings) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """(commands by name: target as module or entry point, description, group, schedule; what failed, with why). A
+    child imports; one that hangs or ends is replaced by another, which leaves out what was being imported then."""
+    import tempfile
+
+    broken: dict[str, str] = {}
+
+    while True:
+        # No pipe: what a module leaves running would keep that open.
+        with tempfile.TemporaryFile("w+", encoding="ascii") as told:
+            sys.stdout.flush()
+            child = os.fork()
+
+            if not child:
+                try:
+                    _import_all(settings, broken, told)
+                finally:
+                    os._exit(0)
+
+            status = os.waitpid(child, 0)[1]
+            told.seek(0)
+            step, found, broken = json.loads([json.dumps(("setup", {}, broken)), *told][-1])
+
+        if not step or step in broken:
+            return found, broken
+
+        broken[step] = (f"does not come back from its import within {IMPORT_LIMIT} s" if status == signal.SIGALRM
+                        else "ends the process when imported, as os._exit does")
+
+
+def _import_all(settings: Settings, broken: dict[str, str], lines: TextIO) -> None:
+    """Import what may declare commands, but what is `broken` already. Tells the name of each step before it, and what
+    is known by then: commands, and what failed; at the end with an empty name."""
+    found: dict[str, dict[str, Any]] = {}
+
+    def load(what: str, step: Callable[[], object]) -> None:
+        if what in broken:
+            return
+
+        print(json.dumps((what, found, broken)), file=lines, flush=True)
+        signal.alarm(IMPORT_LIMIT)
+        before = set(_declared)
+
+        try:
+            step()
+        except BaseException as error:  # a module that calls sys.exit() when imported is broken, too
+            broken[what] = f"{type(error).__name__}: {error}".split("\n")[0][:300]
+
+        signal.alarm(0)
+        found.update({name: {"target": what, **_declared[name][1]} for name in sorted(_declared.keys() - before)})
+
+    load("setup", lambda: _prepare(settings))
+
+    for module in settings["modules"]:
+        load(module, lambda: importlib.import_module(module))  # noqa: B023 (called at once)
+
+    for point in _entry_points():
+        def step() -> None:
+            loaded = point.load()  # noqa: B023 (called at once)
+
+            if callable(loaded) and all(function is not loaded for function, _ in _declared.values()):
+                schedulable(point.name)(loaded)  # noqa: B023
+
+        load(f"entry point {point.name}", step)
+
+    sys.stdout.flush()
+    print(json.dumps(("", found, broken)), file=lines, flush=True)
+
+
+def search(settings: Settings, seconds: float | None = None) -> tuple[int, str, str]:
+    """`sync` in a process of its own, ended after so many seconds: (exit status, its output, what went wrong)."""
+    import subprocess
+    import tempfile
+
+    argv = registry.python(settings, "webscheduler.commands.discovery:sync", settings.home)
+
+    # No pipes: what a module leaves running would keep them open.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        try:
+            code = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, check=False,
+                                  timeout=seconds).returncode
+        except OSError as error:
+            raise Unusable(f"{argv[0]} cannot be run ({error.strerror}): `webscheduler config set python PATH` names "
+                           "one")
+        except subprocess.TimeoutExpired:
+            raise Unusable(f"the search for commands was ended after {seconds:.0f} s: `webscheduler sync`, or the next "
+                           "call of @due, takes the time it needs")
+
+        output.seek(0)
+        errors.seek(0)
+        said, complaints = (file.read().decode("utf-8", "backslashreplace") for file in (output, errors))
+
+    if code < 0:
+        complaints += f"webscheduler: the search was ended by signal {-code}\n"
+
+    return int(code != 0), said, complaints
+
+
+def sync(home: str) -> int:
+    """Discover commands, write commands.json, and see that each has a task. Prints what changed; runs in a process of
+    its own. A task's schedule that nobody edited follows the code; an edited one stays, which is said."""
+    signal.alarm(SYNC_LIMIT)  # a module that never comes back from its import must not gather processes
+
+    try:
+        settings = load_settings(home)
+        os.environ.update(settings["environment"])
+
+        with locks.Gate(home, ".sync"):  # no task can be called so
+            return _sync(settings, time.time())
+    except Busy:
+        print("another sync is in progress: try again", file=sys.stderr)
+    except WebschedulerError as error:
+        print(f"webscheduler: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"webscheduler: {error.filename or home}: {error.strerror}", file=sys.stderr)
+
+    return 1
+
+
+def _sync(settings: Settings, now: float) -> int:
+    home = settings.home
+    found, broken = discover(settings)
+    # A module that fails today loses none of its commands: their runs say what is wrong.
+    found.update({name: facts for name, facts in registry.discovered(home).items()
+                  if facts.get("target") in broken and name not in found})
+    broken.update(registry.refused(home))
+    document = {"sync": {"at": format_time(now), "package": __version__}, "commands": found, "broken": broken}
+    replace_file(os.path.join(home, "commands.json"), json.dumps(document, indent=1).encode() + b"\n")
+
+    for what, why in broken.items():
+        print(f"{what} is skipped: {why}")
+
+    own: dict[str, dict[str, Any]] = {name: {} for name in registry.files(home)}
+    state.update(home, lambda tasks: _adopt(tasks, {**own, **found}, now))
+    return 1 if broken else 0
+
+
+def _adopt(tasks: state.Tasks, found: dict[str, dict[str, Any]], now: float) -> None:
+    files = {file_name(name): name for name in tasks}
+
+    for name, facts in found.items():
+        declared = {field: facts.get(field) for field in ("expression", "intervalSeconds")}
+        scheduled = any(declared.values())
+
+        if name not in tasks:
+            if file_name(name) in files:
+                print(f"{name} is skipped: its files would be those of {files[file_name(name)]}")
+                continue
+
+            tasks[name] = new_task(now, {
+                "command": name, "enabled": scheduled, "group": facts.get("group", "default"),
+                "description": facts.get("description", ""), **declared, "declaredSchedule": declared})
+            files[file_name(name)] = name
+            print(f"{name} is new" + ("" if scheduled else ", without a schedule and disabled"))
+            continue
+
+        row = tasks[name]
+
+        if row.get("command") != name or row.get("declaredSchedule") == declared:
+            continue
+
+        current = {field: row.get(field) for field in declared}
+
+        if current == (row.get("declaredSchedule") or dict.fromkeys(declared)):
+            row.update(**declared, declaredSchedule=declared, scheduledSince=format_time(now), nextRunAt=None)
+            print(f"{name} has the schedule of its code now")
+        elif current != declared:
+            said = declared["expression"] or declared["intervalSeconds"]
+            print(f"{name} keeps its edited schedule; its code says {said}")
+
+
+def call(home: str, name: str, *words: str) -> int:
+    """Run a declared command in this process; its result as exit status. An exception is printed by Python."""
+    settings = load_settings(home)
+    target = registry.discovered(home).get(name, {}).get("target", "")
+    _prepare(settings)
+
+    if target.startswith("entry point "):
+        for point in _entry_points():
+            if point.name == target[12:]:
+                loaded = point.load()
+
+                if name not in _declared:
+                    schedulable(name)(loaded)
+    elif target != "setup":
+        importlib.import_module(target)
+
+    if name not in _declared:
+        print(f"{name} is not declared in {target} any more: `webscheduler sync`", file=sys.stderr)
+        return 127
+
+    result = _declared[name][0](*words)
+
+    if result is None or isinstance(result, bool):
+        return 1 if result is False else 0
+
+    # Exit statuses end at 255 (wait(2)); what is no success must not become one.
+    return result & 0xFF or int(result != 0) if isinstance(result, int) else 0
+
+
+def django(home: str, name: str, *words: str) -> int:
+    """Run a management command of the Django project that DJANGO_SETTINGS_MODULE names, as its manage.py would."""
+    _prepare(load_settings(home))
+    importlib.import_module("django.core.management").execute_from_command_line(["manage.py", name, *words])
+    return 0
+
+
+def script(home: str, name: str, *words: str) -> int:
+    """Run a console script of this environment by its entry point."""
+    _prepare(load_settings(home))
+
+    for point in _entry_points("console_scripts"):
+        if point.name == name:
+            sys.argv = [name, *words]
+            return point.load()()  # type: ignore[no-any-return]  # a text is an error message, as for its own script
+
+    print(f"no console script is called {name} in this environment", file=sys.stderr)
+    return 127
+
+
+def _prepare(settings: Settings) -> None:
+    """PYTHONPATH, which an isolated Python does not read, and then the callable that the settings name."""
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path += [entry for entry in entries if entry and entry not in sys.path]
+
+    if settings["setup"]:
+        _reference(settings["setup"])()
+
+
+def _entry_points(group: str = ENTRY_POINTS) -> Iterator[Any]:
+    from importlib import metadata
+
+    if sys.version_info >= (3, 10):
+        found = metadata.entry_points(group=group)
+    else:
+        found = metadata.entry_points().get(group, ())
+
+    return iter(found)
+
+
+def _reference(text: str) -> Callable[[], Any]:
+    """The callable that `module:attribute` names."""
+    module, _, path = text.partition(":")
+    found: Any = importlib.import_module(module)
+
+    for part in path.split("."):
+        found = getattr(found, part)
+
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,217 @@
+"""The commands that tasks may name, and how each becomes a program to run. 
+
+The rule: a command is known by its name and turns into an argv, never into a shell line. A task's arguments are split
+as a shell would, without a shell, and reach a command only if it is registered to take them. Nothing here imports
+code of the user: functions run in a Python process of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from ..errors import BadInput
+from ..store.task import check_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..store.settings import Settings
+    from ..store.task import Task
+
+
+class Command:
+    """A registered command. source: builtin, setting, file or function. arguments: whether tasks may add some."""
+
+    __slots__ = ("arguments", "argv", "cwd", "description", "name", "source")
+
+    def __init__(
+        self, name: str, source: str, argv: list[str], arguments: bool, description: str = "", cwd: str | None = None
+    ) -> None:
+        self.name, self.source, self.argv, self.arguments = name, source, argv, arguments
+        self.description, self.cwd = description, cwd
+
+
+SUFFIXES = (".py", ".php", ".sh")
+
+
+def registered(config: Settings) -> dict[str, Command]:
+    """All commands by name. Later kinds win over earlier ones: built in, discovered in Python, files, settings."""
+    found = {
+        name: Command(name, "builtin", python(config, f"webscheduler.commands.builtin:{name}"), True, description)
+        for name, description in BUILTIN.items()
+    }
+
+    for name, facts in discovered(config.home).items():
+        words = python(config, "webscheduler.commands.discovery:call", config.home, name)
+        found[name] = Command(name, "function", words, True, str(facts.get("description") or ""))
+
+    for name, path in files(config.home).items():
+        found[name] = Command(name, "file", _program(config, path), True, f"commands/{os.path.basename(path)}")
+
+    for name, row in config["commands"].items():
+        found[name] = Command(name, "setting", _registered(config, row), row.get("arguments", False),
+                              row.get("description", ""), row.get("cwd"))
+
+    return found
+
+
+def discovered(home: str, part: str = "commands") -> dict[str, Any]:
+    """What the last `sync` found: functions by name with their facts, or as the part `broken` what failed -> why; as
+    the part `sync` when (`at`) and with which version of this package (`package`)."""
+    try:
+        with open(os.path.join(home, "commands.json"), "rb") as file:
+            found = json.loads(file.read())[part]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+    kind = dict if part == "commands" else str
+    return {name: facts for name, facts in found.items() if isinstance(facts, kind)} if isinstance(found, dict) else {}
+
+
+def files(home: str) -> dict[str, str]:
+    """The files in commands/ that are commands: name without suffix (with it where two would share a name) -> path."""
+    found: dict[str, str] = {}
+
+    for path in _candidates(home):
+        entry = os.path.basename(path)
+        name = os.path.splitext(entry)[0]
+
+        if not untrusted(path):
+            found[name if name not in found else entry] = path
+
+    return found
+
+
+def refused(home: str) -> dict[str, str]:
+    """The files in commands/ that would be commands were they not refused -> why."""
+    return {path: problem for path in _candidates(home) if (problem := untrusted(path))}
+
+
+def _candidates(home: str) -> list[str]:
+    directory = os.path.join(home, "commands")
+
+    try:
+        entries = sorted(entry for entry in os.listdir(directory) if os.path.splitext(entry)[1] in SUFFIXES)
+    except OSError:
+        return []
+
+    return [os.path.join(directory, entry) for entry in entries]
+
+
+def untrusted(path: str) -> str:
+    """Why a file of commands/ is refused, or empty: others may write it, it is not ours, no task may have its name."""
+    try:
+        check_name(os.path.splitext(os.path.basename(path))[0])
+    except BadInput as error:
+        return str(error)
+
+    for place in (path, os.path.dirname(path)):
+        try:
+            status = os.stat(place)
+        except OSError as error:
+            return f"{place}: {error.strerror}"
+
+        if status.st_uid not in (os.getuid(), 0):
+            return f"{place} belongs to somebody else: chown it to this account"
+
+        if status.st_mode & 0o022:
+            return f"{place} may be written by others: chmod go-w it"
+
+    return "" if os.path.isfile(path) else f"{path} is not a file"
+
+
+def _program(config: Settings, path: str) -> list[str]:
+    if path.endswith(".py"):
+        return [interpreter(config), path]
+
+    return [config["php"] or "php", path] if path.endswith(".php") else ["/bin/sh", path]
+
+
+def _registered(config: Settings, row: dict[str, Any]) -> list[str]:
+    for kind in ("django", "script"):
+        if row.get(kind):
+            return python(config, f"webscheduler.commands.discovery:{kind}", config.home, row[kind])
+
+    return list(row["argv"])
+
+
+BUILTIN = {
+    "hello": "Prints a greeting: shows that everything works.",
+    "http": "Fetches a URL within a time limit; its status decides: http URL [SECONDS].",
+}
+
+
+def argv(config: Settings, task: Task) -> tuple[list[str], str | None]:
+    """Program and arguments of a task, and the command's own working directory. Raises BadInput."""
+    if task["argv"]:
+        return list(task["argv"]), None
+
+    if not task["command"]:
+        raise BadInput(f"task {task.name} has neither a command nor an argv", "command")
+
+    command = registered(config).get(task["command"])
+
+    if command is None:
+        raise BadInput(f"task {task.name}: no command is registered as {task['command']!r}", "command")
+
+    return [*command.argv, *arguments(command, task["arguments"])], command.cwd
+
+
+def arguments(command: Command, text: str) -> list[str]:
+    """The text split as a POSIX shell splits words. Raises BadInput, too where the command takes none."""
+    if not text.strip():
+        return []
+
+    if not command.arguments:
+        raise BadInput(f"arguments: {command.name} is not registered to take any", "arguments")
+
+    import shlex
+
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise BadInput(f"arguments: {error}".lower().rstrip("."), "arguments")
+
+
+def interpreter(config: Settings) -> str:
+    """The Python that runs what must not run inside a request: the setting, else this one, else its neighbours.
+
+    Inside some servers sys.executable is the server (uWSGI) or empty (mod_wsgi).
+    """
+    if config["python"]:
+        return str(config["python"])
+
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+
+    for candidate in (sys.executable, os.path.join(sys.prefix, "bin", "python3"),
+                      os.path.join(sys.exec_prefix, "bin", version), "/usr/bin/" + version):
+        if candidate and os.path.basename(candidate).startswith("python") and os.access(candidate, os.X_OK):
+            return candidate
+
+    return "/usr/bin/python3"
+
+
+def package_root() -> str:
+    """Where this package is imported from: a directory, or the file of a bundle."""
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def python(config: Settings, target: str, *words: str) -> list[str]:
+    """argv of a Python process that calls `module:function` of this package with the words that follow.
+
+    It finds the package where this process found it, be that a bundle, and libraries where this process finds them,
+    after its own.
+    """
+    root = package_root()
+    code = (
+        "import sys,os;r,p,t=sys.argv[1:4];b=os.path.isfile(r);"
+        "sys.path[:]=[r][b:]+[e for e in sys.path+p.split(':') if e and e!=r];"
+        "b and exec(compile(open(r,'rb').read(),r,'exec'),{'__name__':'bundle','__file__':r});"
+        "del sys.argv[1:4];m,f=t.split(':');import importlib;"
+        "sys.exit(getattr(importlib.import_module(m),f)(*sys.argv[1:]))"
+    )
+    path = ":".join(entry for entry in sys.path if os.path.isabs(entry))
+    return [interpreter(config), "-I", "-c", code, root, path, target, *words]

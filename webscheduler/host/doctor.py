@@ -1,0 +1,389 @@
+"""Is everything as it should be? Looks at an installation from within; `arrival` looks from outside.
+
+The rules: each finding is one line, and one that must be mended ends with what to
+do; what cannot be looked at is a finding, never a traceback. A finding is a message with values, so that the panel can
+translate it. Nothing is changed, but that dead runs are recorded.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import time
+
+from ..commands import registry
+from ..errors import BadInput, WebschedulerError
+from ..runs import due
+from ..runs.retention import record_all_dead
+from ..schedule import slots
+from ..store import capabilities, locks, state
+from ..store.refusals import read_refusals
+from ..store.settings import check_setting, load_settings
+from ..store.task import DUE, load_tasks
+from ..times import format_time, parse_time
+from ..version import __version__
+from .home import FOLDERS, document_root_above
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Callable
+
+    from ..store.settings import Settings
+    from ..store.task import Task
+
+OK, WARNING, ERROR = "ok", "note", "mend"
+MOMENTS = ("when", "until")
+DUMMY_SLUG = "0" * 32  # the slug by which `arrival` calls: what it leaves among the refusals is no finding
+LEAST_FREE, LEAST_FILES = 50 * 1024 * 1024, 1000
+LEAST_PROCESSES = 20
+SLOW_CLOCK = 5.0  # seconds that the clock of a file system may be off
+PATIENCE = 20.0
+NO_TICK = 3 * 3600.0  # seconds without a tick after which somebody should look, where no rhythm is known
+NETWORKS = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs")
+
+
+class Finding:
+    """What was found. state: OK, NOTE (worth knowing) or MEND; about: a word; message: one line, with `{names}` of
+    `values`; those of MOMENTS are instants (ISO 8601), and the others may be one-line errors."""
+
+    __slots__ = ("about", "message", "state", "values")
+
+    def __init__(self, state: str, about: str, message: str, **values: object) -> None:
+        self.state, self.about, self.message, self.values = state, about, message, values
+
+    def text(self, when: Callable[[str], str] = str) -> str:
+        """The line in English. when: tells instants."""
+        values = {name: when(str(value)) if name in MOMENTS else value for name, value in self.values.items()}
+        return self.message.format(**values).replace("\n", " ")
+
+
+def examine(home: str, now: float) -> list[Finding]:
+    """All findings, in the order of the checks."""
+    try:
+        settings = load_settings(home)
+        tasks = state.read_strictly(home)
+    except WebschedulerError as error:
+        return [*_guarded("home", _files(home)), Finding(ERROR, "files", "{error}", error=error)]
+
+    checks = (("home", _files(home)), ("home", _place(home)), ("disk", _disk(home)), ("clock", _clock(home, now)),
+              ("processes", _processes()), ("python", _python(settings)), ("settings", _settings(settings)),
+              ("runs", _runs(home, tasks, now)), ("refusals", _refusals(home, now)),
+              ("server", _strategies(settings, tasks, now)))
+    return [*(finding for about, check in checks for finding in _guarded(about, check)),
+            *of_tasks(settings, tasks, now)]
+
+
+def of_tasks(settings: Settings, tasks: state.Tasks, now: float) -> list[Finding]:
+    """What is found of tasks, their commands and the ticks; reads a few files and starts nothing."""
+    good, broken = load_tasks(tasks)
+    checks = (("tasks", _tasks(settings, good, broken, now)), ("commands", _commands(settings)),
+              ("ticks", _ticks(settings.home, good, now)))
+    return [finding for about, check in checks for finding in _guarded(about, check)]
+
+
+def _guarded(about: str, check: Iterator[Finding]) -> Iterator[Finding]:
+    try:
+        yield from check
+    except (OSError, ValueError, WebschedulerError, subprocess.SubprocessError) as error:
+        yield Finding(ERROR, about, "cannot be looked at: {error}", error=error)
+
+
+def _files(home: str) -> Iterator[Finding]:
+    wrong, closed = [], []
+    owner = os.stat(home).st_uid
+
+    for path in (home, *_below(home)):
+        status = os.lstat(path)
+        needed = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
+
+        if stat.S_ISLNK(status.st_mode):
+            continue
+
+        if status.st_mode & needed != needed:
+            closed.append(path)
+
+        if status.st_mode & 0o077 or status.st_uid != owner:
+            wrong.append(path)
+
+    if closed:
+        yield Finding(ERROR, "home", "files closed to their owner: {n}, as {path}: `chmod -R u+rwX {home}`",
+                      n=len(closed), path=closed[0], home=home)
+
+    if wrong:
+        yield Finding(ERROR, "home", "files open to others, or theirs: {n}, as {path}: `chown -R $(id -u) {home}; "
+                                    "chmod -R go-rwx {home}`", n=len(wrong), path=wrong[0], home=home)
+    else:
+        yield Finding(OK, "home", "{home} is open to its owner alone", home=home)
+
+    for name in FOLDERS:
+        if not os.path.isdir(os.path.join(home, name)):
+            yield Finding(ERROR, "home", "{name}/ is missing in it: `webscheduler init` makes it again", name=name)
+
+
+def _below(home: str) -> Iterator[str]:
+    """What the rules of modes are for; the user's own commands have rules of their own."""
+    for parent, folders, files in os.walk(home):
+        folders[:] = [folder for folder in folders if os.path.join(parent, folder) != os.path.join(home, "commands")]
+        yield from (os.path.join(parent, name) for name in (*folders, *files) if name != ".gitignore")
+
+
+def _place(home: str) -> Iterator[Finding]:
+    root = document_root_above(home)
+
+    if root:
+        yield Finding(ERROR, "home", "it lies below {root}, from where a web server may hand out every secret: move it "
+                                    "and set WEBSCHEDULER_HOME or the HOME line of webscheduler.cgi", root=root)
+
+    place = os.path.realpath(home) + "/"
+
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:  # see proc(5)
+        mounts = [line.split() for line in file]
+
+    inside = [row for row in mounts if place.startswith(row[1].replace("\\040", " ").rstrip("/") + "/")]
+    _, _, kind, options, *_ = max(reversed(inside), key=lambda row: len(row[1]))  # of two at one place the later one
+
+    if kind in NETWORKS:
+        alone = kind.startswith("nfs") and not {"nolock", "local_lock=all", "local_lock=flock"}.isdisjoint(
+            options.split(","))
+        yield Finding(ERROR if alone else WARNING, "locks",
+                      "the home lies on {kind} without locks between machines: move it to a local disk" if alone else
+                      "the home lies on {kind}: locks work below, but hold only if the server keeps them", kind=kind)
+
+
+def _disk(home: str) -> Iterator[Finding]:
+    free = os.statvfs(home)
+    room = free.f_bavail * free.f_frsize
+    full = room < LEAST_FREE or free.f_files and free.f_favail < LEAST_FILES
+    yield Finding(ERROR if full else OK, "disk",
+                  "{room} MiB and {n} files are left: make room, or `webscheduler config "
+                  "set logRetentionDays 7`" if full else "{room} MiB are free", room=room // 2**20, n=free.f_favail)
+
+
+def _clock(home: str, now: float) -> Iterator[Finding]:
+    path = os.path.join(home, f"clock.{os.getpid()}.tmp")
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+    try:
+        off = os.stat(path).st_mtime - time.time()
+    finally:
+        os.unlink(path)
+
+    slow, old = abs(off) > SLOW_CLOCK, now < parse_time("2024-01-01T00:00:00Z")
+    yield Finding(ERROR if slow or old else OK, "clock",
+                  "the file system's clock is {off} s off this machine's: tell your host" if slow else
+                  "it says {when}: ask your host to mend it" if old else "it is {when}", off=f"{off:+.0f}",
+                  when=format_time(now))
+
+
+def _processes() -> Iterator[Finding]:
+    import resource
+
+    most, cpu, memory = (resource.getrlimit(what)[0]
+                         for what in (resource.RLIMIT_NPROC, resource.RLIMIT_CPU, resource.RLIMIT_AS))
+    few = 0 <= most < LEAST_PROCESSES  # no limit is -1
+    yield Finding(ERROR if few else OK, "processes",
+                  "this account may have {n} at once, which a tick needs for itself: `webscheduler config set "
+                  "maxConcurrentTasks 1`" if few else "limits here (-: none): processes {n}, seconds of CPU {cpu}, MiB "
+                  "of memory {memory}; the server's may be others", n=most if most >= 0 else "-",
+                  cpu=cpu if cpu >= 0 else "-", memory=memory // 2**20 if memory >= 0 else "-")
+
+
+def _python(settings: Settings) -> Iterator[Finding]:
+    """The Python of the settings; and with its help whether locks lock."""
+    try:
+        yield Finding(OK, "python", "{python} runs webscheduler {version} with Python {own}", **try_python(settings))
+    except BadInput as error:
+        yield Finding(ERROR, "python", "{error}: `webscheduler config set python PATH` to one that can",
+                      error=str(error).partition(": ")[2])
+        return  # the locks are not at fault
+
+    # Hold a lock and have another process try for it, then let go and have it try again.
+    with locks.Gate(settings.home, ".doctor"):
+        seen = [_try_lock(settings)]
+
+    seen.append(_try_lock(settings))
+
+    if seen == ["busy", "free"]:
+        yield Finding(OK, "locks", "one process keeps another out")
+    else:
+        yield Finding(ERROR, "locks", "a lock held was {held} and one let go was {free} for another process: move the "
+                                     "home to a local disk", held=seen[0], free=seen[1])
+
+    state.update(settings.home, lambda tasks: None)  # filelock, too; raises what is wrong
+
+
+def _ask(settings: Settings, function: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Have the Python of the settings call a function of this module."""
+    argv = registry.python(settings, f"webscheduler.host.doctor:{function}", *words)
+    return subprocess.run(argv, capture_output=True,
+                          stdin=subprocess.DEVNULL, text=True, timeout=PATIENCE, check=False)
+
+
+def try_python(settings: Settings) -> dict[str, str]:
+    """What the Python of the settings says of itself. Raises BadInput if it cannot run detached runs and functions."""
+    python = registry.interpreter(settings)
+
+    try:
+        done = _ask(settings, "tell_version")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BadInput(f"python: {python} does not start ({error})", "python")
+
+    version, _, own = done.stdout.strip().partition(" ")
+
+    if done.returncode or version != __version__:
+        why = (done.stderr.strip().splitlines() or [done.stdout.strip() or f"exit status {done.returncode}"])[-1]
+        raise BadInput(f"python: {python} cannot run webscheduler {__version__} ({why[:200]})", "python")
+
+    return {"python": python, "version": version, "own": own}
+
+
+def check_python(home: str, path: str) -> None:
+    """Refuse a Python that cannot run us before it is stored: detached runs would die unseen. Raises BadInput."""
+    settings = load_settings(home)
+    settings["python"] = path
+    try_python(settings)
+
+
+def tell_version() -> int:
+    """What another Python answers to try_python: version of the package and its own; it needs filelock as well."""
+    import sys
+
+    import filelock  # noqa: F401
+
+    print(__version__, sys.version.split()[0])
+    return 0
+
+
+def _try_lock(settings: Settings) -> str:
+    done = _ask(settings, "try_lock", os.path.join(settings.home, "locks", ".doctor.lock"))
+    return done.stdout.strip() or done.stderr.strip().rpartition("\n")[2]
+
+
+def try_lock(path: str) -> int:
+    """The other process of _python."""
+    import fcntl
+
+    descriptor = os.open(path, os.O_RDWR)
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        print("free")
+    except BlockingIOError:
+        print("busy")
+
+    return 0
+
+
+def _settings(settings: Settings) -> Iterator[Finding]:
+    """What config.json may hold, but is of no use here."""
+    for name in ("timezone", "baseUrl"):
+        try:
+            check_setting(name, settings[name])
+        except BadInput as error:
+            yield Finding(ERROR, "settings", "{error}: `webscheduler config set {name} VALUE` (a zone that exists may "
+                                            "be missing here: `pip install tzdata`)", error=error, name=name)
+
+
+def _tasks(settings: Settings, good: dict[str, Task], broken: dict[str, str], now: float) -> Iterator[Finding]:
+    every = due.rhythm(settings.home)["every"]
+
+    for name, task in good.items():
+        try:
+            slots.next_at(task, settings["timezone"], now)
+
+            if name != DUE:
+                registry.argv(settings, task)
+
+            said = slots.too_fine_for_ticks(task, settings["timezone"], every, now) if every and task["enabled"] else ""
+        except BadInput as error:
+            broken = {**broken, name: str(error)}
+            continue
+
+        if task["expression"] and task["intervalSeconds"]:
+            yield Finding(WARNING, "tasks", "{task} has both an expression and an interval: the expression counts; "
+                                         "`webscheduler edit {task} --every ''` clears the other", task=name)
+
+        if said:
+            yield Finding(WARNING, "tasks", "{task} {error}", task=name, error=said)
+
+    for name, problem in broken.items():
+        yield Finding(ERROR, "tasks", "{error}: `webscheduler edit {task}` mends it, or `webscheduler remove {task}` "
+                                     "ends it", error=problem, task=name)
+
+    if not broken:
+        yield Finding(OK, "tasks", "{n}, all in order", n=len(good))
+
+
+def _commands(settings: Settings) -> Iterator[Finding]:
+    for what, why in {**registry.discovered(settings.home, "broken"), **registry.refused(settings.home)}.items():
+        yield Finding(ERROR, "commands", "{what} is skipped: {error}", what=what, error=why)
+
+    php = settings["php"] or "php"
+
+    if any(path.endswith(".php") for path in registry.files(settings.home).values()) and not shutil.which(php):
+        yield Finding(ERROR, "commands", "{php} is not to be found: `webscheduler config set php PATH`", php=php)
+
+
+def _runs(home: str, tasks: state.Tasks, now: float) -> Iterator[Finding]:
+    record_all_dead(home, tasks, now)
+    yield Finding(OK, "runs", "{n} in progress", n=len(locks.live_runs(home)))
+
+
+def _ticks(home: str, tasks: dict[str, Task], now: float) -> Iterator[Finding]:
+    rhythm = due.rhythm(home)
+    last, every = DUE in tasks and tasks[DUE]["lastRunAt"] or rhythm["lastAt"], rhythm["every"]
+
+    if not any(task["enabled"] and (task["expression"] or task["intervalSeconds"] or task["retries"])
+               for task in tasks.values()):
+        yield Finding(OK, "ticks", "no task needs them: none has a schedule")
+        return
+
+    if DUE not in tasks or not tasks[DUE]["enabled"]:
+        yield Finding(ERROR, "ticks", "`@due` is off, so no schedule runs: `webscheduler enable @due`")
+
+    if last is None:
+        yield Finding(ERROR, "ticks", "nothing that is due was ever run, though tasks have a schedule: have your panel "
+                                     "call what `webscheduler url @due` prints")
+    else:
+        missed = now - parse_time(last) > (max(due.MIN_LATE, 3 * every) if every else NO_TICK)
+        yield Finding(ERROR if missed else OK, "ticks",
+                      "the last tick came at {when}: does your panel still call what `webscheduler url @due` prints?"
+                      if missed else "the last tick came at {when}; they are {n} s apart" if every else
+                      "the last tick came at {when}", when=last, n=f"{every or 0:.0f}")
+
+
+def _refusals(home: str, now: float) -> Iterator[Finding]:
+    recent = [entry for entry in read_refusals(home) if now - parse_time(str(entry.get("at"))) < 86400
+              and entry.get("slug") != DUMMY_SLUG]
+
+    if recent:
+        yield Finding(WARNING, "refusals", "{n} noted in the last day, the last at {when} from {ip}: {error}",
+                      n=len(recent), when=recent[0]["at"], ip=recent[0].get("ip"), error=recent[0].get("problem"))
+
+
+def _strategies(settings: Settings, tasks: state.Tasks, now: float) -> Iterator[Finding]:
+    """Why `auto` does what it does, and for which tasks nothing that was seen is enough."""
+    seen = {kind: rows for kind in capabilities.kinds(settings.home)
+            if (rows := capabilities.read(settings.home, kind, now))}
+
+    if not seen:
+        yield Finding(WARNING, "server", "nobody has looked yet what it lets live, or long ago: `webscheduler probe`")
+
+    for kind, rows in seen.items():
+        for about, message, values in capabilities.explain(kind, rows, settings["defaultTimeout"]):
+            yield Finding(OK, about, message, **values)
+
+        for name, task in load_tasks(tasks)[0].items():
+            limit = settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
+            wanted = task["strategy"]
+            best = capabilities.ranked(kind, rows, limit)[0] if wanted == "auto" else wanted
+            reach = capabilities.reach(kind, best, rows)
+
+            if name != DUE and task["enabled"] and limit and reach < limit:
+                yield Finding(WARNING, "server",
+                              "{task} may take {limit} s, and on {kind} {strategy} carries {n} s, as "
+                                              "seen or expected: lower its timeout, or cut it into parts", task=name,
+                              limit=limit, kind=kind, strategy=best, n=f"{reach:g}")

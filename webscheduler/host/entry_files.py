@@ -1,0 +1,174 @@
+"""The files that join an installation to a web server: the CGI script, Passenger's entry, .htaccess, a PHP shim.
+
+The rules: a file that was not written here is never overwritten;
+writing twice changes nothing; each file carries the home and the libraries it needs, since a server's environment
+and user may be others than those of a login.
+"""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import re
+import stat
+import subprocess
+
+from .. import signing
+from ..commands import registry
+from ..errors import BadInput
+from ..store.files import replace_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..store.settings import Settings
+
+NAME = "webscheduler.cgi"
+MARKS = ("# The CGI entry of webscheduler.", "# webscheduler ", "# Written by webscheduler init")  # on the first lines
+
+PASSENGER = '''\
+# Written by webscheduler init: what Passenger loads. After a change: touch tmp/restart.txt
+import sys
+
+sys.path += {libraries!r}
+
+from webscheduler import create_app  # noqa: E402
+
+application = create_app({home!r})
+'''
+
+HTACCESS = """\
+# Written by webscheduler init: lets scripts run in a folder that is not the server's cgi-bin.
+Options +ExecCGI
+AddHandler cgi-script .cgi
+"""
+
+
+def entry(name: str) -> str:
+    """A file of entries/, to be filled in."""
+    return (pkgutil.get_data(__package__, f"entries/{name}") or b"").decode()
+
+
+def write_script(settings: Settings, directory: str) -> tuple[str, str]:
+    """Write the CGI script into a directory. (its path; `made`, `changed` or `there already`). Raises BadInput."""
+    path = os.path.join(_directory(directory), NAME)
+    root = registry.package_root()
+
+    if os.path.isfile(root):  # this is a bundle: the copy of it is all that is needed
+        with open(root, encoding="ascii") as file:
+            text, libraries = file.read(), []
+    else:
+        text, libraries = entry(NAME), _libraries(root)
+
+    text = re.sub(r"\A.*", lambda _: first_line(settings, libraries), text, count=1)
+    text = re.sub(r'(?m)^HOME = .*?(?=  # )', lambda _: f"HOME = {settings.home!r}", text, count=1)
+    text = text.replace("LIBRARIES = []", f"LIBRARIES = {libraries!r}", 1)
+    return path, _write(path, text, 0o755)
+
+
+def write_passenger(settings: Settings, directory: str) -> tuple[str, str]:
+    """Write passenger_wsgi.py into a directory; the same."""
+    path = os.path.join(_directory(directory), "passenger_wsgi.py")
+    root = registry.package_root()
+
+    if os.path.isfile(root):
+        raise BadInput("a bundle is a CGI script; for Passenger install the package: pip install webscheduler")
+
+    return path, _write(path, PASSENGER.format(libraries=_libraries(root), home=settings.home), 0o644)
+
+
+def write_htaccess(directory: str) -> tuple[str, str] | None:
+    """Write .htaccess where scripts would not run without; None where the folder is a cgi-bin, which needs none."""
+    if os.path.basename(os.path.abspath(directory)) == "cgi-bin":
+        return None
+
+    path = os.path.join(directory, ".htaccess")
+    return path, _write(path, HTACCESS, 0o644)
+
+
+def php_shim(base: str, name: str, slug: str, secret: str) -> str:
+    """A PHP file that triggers the task."""
+    values = {"url": f"{base.rstrip('/')}/run/{slug}", "signature": signing.sign(secret, signing.run_message(slug)),
+              "name": re.sub(r"[^A-Za-z0-9_.:@-]", "_", name)}
+    return re.sub("@(url|signature|name)@", lambda found: values[found[1]].replace("\\", "\\\\").replace("'", "\\'"),
+                  entry("shim.php"))
+
+
+def first_line(settings: Settings, libraries: Sequence[str]) -> str:
+    """The `#!` line: the interpreter that runs everything else, without site and environment where that works (-I -S
+    save 4 ms of 25). Raises BadInput for a path that no such line can hold (execve(2))."""
+    interpreter = registry.interpreter(settings)
+
+    if len(interpreter) > 120 or any(c.isspace() for c in interpreter):
+        raise BadInput(f"python: {interpreter} is too long, or has blanks, for the first line of a script: "
+                       "`webscheduler config set python PATH` to one without", "python")
+
+    check = f"import sys; sys.path += {list(libraries)!r}; import webscheduler.cgi, filelock"
+
+    for options in (["-IS"], ["-I"], []) if libraries else (["-IS"],):
+        words = [interpreter, *options, "-c", check if libraries else "import json"]
+
+        if subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, cwd="/").returncode == 0:
+            return " ".join([f"#!{interpreter}", *options])
+
+    raise BadInput(f"python: {interpreter} cannot import webscheduler and filelock: install them for it, or "
+                   "`webscheduler config set python PATH` to one that can", "python")
+
+
+def _libraries(root: str) -> list[str]:
+    import filelock
+
+    found = [root, os.path.dirname(os.path.dirname(os.path.abspath(filelock.__file__)))]
+    return sorted(set(found), key=found.index)
+
+
+def _directory(path: str) -> str:
+    path = os.path.abspath(os.path.expanduser(path))
+
+    if not os.path.isdir(path):
+        raise BadInput(f"{path} is no directory: make it first, or name the one that your host serves")
+
+    return path
+
+
+def _write(path: str, text: str, mode: int) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            before = file.read()
+    except FileNotFoundError:
+        before = None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}")
+
+    if before == text and stat.S_IMODE(os.stat(path).st_mode) == mode:
+        return "there already"
+
+    if before is not None and not any(line.startswith(MARKS) for line in before.split("\n")[:3]):
+        add = f" or add to it: {' / '.join(text.splitlines()[1:])}" if path.endswith(".htaccess") else " first"
+        raise BadInput(f"{path} was not written by webscheduler: move it away{add}")
+
+    try:
+        replace_file(path, text.encode("utf-8", "surrogateescape"), mode)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror}")
+
+    return "made" if before is None else "changed"
+
+
+def python_is_private(interpreter: str) -> str:
+    """The directory above the interpreter that other users cannot enter, or empty: a server that runs scripts as a user
+    of its own cannot start an interpreter below it."""
+    parts = os.path.realpath(interpreter).split("/")
+
+    for depth in range(2, len(parts)):
+        directory = "/".join(parts[:depth])
+
+        try:
+            if not os.stat(directory).st_mode & stat.S_IXOTH:
+                return directory
+        except OSError:
+            return directory
+
+    return ""
+

@@ -1,0 +1,101 @@
+"""Making an installation, and who may use it. 
+
+The rules: a home is for its owner alone (directories 0700, files 0600) and never inside a document root, where a web
+server might hand out state.json with every secret. Making it twice changes nothing that is there.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+import sys
+
+from ..errors import BadInput, Unusable
+from ..store import state
+from ..store.files import replace_file
+from ..store.settings import save_settings
+from ..store.task import DUE, DUE_FIELDS, new_task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    pass
+FOLDERS = ("locks", "runs", "logs", "output", "commands")
+DOCUMENT_ROOTS = ("public_html", "htdocs", "www", "html", "httpdocs", "web", "cgi-bin", "public", "webroot", "wwwroot")
+
+
+def create_home(home: str, now: float) -> bool:
+    """Make or complete the home; True if it was not there. Raises BadInput for a home that a web server may serve."""
+    root = document_root_above(home)
+
+    if root:
+        raise BadInput(f"{home} lies below {root}, which a web server may serve: choose a home outside of it")
+
+    new = not os.path.isdir(home)
+
+    try:
+        os.makedirs(home, 0o700, exist_ok=True)
+        os.chmod(home, 0o700)
+
+        for directory in FOLDERS:
+            os.makedirs(os.path.join(home, directory), 0o700, exist_ok=True)
+            os.chmod(os.path.join(home, directory), 0o700)
+
+        if not os.path.exists(os.path.join(home, ".gitignore")):
+            replace_file(os.path.join(home, ".gitignore"), b"*\n")  # no secret of it is ever committed
+    except OSError as error:
+        raise Unusable(f"{error.filename or home} cannot be made: {error.strerror}")
+
+    if not os.path.exists(os.path.join(home, "config.json")):
+        save_settings(home, {"timezone": "UTC"})
+
+    state.create(home)
+    state.update(home, lambda tasks: tasks.setdefault(DUE, new_task(now, {"group": "built-in", **DUE_FIELDS})))
+    return new
+
+
+def document_root_above(home: str) -> str:
+    """The directory at or above `home` that web servers are known to serve, or empty."""
+    environ_root = os.environ.get("DOCUMENT_ROOT", "")
+
+    if environ_root and (os.path.realpath(home) + "/").startswith(os.path.realpath(environ_root).rstrip("/") + "/"):
+        return environ_root
+
+    parts = os.path.realpath(home).split("/")
+
+    for depth in range(len(parts), 1, -1):
+        directory = "/".join(parts[:depth])
+
+        # /var/www may well be an account's home: it is a root where a start page shows that it is served.
+        served = any(os.path.exists(os.path.join(directory, f"index.{end}")) for end in ("html", "php", "htm"))
+
+        if parts[depth - 1] in DOCUMENT_ROOTS and (parts[depth - 1] != "www" or served):
+            return directory
+
+    return ""
+
+
+def program_words() -> list[str]:
+    """The words that call the command line as it was called now."""
+    if sys.argv[0].endswith("__main__.py"):
+        return [sys.executable, "-m", "webscheduler"]
+
+    return sys.argv[:1] if os.access(sys.argv[0], os.X_OK) else [sys.executable, sys.argv[0]]
+
+
+def check_owner(home: str) -> None:
+    """Refuse to work as another user than the home's owner: files that the web server cannot read would remain."""
+    try:
+        owner = os.stat(home).st_uid
+    except OSError:
+        raise Unusable(f"there is no installation at {home}: `webscheduler init` makes one")
+
+    if owner != os.geteuid():
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+
+        words = " ".join(shlex.quote(word) for word in (*program_words(), *sys.argv[1:]))
+        raise Unusable(f"{home} belongs to {name}: sudo -u {shlex.quote(name)} WEBSCHEDULER_HOME={shlex.quote(home)} "
+                       f"{words}")

@@ -1,0 +1,167 @@
+"""Finding out what the host lets live: short-lived tasks whose job writes heartbeats past the end of its request.
+
+The rules: the scheduler's own signed URLs are called,
+so a job runs as every run does, from inside the web server; who calls them (the command line here, a browser for the
+panel, since a server with one worker cannot call itself) measures what the response did. A job that lost its supervisor
+stops beating: the run is as good as dead. The tasks are removed with all they left.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from .. import editing, signing
+from ..commands import registry
+from ..errors import BadInput
+from ..runs import recorder
+from ..store import capabilities, history, locks, state
+from ..store.task import new_task
+from ..times import format_time
+from ..version import __version__
+from . import url_check
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from ..store.settings import Settings
+
+BEAT = 0.5
+SECONDS, MOST_SECONDS = 10, 600
+MARGIN = 60  # seconds that a request may wait behind the others
+
+
+def start(settings: Settings, base: str, seconds: int, now: float) -> list[dict[str, Any]]:
+    """Make the tasks. Returns what to call, in this order: `strategy` and `url` of each. Raises BadInput.
+
+    The next URL should be called as soon as the answer of the one before is there.
+    """
+    if not 1 <= seconds <= MOST_SECONDS:
+        raise BadInput(f"seconds: a probe takes 1 to {MOST_SECONDS}", "seconds")
+
+    rows = {}
+
+    for strategy in capabilities.ORDER:
+        name = capabilities.probe_task(strategy)
+        argv = registry.python(settings, "webscheduler.host.probe:heartbeat", settings.home, name, str(seconds))
+        rows[name] = new_task(now, {"enabled": True, "group": capabilities.PROBE, "argv": argv, "strategy": strategy,
+                                    "timeout": seconds + MARGIN, "logOutput": True,
+                                    "title": "A probe of the host, removed when it ends"})
+
+    for name, row in state.read(settings.home).items():
+        if name in rows and row.get("group") != capabilities.PROBE:
+            raise BadInput(f"a task is named {name}, which is the probe's: rename yours", "name")
+
+    stop(settings.home, now)
+    state.update(settings.home, lambda tasks: tasks.update(rows))
+    return [{"strategy": row["strategy"], "url": signing.trigger_url(base, row["slug"], row["secret"])}
+            for row in rows.values()]
+
+
+def collect(
+    home: str, seconds: int, answers: dict[str, dict[str, Any]], now: float
+) -> tuple[str, dict[str, dict[str, Any]]] | None:
+    """(kind of server, results by strategy), kept, and the tasks removed; None while a job runs. Raises BadInput if
+    none of the calls arrived.
+
+    answers: by strategy what the caller saw, `status` (HTTP, or 0 for no answer at all) and `seconds` until the answer
+    was whole. A result has at, package, seconds (asked for), lived, ended (`finished`, or what ended it), held (whether
+    the answer waited for the job) and answer.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    kind = problem = ""
+
+    for strategy, answer in answers.items():
+        name = capabilities.probe_task(strategy)
+
+        with locks.Gate(home, name):
+            if recorder.record_dead_runs(home, name, now):
+                return None
+
+        entry = next((entry for entry in history.entries(home, name) if entry.get("run")), None)
+
+        if entry:
+            server, found[strategy] = _result(strategy, seconds, answer, entry, now)
+            kind = kind or server
+        else:
+            problem = problem or (f"{strategy}: the call did not reach the scheduler: {url_check.seen(answer)}: "
+                                  f"{url_check.cause(answer)}")
+
+    if kind:
+        capabilities.store_probe(home, kind, found)
+
+    stop(home, now)
+
+    if not found:
+        raise BadInput(problem)
+
+    return kind, found
+
+
+def _result(
+    strategy: str, seconds: int, answer: dict[str, Any], entry: dict[str, Any], now: float
+) -> tuple[str, dict[str, Any]]:
+    """(kind of server, or empty; what to keep)."""
+    beat = re.findall(r"^(\S+) ([\d.]+)$", entry["output"], re.MULTILINE)[-1:] or [("-", "0")]
+    kind, lived = beat[0][0].strip("-"), float(beat[0][1])
+
+    if entry["strategy"] != strategy:
+        ended, lived = "the host gave no process", 0.0
+    elif entry["status"] == "success":
+        ended, lived = "finished", float(seconds)
+    elif entry["status"] == "interrupted":
+        ended = "SIGTERM" if entry["reason"] == "terminated" else "killed, with nothing left to say so"
+    elif entry["signal"]:
+        ended = f"the job alone got signal {entry['signal']}"
+    else:
+        ended = f"{entry['status']}, exit code {entry['exitCode']}"
+
+    return kind, {
+        "at": format_time(now), "package": __version__, "seconds": seconds, "lived": round(lived, 1), "ended": ended,
+        "held": strategy != "sync" and answer["seconds"] > 0.8 * max(1.0, lived) > 0.0,
+        "answer": {key: answer[key] for key in ("status", "seconds", "problem") if key in answer}}
+
+
+def stop(home: str, now: float) -> None:
+    """Remove what is left of a probe. Raises BadInput while one runs."""
+    for name, row in state.read(home).items():
+        if isinstance(row, dict) and row.get("group") == capabilities.PROBE:
+            editing.remove(home, name, now)
+
+
+def run(
+    settings: Settings, base: str, seconds: int, clock: Callable[[], float], say: Callable[[str], object]
+) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Probe from here: (kind of server, results by strategy). Raises BadInput if the URL does not lead here."""
+    limit = 2 * seconds + MARGIN
+    answers = {}
+
+    for call in start(settings, base, seconds, clock()):
+        say(f"{call['strategy']} ...")
+        answers[call["strategy"]] = url_check.fetch(call["url"], limit)
+
+    deadline = time.monotonic() + limit
+
+    while (found := collect(settings.home, seconds, answers, clock())) is None:
+        if time.monotonic() > deadline:
+            raise BadInput("a job of the probe does not end: see `webscheduler status`")
+
+        time.sleep(BEAT)
+
+    return found
+
+
+def heartbeat(home: str, name: str, seconds: str) -> int:
+    """The job: print on what server it runs and for how long, until the time is over or the supervisor is gone."""
+    supervisor, begun = os.getppid(), time.monotonic()
+    facts: dict[str, Any] = next(iter(locks.live_runs(home, name)), {})
+    lived = 0.0
+
+    while lived < int(seconds) and os.getppid() == supervisor:
+        print(facts.get("server") or "-", f"{lived:.2f}", flush=True)
+        time.sleep(min(BEAT, max(0.0, int(seconds) - lived)))
+        lived = time.monotonic() - begun
+
+    return 0 if lived >= int(seconds) else 1

@@ -1,0 +1,238 @@
+"""The crontab of this account: our own line in it, and what the lines of any crontab mean. 
+
+The rules: only lines that end with the marker of this home are ours; every other byte stays, and two installations live
+side by side. Nothing is written unless the crontab could be read: only "no crontab for" is an empty one, and any other
+complaint may mean that lines are there which we do not see. What was written is read back.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from importlib.util import find_spec
+
+from ..commands import registry
+from ..errors import BadInput, Unusable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..store.settings import Settings
+
+PATIENCE = 60
+ASSIGNMENT = re.compile(r"""\s*("[^"]*"|'[^']*'|[^\s="']+)\s*=\s*(.*?)\s*""")
+ENTRY = re.compile(r"\s*(@\S+|\S+(?:\s+\S+){4})\s+(\S.*)")
+
+
+class Job:
+    """A line of a crontab that runs something. number: which line, from 1; command: for the shell; stdin: what it
+    reads, or None; environment: the assignments above it."""
+
+    __slots__ = ("command", "environment", "expression", "number", "stdin")
+
+    def __init__(self, number: int, expression: str, command: str, environment: dict[str, str]) -> None:
+        self.number, self.expression, self.environment = number, " ".join(expression.split()), environment
+        self.command, self.stdin = _divided(command)
+
+
+def parse(text: str) -> tuple[list[Job], list[str]]:
+    """(the jobs of a crontab(5); a line for each line that is none and should be)."""
+    jobs, problems = [], []
+    environment: dict[str, str] = {}
+
+    for number, line in enumerate(text.split("\n"), 1):
+        assignment, entry = ASSIGNMENT.fullmatch(line), ENTRY.fullmatch(line)
+
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+
+        if assignment:
+            environment = {**environment, _unquoted(assignment[1]): _unquoted(assignment[2])}
+        elif entry:
+            jobs.append(Job(number, entry[1], entry[2], environment))
+        else:
+            problems.append(f"line {number} is neither a job nor NAME=value: {line.strip()[:60]!r}")
+
+    return jobs, problems
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+
+
+def _divided(command: str) -> tuple[str, str | None]:
+    """What the shell gets, and what the command reads: the first bare `%` ends the one, the others break lines. As
+    Debian's cron takes backslashes: in the shell's part one escapes `%` and itself, in the other `%` alone."""
+    end = next((found.start() for found in re.finditer(r"\\.|%", command) if found[0] == "%"), len(command))
+    shell = re.sub(r"\\([%\\])", r"\1", command[:end])
+
+    if end == len(command):
+        return shell, None
+
+    text = "\n".join(part.replace("\\%", "%") for part in re.split(r"(?<!\\)%", command[end + 1:]))
+    return shell, text + ("\n" if text and not text.endswith("\n") else "")
+
+
+def escaped(command: str) -> str:
+    """A shell command as a line of a crontab says it: a backslash alone is itself, two are one in Debian's cron."""
+
+    def escape(found: re.Match[str]) -> str:
+        run, percent = found[1], found[2]
+        return run * (1 if len(run) == 1 and not percent else 2) + ("\\%" if percent else "")
+
+    return re.sub(r"(\\*)(%?)", escape, command)
+
+
+def expression(minutes: int) -> str:
+    """Every so many minutes. Raises BadInput for what no expression says exactly."""
+    hours = minutes // 60
+
+    if minutes == 1:
+        return "* * * * *"
+
+    if 1 < minutes < 60 and 60 % minutes == 0:
+        return f"*/{minutes} * * * *"
+
+    if minutes % 60 == 0 and 0 < hours <= 24 and 24 % hours == 0:
+        return {1: "0 * * * *", 24: "0 0 * * *"}.get(hours, f"0 */{hours} * * *")
+
+    raise BadInput(f"--every: {minutes} minutes divide no hour and no day: give 1, 5, 15, 30, 60, or another that does",
+                   "every")
+
+
+def line(settings: Settings, minutes: int) -> str:
+    """Our line: it runs whatever is due. Raises Unusable where this Python does not find the package from there."""
+    home = settings.home
+
+    if "\n" in home:
+        raise BadInput(f"{home!r} holds a line break, which no line of a crontab can say: choose another home")
+
+    words = [*(f"{name}={shlex.quote(value)}" for name, value in variables(settings).items()),
+             shlex.quote(registry.interpreter(settings)), "-m", "webscheduler", "run-due", ">/dev/null", _marker(home)]
+    return f"{expression(minutes)} {escaped(' '.join(words))}"
+
+
+def _marker(home: str) -> str:
+    return f"# webscheduler {shlex.quote(home)}"
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """What `python -m webscheduler` needs of an environment where another scheduler starts it: the home, and PYTHONPATH
+    if that is what it takes to find the package and filelock. Raises Unusable where not even that helps."""
+    python = registry.interpreter(settings)
+    lock = find_spec("filelock")
+    roots = [registry.package_root()]
+
+    if lock and lock.origin:
+        roots.append(os.path.dirname(os.path.dirname(os.path.abspath(lock.origin))))
+
+    account = os.path.expanduser("~")  # where cron starts what it runs
+    errors = ""
+
+    for number in range(len(roots) + 1):
+        path = {"PYTHONPATH": os.pathsep.join(roots[:number])} if number else {}
+
+        try:
+            tried = subprocess.run([python, "-c", "import filelock, webscheduler.__main__"], cwd=account, text=True,
+                                   env={"PATH": "/usr/bin:/bin", "HOME": account, **path}, capture_output=True,
+                                   stdin=subprocess.DEVNULL, timeout=PATIENCE, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Unusable(f"{python} cannot be run ({error}): `webscheduler config set python PATH` names another")
+
+        if tried.returncode == 0:
+            return {"WEBSCHEDULER_HOME": settings.home, **path}
+
+        errors = tried.stderr.strip().rpartition("\n")[2]
+
+    raise Unusable(f"{python} does not find webscheduler ({errors[:200]}): `webscheduler config set python PATH` names "
+                   "another")
+
+
+def installed(home: str) -> list[str]:
+    """Our lines, as they stand in the crontab. Raises Unusable."""
+    return [os.fsdecode(line) for line in read().split(b"\n") if _is_ours(line, home)]
+
+
+def install(settings: Settings, minutes: int) -> bool:
+    """See that our line is there, once, as it would be written now; whether anything had to be changed."""
+    wanted = os.fsencode(line(settings, minutes))
+    before = read()
+    lines = before.split(b"\n")
+    ours = [number for number, text in enumerate(lines) if _is_ours(text, settings.home)]
+
+    if [lines[number] for number in ours] == [wanted]:
+        return False
+
+    if ours:
+        lines[ours[0]] = wanted
+        lines = [text for number, text in enumerate(lines) if number not in ours[1:]]
+    else:
+        lines[-1:] = [*filter(None, lines[-1:]), wanted, b""]  # the last line may lack its line break
+
+    _write(b"\n".join(lines), before)
+    return True
+
+
+def uninstall(home: str) -> bool:
+    """Take our lines away; whether there were any."""
+    before = read()
+    lines = before.split(b"\n")
+    others = [text for text in lines if not _is_ours(text, home)]
+
+    if len(others) == len(lines):
+        return False
+
+    _write(b"\n".join(others), before)
+    return True
+
+
+def _is_ours(text: bytes, home: str) -> bool:
+    # Commented out by hand it is ours no more.
+    return text.rstrip().endswith(b" " + os.fsencode(escaped(_marker(home)))) and not text.lstrip().startswith(b"#")
+
+
+def read() -> bytes:
+    """The crontab of this account, byte for byte; empty where there is none. Raises Unusable for any other trouble."""
+    status, output, errors = _crontab("-l")
+
+    if status == 0:
+        return output
+
+    if not output and errors.lower().startswith("no crontab for "):
+        return b""
+
+    raise Unusable(f"`crontab -l` fails, so nothing is touched: {errors or f'exit status {status}'}")
+
+
+def _write(content: bytes, before: bytes) -> None:
+    # Debian's `crontab -l` shows a carriage return as these two signs: what is read is not what would be written.
+    dos = next((number for number, text in enumerate(before.split(b"\n"), 1) if text.endswith(b"\\r")), None)
+
+    if dos is not None:
+        raise Unusable(f"line {dos} of the crontab ends with a carriage return, which would not survive, so nothing is "
+                       "touched: take it out with `crontab -e`")
+
+    status, _, errors = _crontab("-", content)
+
+    if status:
+        raise Unusable(f"crontab refuses the change, so nothing is changed: {errors or f'exit status {status}'}")
+
+    found = read()
+
+    if found != content:
+        unchanged = "it is as it was" if found == before else "compare `crontab -l` with what should be there"
+        raise Unusable(f"crontab took the change, and yet the crontab does not hold it: {unchanged}")
+
+
+def _crontab(word: str, content: bytes = b"") -> tuple[int, bytes, str]:
+    """(exit status, output, errors on one line). LC_ALL: what it says is compared."""
+    try:
+        done = subprocess.run(["crontab", word], input=content, capture_output=True, timeout=PATIENCE, check=False,
+                              env={**os.environ, "LC_ALL": "C"})
+    except FileNotFoundError:
+        raise Unusable("this host has no `crontab`: have its panel call what `webscheduler url @due` prints instead")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unusable(f"`crontab {word}` cannot be run: {error}")
+
+    return done.returncode, done.stdout, " ".join(done.stderr.decode("utf-8", "backslashreplace").split())[:300]

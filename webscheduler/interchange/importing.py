@@ -1,0 +1,324 @@
+"""Tasks that come from elsewhere: a crontab, an export, or the directory of another scheduler. 
+
+The rules: all or nothing, and nothing is overwritten; names whose files would collide are refused before anything is
+written. What cannot be taken over is said. Fields that this version does not know are kept, history is copied line by
+line, and whatever comes without a slug or secret gets one of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import shlex
+
+from .. import signing
+from ..errors import BadInput, Unusable
+from ..schedule import slots
+from ..store import history, state
+from ..store.fields import NAME_CHARACTERS
+from ..store.files import replace_file
+from ..store.task import DUE, check_name, file_name, load_task, new_task
+from ..times import time_zone
+from . import crontab
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..store.settings import Settings
+
+FORMAT = "webscheduler tasks"
+VERSION = 1
+
+# What cron itself reads of an environment; the rest is the command's.
+REPORTED = {
+    "MAILTO": "failures are told by the setting `notify` instead",
+    "MAILFROM": "failures are told by the setting `notify` instead",
+    "CONTENT_TYPE": "no output is mailed",
+    "CONTENT_TRANSFER_ENCODING": "no output is mailed",
+    "RANDOM_DELAY": "a task starts with the tick that finds it due",
+    "START_HOURS_RANGE": "give each expression its hours",
+    "LOGNAME": "commands run as this account",
+    "USER": "commands run as this account",
+}
+PASSED_OVER = frozenset(("bash", "chronic", "command", "curl", "dash", "env", "exec", "flock", "ionice", "ksh", "nice",
+                         "node", "nohup", "perl", "php", "python", "ruby", "sh", "sudo", "test", "time", "timeout",
+                         "wget", "zsh", "[", "true", "{", "(", "!"))
+OPERATOR = re.compile(r"[;&|<>]+|\d?>.*|-.*|[A-Za-z_]\w*=.*|\d+[smhd]?|\]|\)|\}|.*\.lock")
+
+
+class Arrival:
+    """What is to come in. tasks: rows by name; logs: name of a file of history -> its lines; said: what the person is
+    to know."""
+
+    __slots__ = ("logs", "said", "tasks")
+
+    def __init__(self, tasks: state.Tasks) -> None:
+        self.tasks = tasks
+        self.logs: dict[str, list[bytes]] = {}
+        self.said: list[str] = []
+
+
+def of_crontab(text: str, tasks: state.Tasks, zone: str, enabled: bool = True) -> Arrival:
+    """The jobs of a crontab(5), but those that `tasks` has already. zone: in which those without CRON_TZ will run."""
+    arrival = Arrival({})
+    jobs, problems = crontab.parse(text)
+    known = {json.dumps(_essence(row)) for row in tasks.values() if isinstance(row, dict)}
+    reported: set[tuple[str, str]] = set()
+
+    for job in jobs:
+        row = _row(job, enabled)
+
+        try:
+            slots.check_expression(job.expression)
+            load_task("x", row)
+            time_zone(row["timezone"] or "UTC")
+        except BadInput as error:
+            problems.append(f"line {job.number} is left out: {error}")
+            continue
+
+        if " # webscheduler " in job.command:
+            problems.append(f"line {job.number} is left out: it is a webscheduler's own")
+            continue
+
+        for name in job.environment:
+            if name in REPORTED and (name, job.environment[name]) not in reported:
+                reported.add((name, job.environment[name]))
+                problems.append(f"{name}={job.environment[name]} is not taken over: {REPORTED[name]}")
+
+        if json.dumps(_essence(row)) in known:
+            arrival.said.append(f"line {job.number} is here already")
+            continue
+
+        arrival.tasks[_new_name(job.command, [*tasks, *arrival.tasks])] = row
+
+    if any(row["timezone"] is None for row in arrival.tasks.values()):
+        arrival.said.append(f"times without CRON_TZ are read in this installation's zone, {zone}: is it that of the "
+                            "crontab's machine? Else `webscheduler config set timezone ZONE`")
+
+    arrival.said += problems
+    return arrival
+
+
+def _row(job: crontab.Job, enabled: bool) -> dict[str, Any]:
+    environment = {name: value for name, value in job.environment.items() if name not in (*REPORTED, "CRON_TZ")}
+    shell = environment.get("SHELL") or "/bin/sh"
+    argv = [shell, "-c", job.command]
+
+    if job.stdin is not None:
+        # A run's own input is empty, so a shell hands the text on; the command is a word, nothing in it is read twice.
+        argv = ["/bin/sh", "-c", 'printf %s "$1" | "$2" -c "$3"', "cron", job.stdin, shell, job.command]
+
+    return {"enabled": enabled, "expression": job.expression, "timezone": job.environment.get("CRON_TZ") or None,
+            "environment": environment, "cwd": environment.get("HOME") or None, "argv": argv, "group": "crontab",
+            "timeout": 0}  # cron ends nothing
+
+
+def _essence(row: dict[str, Any]) -> list[Any]:
+    return [row.get(field) for field in ("argv", "expression", "timezone")]
+
+
+def _new_name(command: str, taken: list[str]) -> str:
+    """A name for what the command runs: its program without interpreters, path and suffix, and a plain word after."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+
+    parts: list[str] = []
+    passed = [word.rstrip(";") for word in words]
+
+    for previous, word in zip(["", *passed], passed):
+        base = re.sub(r"\.(?:sh|py|php|pl|rb|js)$", "", os.path.basename(word.rstrip("/")))
+
+        if parts:
+            parts += [word] if re.fullmatch(r"[A-Za-z][\w:.-]*", word) else []
+            break
+
+        if not OPERATOR.fullmatch(word) and re.sub(r"[\d.]+$", "", base) not in PASSED_OVER | {"cd"} \
+                and previous != "cd" and base:
+            parts.append(base)
+
+    joined = "-".join(parts) or "job"
+    name = "".join(c if c in NAME_CHARACTERS else "-" for c in joined).strip("-.")[:60] or "job"
+    files = {file_name(other) for other in taken}
+    return next(each for n in range(1, len(taken) + 2) if (each := name if n == 1 else f"{name}-{n}") not in files)
+
+
+def dumps(tasks: state.Tasks, with_secrets: bool) -> str:
+    """All tasks as `of_document` reads them; without secrets, each gets a new one when it comes in."""
+    hidden = () if with_secrets else ("secret",)
+    rows = {name: {field: value for field, value in row.items() if field not in hidden}
+            for name, row in tasks.items() if isinstance(row, dict)}
+    return json.dumps({"format": FORMAT, "version": VERSION, "tasks": rows}, indent=2) + "\n"
+
+
+def of_document(text: str, source: str) -> Arrival:
+    """The tasks of an export, or of a state.json. Raises BadInput."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{source} is not JSON ({str(error)[:100]}): `webscheduler import crontab` reads crontabs")
+
+    if isinstance(found, dict) and found.get("format") == FORMAT:
+        if not isinstance(found.get("version"), int) or found["version"] > VERSION:
+            raise BadInput(f"{source} was made by a newer webscheduler: update this one")
+
+        found = found.get("tasks")
+
+    if found == []:
+        found = {}  # how PHP writes an empty object
+
+    if not isinstance(found, dict) or not all(isinstance(row, dict) for row in found.values()):
+        raise BadInput(f"{source} must hold an object of tasks keyed by name, as `webscheduler export json` prints it")
+
+    return Arrival(found)
+
+
+def of_directory(directory: str) -> Arrival:
+    """Tasks and history of a directory with state.json and logs/*.jsonl. Raises BadInput."""
+    file = os.path.join(directory, "state.json")
+
+    try:
+        with open(file, encoding="utf-8") as source:
+            arrival = of_document(source.read(), file)
+
+        logs = os.path.join(directory, "logs")
+        names = sorted(os.listdir(logs)) if os.path.isdir(logs) else []
+
+        for name in names:
+            if name.endswith(".jsonl"):
+                with open(os.path.join(logs, name), "rb") as lines:
+                    for line in lines:
+                        home = _file_of(line, name[:-6], arrival.tasks)
+                        arrival.logs.setdefault(home, []).append(line.rstrip(b"\n") + b"\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}")
+
+    for name, row in arrival.tasks.items():
+        if not row.get("command") and not row.get("argv"):
+            row["command"] = name
+
+    return arrival
+
+
+def _file_of(line: bytes, name: str, tasks: state.Tasks) -> str:
+    """Whose history a line is: that of the task that it names, else that of its file."""
+    command = (history.parse(line) or {}).get("command")
+    return file_name(command if isinstance(command, str) and command in tasks else name)
+
+
+def take_in(settings: Settings, arrival: Arrival, now: float, dry_run: bool) -> list[str]:
+    """Add the tasks with their history; the names of the tasks. Raises BadInput, and then nothing has changed."""
+    home = settings.home
+    _keep_old(settings, arrival, now)
+    _merge(copy.deepcopy(state.read_strictly(home)), arrival, now)
+    _advise(settings, arrival)
+
+    if dry_run:
+        return list(arrival.tasks)
+
+    # History before tasks: what is left of it by a kill is found again, and not doubled, by the next attempt.
+    made = []
+
+    try:
+        for name, lines in arrival.logs.items():
+            path = os.path.join(home, "logs", name + ".jsonl")
+            made += [] if os.path.exists(path) else [path]
+            replace_file(path, [*lines, *_others(path, lines)])
+
+        state.update(home, lambda tasks: _merge(tasks, arrival, now))
+    except BaseException as error:
+        for path in made:
+            if os.path.exists(path):
+                os.unlink(path)
+
+        if isinstance(error, OSError):
+            raise Unusable(f"{home}/logs cannot be written: {error.strerror}")
+
+        raise
+
+    return list(arrival.tasks)
+
+
+def _keep_old(settings: Settings, arrival: Arrival, now: float) -> None:
+    """What came in is not lost to the next clean-up: a task with older history keeps it until somebody decides."""
+    days = settings["logRetentionDays"]
+
+    for name, row in arrival.tasks.items():
+        lines = arrival.logs.get(file_name(name), ())
+
+        if days and row.get("logRetentionDays") is None and any(
+                0 < history.ended(history.parse(line) or {}) < now - days * 86400 for line in lines):
+            row["logRetentionDays"] = 0
+            arrival.said.append(f"{name} keeps its history for ever, since some is older than {days} days: "
+                                f"`webscheduler edit {name} --log-retention-days ''` changes that")
+
+
+def _others(path: str, lines: list[bytes]) -> list[bytes]:
+    known = set(lines)
+
+    try:
+        with open(path, "rb") as file:
+            return [line for line in file if line not in known]
+    except FileNotFoundError:
+        return []
+
+
+def _merge(tasks: state.Tasks, arrival: Arrival, now: float) -> None:
+    files = {file_name(name): name for name in tasks}
+    slugs = {row.get("slug") for row in tasks.values() if isinstance(row, dict)}
+
+    for name, given in arrival.tasks.items():
+        check_name(name)
+
+        if name in tasks and name != DUE:
+            raise BadInput(f"a task named {name!r} exists already, so nothing is imported: rename one", "name")
+
+        if files.get(file_name(name), name) != name:
+            raise BadInput(f"{name!r} and {files[file_name(name)]!r} would share their files, so nothing is imported: "
+                           "rename one of them", "name")
+
+        files[file_name(name)] = name
+        row = {field: value for field, value in given.items()
+               if value is not None or field not in ("slug", "secret", "createdAt")}
+        load_task(name, row)
+
+        if name == DUE:
+            # Its URL is known to a panel: it changes only for the one that came with its key.
+            whole = row.get("slug") and row.get("secret")
+            row = {**tasks.get(DUE, {}), **{field: row[field] for field in row if whole or field != "slug"}}
+        elif row.get("slug") in slugs:
+            row["slug"] = signing.new_slug()
+
+        tasks[name] = new_task(now, row)
+        slugs.add(tasks[name]["slug"])
+
+    for file in arrival.logs:
+        if file in files and files[file] not in arrival.tasks:
+            raise BadInput(f"the history {file}.jsonl would go to the task {files[file]!r} of this installation, so "
+                           "nothing is imported: rename the task or the file", "name")
+
+
+def _advise(settings: Settings, arrival: Arrival) -> None:
+    """Say what does not keep a task from coming in, and will keep it from running."""
+    from ..commands.registry import registered
+
+    known = registered(settings)
+
+    for name, row in arrival.tasks.items():
+        command = row.get("command")
+
+        if command and command not in known:
+            arrival.said.append(f"{name} will not run until a command is registered as {command!r}: `webscheduler "
+                                "config set commands` with {\"NAME\": {\"argv\": [...], \"arguments\": true}}")
+
+        try:
+            time_zone(row.get("timezone") or "UTC")
+
+            if row.get("expression"):
+                slots.check_expression(row["expression"])
+        except BadInput as error:
+            arrival.said.append(f"{name} will not run until it is edited: {error}")

@@ -1,0 +1,194 @@
+"""How a job is laid around an HTTP response. A leaf: it knows jobs, descriptors and responses, and nothing of tasks.
+
+- fork, under CGI: `detach` first, then respond. The job must be out of the server's sight before the response ends,
+  since some servers signal the script as soon as they have its last byte.
+- fork, under WSGI: `spawn` a freshly exec'd process. A fork that went on in Python would keep the server's sockets and
+  is fatal in sub-interpreters.
+- close: `AfterResponse` runs the job in the iterable's close(), which a server must call (PEP 3333); under CGI
+  `let_go` ends the response and the script goes on.
+- sync: the job runs first. That needs no code.
+
+The standard library alone; `subprocess` only where a process is spawned.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator, Sequence
+    from typing import Callable
+
+def detach(job: Callable[[], object], keep: Sequence[int]) -> bool:
+    """Run `job` in a process that neither session, terminal, pipes nor parent tie to this one. True once it stands.
+
+    A handshake through a pipe tells, never a timer: a byte says that the process stands, end of file that it never
+    will, and then the job has not begun. A process that cannot write its byte exits without running the job.
+    Descriptors in `keep` stay open in it. Raises OSError when there is no process to be had.
+    """
+    reading, writing = os.pipe()
+
+    try:
+        child = os.fork()
+    except OSError:
+        os.close(reading)
+        os.close(writing)
+        raise
+
+    if child == 0:
+        status = 1
+
+        try:
+            os.setsid()
+
+            if os.fork() == 0:
+                status = _detached(job, {writing, *keep}, writing)
+            else:
+                status = 0
+        finally:
+            os._exit(status)
+
+    os.close(writing)
+
+    try:
+        os.waitpid(child, 0)
+    except ChildProcessError:
+        pass  # SIGCHLD is ignored here: the kernel reaps
+
+    try:
+        return os.read(reading, 1) == b"+"
+    finally:
+        os.close(reading)
+
+
+def _detached(job: Callable[[], object], keep: set[int], handshake: int) -> int:
+    close_descriptors(keep)
+
+    try:
+        if os.write(handshake, b"+") != 1:
+            return 1
+    except OSError:  # who asked is gone; SIGPIPE is ignored in Python
+        return 1
+
+    os.close(handshake)
+    job()
+    return 0
+
+
+def close_descriptors(keep: set[int]) -> None:
+    """Point 0, 1 and 2 at /dev/null and close all others but `keep`: a server waits for every copy of its pipes, and
+    some leak their listening socket."""
+    _silence()
+
+    try:
+        others = [int(entry) for entry in os.listdir("/proc/self/fd")]
+    except OSError:
+        others = list(range(3, 1024))
+
+    for descriptor in others:
+        if descriptor > 2 and descriptor not in keep:
+            try:
+                os.close(descriptor)
+            except OSError:
+                pass
+
+
+def send_and_detach(response: bytes) -> None:
+    """Write the whole response and close the connection's pipes; the process goes on (close under CGI)."""
+    write_all(response)
+    _silence()
+
+
+def _silence() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+
+    if null > 2:
+        os.close(null)
+
+
+def write_all(data: bytes) -> None:
+    """Write everything to standard output, unless nobody reads it any more: a run does not depend on that."""
+    view = memoryview(data)
+
+    try:
+        while view:
+            view = view[os.write(1, view):]
+    except BrokenPipeError:
+        pass
+
+
+def start_child(job: Callable[[], int], keep: Sequence[int] = ()) -> int:
+    """Run `job` in a child in a session of its own that inherits no descriptor but `keep`; its pid. The job's result is
+    its exit status. Raises OSError when there is no process to be had."""
+    child = os.fork()
+
+    if child == 0:
+        status = 1
+
+        try:
+            os.setsid()
+            close_descriptors(set(keep))
+            status = job()
+        finally:
+            os._exit(status)
+
+    return child
+
+
+_spawned: list[subprocess.Popen[bytes]] = []
+
+
+def spawn(argv: Sequence[str], keep: Sequence[int], wait: bool = False) -> bytes:
+    """Start `argv` in a session of its own with nothing of ours open but `keep`; it stands when exec succeeded.
+
+    With `wait` its end is awaited and what it wrote to standard output is returned. Raises OSError when it cannot be
+    started.
+    """
+    import subprocess
+
+    # Children of earlier calls that ended since: reaped here, so a long-lived worker gathers no zombies.
+    _spawned[:] = [child for child in _spawned if child.poll() is None]
+
+    child = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if wait else subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=keep,
+        start_new_session=True,
+        cwd="/",
+    )
+
+    if wait:
+        return child.communicate()[0]
+
+    _spawned.append(child)
+    return b""
+
+
+class AfterResponse:
+    """A response body whose `close` runs the job, once; a server that forgets to call it does so by dropping it."""
+
+    __slots__ = ("_body", "_job")
+
+    def __init__(self, body: bytes, job: Callable[[], object]) -> None:
+        self._body, self._job = [body], [job]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def __len__(self) -> int:
+        return 1
+
+    def close(self) -> None:
+        """Run the job if it has not run."""
+        if self._job:
+            self._job.pop()()
+
+    def __del__(self) -> None:
+        self.close()

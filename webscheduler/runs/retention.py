@@ -1,0 +1,98 @@
+"""What is cleaned up, at most once an hour, by whoever has just recorded a run. 
+
+The rules: history older than its retention goes, by task and, where the settings say so, later (never earlier) for runs
+that did not succeed; dead runs of tasks that nobody triggers any more are recorded; files that a kill left behind go
+after a day.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import WebschedulerError
+from ..store import history, locks, state
+from ..store.task import file_name
+from . import recorder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from ..store.settings import Settings
+
+EVERY = 3600
+STALE = 86400
+
+
+def clean_hourly(settings: Settings, now: float) -> bool:
+    """Clean up if nobody did within the hour; whether it was done. Never raises: a run was recorded, that counts."""
+    mark = os.path.join(settings.home, "locks", ".housekeeping")
+
+    try:
+        if os.path.exists(mark) and 0 <= now - os.stat(mark).st_mtime < EVERY:
+            return False
+
+        os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.utime(mark, (now, now))
+        clean(settings, now)
+    except (WebschedulerError, OSError):
+        return False
+
+    return True
+
+
+def clean(settings: Settings, now: float) -> int:
+    """Clean up now; how many lines of history went."""
+    home = settings.home
+    tasks = state.read(home)
+    dropped = 0
+
+    for name, row in tasks.items():
+        days = row.get("logRetentionDays") if isinstance(row, dict) else None
+        days = settings["logRetentionDays"] if not isinstance(days, int) else days
+        failures = settings["failureRetentionDays"]
+        longer = days if failures is None else max(days, failures) if days and failures else 0
+
+        try:
+            dropped += history.clean(home, name, retention_filter(days, longer, now))
+        except OSError:
+            pass  # `doctor` tells of it; the others are cleaned all the same
+
+    record_all_dead(home, tasks, now)
+    running = {os.path.basename(entry).rpartition("@")[2] for entry in os.listdir(os.path.join(home, "runs"))}
+
+    for directory in ("", "output", "logs"):
+        for entry in os.listdir(os.path.join(home, directory)):
+            left_over = entry.endswith(".tmp") or directory == "output" and entry.rpartition(".")[0] not in running
+            path = os.path.join(home, directory, entry)
+
+            try:
+                if left_over and now - os.stat(path).st_mtime > STALE:
+                    os.unlink(path)
+            except OSError:
+                pass
+
+    return dropped
+
+
+def retention_filter(days: int, failure_days: int, now: float) -> Callable[[dict[str, Any]], bool]:
+    """Which entries of history to keep: for so many days, 0 for ever; what has no time is kept."""
+
+    def keep(entry: dict[str, Any]) -> bool:
+        limit, ended = failure_days if entry.get("status") in recorder.FAILURES else days, history.ended(entry)
+        return not limit or not ended or now - ended <= limit * 86400
+
+    return keep
+
+
+def record_all_dead(home: str, tasks: state.Tasks, now: float) -> None:
+    """Record every dead run, and end every orphan whose time is up: nobody else may ever trigger its task."""
+    claimed = {entry.rpartition("@")[0] for entry in os.listdir(os.path.join(home, "runs"))}
+
+    for name in tasks:
+        if file_name(name) in claimed:
+            try:
+                with locks.Gate(home, name):
+                    recorder.record_dead_runs(home, name, now)
+            except (WebschedulerError, OSError):
+                pass

@@ -1,0 +1,207 @@
+"""Runs a claimed task to its end and records it: from the claim to the line of history.
+
+The rule: what supervises is a process with one thread that holds the claim; everything that a run may need is imported
+before its command starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from ..errors import BadInput
+from ..store import state
+from ..store.settings import load_settings
+from ..store.task import DUE
+from . import detach
+from .admission import Cause, decide
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from ..schedule.slots import Slot
+    from ..store.locks import Claim
+    from ..store.settings import Settings
+    from ..store.task import Task
+
+REPORTED = 3800  # characters of each stream that a waiting request can use
+
+def supervise(settings: Settings, task: Task, claim: Claim, clock: Callable[[], float]) -> dict[str, Any]:
+    """Run a claimed task in this process, which must have no other thread; record it, let the claim go, and return
+    its line of history."""
+    from ..store import locks
+
+    try:
+        # Before anything is imported: until then readers know the run by who started it, and that process may be gone.
+        claim.append({"supervisor": locks.identity()})
+
+        from . import notifications, process, recorder, retention
+
+        recorder.mark_running(settings.home, claim, claim.facts())
+
+        report: dict[str, Any] = {}
+        children: dict[int, str] = {}
+        facts = claim.facts()
+
+        if task.name == DUE:
+            outcome, report, children = _tick(settings, facts, clock)
+            entry = recorder.finish(settings.home, claim, outcome, settings["timezone"], clock())
+        else:
+            with process.Signals() as signals:
+                try:
+                    live = recorder.live_file(settings.home, claim.run)
+                    outcome = process.run(_invocation(settings, task), claim, live, signals)
+                except BadInput as error:
+                    outcome = recorder.outcome("failed", "not_started", errorOutput=f"{error}\n")
+
+                entry = recorder.finish(settings.home, claim, outcome, settings["timezone"], clock())
+
+        notifications.after_run(settings, task, entry, facts.get("failuresBefore", 0))
+        retention.clean_hourly(settings, clock())
+
+        if children and facts.get("strategy") != "fork":
+            from .due import reap
+
+            reap(children, report["codes"], wait=True)
+
+        return {**entry, **{key: report[key] for key in ("codes", "started", "left") if key in report}}
+    finally:
+        claim.close()
+
+
+def _tick(
+    settings: Settings, facts: dict[str, Any], clock: Callable[[], float]
+) -> tuple[dict[str, Any], dict[str, Any], dict[int, str]]:
+    """The run of @due: start what is due. Each task gets a supervisor of its own, which does not inherit our claim.
+    (outcome; what `due.tick` reports; tasks still running, by pid)."""
+    from ..commands.registry import python
+    from . import due, recorder, retention
+
+    home = settings.home
+    tasks = state.read(home)
+    retention.record_all_dead(home, tasks, clock())
+    strategy = facts.get("strategy", "sync")
+    # The next tick counts claims, so each child must have decided before this one is over: it closes its end then.
+    reading, writing = os.pipe()
+
+    def start(name: str, still_due: Callable[[Task, float], Slot | None]) -> int:
+        def job() -> int:
+            decision = decide(home, name, Cause("due", still_due=still_due), clock())
+            os.close(writing)
+
+            if decision.reason == "too_late":
+                due.too_late(home, name, clock())
+
+            if decision.task is None or decision.claim is None:
+                return due.SKIPPED
+
+            decision.claim.append({"strategy": strategy, "server": facts.get("server")})
+            return int(supervise(settings, decision.task, decision.claim, clock)["status"] != "success")
+
+        return detach.start_child(job, [writing])
+
+    # What the code declares may have changed; in a process of its own, for it imports that code.
+    argv = python(settings, "webscheduler.commands.discovery:sync", home)
+
+    try:
+        detach.start_child(lambda: os.execv(argv[0], argv))  # noqa: S606 (no shell is wanted)
+    except OSError:
+        pass  # no process to be had: if that lasts, what is due says so
+
+    # Only a request has a host's limit on its time.
+    budget = settings["tickBudgetSeconds"] or due.BUDGETS["fork" if facts.get("trigger") == "cli" else strategy]
+    report, children = due.tick(settings, start, budget, clock())
+    os.close(writing)
+    os.read(reading, 1)
+    os.close(reading)
+    late = [name for name in report["late"] if tasks.get(name, {}).get("notify", True)]
+
+    if late and settings["notify"]:
+        from .notifications import try_send
+
+        try_send(settings, f"{len(late)} tasks come late, the first {late[0]}", {"late": ", ".join(late[:50])})
+
+    lines = [f"started {name}" for name in report["started"]] + [f"left due {name}" for name in report["left"]]
+    status = "failed" if report["problems"] else "success"
+    outcome = recorder.outcome(status, exitCode=int(status != "success"), duration=report["duration"],
+                             output="".join(f"{line}\n" for line in lines[:1000]),
+                             errorOutput="".join(f"{line}\n" for line in report["problems"][:1000]))
+    return outcome, report, children
+
+
+def _invocation(settings: Settings, task: Task) -> Any:
+    from ..commands.registry import argv as command_argv
+    from .process import Invocation, environment
+
+    argv, cwd = command_argv(settings, task)
+    variables = environment(settings.home, {**settings["environment"], **task["environment"]})
+    timeout = settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
+    keep = tuple(settings[name] if task[name] is None else task[name] for name in ("logOutput", "logErrorOutput"))
+    account = variables["HOME"] if os.path.isdir(variables["HOME"]) else settings.home
+    return Invocation(argv, task["cwd"] or cwd or account, variables, timeout, keep)
+
+
+def resume_argv(settings: Settings, claim: Claim) -> list[str]:
+    """argv of a fresh Python that supervises the run in our stead."""
+    from ..commands.registry import python
+
+    return python(settings, "webscheduler.runs.supervisor:resume", settings.home, str(claim.descriptor))
+
+
+def supervise_elsewhere(settings: Settings, claim: Claim, clock: Callable[[], float]) -> dict[str, Any]:
+    """Hand the claim to such a Python, and wait for the line of history that it reports."""
+    argv = resume_argv(settings, claim)
+
+    try:
+        reported = detach.spawn(argv, [claim.descriptor], wait=True)
+    except OSError as error:
+        from . import recorder
+
+        why = f"the host gave no process: {argv[0]}: {error.strerror}\n"
+        return recorder.finish(settings.home, claim, recorder.outcome("failed", "no_process", errorOutput=why),
+                             settings["timezone"], clock())
+
+    claim.close()
+
+    try:
+        entry = json.loads(reported)
+    except ValueError:
+        entry = {}
+
+    return {"run": claim.run, "status": "interrupted", "reason": "found_dead", "exitCode": None, "duration": None,
+            "output": "", "errorOutput": "", **entry}
+
+
+def resume(home: str, descriptor: str) -> int:
+    """What `_resuming` starts, a door of its own: supervise the run whose claim is open as `descriptor`."""
+    from ..store.locks import Claim, facts_of
+    from ..store.task import file_name, load_task
+
+    facts = facts_of(int(descriptor))
+    name, run = facts["name"], facts["run"]
+    claim = Claim(os.path.join(home, "runs", f"{file_name(name)}@{run}"), int(descriptor), name, run)
+    entry = supervise(load_settings(home), load_task(name, state.read(home)[name]), claim, time.time)
+    print(json.dumps({**entry, "output": entry["output"][:REPORTED], "errorOutput": entry["errorOutput"][:REPORTED]}))
+    return 0
+
+
+def run_by_hand(
+    home: str, name: str, trigger: str, clock: Callable[[], float], strategy: str = "sync"
+) -> dict[str, Any] | None:
+    """Run a task now, in this process (one thread), whatever its schedule and limits say; its line of history, or None
+    if it is running already. For @due the line has besides `started` and `left` (names of tasks) and `codes`: task
+    -> 0 success, 1 not, 3 skipped; with the strategy `fork` what it started is not awaited. Raises NoSuchTask,
+    Unusable, Busy."""
+    settings = load_settings(home)
+    decision = decide(home, name, Cause(trigger, by_hand=True), clock())
+
+    if decision.task is None or decision.claim is None:
+        return None
+
+    try:
+        decision.claim.append({"strategy": strategy})
+        return supervise(settings, decision.task, decision.claim, clock)
+    finally:
+        decision.claim.close()

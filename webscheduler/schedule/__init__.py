@@ -1,0 +1,4 @@
+"""When: crontab(5) expressions, intervals, the slots of a task, and a schedule in words.
+
+May import `store`. Begin with `slots`; `cron` is a parser with a calendar that knows nothing of tasks.
+"""

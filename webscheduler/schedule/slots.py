@@ -1,0 +1,202 @@
+"""When a task is due, and when it is due next. 
+
+The rule: due means *since the last run*, never "matches this minute": whatever rhythm the calls have, nothing is
+missed. It counts from the latest of last start, creation, enabling and change of schedule. Several missed slots are
+one run. A retry is one more time to be due. Stored times ahead of the clock count as now.
+
+An interval is over when it is over, not a second before. Calls that come every hour come some seconds more or less
+than an hour apart, so an interval as long as their rhythm skips some of them: `coarse` tells, and what to set instead.
+"""
+
+from __future__ import annotations
+
+from ..errors import BadInput
+from ..store.task import Task
+from ..times import format_time, instant, time_zone
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import tzinfo
+
+    from .cron import Cron
+CLOCK_ERROR = 60.0  # seconds that a stored time may be ahead of the clock before it is taken for a mistake
+
+
+class Slot:
+    """A time at which a task is, or was, due. at: Unix seconds; attempt: 1, or more for a retry; too_late: it is
+    older than the task's `catchUpSeconds`."""
+
+    __slots__ = ("at", "attempt", "too_late")
+
+    def __init__(self, at: float, attempt: int = 1, too_late: bool = False) -> None:
+        self.at, self.attempt, self.too_late = at, attempt, too_late
+
+
+def check_expression(text: str) -> None:
+    """Refuse an expression that does not parse or never comes. Raises BadInput naming the field of it."""
+    from .cron import Cron, CronError
+
+    try:
+        expression = Cron(text)
+    except CronError as error:
+        raise BadInput("expression: " + str(error).replace("expression: ", "", 1), "expression")
+
+    if expression.never():
+        raise BadInput(f"expression: {text!r} never comes: no such day exists", "expression")
+
+
+def counted_from(task: Task, last_start: float, now: float) -> float:
+    """Unix seconds from which slots of the task's schedule count; 0: nothing is known of it yet."""
+    times = [instant(task[field]) for field in ("lastRunAt", "createdAt", "scheduledSince")]
+    return min(max(last_start, *times), now)
+
+
+def ahead(task: Task, now: float) -> list[str]:
+    """The fields with a time so far ahead that the clock must have been wrong once; else they would block for as long
+    as the clock was wrong."""
+    return [field for field in ("lastRunAt", "createdAt", "scheduledSince")
+            if instant(task[field]) > now + CLOCK_ERROR]
+
+
+def slot(task: Task, default_zone: str, last_start: float, now: float) -> Slot | None:
+    """The slot that the task is to run for now, or None. last_start: of its gate, Unix seconds, 0 if not known."""
+    if not task["enabled"]:
+        return None
+
+    at = _due_at(task, default_zone, last_start, now)
+
+    if at is not None and at <= now:
+        limit = task["catchUpSeconds"]
+        return Slot(at, 1, limit is not None and now - at > limit)
+
+    retry = _retry_at(task, last_start)
+
+    if retry is not None and retry <= now:
+        return Slot(retry, (task["lastRunAttempt"] or 1) + 1)
+
+    return None
+
+
+def next_at(task: Task, default_zone: str, now: float) -> float | None:
+    """When the task is due next, Unix seconds; in the past if it is due already; None without schedule or retry."""
+    if not task["enabled"]:
+        return None
+
+    times = [_due_at(task, default_zone, 0.0, now), _retry_at(task, 0.0)]
+
+    if task["expression"] and (times[0] is None or times[0] > now):
+        times[0] = _cron(task, default_zone, now, True)
+
+    return min((at for at in times if at is not None), default=None)
+
+
+def next_text(task: Task, default_zone: str, now: float) -> str | None:
+    """`next_at` as state.json has it; None, too, where it cannot be told."""
+    try:
+        at = next_at(task, default_zone, now)
+    except BadInput:
+        return None
+
+    return None if at is None else format_time(at)
+
+
+def starts(task: Task, default_zone: str, now: float, gap: float = 0.0) -> Iterator[float]:
+    """When the task is due from now on, Unix seconds, as though it were enabled; at least `gap` seconds apart. Raises
+    BadInput for a schedule or zone that cannot be read."""
+    at = next_at(Task(task.name, {**task, "enabled": True}), default_zone, now)
+
+    while at is not None:
+        at = max(at, now)
+        yield at
+
+        if task["expression"]:
+            at = _cron(task, default_zone, at + gap, True)
+        else:
+            at = at + max(task["intervalSeconds"], gap) if task["intervalSeconds"] else None
+
+
+def too_fine_for_ticks(task: Task, default_zone: str, rhythm: float, now: float) -> str:
+    """What to know of a task's schedule where somebody asks every `rhythm` seconds what is due: that it is finer, or an
+    interval just as long, or lets go what no call can catch; else empty. Raises BadInput if it cannot be told."""
+    margin = min(60.0, rhythm / 4)  # calls are not as regular as clocks
+    least = round(rhythm - margin)
+    step = _closest(task, default_zone, now)
+
+    if step and task["catchUpSeconds"] is not None and task["catchUpSeconds"] < least:
+        return (f"lets go what is {task['catchUpSeconds']} s late, and ticks come every {rhythm:.0f} s: some of its "
+                "times, or all, never run; give it a longer catchUpSeconds than that")
+
+    if step and step < rhythm - 1.5 * margin:
+        return f"asks for every {step:.0f} s, and ticks come every {rhythm:.0f} s: it runs no more often than they come"
+
+    if not task["expression"] and step and step < rhythm + margin / 2 and step > least + margin / 2:
+        return (f"has an interval of {step:.0f} s, and ticks come every {rhythm:.0f} s, some a little sooner, which it "
+                f"skips: give it {least} s, a little less than the rhythm of the panel's calls")
+
+    return ""
+
+
+def _closest(task: Task, default_zone: str, now: float) -> float:
+    """Seconds between the two slots of the schedule that are closest; 0 without one."""
+    if not task["expression"]:
+        return float(task["intervalSeconds"] or 0)
+
+    expression, _ = _read(task, default_zone)
+    minutes = [60 * hour + minute for hour in expression.hours for minute in expression.minutes]
+
+    if len(minutes) > 1:
+        return 60.0 * min(later - earlier for earlier, later in zip(minutes, minutes[1:]))
+
+    slots: list[float] = []
+
+    while len(slots) < 8 and (found := _cron(task, default_zone, slots[-1] if slots else now, True)) is not None:
+        slots.append(found)
+
+    return min((later - earlier for earlier, later in zip(slots, slots[1:])), default=0.0)
+
+
+def _due_at(task: Task, default_zone: str, last_start: float, now: float) -> float | None:
+    begun = counted_from(task, last_start, now)
+
+    if task["expression"]:  # wins over an interval
+        at = _cron(task, default_zone, now, False)
+        return at if at is not None and at > begun > 0 else None
+
+    if task["intervalSeconds"]:
+        started = min(max(last_start, instant(task["lastRunAt"])), now)
+        return max(started, min(instant(task["scheduledSince"]), now)) + task["intervalSeconds"] if started else now
+
+    return None
+
+
+def _read(task: Task, default_zone: str) -> tuple[Cron, tzinfo]:
+    """Expression and zone. Raises BadInput naming the task."""
+    from .cron import Cron, CronError
+
+    try:
+        return Cron(task["expression"]), time_zone(task["timezone"] or default_zone)
+    except CronError as error:
+        raise BadInput(f"task {task.name}: expression: {error}", "expression")
+    except BadInput as error:
+        raise BadInput(f"task {task.name}: {error}", "timezone")
+
+
+def _cron(task: Task, default_zone: str, now: float, later: bool) -> float | None:
+    from datetime import datetime, timezone
+
+    expression, place = _read(task, default_zone)
+    moment = datetime.fromtimestamp(now, timezone.utc)
+    found = expression.next(moment, place) if later else expression.previous(moment, place)
+    return None if found is None else found.timestamp()
+
+
+def _retry_at(task: Task, last_start: float) -> float | None:
+    """`failed` and `timeout` are tried again; `interrupted` is not, since nobody knows how far it got."""
+    attempt = task["lastRunAttempt"] or 1
+    begun = instant(task["lastRunAt"])
+
+    if task["lastRunStatus"] not in ("failed", "timeout") or attempt > task["retries"] or last_start > begun + 0.01:
+        return None
+
+    return begun + (task["lastRunDuration"] or 0.0) + float(task["retryDelaySeconds"])

@@ -1,0 +1,5 @@
+"""What is on disk: the formats of the home directory's files, and how each is read and written.
+
+May import the modules at the top of the package (words, errors, times, signing) and nothing else of it. Begin with
+`task` (what a task is), then `state` (where tasks are kept) and `locks` (who may run, and who is running).
+"""

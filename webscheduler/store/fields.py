@@ -1,0 +1,227 @@
+"""One row of a table of fields, and the rules that its values obey; tasks and settings both use it.
+
+The rule: what a person or a file gives is checked here, whole, before anything is written; numbers that came as text
+are no numbers, and an error names the field.
+"""
+
+from __future__ import annotations
+
+from ..errors import BadInput
+from ..times import parse_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MAX_SECONDS = 366 * 86400
+NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+HEX = frozenset("0123456789abcdef")
+
+
+class Field:
+    """One row of a table of fields: what kind of value, what it is when unset, and its meaning in a sentence.
+
+    kind: a key of _PROBLEMS below. `limit` belongs to the kind: (least, most) of a number, most characters of a text,
+    digits of a hex, the choices. `nullable`: None is a value. `by`: "user" may be edited, "run" is written by runs,
+    "key" by the program alone.
+    """
+
+    __slots__ = ("by", "default", "kind", "limit", "nullable", "sentence")
+
+    def __init__(
+        self, kind: str, default: Any, sentence: str, limit: Any = None, nullable: bool = False, by: str = "user"
+    ) -> None:
+        self.kind, self.default, self.sentence = kind, default, sentence
+        self.limit, self.nullable, self.by = limit, nullable, by
+
+
+def check(field: str, row: Field, value: Any) -> Any:
+    """`value` if it obeys the row's rule; numbers that came as text do not. Raises BadInput."""
+    if value is None and row.nullable:
+        return None
+
+    problem = _PROBLEMS[row.kind](value, row.limit)
+
+    if problem:
+        raise BadInput(f"{field}: {problem}", field)
+
+    return value
+
+
+def from_text(field: str, row: Field, text: str) -> Any:
+    """The value that a person typed for a field, checked. Empty means None where that is a value. Raises BadInput."""
+    if text == "" and row.nullable:
+        return None
+
+    value: Any = text
+
+    if row.kind == "int":
+        digits = text[1:] if text[:1] == "-" else text
+        # int() would take "¹", "1_0", "+1" and blanks as well.
+        if not (digits.isascii() and digits.isdigit()) or len(digits) > 12:
+            raise BadInput(f"{field}: {text[:40]!r} is not a whole number", field)
+
+        value = int(text)
+    elif row.kind == "bool":
+        if text.lower() not in ("true", "false", "yes", "no", "1", "0", "on", "off"):
+            raise BadInput(f"{field}: {text[:40]!r} is neither true nor false", field)
+
+        value = text.lower() in ("true", "yes", "1", "on")
+    elif row.kind in ("networks", "lines") and not text.lstrip().startswith("["):
+        value = text.replace(",", " ").split()
+    elif row.kind in ("networks", "lines", "map", "commands", "notify", "argv"):
+        import json
+
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            raise BadInput(f"{field}: is not JSON", field)
+
+    return check(field, row, value)
+
+
+def _text(value: Any, most: Any) -> str:
+    if not isinstance(value, str):
+        return "must be a text"
+
+    if len(value) > (most or 4000):
+        return f"is longer than {most or 4000} characters"
+
+    if "\0" in value:
+        return "must not hold a NUL"
+
+    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+        return "is not valid UTF-8"
+
+    return ""
+
+
+def _bool(value: Any, _: Any) -> str:
+    return "" if isinstance(value, bool) else "must be true or false"
+
+
+def _int(value: Any, limit: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return "must be a whole number"
+
+    return _range(value, limit)
+
+
+def _float(value: Any, limit: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        return "must be a number"
+
+    return _range(value, limit)
+
+
+def _range(value: float, limit: Any) -> str:
+    least, most = limit or (None, None)
+
+    if least is not None and value < least or most is not None and value > most:
+        return f"must be at least {least}" if most is None else f"must be from {least} to {most}"
+
+    return ""
+
+
+def _hex(value: Any, digits: Any) -> str:
+    if not isinstance(value, str) or len(value) != digits or not HEX.issuperset(value):
+        return f"must be {digits} lower-case hexadecimal digits"
+
+    return ""
+
+
+def _choice(value: Any, choices: Any) -> str:
+    return "" if value in choices else "must be one of " + ", ".join(choices)
+
+
+def _argv(value: Any, most: Any) -> str:
+    if not isinstance(value, list) or not 0 < len(value) <= (most or 1000):
+        return f"must be a list of 1 to {most or 1000} texts, the first the program"
+
+    return next((problem for problem in (_text(item, 100000) for item in value) if problem), "") or (
+        "" if value[0] else "the program is empty")
+
+
+def _lines(value: Any, most: Any) -> str:
+    if not isinstance(value, list) or len(value) > (most or 1000):
+        return f"must be a list of at most {most or 1000} texts"
+
+    return next((problem for problem in (_text(item, 4000) for item in value) if problem), "")
+
+
+def _map(value: Any, _: Any) -> str:
+    if not isinstance(value, dict):
+        return "must be an object of texts"
+
+    for key, item in value.items():
+        if not key or "=" in key or _text(key, 200) or _text(item, 100000):
+            return f"{str(key)[:40]!r} must be a variable's name and its value a text"
+
+    return ""
+
+
+def _notify(value: Any, _: Any) -> str:
+    if not isinstance(value, dict) or not set(value) <= {"email", "url"}:
+        return 'must be like {"email": "me@example.org", "url": "https://example.org/hook"}, either or both'
+
+    email, url = value.get("email", "@"), value.get("url", "https://")
+
+    if _text(email, 200) or "@" not in email or not email.isprintable():
+        return "email must be an address"
+
+    return "" if not _text(url, 2000) and url.startswith(("http://", "https://")) else "url must be http:// or https://"
+
+
+def _commands(value: Any, _: Any) -> str:
+    if not isinstance(value, dict):
+        return "must be an object keyed by command name"
+
+    for key, row in value.items():
+        taking = row.get("arguments", False) if isinstance(row, dict) else None
+
+        if not isinstance(row, dict) or not isinstance(taking, bool):
+            return f"{key[:40]!r} must be an object, its `arguments` true or false"
+
+        # A management command of Django and a console script are registered by their name alone.
+        if not (_word(row.get("django")) or _word(row.get("script"))) and _argv(row.get("argv"), None):
+            return f'{key[:40]!r} must be like {{"argv": ["/usr/bin/php", "artisan"], "arguments": false}}'
+
+        if _text(row.get("description", ""), 2000) or _text(row.get("cwd") or "", 4000):
+            return f"{key[:40]!r}: description and cwd must be texts"
+
+    return ""
+
+
+def _word(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 200 and NAME_CHARACTERS.issuperset(value)
+
+
+def _networks(value: Any, _: Any) -> str:
+    problem = _lines(value, 200)
+
+    if problem or not value:
+        return problem
+
+    from ..addresses import network
+
+    for item in value:
+        if item != "unix" and network(item) is None:
+            return f"{item[:60]!r} is no address and no network like 203.0.113.0/24 or 2001:db8::/32"
+
+    return ""
+
+
+def _time(value: Any, _: Any) -> str:
+    try:
+        parse_time(value if isinstance(value, str) else "")
+    except (ValueError, OverflowError):
+        return "must be an instant like 2026-03-29T01:00:00+00:00"
+
+    return ""
+
+
+_PROBLEMS = {
+    "bool": _bool, "int": _int, "float": _float, "text": _text, "cron": _text, "hex": _hex, "choice": _choice,
+    "argv": _argv, "lines": _lines, "map": _map, "networks": _networks, "time": _time, "commands": _commands,
+    "notify": _notify,
+}

@@ -1,0 +1,111 @@
+"""The histories of several tasks as one, for those who read them: from the end, in parts. 
+
+The rules: what is read is what is shown, however long the files are, and a search that finds little stops after SCAN
+bytes and says where to go on. A cursor is an instant and how many entries of that very instant were shown before.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+
+from ..errors import Unusable
+from . import history
+from .task import file_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
+
+SCAN = 32 * 1024 * 1024
+RECENT = 256 * 1024
+
+
+def names(home: str, tasks: Iterable[str] = ()) -> list[str]:
+    """What has a history: tasks, those that `tasks` does not have by the name of their file. Raises Unusable."""
+    known = {file_name(name): name for name in tasks}
+
+    try:
+        files = os.listdir(os.path.join(home, "logs"))
+    except FileNotFoundError:
+        raise Unusable(f"{home}/logs is gone: `webscheduler init` makes it again")
+
+    return sorted(known.get(file[:-6], file[:-6]) for file in files if file.endswith(".jsonl"))
+
+
+def merged(home: str, names: Iterable[str], until: float = history.ALWAYS) -> Iterator[tuple[float, dict[str, Any]]]:
+    """(when it ended, the entry) of the tasks' runs that ended by then, newest first. A file is opened only when its
+    turn comes: nothing in it is newer than its last change, and a host may allow fewer open files than there are
+    tasks."""
+    waiting = []
+
+    for name in names:
+        try:
+            waiting.append((os.stat(history.path(home, name)).st_mtime + 1, name))
+        except OSError:
+            continue
+
+    waiting.sort()
+    heap: list[tuple[float, int, dict[str, Any], Iterator[dict[str, Any]]]] = []
+
+    while heap or waiting:
+        if waiting and (not heap or waiting[-1][0] >= -heap[0][0]):
+            latest, name = waiting.pop()
+            when, place, reader = min(latest, until), len(waiting), history.entries(home, name, until)
+        else:
+            negative, place, entry, reader = heapq.heappop(heap)
+            when = -negative
+            yield when, entry
+
+        following = next(reader, None)
+
+        if following is not None:  # one that tells no time stands with the one before it
+            heapq.heappush(heap, (-(history.ended(following) or when), place, following, reader))
+
+
+def recent(home: str, name: str, most: int = 20) -> list[dict[str, Any]]:
+    """The newest entries of a task, fewer where they are long."""
+    found: list[dict[str, Any]] = []
+    size = 0
+
+    for entry in history.entries(home, name):
+        found.append(entry)
+        size += _size(entry)
+
+        if len(found) >= most or size > RECENT:
+            break
+
+    return found
+
+
+def _size(entry: dict[str, Any]) -> int:
+    return 500 + len(str(entry.get("output"))) + len(str(entry.get("errorOutput")))
+
+
+def page(
+    home: str, names: Sequence[str], statuses: Sequence[str], since: float, until: float, skip: int, most: int = 50
+) -> tuple[list[dict[str, Any]], tuple[float, int] | None]:
+    """(entries of the tasks that ended from `since` to `until` with one of the statuses (none: all), newest first,
+    after the first `skip` of the very instant `until`; the cursor of the next page, or None when there is no more)."""
+    found: list[dict[str, Any]] = []
+    last, same, scanned = until, skip, 0
+
+    for when, entry in merged(home, names, until):
+        if when < since:
+            break
+
+        if when == until and skip > 0:
+            skip -= 1
+            continue
+
+        if len(found) >= most or scanned > SCAN:
+            return found, (last, same)
+
+        last, same = when, same + 1 if when == last else 1
+        scanned += _size(entry)
+
+        if not statuses or entry.get("status") in statuses:
+            found.append(entry)
+
+    return found, None

@@ -1,0 +1,219 @@
+"""The panel's people: who may sign in, with what password, in what role; and what they did. 
+
+    set_password(home, user, password, role=None, now=…)    what `webscheduler set-password` calls; raises BadInput
+
+users.json: {NAME: {"role", "password", "createdAt", "sessions": {ID: Unix seconds of sign-in}}}. A session counts only
+while its id stands there: signing out takes it out, a new password and "sign out everywhere" take out all.
+The rules: passwords are kept as scrypt, or as pbkdf2 where this Python has no scrypt or the host no memory for it; an
+unknown name costs the same work as a known one; at least one owner remains. Each file is changed under a lock of its
+own, and one that is damaged is never taken for empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import re
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from ..errors import BadInput, Busy, Unusable
+from ..times import format_time
+from .files import replace_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+ROLES = ("viewer", "editor", "owner")
+LEAST_PASSWORD = 10
+MOST_SESSIONS = 20
+AUDIT_LIMIT = 1024 * 1024
+# 16 MiB for about 0.2 s, or as many rounds as take as long; OWASP's password storage cheat sheet.
+METHODS = ("scrypt$16384$8$5", "pbkdf2$600000")
+KEPT = re.compile(r"(scrypt\$\d+\$\d+\$\d+|pbkdf2\$\d+)\$[0-9a-f]{32}\$[0-9a-f]{64}")
+NAME = re.compile(r"[^\W_][\w.@+-]{0,63}")
+
+
+class Person(NamedTuple):
+    """Who is signed in."""
+
+    name: str
+    role: str
+
+    def may(self, role: str) -> bool:
+        """Whether the person's role includes this one."""
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+
+def read(home: str, file: str) -> dict[str, Any]:
+    """A file of the panel's; empty where it is not there yet. Raises Unusable when it is damaged."""
+    problem = "it does not hold what it should"
+
+    try:
+        with open(os.path.join(home, file), "rb") as source:
+            found = json.loads(source.read())
+
+        if isinstance(found, dict) and all(_is_sound(file, row) for row in found.values()):
+            return found
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        problem = str(error)
+
+    raise Unusable(f"{home}/{file} cannot be read ({problem}): mend it, or remove it and set passwords anew")
+
+
+def _is_sound(file: str, row: Any) -> bool:
+    if file == "throttle.json":
+        return isinstance(row, list) and len(row) == 2 and all(isinstance(number, (int, float)) for number in row)
+
+    return isinstance(row, dict) and row.get("role") in ROLES and isinstance(row.get("sessions"), dict) and bool(
+        KEPT.fullmatch(str(row.get("password"))))
+
+
+@contextmanager
+def locked(home: str, file: str) -> Iterator[str]:
+    """The path of a file of the panel's, while nobody else may change it. Raises Busy, and Unusable for an OSError."""
+    from filelock import FileLock, Timeout
+
+    path = os.path.join(home, file)
+
+    try:
+        with FileLock(path + ".lock", mode=0o600).acquire(timeout=10, poll_interval=0.01):
+            yield path
+    except Timeout:
+        raise Busy(f"{file} is locked by another process for too long: try again")
+    except OSError as error:
+        raise Unusable(f"{path} cannot be written: {error.strerror}")
+
+
+@contextmanager
+def changing(home: str, file: str) -> Iterator[dict[str, Any]]:
+    """What a file of the panel's holds, to be changed; after an exception nothing is written."""
+    with locked(home, file) as path:
+        found = read(home, file)
+        before = json.dumps(found)
+        yield found
+
+        if json.dumps(found) != before:
+            replace_file(path, json.dumps(found, ensure_ascii=False).encode() + b"\n")
+
+
+def set_password(home: str, user: str, password: str, role: str | None = None, *, now: float) -> bool:
+    """Give a person a password, and a role (a new one is owner where there is none yet, else viewer); True if the
+    person is new. Ends all sessions of that person. Raises BadInput."""
+    check_password(user, password)
+
+    if role is not None and role not in ROLES:
+        raise BadInput("role: must be one of " + ", ".join(ROLES), "role")
+
+    kept = _keep(password)
+
+    with changing(home, "users.json") as users:
+        new = user not in users
+        first = not any(row["role"] == "owner" for row in users.values())
+        row = users.setdefault(user, {"role": "owner" if first else "viewer", "createdAt": format_time(now)})
+        row.update(password=kept, sessions={}, role=role or row["role"])
+        _keep_owner(users)
+        return new
+
+
+def set_role(home: str, user: str, role: str) -> None:
+    """Give a person another role, at once and in every session. Raises BadInput."""
+    with changing(home, "users.json") as users:
+        if user not in users or role not in ROLES:
+            raise BadInput("role: no such person or role", "role")
+
+        users[user]["role"] = role
+        _keep_owner(users)
+
+
+def remove(home: str, user: str) -> None:
+    """Remove a person, who is signed out by that. Raises BadInput for the last owner."""
+    with changing(home, "users.json") as users:
+        users.pop(user, None)
+        _keep_owner(users)
+
+
+def _keep_owner(users: dict[str, Any]) -> None:
+    if not any(row["role"] == "owner" for row in users.values()):
+        raise BadInput("role: somebody must remain owner", "role")
+
+
+def check_name(user: str) -> None:
+    """Refuse a name that could be mistaken. Raises BadInput."""
+    if not NAME.fullmatch(user):
+        raise BadInput("user: must be 1 to 64 letters, digits, or . @ + - _", "user")
+
+
+def check_password(user: str, password: str) -> None:
+    """Refuse a password that is guessed at once, and a name that is none. Raises BadInput."""
+    check_name(user)
+
+    if not LEAST_PASSWORD <= len(password) <= 1000:
+        raise BadInput(f"password: must have at least {LEAST_PASSWORD} characters", "password")
+
+    if len(set(password)) < 5 or user and user.casefold() in password.casefold() and len(password) < 2 * len(user) + 6:
+        raise BadInput("password: is too easy to guess", "password")
+
+
+def verify(home: str, user: str, password: str) -> Person | None:
+    """The person whose name and password these are."""
+    users = read(home, "users.json")
+    row = users.get(user) or next(iter(users.values()), None)  # for a stranger somebody else's: the same work
+    good = row and hmac.compare_digest(_keep(password, row["password"]), row["password"])
+    return Person(user, users[user]["role"]) if good and user in users else None
+
+
+def _keep(password: str, like: str = "") -> str:
+    """The password as it is kept: with a new salt, or as the kept one is that it may be."""
+    method, *numbers, salt, _ = (like or f"{METHODS[0]}${os.urandom(16).hex()}$").split("$")
+    data, seed = password.encode("utf-8", "surrogateescape"), bytes.fromhex(salt)
+
+    try:
+        if method == "scrypt":
+            n, r, p = map(int, numbers)
+            key = hashlib.scrypt(data, salt=seed, n=n, r=r, p=p, maxmem=64 * 1024 * 1024, dklen=32)
+        else:
+            key = hashlib.pbkdf2_hmac("sha256", data, seed, int(numbers[0]))
+    except (AttributeError, ValueError, MemoryError):  # an OpenSSL without scrypt, or too little memory for it
+        if like:
+            raise Unusable("this Python has no scrypt, or no memory for it, by which the password is kept: set it anew")
+
+        return _keep(password, f"{METHODS[1]}${salt}$")
+
+    return "$".join([method, *numbers, salt, key.hex()])
+
+
+def open_session(home: str, user: str, session: str, now: float, password: str | None = None) -> None:
+    """Note that the person signed in, unless `password` is not what is kept any more; of too many sessions the oldest
+    end."""
+    with changing(home, "users.json") as users:
+        if user in users and password in (None, users[user]["password"]):
+            sessions = {**users[user]["sessions"], session: int(now)}
+            users[user]["sessions"] = dict(list(sessions.items())[-MOST_SESSIONS:])
+
+
+def close_sessions(home: str, user: str, session: str | None = None) -> None:
+    """End one session of the person, or all."""
+    with changing(home, "users.json") as users:
+        for one in list(users.get(user, {}).get("sessions", ())):
+            if session in (None, one):
+                del users[user]["sessions"][one]
+
+
+def note(home: str, now: float, person: Person | None, address: str, action: str, subject: str = "") -> None:
+    """Add a line to audit.jsonl: who did what, when, from where. One file of AUDIT_LIMIT bytes before it is kept."""
+    entry = {"at": format_time(now), "who": person.name if person else None, "ip": address, "did": action,
+             "to": subject}
+
+    with locked(home, "audit.jsonl") as path:
+        if os.path.exists(path) and os.path.getsize(path) > AUDIT_LIMIT:
+            os.replace(path, path + ".1")
+
+        with open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600)) as file:
+            file.write(json.dumps(entry).encode() + b"\n")

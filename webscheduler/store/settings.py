@@ -1,0 +1,205 @@
+"""The settings of an installation, and where it lives.
+
+The rule: SETTINGS is the one table that loader, command line, panel and docs read. A setting that breaks its rule is
+an error that names it, never a silent default. `config.json` may be edited by hand, so settings that are not in the
+table are kept when it is rewritten.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from ..errors import BadInput, Unusable
+from ..times import time_zone
+from .fields import Field, check, from_text
+from .files import replace_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Values = dict[str, Any]
+else:
+    Values = dict
+
+FORMAT = 1
+
+SETTINGS: dict[str, Field] = {
+    "baseUrl": Field("text", None, "Where the scheduler is reached from outside, as in https://example.org/cgi-bin/"
+                     "webscheduler.cgi; trigger URLs start with it.", 1000, True),
+    "name": Field("text", "webscheduler", "What this installation is called in the panel and in notifications.", 100),
+    "timezone": Field("text", "UTC", "Zone of times, and of schedules whose task names none, like Europe/Paris.", 100),
+    "language": Field("choice", "auto", "Language of the panel; auto follows the browser.", ("auto", "en", "fr")),
+    "defaultTimeout": Field("int", 300, "Seconds a run may take where its task says nothing; 0: any.",
+                            (0, 366 * 86400)),
+    "maxConcurrentTasks": Field("int", 5, "Due runs that may be alive at once.", (1, 1000)),
+    "tickBudgetSeconds": Field("int", None, "Seconds for starting what is due; empty: 55, or 25 in a request.",
+                               (1, 3600), True),
+    "logRetentionDays": Field("int", 30, "Days that history is kept; 0: for ever.", (0, 36500)),
+    "failureRetentionDays": Field("int", None, "Days that failed runs are kept; empty: as the others.",
+                                  (0, 36500), True),
+    "logOutput": Field("bool", True, "Keep standard output in the history."),
+    "logErrorOutput": Field("bool", True, "Keep standard error in the history."),
+    "python": Field("text", None, "Python that runs detached runs and functions; unset: the one in use.", 1000, True),
+    "php": Field("text", None, "PHP that runs .php files of commands/; unset: php in PATH.", 1000, True),
+    "environment": Field("map", {}, "Variables for every command."),
+    "modules": Field("lines", [], "Python modules that are imported to discover commands.", 200),
+    "setup": Field("text", None, "Callable run before functions and discovery, as in django:setup.", 200, True),
+    "commands": Field("commands", {}, "Commands by name: argv (or django, or script), arguments (may tasks "
+                      "add some), description, cwd."),
+    "trustedProxies": Field("networks", [], "Proxies whose X-Forwarded-For is believed; `unix`: a peer on a socket."),
+    "signatureWindowSeconds": Field("int", 300, "How far a timed signature's time may be off.", (1, 86400)),
+    "notify": Field("notify", {}, "Where failures are told: {\"email\": ADDRESS, \"url\": WEBHOOK}, either or both."),
+}
+
+
+class Settings(Values):
+    """All settings, checked, every name of SETTINGS present, plus the `home` they belong to."""
+
+    __slots__ = ("home",)
+
+    def __init__(self, home: str, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self.home = home
+
+
+def find_home(environ: dict[str, str] | None = None) -> str:
+    """Absolute path of the home directory: WEBSCHEDULER_HOME, else `~/.webscheduler`. It need not exist."""
+    environ = environ if environ is not None else dict(os.environ)
+    home = environ.get("WEBSCHEDULER_HOME")
+
+    if not home:
+        account = environ.get("HOME")
+
+        if not account:  # under CGI (RFC 3875) nobody promises HOME
+            import pwd
+
+            try:
+                account = pwd.getpwuid(os.getuid()).pw_dir
+            except KeyError:
+                raise Unusable("this account has no home: set WEBSCHEDULER_HOME or the HOME line of webscheduler.cgi")
+
+        home = os.path.join(account, ".webscheduler")
+
+    if "\0" in home or not os.path.isabs(home):
+        raise Unusable(f"WEBSCHEDULER_HOME must be an absolute path, not {home[:100]!r}")
+
+    return os.path.normpath(home)
+
+
+def load_settings(home: str) -> Settings:
+    """The settings of the installation at `home`. Raises Unusable when home or file cannot be read or parsed."""
+    raw = read_settings(home)
+    values = {}
+
+    for name, row in SETTINGS.items():
+        try:
+            values[name] = check(name, row, raw.get(name, row.default))
+        except BadInput as error:
+            raise Unusable(f"config.json: {error}: mend it with `webscheduler config set {name} VALUE`")
+
+    return Settings(home, values)
+
+
+def read_settings(home: str) -> dict[str, Any]:
+    """config.json as it is; a home without the file has default settings."""
+    path = os.path.join(home, "config.json")
+
+    try:
+        with open(path, "rb") as file:
+            raw = json.loads(file.read() or b"{}")
+    except FileNotFoundError:
+        if not os.path.isdir(home):
+            raise Unusable(f"there is no installation at {home}: `webscheduler init` makes one")
+
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise Unusable(f"{path} cannot be read ({_short(error)}): mend it, or remove it for default settings")
+
+    if not isinstance(raw, dict):
+        raise Unusable(f"{path} must hold an object of settings")
+
+    if isinstance(raw.get("version"), int) and raw["version"] > FORMAT:
+        raise Unusable(f"{path} was written by a newer webscheduler (format {raw['version']}): update this one")
+
+    return raw
+
+
+def save_settings(home: str, values: dict[str, Any]) -> None:
+    """Store settings, all of them checked or none; None goes back to the default. The file is of this version's format
+    afterwards, and what others store meanwhile is in it, too. Raises BadInput."""
+    import fcntl  # the package imports without it
+
+    path = os.path.join(home, "config.json")
+    read_settings(home)  # first, for it tells best of a home that is not there
+
+    try:
+        with open(path + ".lock", "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            raw = {**read_settings(home), "version": FORMAT}
+
+            for name, value in values.items():
+                if name not in SETTINGS:
+                    raise BadInput(f"no setting is named {name!r}: `webscheduler config list` shows them", name)
+
+                if value is None:
+                    raw.pop(name, None)
+                else:
+                    raw[name] = check(name, SETTINGS[name], value)
+
+            replace_file(path, json.dumps(raw, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+    except OSError as error:
+        raise Unusable(f"{path} cannot be written: {error.strerror}")
+
+
+def _short(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error).split("\n")[0][:200]
+
+
+
+
+def parse_setting(name: str, text: str) -> Any:
+    """The value that a person typed for a setting, checked, also where only this machine knows what is good. Raises
+    BadInput."""
+    return check_setting(name, from_text(name, SETTINGS[name], text))
+
+
+def check_setting(name: str, value: Any) -> Any:
+    """The value, if it is good, also where only this machine knows that. Raises BadInput."""
+    check(name, SETTINGS[name], value)
+
+    if name == "baseUrl" and value is not None:
+        check_base_url(value)
+    elif name == "timezone":
+        time_zone(value)
+
+    return value
+
+
+def check_base_url(text: str) -> str:
+    """`text` if it can stand before /run/SLUG?sig=… Raises BadInput."""
+    problem = ""
+
+    from urllib.parse import urlsplit  # 5 ms: only what is entered is looked at
+
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018 (raises for a port that is none)
+    except ValueError:
+        problem = "is no URL"
+    else:
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            problem = "must start with https:// (or http://) and a host"
+        elif not all("!" <= c <= "~" for c in text):
+            problem = "must not hold blanks or characters beyond ASCII"
+        elif "?" in text or "#" in text:
+            problem = "must not hold a query or fragment: it ends where /run/ begins"
+        elif parts.username is not None:
+            problem = "must not hold a user name or password"
+
+    if problem:
+        raise BadInput(f"baseUrl: {text[:100]!r} {problem}, as in https://example.org/cgi-bin/webscheduler.cgi",
+                       "baseUrl")
+
+    return text

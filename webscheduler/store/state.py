@@ -1,0 +1,132 @@
+"""state.json: the tasks and what is known of their last runs. 
+
+The rules: readers need no lock, since the file is only ever replaced as a whole. A change reads, modifies and writes
+under `state.json.lock`, and a file that cannot be parsed is never overwritten. Every write leaves a second copy,
+state.json.bak, with an inode of its own, so that no slip of an editor harms both. Fields and tasks that this version
+does not know are kept as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from ..errors import Busy, Unusable
+from .files import replace_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, TypeVar
+
+    Tasks = dict[str, dict[str, Any]]
+    T = TypeVar("T")
+
+PATIENCE = 10.0
+
+
+def path(home: str) -> str:
+    """Where the state of the installation at `home` is."""
+    return os.path.join(home, "state.json")
+
+
+def read(home: str) -> Tasks:
+    """All tasks, raw, keyed by name; from the last good copy if the file itself cannot be read. Raises Unusable."""
+    try:
+        return read_strictly(home)
+    except Unusable as error:
+        try:
+            return _parse(path(home) + ".bak")
+        except Unusable:
+            raise error
+
+
+def read_strictly(home: str) -> Tasks:
+    """All tasks, raw, from state.json itself. Raises Unusable, saying how to go on."""
+    return _parse(path(home))
+
+
+def stamp(home: str) -> tuple[int, int, int]:
+    """What changes whenever state.json is replaced or edited: its inode, time in nanoseconds and size."""
+    try:
+        status = os.stat(path(home))
+    except OSError:
+        return (0, 0, 0)
+
+    return (status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+def update(home: str, change: Callable[[Tasks], T]) -> T:
+    """Read, let `change` modify the tasks in place, write if it did, and return what it returned.
+
+    If `change` raises, nothing is written. Raises Unusable for a file that cannot be parsed, Busy after PATIENCE
+    seconds of waiting for the lock.
+    """
+    try:
+        from filelock import FileLock, SoftFileLock, Timeout  # 40 ms: only those who write pay for it
+    except ImportError as error:
+        raise Unusable(f"filelock cannot be imported ({error}): install it for {sys.executable}")
+
+    lock = FileLock(path(home) + ".lock", mode=0o600)
+
+    try:
+        lock.acquire(timeout=PATIENCE, poll_interval=0.005)
+    except Timeout:
+        raise Busy("state.json is locked by another process for too long: try again, or see `webscheduler doctor`")
+    except (OSError, NotImplementedError) as error:  # the latter is how older filelocks say that there is no flock
+        raise Unusable(f"{home}/state.json.lock cannot be locked: {getattr(error, 'strerror', None) or error}")
+
+    try:
+        # Where flock is missing filelock turns itself into a lock that outlives its process; that is none for us.
+        if issubclass(type(lock), SoftFileLock):
+            raise Unusable("files cannot be locked here: move the home to a local disk")
+
+        tasks = read_strictly(home)
+        before = json.dumps(tasks)
+        result = change(tasks)
+
+        if json.dumps(tasks) != before:
+            _write(home, tasks)
+
+        return result
+    finally:
+        lock.release()
+
+
+def create(home: str) -> None:
+    """Make a state.json if there is none: from its copy if that is left, else empty."""
+    copy = path(home) + ".bak"
+
+    if not os.path.exists(path(home)):
+        _write(home, _parse(copy) if os.path.exists(copy) else {})
+
+
+def _write(home: str, tasks: Tasks) -> None:
+    # A task a line: differences can be read, and the fast encoder can be used.
+    rows = ",\n".join(json.dumps({name: row}, ensure_ascii=False)[1:-1] for name, row in tasks.items())
+    content = f"{{\n{rows}\n}}\n".encode("utf-8", "surrogatepass")
+
+    try:
+        replace_file(path(home), content)
+        replace_file(path(home) + ".bak", content)
+    except OSError as error:
+        raise Unusable(f"{path(home)} cannot be written: {error.strerror}")
+
+
+def _parse(file_name: str) -> Tasks:
+    try:
+        with open(file_name, "rb") as file:
+            tasks = json.loads(file.read())
+    except FileNotFoundError:
+        raise Unusable(f"{file_name} is missing: `webscheduler init` makes a new one, or copy state.json.bak to it")
+    except OSError as error:
+        raise Unusable(f"{file_name} cannot be read: {error.strerror}")
+    except (ValueError, RecursionError) as error:
+        raise Unusable(
+            f"{file_name} cannot be parsed ({str(error)[:100]}): mend it, or copy state.json.bak over it"
+        )
+
+    if not isinstance(tasks, dict):
+        raise Unusable(f"{file_name} must hold an object keyed by task name: mend it, or copy state.json.bak over it")
+
+    return tasks

@@ -1,0 +1,144 @@
+"""What a task is: its fields, their defaults and their rules.
+
+The rule: one table, FIELDS, says what `state.json` may hold; the loader, the command line, the panel and the docs all
+read it. A task is a dict with exactly the names of the file (`task["minIntervalSeconds"]`), so that one word means one
+thing in the file, in JSON output and in code. Fields that the table does not know stay in the file as they are.
+"""
+
+from __future__ import annotations
+
+from .. import signing
+from ..errors import BadInput
+from ..times import format_time
+from .fields import MAX_SECONDS, NAME_CHARACTERS, Field, check
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Values = dict[str, Any]
+else:
+    Values = dict  # `typing` costs a CGI request 3 ms
+
+DUE = "@due"
+FIELDS: dict[str, Field] = {
+    "enabled": Field("bool", False, "Whether its URL and its schedule may run the task."),
+    "expression": Field("cron", None, "Schedule as a crontab(5) expression.", 200, True),
+    "intervalSeconds": Field("int", None, "Schedule as seconds since the last start.", (1, MAX_SECONDS), True),
+    "lastRunAt": Field("time", None, "When the last run started.", None, True, "run"),
+    "lastRunDuration": Field("float", None, "Seconds that the last run took.", (0, 10**10), True,
+                             "run"),
+    "lastRunStatus": Field("text", None, "How the last run ended, or `running`.", 40, True, "run"),
+    "lastRunExitCode": Field("int", None, "Exit status of the last run; 128 + N for signal N.", (-255, 255), True,
+                             "run"),
+    "nextRunAt": Field("time", None, "When the schedule is next due.", None, True, "run"),
+    "preventOverlap": Field("bool", True, "A call during a run is skipped, so that none overlaps another."),
+    "priority": Field("int", 100, "Lower numbers start first when several tasks are due.", (-1000000, 1000000)),
+    "timeout": Field("int", None, "Seconds after which a run is ended; 0: never; empty: as in the settings.",
+                     (0, MAX_SECONDS), True),
+    "arguments": Field("text", "", "Split at blanks; quotes keep words together. No shell sees them.", 4000),
+    "slug": Field("hex", None, "The task's public name in URLs.", 32, True, "key"),
+    "secret": Field("hex", None, "The key that signs the task's URLs.", 64, True, "key"),
+    "title": Field("text", "", "What lists show; empty: the name.", 200),
+    "description": Field("text", "", "What the task is for.", 2000),
+    "group": Field("text", "default", "Tasks of a group are listed, enabled and disabled together.", 100),
+    "command": Field("text", None, "The registered command to run.", 200, True),
+    "argv": Field("argv", None, "Program and arguments to run, without a shell.", 1000, True),
+    "cwd": Field("text", None, "Directory to run in; unset: the account's home.", 4000, True),
+    "environment": Field("map", {}, "Variables added to the command's environment."),
+    "strategy": Field("choice", "auto", "How a run is laid around the answer to its call; `auto`: the best that works.",
+                      ("auto", "fork", "close", "sync")),
+    "minIntervalSeconds": Field("int", 0, "Seconds between two starts by URL; calls in between are skipped.",
+                                (0, MAX_SECONDS)),
+    "ipAllowlist": Field("networks", [], "Addresses or networks that may call the URL; empty: all."),
+    "signature": Field("choice", "static", "A `static` URL is pasted once; a `timed` one is good once, for minutes.",
+                       ("static", "timed", "either")),
+    "timezone": Field("text", None, "Zone of the expression, like Europe/Paris; empty: as in the settings.", 100, True),
+    "catchUpSeconds": Field("int", None, "Seconds; older missed starts are not made up for; empty: all are.",
+                            (0, MAX_SECONDS), True),
+    "retries": Field("int", 0, "How often a run that failed or timed out is tried again.", (0, 100)),
+    "retryDelaySeconds": Field("int", 60, "Seconds. Retries need calls of the URL for everything that is due.",
+                              (0, MAX_SECONDS)),
+    "notify": Field("bool", True, "Tell when it begins to fail and when it is well again (setting `notify`)."),
+    "failureStatus": Field("int", None, "HTTP status of a `sync` answer whose run does not succeed; empty: 200.",
+                           (200, 599), True),
+    "logOutput": Field("bool", None, "Keep standard output in the history; empty: as in the settings.", None, True),
+    "logErrorOutput": Field("bool", None, "Keep standard error in the history; empty: as in the settings.", None, True),
+    "logRetentionDays": Field("int", None, "Days that history is kept; 0: for ever; empty: as in the settings.",
+                              (0, 36500), True),
+    "lastRunAttempt": Field("int", 1, "Which try of its slot the last run was.", (1, None), True, "run"),
+    "scheduledSince": Field("time", None, "When it was enabled or its schedule changed: slots count from then.", None,
+                            True, "key"),
+    "lastRunId": Field("text", None, "Id of the last run.", 64, True, "run"),
+    "consecutiveFailures": Field("int", 0, "Runs that did not succeed since the last that did.", (0, None), False,
+                                 "run"),
+    "createdAt": Field("time", None, "When the task was made.", None, True, "key"),
+}
+
+
+class Task(Values):
+    """A task's checked fields, every name of FIELDS present, plus its `name`."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self.name = name
+
+
+def load_task(name: str, raw: object) -> Task:
+    """The task that state.json holds under `name`. Raises BadInput naming the field and its rule."""
+    check_name(name)
+
+    if not isinstance(raw, dict):
+        raise BadInput(f"task {name}: must be an object of fields", "name")
+
+    values = {}
+
+    for field, row in FIELDS.items():
+        try:
+            values[field] = check(field, row, raw.get(field, row.default))
+        except BadInput as error:
+            raise BadInput(f"task {name}: {error}", field)
+
+    return Task(name, values)
+
+
+def load_tasks(rows: dict[str, dict[str, Any]]) -> tuple[dict[str, Task], dict[str, str]]:
+    """(the tasks that load, by name; what is wrong with each of the others)."""
+    good, broken = {}, {}
+
+    for name, row in rows.items():
+        try:
+            good[name] = load_task(name, row)
+        except BadInput as error:
+            broken[name] = str(error)
+
+    return good, broken
+
+
+def check_name(name: str) -> str:
+    """`name` if a task may have it: 1 to 100 printable characters, not starting with `-`, `.` or `@` (but `@due`)."""
+    if name == DUE:
+        return name
+
+    if not 0 < len(name) <= 100 or not name.isprintable() or name[0] in "-.@ " or name[-1] == " ":
+        raise BadInput(f"name: {name[:100]!r} must be 1 to 100 printable characters, the first not - . or @", "name")
+
+    return name
+
+
+def file_name(name: str) -> str:
+    """What a task's files are called: everything but `[A-Za-z0-9_.-]` becomes `_`."""
+    return "".join(c if c in NAME_CHARACTERS else "_" for c in name)
+
+
+DUE_FIELDS = {"enabled": True, "title": "Everything that is due", "timeout": 0, "description":
+              "Runs whatever is due. Have your panel call its URL as often as it can, and let it run all your tasks."}
+
+
+def new_task(now: float, fields: dict[str, Any]) -> dict[str, Any]:
+    """A complete row of state.json with a slug and a secret of its own."""
+    row = {name: field.default for name, field in FIELDS.items()}
+    keys = {"slug": signing.new_slug(), "secret": signing.new_secret(), "createdAt": format_time(now)}
+    return {**row, **keys, **fields}

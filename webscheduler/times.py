@@ -1,0 +1,71 @@
+"""Instants and time zones: ISO 8601 text, Unix seconds, and zones by name.
+
+The rule: an instant is written in UTC with its offset; what is read without one is taken as UTC.
+"""
+
+from __future__ import annotations
+
+from .errors import BadInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import tzinfo
+    from typing import Any
+
+
+def parse_time(text: str) -> float:
+    """Unix seconds of an ISO 8601 instant with offset or `Z`; an instant without a zone is taken as UTC."""
+    from datetime import datetime, timezone
+
+    # fromisoformat understands `Z` only from Python 3.11 on, and colonless offsets (as PHP's DATE_ISO8601) neither.
+    text = text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text
+
+    if len(text) > 5 and text[-5] in "+-" and text[-4:].isdigit() and "T" in text:
+        text = text[:-2] + ":" + text[-2:]
+
+    instant = datetime.fromisoformat(text)
+    return (instant if instant.tzinfo else instant.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def instant(value: Any) -> float:
+    """The same of what a file may hold; 0 for what is no such instant."""
+    try:
+        return parse_time(value) if isinstance(value, str) else 0.0
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def format_time(seconds: float) -> str:
+    """ISO 8601 in UTC with milliseconds: 2026-03-29T01:00:00.000+00:00."""
+    from datetime import datetime, timezone
+
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+
+
+def time_zone(name: str) -> tzinfo:
+    """The time zone of that name. Raises BadInput for one that the system does not know."""
+    from datetime import timezone
+
+    if name == "UTC":
+        return timezone.utc  # needs no database
+
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+        raise BadInput(f"timezone: {name[:60]!r} is not known here: use a name like Europe/Paris, or UTC", "timezone")
+
+
+def system_zone() -> str:
+    """The name of this machine's zone (tzset(3), localtime(5)), UTC where it tells none that is known."""
+    import os
+
+    name = os.environ.get("TZ", "").lstrip(":") or os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
+
+    try:
+        time_zone(name)
+    except BadInput:
+        return "UTC"
+
+    return "UTC" if name == "Etc/UTC" else name
