@@ -1,4 +1,4 @@
-"""The CGI door (RFC 3875): one process, one request. 
+"""The CGI door (RFC 3875): one process, one request.
 
 The rule: the whole response goes out in one write and the process ends at once, since a server waits for a script
 that is still tidying up. Nothing the client gets tells of a fault here; one line in the server's error log does.
@@ -20,7 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .admin.web import Response
 
 
 def main(home: str | None = None) -> None:
@@ -34,35 +33,34 @@ def main(home: str | None = None) -> None:
     environ: dict[str, Any] = {key.decode("latin-1"): value.decode("latin-1") for key, value in os.environb.items()}
     environ.update({"wsgi.input": getattr(sys.stdin, "buffer", None), "wsgi.errors": sys.stderr})
 
-    reply: handler.Reply | Response
-
     try:
         if kind(environ) in ("admin", ""):
             from .admin import answer
 
             environ["wsgi.url_scheme"] = "https" if environ.get("HTTPS", "").lower() in ("on", "1") else "http"
-            reply = answer(environ, home, in_process=True)
+            response = answer(environ, home, in_process=True)
         else:
-            reply = handler.answer(environ, home or find_home(), True, time.time, report)
+            response = handler.answer(environ, home or find_home(), True, time.time, report)
     except WebschedulerError as error:
         report(f"webscheduler: {error}")
-        reply = handler.unavailable()
+        response = handler.unavailable()
     except Exception as error:
         report(f"webscheduler: {type(error).__name__}: {error} ({_place(error)})")
-        reply = handler.unavailable()
+        response = handler.unavailable()
 
-    head = "".join(f"{name}: {value}\r\n" for name, value in [("Status", reply.line), *reply.all_headers()]) + "\r\n"
-    response = head.encode("latin-1") + (b"" if environ.get("REQUEST_METHOD") == "HEAD" else reply.body)
+    headers = [("Status", response.line), *response.all_headers()]
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers) + "\r\n"
+    sent = head.encode("latin-1") + (b"" if environ.get("REQUEST_METHOD") == "HEAD" else response.body)
 
     try:
         if environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ:
             _drop_body()
 
-        if reply.after:
-            detach.send_and_detach(response)
-            reply.after()
+        if response.after:
+            detach.send_and_detach(sent)
+            response.after()
         else:
-            detach.write_all(response)
+            detach.write_all(sent)
     finally:
         os._exit(0)
 

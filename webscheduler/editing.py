@@ -1,4 +1,4 @@
-"""Changing tasks: what the command line and the panel do, in one place. 
+"""Changing tasks: what the command line and the panel do, in one place.
 
 The rules: what a person enters is checked as a whole before anything is written, and an error names the field. A task
 that runs is neither renamed nor removed. A secret is handed out once, by the call that makes it.

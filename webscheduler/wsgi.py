@@ -1,4 +1,4 @@
-"""The WSGI door (PEP 3333). 
+"""The WSGI door (PEP 3333).
 
 The rule: the application never forks, starts no thread and keeps no state: a server may run it in many processes,
 threads or sub-interpreters. A run that is not detached is awaited in the call (sync) or in the response's close().

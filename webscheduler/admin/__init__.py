@@ -1,4 +1,4 @@
-"""The admin panel: server-rendered pages at /admin, which work without scripts. 
+"""The admin panel: server-rendered pages at /admin, which work without scripts.
 
     create_panel(home, user=None)    a WSGI application for requests of kind "admin" (request.kind)
 
@@ -20,12 +20,14 @@ from ..runs.detach import AfterResponse
 from ..store import capabilities
 from ..store.settings import SETTINGS, Settings, find_home, load_settings
 from ..trigger.request import kind
-from .web import Html, Refused, Response, Visit, error_text, h, mount
+from .web import Html, Refused, Visit, error_text, h, mount, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Callable, Optional
+
+    from ..response import Response
 
     Environ = dict[str, Any]
     User = Optional[Callable[[Environ], Any]]
@@ -92,7 +94,7 @@ def answer(
     try:
         home = home or find_home()
     except WebschedulerError as error:  # there is nothing yet that could be kept from anybody
-        return Response(f"webscheduler: {error}\n", 503, "text/plain")
+        return respond(f"webscheduler: {error}\n", 503, "text/plain")
 
     present, problem = os.path.isdir(home), None
 
@@ -105,7 +107,7 @@ def answer(
     try:
         visit = Visit(environ, settings, clock())
     except Refused as refused:
-        return Response(f"{refused.message}\n", refused.status, "text/plain")
+        return respond(f"{refused.message}\n", refused.status, "text/plain")
 
     visit.in_process, visit.clock = in_process, clock
     visit.server = capabilities.server_kind(environ, in_process)
@@ -190,7 +192,7 @@ def _front(environ: Environ) -> Response:
     root = mount(environ)
     dropped = "/admin" in str(environ.get("REQUEST_URI", "")).partition("?")[0][len(root) - 1:]
     target = f"{root}?admin=" if dropped else f"{root.rstrip('/')}/admin/"
-    return Response("", 303, Location=target)
+    return respond("", 303, Location=target)
 
 
 def _problem(visit: Visit, status: int, text: Html) -> Response:

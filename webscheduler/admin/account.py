@@ -1,4 +1,4 @@
-"""Signing in and out, one's own password, and the people. 
+"""Signing in and out, one's own password, and the people.
 
 The rules: a wrong name and a wrong password read the same; where to go after signing in is a page of this panel or the
 list of tasks, whatever the request says; changing a password asks for the old one and ends every other session.
@@ -16,12 +16,13 @@ from ..store.settings import SETTINGS
 from . import session
 from .controls import Form
 from .show import button, link, moment, options, page, plain, table, warning
-from .web import Html, Refused, Response, error_text, h
+from .web import Html, Refused, error_text, h, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ..response import Response
     from .web import Visit
 
 ROLE_NAMES = {"viewer": "Viewer: reads", "editor": "Editor: also runs and changes tasks",
@@ -61,7 +62,7 @@ def sign_in(visit: Visit) -> Response:
             target, _, query = wanted.partition("?")
             known = target in PAGES and target not in ("sign-in", "sign-out", "setup")
             pairs = {name: value for name, value in parse_qsl(query) if name != "admin"} if known else {}
-            return Response("", 303, Location=visit.href(target if known else "", **pairs))
+            return respond("", 303, Location=visit.href(target if known else "", **pairs))
 
     return page(visit, visit.t("Sign in"), visit.html(
         "sign-in", problem=[plain(visit), warning(form.problem())], reset=visit.href("setup"), form=stack(

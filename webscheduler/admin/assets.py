@@ -1,4 +1,4 @@
-"""The style sheet, the script and the icon, which lie beside this file as text. 
+"""The style sheet, the script and the icon, which lie beside this file as text.
 
 The rule: a link carries the version of what it leads to, so browsers keep the files for as long as they like; a page
 works without the script.
@@ -10,10 +10,11 @@ import functools
 import hashlib
 import pkgutil
 
-from .web import Refused, Response
+from .web import Refused, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..response import Response
     from .web import Visit
 
 FILES = {"style": ("panel.css", "text/css"), "script": ("panel.js", "text/javascript"),
@@ -37,4 +38,4 @@ def serve(visit: Visit) -> Response:
         raise Refused(404, "There is no such page.")
 
     kept = "max-age=31536000, immutable" if visit.query.get("v") == version(visit.page) else "no-cache"
-    return Response(content(visit.page), kind=FILES[visit.page][1], Cache_Control=kept)
+    return respond(content(visit.page), kind=FILES[visit.page][1], Cache_Control=kept)

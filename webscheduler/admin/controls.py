@@ -1,4 +1,4 @@
-"""Forms made from a table of fields: what the controls show, what came back changed, and their HTML. 
+"""Forms made from a table of fields: what the controls show, what came back changed, and their HTML.
 
 The rules: a form shows what is stored, and what comes back the same changes nothing: only controls that were changed
 are given back, so that a value which a form cannot carry exactly stays as it is. Errors stand beside their fields, and

@@ -1,4 +1,4 @@
-"""Pages about the host: what is known of it, and finding out anew. 
+"""Pages about the host: what is known of it, and finding out anew.
 
 The rules: nothing that could be secret is shown: of the server's variables only those of a list, and only to editors.
 The browser makes the probe's calls, since a server with one worker cannot call itself; without a script the person
@@ -21,12 +21,13 @@ from ..times import format_time
 from ..version import __version__
 from . import language
 from .show import ask, badge, button, facts, link, moment, page, roughly, table
-from .web import Html, Response, error_text, escape, h
+from .web import Html, error_text, escape, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..response import Response
     from .web import Visit
 
 SHOWN = re.compile(

@@ -1,4 +1,4 @@
-"""The form of a task. 
+"""The form of a task.
 
 The rules: those of `controls`; and a form made from another state than the present one is not saved unseen. What names
 a program, a directory or the environment is not here.
@@ -24,12 +24,13 @@ from .language import error as translated
 from .show import field, moment, options, page, warning
 from .show import schedule as schedule_text
 from .tasks import label, named
-from .web import Html, Response, error_text, h
+from .web import Html, error_text, h, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..response import Response
     from .web import Visit
 
 PRESETS = {"*/5 * * * *": "Every 5 minutes", "*/15 * * * *": "Every 15 minutes", "0 * * * *": "Every hour",
@@ -169,7 +170,7 @@ def _schedule(form: dict[str, str]) -> dict[str, Any]:
 def preview(visit: Visit) -> Response:
     """The part of the form that says when the task would run, for the script to put in place."""
     form = {name: visit.query.get(name, "") for name in ("kind", "expression", "amount", "unit", "timezone")}
-    return Response(_preview(visit, form))
+    return respond(_preview(visit, form))
 
 
 def _preview(visit: Visit, form: dict[str, str]) -> Html:

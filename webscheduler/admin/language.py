@@ -1,4 +1,4 @@
-"""The panel's languages: English as it stands in the code, and others from a catalogue each. 
+"""The panel's languages: English as it stands in the code, and others from a catalogue each.
 
 The rule: a message is its own key. A catalogue is a JSON file beside this one: `messages` from English to the other
 language, and `errors` likewise, whose `{}` stand for whatever is in a one-line error there.

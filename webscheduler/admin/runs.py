@@ -1,4 +1,4 @@
-"""Pages about runs: history, one run, its raw output, ending it. 
+"""Pages about runs: history, one run, its raw output, ending it.
 
 The rules: what a command printed is text; raw, it is text/plain. A run in progress is shown from its live file, whose
 last part is read, never the whole. A run is found by its id alone, and nothing from a request becomes a path.
@@ -15,13 +15,14 @@ from ..store.task import file_name
 from ..times import time_zone
 from . import show
 from .show import STATUSES, TRIGGERS, badge, button, duration, facts, link, moment, options, outcome, page
-from .web import Html, Refused, Response, h
+from .web import Html, Refused, h, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from ..response import Response
     from .web import Visit
 
 LIVE_SHOWN = 128 * 1024
@@ -188,7 +189,7 @@ def raw(visit: Visit) -> Response:
     """The output of a run as text/plain."""
     _, run, _, entry = _asked(visit)
     stream = "errorOutput" if visit.query.get("stream") == "errorOutput" else "output"
-    return Response(str(entry.get(stream) or "") if entry else _live(visit, run), kind="text/plain")
+    return respond(str(entry.get(stream) or "") if entry else _live(visit, run), kind="text/plain")
 
 
 def stop(visit: Visit) -> Response:

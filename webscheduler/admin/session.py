@@ -1,4 +1,4 @@
-"""Sessions, what forms must bring along, and how often somebody may try. 
+"""Sessions, what forms must bring along, and how often somebody may try.
 
 The rules: a cookie is signed by session.key with a salt for each purpose, and a session of a person stands in
 users.json besides, so that one that was signed out is dead wherever it was copied to. It ends after IDLE seconds

@@ -30,12 +30,13 @@ from .controls import Form
 from .language import LANGUAGES
 from .show import ask, button, facts, link, moment, page, plain, warning
 from .tasks import label, named
-from .web import Html, Refused, Response, error_text, h
+from .web import Html, Refused, error_text, h, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..response import Response
     from .web import Visit
 
 # Heading -> setting -> its label; help and rules are those of SETTINGS. The other settings are the command line's.
@@ -315,10 +316,10 @@ def export_page(visit: Visit) -> Response:
     if wanted not in EXPORTS:
         raise Refused(404, "There is no such page.")
 
-    return Response(str(exporting.export(wanted, visit.settings, tasks)), kind="text/plain")
+    return respond(str(exporting.export(wanted, visit.settings, tasks)), kind="text/plain")
 
 
 def _download(name: str, content: str, kind: str) -> Response:
-    return Response(content, kind=kind, Content_Disposition=f'attachment; filename="{name}"')
+    return respond(content, kind=kind, Content_Disposition=f'attachment; filename="{name}"')
 
 

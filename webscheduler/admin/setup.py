@@ -22,10 +22,11 @@ from . import session
 from .account import FILLS, NEW, form_of, new_password, stack
 from .language import LANGUAGES
 from .show import ask, button, page, warning
-from .web import Response, error_text, h
+from .web import error_text, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..response import Response
     from .controls import Form
     from .web import Visit
 

@@ -1,4 +1,4 @@
-"""Parts that pages share: the frame, status, times, pictures, output. 
+"""Parts that pages share: the frame, status, times, pictures, output.
 
 The rules: a status is told by a word and never by colour alone; a time is absolute, with its zone, and relative as its
 title; a picture has a text that says the same; output is text whose colours are classes of the style sheet, and
@@ -15,13 +15,14 @@ from ..schedule.describe import describe, render
 from ..times import parse_time, time_zone
 from .assets import FILES, version
 from .language import translate
-from .web import Html, Response, escape, h
+from .web import Html, escape, h, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from ..response import Response
     from .web import Visit
 
 STATUSES = {"success": "Success", "failed": "Failed", "timeout": "Timed out", "interrupted": "Interrupted",
@@ -50,7 +51,7 @@ BELOW = {"run": "history", "clear": "history", "check": "diagnostics", "probe": 
 def page(visit: Visit, title: Html, body: Html, status: int = 200, head: Html | str = "") -> Response:
     """A whole page."""
     links = {name: visit.href(name, v=version(name)) for name in FILES}
-    return Response(visit.html(
+    return respond(visit.html(
         "page", title=title, name=visit.settings["name"], home=visit.href(""), head=head,
         menu=_menu(visit), notice=_notice(visit), body=body, **links) + "\n", status)
 

@@ -1,4 +1,4 @@
-"""Pages about tasks: the list, one task, and what its buttons do. 
+"""Pages about tasks: the list, one task, and what its buttons do.
 
 The rules: no GET changes anything; each action ends in a redirect and a message. Everything that changes a task goes
 through `editing`. Who may only read sees no trigger URL, since whoever has it can run the task. A secret is shown by
@@ -21,12 +21,13 @@ from ..store.task import DUE, load_task, load_tasks
 from ..times import format_time
 from . import show
 from .show import ask, badge, button, duration, facts, link, moment, outcome, page, roughly
-from .web import Html, Refused, Response, error_text, h
+from .web import Html, Refused, error_text, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..response import Response
     from ..store.task import Task
     from .web import Visit
 

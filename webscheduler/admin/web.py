@@ -1,4 +1,4 @@
-"""What a page is made of: the request as the panel sees it, the answer, and HTML. 
+"""What a page is made of: the request as the panel sees it, the answer, and HTML.
 
 The rules: HTML is made by `h` from literals and from the parts of pages.html, and every value that is not HTML already
 is escaped there; control characters and
@@ -13,15 +13,15 @@ import html
 import pkgutil
 import re
 import time
-from http import HTTPStatus
 from urllib.parse import parse_qs, quote, urlencode
 
 from ..addresses import allowed, client
+from ..response import NOSNIFF, Response
 from . import language
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any
 
     from ..store.people import Person
     from ..store.settings import Settings
@@ -30,7 +30,7 @@ MAX_BODY = 4 * 1024 * 1024  # a backup with a thousand tasks is restored through
 POLICY = ("default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
           "form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 HEADERS = (
-    ("Content-Security-Policy", POLICY), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"),
+    ("Content-Security-Policy", POLICY), NOSNIFF, ("Referrer-Policy", "no-referrer"),
     ("X-Frame-Options", "DENY"), ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
 )
@@ -73,29 +73,12 @@ def templates() -> dict[str, str]:
     return {name: content.rstrip("\n") for name, content in zip(parts[1::2], parts[2::2])}
 
 
-class Response:
-    """An answer. after: a job for when it is out."""
-
-    __slots__ = ("after", "body", "headers", "kind", "status")
-
-    def __init__(self, body: str | bytes, status: int = 200, kind: str = "text/html", **headers: str) -> None:
-        self.body = body if isinstance(body, bytes) else body.encode("utf-8", "backslashreplace")
-        self.status, self.kind = status, kind
-        self.headers = [(name.replace("_", "-"), value) for name, value in headers.items()]
-        self.after: Callable[[], object] | None = None
-
-    @property
-    def line(self) -> str:
-        """Status and reason."""
-        return f"{self.status} {HTTPStatus(self.status).phrase}"
-
-    def all_headers(self) -> list[tuple[str, str]]:
-        """Every header of the answer, those that keep it safe included."""
-        own = {name.lower() for name, _ in self.headers}
-        kind = self.kind + ("; charset=utf-8" if self.kind.startswith("text/") else "")
-        fixed = [("Content-Type", kind), ("Content-Length", str(len(self.body))), *HEADERS]
-        found = [*fixed, *([] if "cache-control" in own else [("Cache-Control", "no-store")]), *self.headers]
-        return [(name, re.sub("[\x00-\x1f\x7f]", "", value)) for name, value in found]
+def respond(body: str | bytes, status: int = 200, kind: str = "text/html", **headers: str) -> Response:
+    """A page, or another answer of the panel, with the headers that keep it safe. Text is sent as UTF-8."""
+    return Response(
+        body if isinstance(body, bytes) else body.encode("utf-8", "backslashreplace"), status,
+        kind + ("; charset=utf-8" if kind.startswith("text/") else ""),
+        [*HEADERS, *((name.replace("_", "-"), value) for name, value in headers.items())])
 
 
 class Refused(Exception):
@@ -192,7 +175,7 @@ class Visit:
 
     def redirect(self, page: str, /, **query: object) -> Response:
         """See another page of the panel: the end of each action."""
-        return Response("", 303, Location=self.href(page, **query))
+        return respond("", 303, Location=self.href(page, **query))
 
     def note(self, action: str, subject: str = "") -> None:
         """Add a line to audit.jsonl about what the visitor did."""

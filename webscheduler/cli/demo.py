@@ -1,4 +1,4 @@
-"""`webscheduler demo`: all that matters, shown and checked in a throw-away installation. 
+"""`webscheduler demo`: all that matters, shown and checked in a throw-away installation.
 
 The rule: nothing is pretended. A real server answers on the loopback interface, signed URLs are called over HTTP, and
 each line says whether it came out as it should; if one did not, the exit status is 1.

@@ -1,4 +1,4 @@
-"""The options of `add` and `edit`, made from the table of a task's fields, and back. 
+"""The options of `add` and `edit`, made from the table of a task's fields, and back.
 
 The rule: a field that a person may edit is an option without anybody writing one, and what was typed is checked by the
 rule of its row alone, so that command line, panel and file refuse the same with the same words.

@@ -1,4 +1,4 @@
-"""The verb init: makes an installation and joins it to a web server. 
+"""The verb init: makes an installation and joins it to a web server.
 
 The rule: what no flag says is asked where a terminal is there to answer, and left as it is where there is none. Doing
 it again completes what is missing and changes nothing else.

@@ -1,4 +1,4 @@
-"""Verbs for what became of runs: logs, purge-logs. 
+"""Verbs for what became of runs: logs, purge-logs.
 
 The rule: of each history only as much is read as is shown. Following one survives clean-up, which replaces the file,
 and renaming: no line is lost, and none is shown again.

@@ -1,4 +1,4 @@
-"""Verbs that tell how things stand: list show status commands next. 
+"""Verbs that tell how things stand: list show status commands next.
 
 The rule: what is shown is true now. A run that state calls running is told from a dead one by its processes, and a
 task that does not load is shown with what is wrong rather than left out.

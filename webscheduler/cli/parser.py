@@ -1,4 +1,4 @@
-"""The parser of the command line, built from what each module of verbs registers. 
+"""The parser of the command line, built from what each module of verbs registers.
 
 The rules: options are never abbreviated, so that a script keeps its meaning when another option appears; an error is
 one line; what follows `--` is a program and its arguments and is not looked at.

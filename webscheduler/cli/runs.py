@@ -1,4 +1,4 @@
-"""Verbs that begin and end runs: run, cancel. 
+"""Verbs that begin and end runs: run, cancel.
 
 The rule: the exit status tells what became of what was run, and what it printed is shown when it has ended; while it
 runs, `logs --follow --run RUN` shows it.

@@ -1,4 +1,4 @@
-"""A small HTTP server around the WSGI application, for trying out. 
+"""A small HTTP server around the WSGI application, for trying out.
 
 The rule: what is logged is one line a request without its query, for the query carries the signature.
 """

@@ -1,4 +1,4 @@
-"""What people see: tables, times, questions, and text that is safe to show. 
+"""What people see: tables, times, questions, and text that is safe to show.
 
 The rules: what a command printed, or a file holds, never reaches the terminal raw, since an escape sequence can rewrite
 what was said before it and a bidirectional mark can turn it round. Times are shown in the local zone with its offset.

@@ -1,4 +1,4 @@
-"""Verbs that see to what is due: run-due, sync, crontab. 
+"""Verbs that see to what is due: run-due, sync, crontab.
 
 The rule of `run-due`: it goes well with cron, which mails whatever is said. What was started is told on standard
 output, which our line of a crontab drops; what went wrong on standard error, which it does not.

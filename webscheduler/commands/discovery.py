@@ -1,4 +1,4 @@
-"""Commands that are Python: how they are declared, found and called. 
+"""Commands that are Python: how they are declared, found and called.
 
 The rule: code of the user is imported only in a process of its own, by `sync` (which looks for commands) and by
 `call` (which runs one), never by a request. A module that fails to import, or does not come back, is reported and

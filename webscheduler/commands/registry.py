@@ -1,4 +1,4 @@
-"""The commands that tasks may name, and how each becomes a program to run. 
+"""The commands that tasks may name, and how each becomes a program to run.
 
 The rule: a command is known by its name and turns into an argv, never into a shell line. A task's arguments are split
 as a shell would, without a shell, and reach a command only if it is registered to take them. Nothing here imports

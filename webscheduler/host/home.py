@@ -1,4 +1,4 @@
-"""Making an installation, and who may use it. 
+"""Making an installation, and who may use it.
 
 The rules: a home is for its owner alone (directories 0700, files 0600) and never inside a document root, where a web
 server might hand out state.json with every secret. Making it twice changes nothing that is there.

@@ -1,4 +1,4 @@
-"""The crontab of this account: our own line in it, and what the lines of any crontab mean. 
+"""The crontab of this account: our own line in it, and what the lines of any crontab mean.
 
 The rules: only lines that end with the marker of this home are ours; every other byte stays, and two installations live
 side by side. Nothing is written unless the crontab could be read: only "no crontab for" is an empty one, and any other

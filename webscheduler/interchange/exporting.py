@@ -1,4 +1,4 @@
-"""The same tasks for the next host: crontab lines, systemd units, and Kubernetes CronJobs. 
+"""The same tasks for the next host: crontab lines, systemd units, and Kubernetes CronJobs.
 
 The rule: what the other scheduler would do differently is said, in the text as a comment and to whoever asked for it;
 a task that it cannot run at the right times is left out rather than run at others. A task that runs code found by

@@ -1,4 +1,4 @@
-"""Tasks that come from elsewhere: a crontab, an export, or the directory of another scheduler. 
+"""Tasks that come from elsewhere: a crontab, an export, or the directory of another scheduler.
 
 The rules: all or nothing, and nothing is overwritten; names whose files would collide are refused before anything is
 written. What cannot be taken over is said. Fields that this version does not know are kept, history is copied line by

@@ -1,4 +1,4 @@
-"""Ending a run in progress by hand. 
+"""Ending a run in progress by hand.
 
 The rule: what is told to end is a process of the run itself, named by pid and start time in its claim; who merely
 accepted the trigger (a worker of a web server, perhaps) is never touched. The claim says `cancelled` before anybody is

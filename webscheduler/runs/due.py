@@ -1,4 +1,4 @@
-"""What is due, starting it within a tick, and whether tasks are well. 
+"""What is due, starting it within a tick, and whether tasks are well.
 
 The rules: by priority, lower first, then by the time a task became due; never more than `maxConcurrentTasks` due runs
 alive at once over all ticks, which hold `@due`'s claim while they start them; what the budget leaves stays due. Each

@@ -1,4 +1,4 @@
-"""Telling people: that a task fails, that it is well again, that it comes late. 
+"""Telling people: that a task fails, that it is well again, that it comes late.
 
 The rules: told once when it begins and once when it ends, not at each run, and nothing of a task whose `notify` is
 false. What cannot be sent is said where it is seen (the exit line of whoever asked for a test) and never disturbs a

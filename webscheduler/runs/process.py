@@ -1,4 +1,4 @@
-"""Runs one command to its end and says how it ended. 
+"""Runs one command to its end and says how it ended.
 
 The rules: argv only, never a shell; a session and process group of its own; standard input from /dev/null; an
 environment made from an allow-list; signals as a new login has them, since an inherited "ignore SIGCHLD" turns exit 7

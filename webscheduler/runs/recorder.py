@@ -1,4 +1,4 @@
-"""Records what became of a run, exactly once, whatever is killed and whenever. 
+"""Records what became of a run, exactly once, whatever is killed and whenever.
 
 The rule is an order, all of it while the claim is held: the outcome into the claim; the line of history; the state;
 the claim removed; the lock let go. Whoever finds a dead claim, under the gate, does what is left of it: it writes the

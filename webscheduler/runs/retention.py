@@ -1,4 +1,4 @@
-"""What is cleaned up, at most once an hour, by whoever has just recorded a run. 
+"""What is cleaned up, at most once an hour, by whoever has just recorded a run.
 
 The rules: history older than its retention goes, by task and, where the settings say so, later (never earlier) for runs
 that did not succeed; dead runs of tasks that nobody triggers any more are recorded; files that a kill left behind go

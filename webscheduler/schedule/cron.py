@@ -16,7 +16,7 @@ schedule follows real time: it comes in both passes of a repeated hour, and not 
 once in a repeated hour, in the first pass, and what a skipped hour would have held comes once, at the first instant
 after it. Debian's cron does this for shifts of up to three hours; here it holds for every shift: no run is lost.
 
-The only clock is the caller's argument. 
+The only clock is the caller's argument.
 """
 
 from __future__ import annotations

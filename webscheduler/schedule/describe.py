@@ -5,7 +5,7 @@ sentence, `render` makes that of any language. Values are text: under the keys o
 MESSAGES, joined by ", "; else numbers, times, or the expression as it stands. MESSAGES is all that is to translate.
 
 The rule: never a lie. Nothing is rounded; what no message says exactly is shown as it was written, and so is what is no
-valid expression. 
+valid expression.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When a task is due, and when it is due next. 
+"""When a task is due, and when it is due next.
 
 The rule: due means *since the last run*, never "matches this minute": whatever rhythm the calls have, nothing is
 missed. It counts from the latest of last start, creation, enabling and change of schedule. Several missed slots are

@@ -1,4 +1,4 @@
-"""History: what became of each run, one JSON object a line, in logs/NAME.jsonl. 
+"""History: what became of each run, one JSON object a line, in logs/NAME.jsonl.
 
 The rules: an append locks the file, makes sure that it is still the one that the name means (clean-up replaces it),
 cuts off a tail that a kill tore, writes one line and syncs. Readers take no lock, go from the end, skip what does not

@@ -1,4 +1,4 @@
-"""The histories of several tasks as one, for those who read them: from the end, in parts. 
+"""The histories of several tasks as one, for those who read them: from the end, in parts.
 
 The rules: what is read is what is shown, however long the files are, and a search that finds little stops after SCAN
 bytes and says where to go on. A cursor is an instant and how many entries of that very instant were shown before.

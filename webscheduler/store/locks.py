@@ -1,4 +1,4 @@
-"""Who may run, and who is running: the gate of a task and the claims of its runs. 
+"""Who may run, and who is running: the gate of a task and the claims of its runs.
 
 The rules:
 - The gate `locks/NAME.lock` is locked for milliseconds by whoever decides about NAME, and let go before any fork. It

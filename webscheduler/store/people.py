@@ -1,4 +1,4 @@
-"""The panel's people: who may sign in, with what password, in what role; and what they did. 
+"""The panel's people: who may sign in, with what password, in what role; and what they did.
 
     set_password(home, user, password, role=None, now=…)    what `webscheduler set-password` calls; raises BadInput
 

@@ -1,4 +1,4 @@
-"""state.json: the tasks and what is known of their last runs. 
+"""state.json: the tasks and what is known of their last runs.
 
 The rules: readers need no lock, since the file is only ever replaced as a whole. A change reads, modifies and writes
 under `state.json.lock`, and a file that cannot be parsed is never overwritten. Every write leaves a second copy,

@@ -1,4 +1,4 @@
-"""Who may trigger what: the first stage of a trigger. 
+"""Who may trigger what: the first stage of a trigger.
 
 The rule: reading only; no lock, no write, no fork. Each request costs one HMAC over the message that its shape says,
 with the key of nobody where the slug is unknown, so that neither answer nor time tells whether a slug exists. What is

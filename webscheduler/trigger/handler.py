@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 
 from ..errors import WebschedulerError
+from ..response import Response
 from ..runs.admission import Cause, decide
 from ..runs.strategies import start_run
 from ..store import capabilities, state
@@ -28,42 +29,24 @@ if TYPE_CHECKING:
     from ..store.locks import Claim
     from ..store.task import Task
 MAX_REPLY = 3800
-REASONS = {200: "OK", 202: "Accepted", 404: "Not Found", 500: "Internal Server Error", 503: "Service Unavailable"}
+
+def _json(status: int, document: dict[str, Any], after: Callable[[], object] | None = None) -> Response:
+    return Response(json.dumps(document).encode("ascii"), status, after=after)
 
 
-class Reply:
-    """What a door sends: status and JSON body, and perhaps a job that it runs once the response is out."""
-
-    __slots__ = ("after", "body", "status")
-
-    def __init__(self, status: int, document: dict[str, Any], after: Callable[[], object] | None = None) -> None:
-        self.status, self.after = status, after
-        self.body = json.dumps(document).encode("ascii")
-
-    @property
-    def line(self) -> str:
-        """Status and reason; any status may be a task's `failureStatus`."""
-        return f"{self.status} {REASONS.get(self.status, 'Other')}"
-
-    def all_headers(self) -> list[tuple[str, str]]:
-        """Every header of the answer."""
-        return [("Content-Type", "application/json"), ("Content-Length", str(len(self.body))),
-                ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
-
-
-def refused() -> Reply:
+def refused() -> Response:
     """The one answer to whatever is not accepted."""
-    return Reply(202, {"accepted": False})
+    return _json(202, {"accepted": False})
 
 
-def unavailable() -> Reply:
+def unavailable() -> Response:
     """The answer of an installation that cannot work: a scheduler that silently runs nothing is the worst."""
-    return Reply(503, {"accepted": False})
+    return _json(503, {"accepted": False})
 
 
 def answer(
     environ: dict[str, Any], home: str, in_process: bool, clock: Callable[[], float], report: Callable[[str], object]
-) -> Reply:
+) -> Response:
     """Answer a request for /run or /status, and any other with 404. Does not raise for anything foreseen.
 
     in_process: this process serves the one request with one thread, so it may fork and supervise (CGI); otherwise a
@@ -85,12 +68,12 @@ def answer(
     except OSError as error:
         report(f"webscheduler: {error.filename or home}: {error.strerror}")
     else:
-        return Reply(404, {"found": False})
+        return _json(404, {"found": False})
 
     return unavailable()
 
 
-def _answer_run(request: Request, home: str, in_process: bool, clock: Callable[[], float], server: str) -> Reply:
+def _answer_run(request: Request, home: str, in_process: bool, clock: Callable[[], float], server: str) -> Response:
     settings = load_settings(home)
     now = clock()
 
@@ -109,7 +92,7 @@ def _answer_run(request: Request, home: str, in_process: bool, clock: Callable[[
             return _of_started(decision.task, decision.claim, started)
 
         if decision.reason == "locked":
-            return Reply(202, {"accepted": True, "run": None, "status": "skipped", "reason": "locked"})
+            return _json(202, {"accepted": True, "run": None, "status": "skipped", "reason": "locked"})
 
         if decision.status != "refused":
             return refused()
@@ -127,7 +110,7 @@ def _answer_run(request: Request, home: str, in_process: bool, clock: Callable[[
     return refused()
 
 
-def _answer_status(request: Request, home: str, now: float) -> Reply:
+def _answer_status(request: Request, home: str, now: float) -> Response:
     from ..runs import due
 
     settings = load_settings(home)
@@ -135,17 +118,17 @@ def _answer_status(request: Request, home: str, now: float) -> Reply:
     ticket, _ = authentication.authenticate(request, tasks, settings, now)
 
     if ticket is None:
-        return Reply(404, {"found": False})
+        return _json(404, {"found": False})
 
     report = due.health(settings, tasks, ticket.name, now)
-    return Reply(200 if report["status"] == "healthy" else 503, report)
+    return _json(200 if report["status"] == "healthy" else 503, report)
 
 
-def _of_started(task: Task, claim: Claim, started: Started) -> Reply:
+def _of_started(task: Task, claim: Claim, started: Started) -> Response:
     entry = started.entry
 
     if entry is None:
-        return Reply(202, {"accepted": True, "run": claim.run, "strategy": started.strategy,
+        return _json(202, {"accepted": True, "run": claim.run, "strategy": started.strategy,
                            "detached": started.strategy == "fork", "status": "running"}, started.after)
 
     status = 200 if entry["status"] == SUCCESS or task.name == DUE else task["failureStatus"] or 200
@@ -158,4 +141,4 @@ def _of_started(task: Task, claim: Claim, started: Started) -> Reply:
         output = output[: len(output) * 3 // 4]
 
     document["output"] = output
-    return Reply(status, document)
+    return _json(status, document)
