@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -16,11 +17,11 @@ import pytest
 
 from tests.installation import CHECKOUT, Installation, until
 from webscheduler import editing
-from webscheduler.errors import Unusable, WebschedulerError
+from webscheduler.errors import Busy, Unusable, WebschedulerError
 from webscheduler.host.home import create_home
 from webscheduler.runs import due, retention
 from webscheduler.runs.supervisor import run_by_hand
-from webscheduler.store import state
+from webscheduler.store import settings, state
 from webscheduler.store.settings import load_settings
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
@@ -262,6 +263,21 @@ def test_a_lock_held_too_long(home: Path, monkeypatch: pytest.MonkeyPatch) -> No
         os.kill(holder.pid, signal.SIGKILL)
 
     assert state.update(str(home), lambda tasks: "counter" in tasks)
+
+
+def test_settings_locked_too_long(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits too long to change a setting says so and changes nothing."""
+    monkeypatch.setattr(settings, "PATIENCE", 0.05)
+
+    with (home / "config.json.lock").open("a") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+
+        with pytest.raises(Busy, match="locked"):
+            settings.save_settings(str(home), {"name": "other"})
+
+    assert load_settings(str(home))["name"] == "webscheduler"
+    settings.save_settings(str(home), {"name": "other"})
+    assert load_settings(str(home))["name"] == "other"
 
 
 def test_an_edit_by_hand_is_seen(home: Path) -> None:

@@ -1,12 +1,22 @@
-"""Writing that a kill or a full disk leaves whole. A leaf: imports the standard library alone.
+"""Writing files so that a kill or a full disk leaves them whole, and locking them.
 
-The rule of `replace`: temporary file in the same directory, flush, fsync, rename, fsync of the directory (rename(2):
-atomic only within a file system; the directory's entry is durable only once the directory is synced).
+The rules: a file is replaced by a temporary one in the same directory: write, fsync, rename, fsync of the directory
+(rename(2): atomic only within a file system; the directory's entry is durable only once the directory is synced). No
+lock is waited for without a limit: its holder may be stopped.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import time
+
+from ..errors import Unusable
+
+try:
+    import fcntl
+except ImportError:  # the package can be imported where it cannot work; `lock_file` says so
+    fcntl = None  # type: ignore[assignment,unused-ignore]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,3 +83,39 @@ def is_same_file(descriptor: int, path: str) -> bool:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def lock_file(descriptor: int, patience: float = 0.0) -> bool:
+    """Take the exclusive lock (flock(2)) of an open file; False if somebody else still has it after so many seconds.
+    Raises Unusable where files cannot be locked: then nothing can be promised."""
+    deadline = time.monotonic() + patience
+    pause = 0.001
+
+    while not _flock(descriptor, "LOCK_EX"):
+        if time.monotonic() >= deadline:
+            return False
+
+        time.sleep(pause)
+        pause = min(pause * 2, 0.01)
+
+    return True
+
+
+def unlock_file(descriptor: int) -> None:
+    """Unlock, for all copies of the descriptor. Closing would leave the lock to a copy that a fork has made."""
+    _flock(descriptor, "LOCK_UN")
+
+
+def _flock(descriptor: int, operation: str) -> bool:
+    if fcntl is None:
+        raise Unusable("this Python has no fcntl, without which nothing can be locked: use one that has")
+
+    try:
+        fcntl.flock(descriptor, getattr(fcntl, operation) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
+            return False
+
+        raise Unusable(f"files cannot be locked here ({error.strerror}): move the home to a local disk")
+
+    return True

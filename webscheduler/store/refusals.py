@@ -10,10 +10,6 @@ import os
 
 from .files import replace_file
 
-try:
-    import fcntl
-except ImportError:  # see `locks`: nothing gets as far as here without it
-    fcntl = None  # type: ignore[assignment,unused-ignore]
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

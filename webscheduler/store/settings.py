@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import os
 
-from ..errors import BadInput, Unusable
+from ..errors import BadInput, Busy, Unusable
 from ..times import time_zone
 from .fields import Field, check, from_text
-from .files import replace_file
+from .files import lock_file, replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ else:
     Values = dict
 
 FORMAT = 1
+PATIENCE = 10.0  # seconds that a change of settings waits for another
 
 SETTINGS: dict[str, Field] = {
     "baseUrl": Field("text", None, "Where the scheduler is reached from outside, as in https://example.org/cgi-bin/"
@@ -128,15 +129,15 @@ def read_settings(home: str) -> dict[str, Any]:
 
 def save_settings(home: str, values: dict[str, Any]) -> None:
     """Store settings, all of them checked or none; None goes back to the default. The file is of this version's format
-    afterwards, and what others store meanwhile is in it, too. Raises BadInput."""
-    import fcntl  # the package imports without it
-
+    afterwards, and what others store meanwhile is in it, too. Raises BadInput, Busy."""
     path = os.path.join(home, "config.json")
     read_settings(home)  # first, for it tells best of a home that is not there
 
     try:
         with open(path + ".lock", "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not lock_file(lock.fileno(), PATIENCE):
+                raise Busy(f"{path} is locked by another process for too long: try again")
+
             raw = {**read_settings(home), "version": FORMAT}
 
             for name, value in values.items():
