@@ -11,6 +11,7 @@ import hmac
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 from wsgiref.validate import validator
 
 import webscheduler
@@ -26,7 +28,7 @@ import webscheduler
 PACKAGE = Path(webscheduler.__file__).parent
 SCRIPT = Path(__file__).parents[1] / "cgi-bin" / "webscheduler.cgi"
 BASE = "https://example.org/cgi-bin/webscheduler.cgi"
-PATIENCE = 60.0  # seconds until a wait is given up; nothing is measured by it
+PATIENCE = 30.0  # seconds until a wait is given up; nothing is measured by it
 
 
 class Done(NamedTuple):
@@ -81,10 +83,11 @@ def start_time(pid: int) -> int:
 
 
 class Outside:
-    """The installation at `home`, served by the package in the folder `library` or, in one file, by `script` alone."""
+    """The installation at `home`, served by the package in the folder `library` or, if None, by the bundle `script`."""
 
     def __init__(self, home: Path, library: Path | None = PACKAGE.parent, script: Path = SCRIPT) -> None:
         self.home, self.library, self.script = home, library, script
+        self.python = [sys.executable] if library else [sys.executable, "-IS"]  # as the first line of a bundle says
 
     def environment(self) -> dict[str, str]:
         options = {name: os.environ[name] for name in ("PYTHONDEVMODE", "PYTHONWARNINGS") if name in os.environ}
@@ -94,8 +97,9 @@ class Outside:
 
     def cli(self, *words: str, given: str = "") -> Done:
         """`webscheduler WORDS`, from beginning to end, with `given` on standard input."""
-        ended = subprocess.run([sys.executable, "-m", "webscheduler", *words], env=self.environment(), text=True,
-                               input=given, capture_output=True, cwd=self.home.parent, timeout=PATIENCE)
+        program = ["-m", "webscheduler"] if self.library else [str(self.script)]
+        ended = subprocess.run([*self.python, *program, *words], env=self.environment(), text=True, input=given,
+                               capture_output=True, cwd=self.home.parent, timeout=PATIENCE)
         assert "Traceback" not in ended.stderr, ended.stderr
         return Done(ended.returncode, ended.stdout, ended.stderr)
 
@@ -122,7 +126,7 @@ class Outside:
         """The answer of the script (RFC 3875, 6)."""
         length = {"CONTENT_LENGTH": str(len(body))} if body else {}
         environment = {**self.environment(), "GATEWAY_INTERFACE": "CGI/1.1", **length, **environ}
-        ended = subprocess.run([sys.executable, str(self.script)], env=environment, input=body, capture_output=True,
+        ended = subprocess.run([*self.python, str(self.script)], env=environment, input=body, capture_output=True,
                                cwd=self.script.parent, timeout=PATIENCE)
         assert ended.returncode == 0, ended.stderr.decode()
         head, _, content = ended.stdout.partition(b"\r\n\r\n")
@@ -150,6 +154,16 @@ class Outside:
             result.close()
 
         return Answer(started[0], started[1], content)
+
+    def sign_in(self, door: Callable[[dict[str, str], bytes], Answer], user: str, password: str) -> Answer:
+        """What comes back to who fills in the form to sign in; the page itself brings the token of the form."""
+        page = door(self.request("/admin/sign-in"), b"")
+        token = re.search(rb'name="token" value="([0-9a-f]+)"', page.body)
+        assert page.code == 200 and token, page
+        cookies = "; ".join(value.partition(";")[0] for name, value in page.headers if name == "Set-Cookie")
+        form = urlencode({"token": token[1].decode(), "user": user, "password": password}).encode()
+        return door(self.request("/admin/sign-in", method="POST", HTTP_COOKIE=cookies, HTTP_HOST="example.org",
+                                 CONTENT_TYPE="application/x-www-form-urlencoded"), form)
 
     # Files
 
@@ -211,10 +225,10 @@ class Outside:
 
 
 @contextmanager
-def installed(home: Path, *words: str) -> Iterator[Outside]:
+def installed(home: Path, library: Path | None = PACKAGE.parent, script: Path = SCRIPT) -> Iterator[Outside]:
     """A new installation by `init`; what is left running in it is killed."""
-    made = Outside(home)
-    done = made.cli("init", "--base-url", BASE, "--timezone", "Europe/Paris", *words)
+    made = Outside(home, library, script)
+    done = made.cli("init", "--base-url", BASE, "--timezone", "Europe/Paris")
     assert done.status == 0, done.err
 
     try:
