@@ -19,7 +19,7 @@ PACKAGE = CHECKOUT / "webscheduler"
 
 # Each room of the package: what it is for, and which rooms it may import. A module at the top is a room of its own.
 # docs/explanation/structure.md shows this table: `python -m tests.test_layers` writes it.
-LEAVES = "version errors vocabulary times signing addresses response"
+LEAVES = "version errors vocabulary times signing addresses query response"
 DOORS = "__main__ cgi wsgi embedding cli admin bundle_head"
 WORK = f"{LEAVES} store schedule commands runs"
 ROOMS: dict[str, tuple[str, str]] = {
@@ -36,7 +36,7 @@ ROOMS: dict[str, tuple[str, str]] = {
 }
 ALLOWED = {room: others.split() for rooms, (_, others) in ROOMS.items() for room in rooms.split()}
 FORBIDDEN_ON_THE_WAY = {"dataclasses", "logging", "typing", "contextlib", "pathlib"}
-ON_THE_WAY = ("cgi", "wsgi", "errors", "vocabulary", "times", "signing", "addresses", "store.", "schedule.cron",
+ON_THE_WAY = ("cgi", "wsgi", "errors", "vocabulary", "times", "signing", "addresses", "query", "store.", "schedule.cron",
               "schedule.slots", "commands.registry", "runs.", "trigger.")
 OFF_THE_WAY = ("store.people", "store.history_view", "runs.cancel")
 

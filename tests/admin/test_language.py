@@ -28,10 +28,11 @@ TABLES: list[Any] = [
 ]  # fmt: skip
 CALLS = {"t": 0, "count": 1, "tell": 0, "note": 0, "Refused": 1, "moment": 2}
 # What `doctor` finds: the modules that make findings, and which arguments of these calls are to translate.
-FINDINGS = {"doctor": "Finding", "arrival": "Finding", "capabilities": "say"}
+FINDINGS = {"host/doctor": "Finding", "host/url_check": "Finding", "store/capabilities": "say"}
 # Modules whose one-line errors reach the panel, and the parts of those errors that a person entered.
-ERRORS = ("task", "editing", "schedule", "cron", "commands", "installation", "access", "request", "doctor", "config",
-          "store")
+ERRORS = ("store/task", "store/fields", "editing", "schedule/slots", "schedule/cron", "commands/registry", "host/home",
+          "trigger/authentication", "trigger/request", "host/doctor", "store/settings", "store/state")
+RETURNED = ("store/task", "store/fields", "schedule/slots")  # these hand out what is wrong as text, too
 
 
 def flat(table: Any) -> Iterator[str]:
@@ -104,9 +105,10 @@ def raised() -> Iterator[str]:
 
             kind = getattr(node.func, "id", "") if isinstance(node, ast.Call) and node.args else ""
 
-            if kind in ("BadInput", "CronError") or kind == "Unusable" and name in ("config", "store"):
+            if kind in ("BadInput", "CronError") or kind == "Unusable" and name in (
+                    "store/settings", "store/state"):
                 text = pattern(node.args[-1 if kind == "CronError" else 0])  # type: ignore[attr-defined]
-            elif isinstance(node, ast.Return) and name in ("task", "schedule") and node.value:
+            elif isinstance(node, ast.Return) and name in RETURNED and node.value:
                 text = pattern(node.value.orelse if isinstance(node.value, ast.IfExp) else node.value)
 
             if text.count(" ") > 1 and ("`webscheduler" not in text or kind == "Unusable"):
