@@ -14,6 +14,7 @@ import sys
 
 from ..commands import registry
 from ..errors import BadInput
+from ..fetching import Answer
 from ..host import doctor, probe
 from ..store import capabilities, history, state
 from ..store.refusals import read_refusals
@@ -182,7 +183,7 @@ def _collect(visit: Visit) -> Response:
 
     for strategy, text in seen.items():
         found = re.fullmatch(r"(\d{1,3}):(\d{1,4}(?:\.\d{1,3})?)", text, re.ASCII)
-        answers[strategy] = {"status": int(found[1]) if found else 0, "seconds": float(found[2]) if found else 0.0}
+        answers[strategy] = Answer(int(found[1]), float(found[2])) if found else Answer()
 
     try:
         if probe.collect(visit.home, probe.SECONDS, answers, visit.now) is None:

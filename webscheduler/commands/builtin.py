@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
-MAX_SHOWN = 2000
+from ..fetching import fetch
+
+MAX_SHOWN = 2000  # bytes of the answer's body
 
 
 def hello(*words: str) -> int:
@@ -25,29 +27,12 @@ def http(*words: str) -> int:
         print("http: the time limit must be from 1 to 86400 seconds", file=sys.stderr)
         return 2
 
-    return _fetch(words[0], int(limit))
+    answer = fetch(words[0], int(limit), follow=True, most=MAX_SHOWN)
 
-
-def _fetch(url: str, seconds: int) -> int:
-    import http.client
-    import signal
-    import urllib.error
-    import urllib.request
-
-    # A socket's timeout starts again with each byte; an alarm bounds the whole.
-    signal.alarm(seconds)
-    request = urllib.request.Request(url, headers={"User-Agent": "webscheduler"})  # noqa: S310 (checked)
-
-    try:
-        with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310
-            body = answer.read(MAX_SHOWN)
-            status = answer.status
-    except urllib.error.HTTPError as error:
-        body, status = error.read(MAX_SHOWN), error.code
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        print(f"{url}: {getattr(error, 'reason', None) or error}", file=sys.stderr)
+    if not answer.status:
+        print(f"{words[0]}: {answer.problem}", file=sys.stderr)
         return 1
 
-    print(f"{status} {url}")
-    print(body.decode("utf-8", "replace"))
-    return 0 if 200 <= status < 300 else 1
+    print(f"{answer.status} {words[0]}")
+    print(answer.body.decode("utf-8", "replace"))
+    return 0 if 200 <= answer.status < 300 else 1

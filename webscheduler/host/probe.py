@@ -15,6 +15,7 @@ import time
 from .. import editing, signing
 from ..commands import registry
 from ..errors import BadInput
+from ..fetching import Answer, fetch
 from ..runs import recorder
 from ..store import capabilities, history, locks, state
 from ..store.task import new_task
@@ -61,7 +62,7 @@ def start(settings: Settings, base: str, seconds: int, now: float) -> list[dict[
 
 
 def collect(
-    home: str, seconds: int, answers: dict[str, dict[str, Any]], now: float
+    home: str, seconds: int, answers: dict[str, Answer], now: float
 ) -> tuple[str, dict[str, dict[str, Any]]] | None:
     """(kind of server, results by strategy), kept, and the tasks removed; None while a job runs. Raises BadInput if
     none of the calls arrived.
@@ -101,7 +102,7 @@ def collect(
 
 
 def _result(
-    strategy: str, seconds: int, answer: dict[str, Any], entry: dict[str, Any], now: float
+    strategy: str, seconds: int, answer: Answer, entry: dict[str, Any], now: float
 ) -> tuple[str, dict[str, Any]]:
     """(kind of server, or empty; what to keep)."""
     beat = re.findall(r"^(\S+) ([\d.]+)$", entry["output"], re.MULTILINE)[-1:] or [("-", "0")]
@@ -120,8 +121,9 @@ def _result(
 
     return kind, {
         "at": format_time(now), "package": __version__, "seconds": seconds, "lived": round(lived, 1), "ended": ended,
-        "held": strategy != "sync" and answer["seconds"] > 0.8 * max(1.0, lived) > 0.0,
-        "answer": {key: answer[key] for key in ("status", "seconds", "problem") if key in answer}}
+        "held": strategy != "sync" and answer.seconds > 0.8 * max(1.0, lived) > 0.0,
+        "answer": {"status": answer.status, "seconds": answer.seconds,
+                   **({"problem": answer.problem} if answer.problem else {})}}
 
 
 def stop(home: str, now: float) -> None:
@@ -140,7 +142,7 @@ def run(
 
     for call in start(settings, base, seconds, clock()):
         say(f"{call['strategy']} ...")
-        answers[call["strategy"]] = url_check.fetch(call["url"], limit)
+        answers[call["strategy"]] = fetch(call["url"], limit)
 
     deadline = time.monotonic() + limit
 

@@ -9,22 +9,20 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import BadInput
+from ..fetching import Answer, fetch
 from ..store.settings import check_base_url
 from .doctor import DUMMY_SLUG, ERROR, OK, WARNING, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from ..store.settings import Settings
 
 LIMIT = 15.0
-LOOKED_AT = 4096  # bytes of an answer that are looked at
 SIGNATURE = "0" * 64
 # As panels call: Infomaniak, cPanel's and most examples use wget or curl; a service says its name.
 AGENTS = ("Wget/1.21.3", "curl/7.88.1", "Mozilla/4.0 (compatible; cron-job.org; http://cron-job.org/abuse/)")
@@ -62,22 +60,22 @@ def examine(settings: Settings) -> list[Finding]:
 
     base = base.rstrip("/")
     answer = fetch(f"{base}/run/{DUMMY_SLUG}?sig={SIGNATURE}", LIMIT)
-    return [*_arrives(base, answer), *(_served(base, settings.home) if answer["status"] else ())]
+    return [*_arrives(base, answer), *(_served(base, settings.home) if answer.status else ())]
 
 
-def _arrives(base: str, answer: dict[str, Any]) -> Iterator[Finding]:
+def _arrives(base: str, answer: Answer) -> Iterator[Finding]:
     if not _ours(answer) and _ours(fetch(f"{base}?task={DUMMY_SLUG}&sig={SIGNATURE}", LIMIT)):
         yield Finding(ERROR, "url",
                       "the server drops what follows {path} ({error}): give your panel ?task=SLUG&sig=SIG "
                                    "instead of /run/SLUG?sig=SIG", path=urlsplit(base).path or "/", error=seen(answer))
-    elif not _ours(answer) or answer["status"] == 503:
+    elif not _ours(answer) or answer.status == 503:
         yield Finding(ERROR, "url", "calls of {base} do not arrive: {error}: {cause}", base=base, error=seen(answer),
                       cause=cause(answer))
     else:
-        yield Finding(OK, "url", "{base} leads here in {n} s", base=base, n=f"{answer['seconds']:g}")
+        yield Finding(OK, "url", "{base} leads here in {n} s", base=base, n=f"{answer.seconds:g}")
 
         for agent in AGENTS:
-            other = fetch(f"{base}/run/{DUMMY_SLUG}?sig={SIGNATURE}", LIMIT, agent)
+            other = fetch(f"{base}/run/{DUMMY_SLUG}?sig={SIGNATURE}", LIMIT, {"User-Agent": agent})
 
             if not _ours(other):
                 yield Finding(ERROR, "url", "calls by {agent} do not arrive ({error}): a firewall (ModSecurity, "
@@ -85,36 +83,35 @@ def _arrives(base: str, answer: dict[str, Any]) -> Iterator[Finding]:
                               agent=agent.partition(" ")[0], error=seen(other))
 
 
-def _ours(answer: dict[str, Any]) -> bool:
+def _ours(answer: Answer) -> bool:
     try:
-        return bool(json.loads(answer.get("body", "")) == {"accepted": False})
+        return bool(json.loads(answer.body) == {"accepted": False})
     except (ValueError, RecursionError):
         return False
 
 
-def seen(answer: dict[str, Any]) -> str:
+def seen(answer: Answer) -> str:
     """What came back: what went wrong, or status, target of a redirect and the first line of text."""
-    if not answer["status"]:
-        return f"no answer, {answer['problem']}" if answer.get("problem") else "no answer"
+    if not answer.status:
+        return f"no answer, {answer.problem}" if answer.problem else "no answer"
 
-    if answer.get("location"):
-        return f"HTTP {answer['status']} to {answer['location'][:100]}"
+    if answer.location:
+        return f"HTTP {answer.status} to {answer.location[:100]}"
 
-    text = re.sub("<[^<>]*>", "\n", answer.get("body", "")).strip().partition("\n")[0]
-    return f"HTTP {answer['status']}" + (f" {text[:80]!r}" if text else "")
+    text = re.sub("<[^<>]*>", "\n", answer.body.decode("latin-1")).strip().partition("\n")[0]
+    return f"HTTP {answer.status}" + (f" {text[:80]!r}" if text else "")
 
 
-def cause(answer: dict[str, Any]) -> str:
+def cause(answer: Answer) -> str:
     """Why that may be, and what to do: one of CAUSES."""
-    status, body = answer["status"], answer.get("body", "")
-
     if _ours(answer):
-        return CAUSES["unavailable" if status == 503 else "refusal"]
+        return CAUSES["unavailable" if answer.status == 503 else "refusal"]
 
-    if answer.get("location"):
+    if answer.location:
         return CAUSES["redirect"]
 
-    return CAUSES["script"] if body.startswith("#!") or "import sys" in body else CAUSES.get(status, CAUSES["other"])
+    shown = answer.body.startswith(b"#!") or b"import sys" in answer.body
+    return CAUSES["script"] if shown else CAUSES.get(answer.status, CAUSES["other"])
 
 
 def _served(base: str, home: str) -> Iterator[Finding]:
@@ -127,40 +124,10 @@ def _served(base: str, home: str) -> Iterator[Finding]:
         url = urlunsplit((parts.scheme, parts.netloc, "/" + "/".join(folders[-depth:]), "", ""))
         answer = fetch(url, LIMIT)
 
-        if answer["status"] == 200 and '"slug"' in answer["body"]:
+        if answer.status == 200 and b'"slug"' in answer.body:
             found = True
             yield Finding(ERROR, "home", "the web hands out {url} with every secret: move the home out of the site, "
                                         "then `webscheduler rotate-secret` each task", url=url)
 
     if not found:
         yield Finding(OK, "home", "the web server does not hand it out")
-
-
-def fetch(url: str, limit: float, agent: str = "webscheduler") -> dict[str, Any]:
-    """Call a URL: `status` (0: no answer), `seconds` until the body was whole, `problem`, `location` of a redirect,
-    and the first of the `body`. Redirects are not followed, as panels follow none."""
-    import http.client
-    import urllib.error
-    import urllib.request
-
-    class Stay(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *_: Any) -> None:
-            return None
-
-    begun = time.monotonic()
-    answer: dict[str, Any] = {"status": 0}
-    body = b""
-
-    try:
-        request = urllib.request.Request(url, headers={"User-Agent": agent})  # noqa: S310 (the scheduler's own URL)
-
-        with urllib.request.build_opener(Stay).open(request, timeout=limit) as response:
-            answer["status"], body = response.status, response.read(LOOKED_AT)
-    except urllib.error.HTTPError as error:
-        with error:
-            answer["status"], body = error.code, error.read(LOOKED_AT)
-            answer.update({"location": error.headers["Location"]} if error.headers.get("Location") else {})
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        answer["problem"] = str(getattr(error, "reason", None) or error)[:200]
-
-    return {**answer, "seconds": round(time.monotonic() - begun, 3), "body": body.decode("latin-1")}

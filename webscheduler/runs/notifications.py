@@ -12,6 +12,7 @@ import json
 import os
 
 from ..errors import Unusable
+from ..fetching import fetch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,13 +88,10 @@ def _mail(settings: Settings, subject: str, facts: dict[str, Any]) -> None:
 
 
 def _post(settings: Settings, subject: str, facts: dict[str, Any]) -> None:
-    import urllib.request
-
     short = {key: value[-EXCERPT:] if isinstance(value, str) else value for key, value in facts.items()}
     # `text` is what chat services show of a webhook.
     body = json.dumps({"text": f"[{settings['name']}] {subject}", "installation": settings["name"], **short}).encode()
-    request = urllib.request.Request(  # noqa: S310 (the setting is checked to be http or https)
-        settings["notify"]["url"], body, {"Content-Type": "application/json", "User-Agent": "webscheduler"})
+    answer = fetch(settings["notify"]["url"], PATIENCE, {"Content-Type": "application/json"}, body, follow=True)
 
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
-        answer.read(1)
+    if not 200 <= answer.status < 300:
+        raise Unusable(answer.problem or f"HTTP {answer.status}")
