@@ -52,7 +52,6 @@ WAYS = {"email": Field("text", "", "Address that is told when a task begins to f
         "url": Field("text", "", "URL that the same is posted to, as JSON.")}
 RULES = {name: WAYS.get(name) or SETTINGS[name] for labels in SECTIONS.values() for name in labels}
 SHELL_FIELDS = ("argv", "cwd", "environment")
-EXPORTS = {"crontab": "crontab", "systemd": "systemd", "kubernetes": "Kubernetes"}
 MINUTES = (5, 10, 15, 30, 60, 1)
 PATIENCE = 50  # seconds: less than servers give a request
 
@@ -291,7 +290,8 @@ def _take_along(visit: Visit) -> Html:
     shims = [h("<li>{link}</li>", link=link(visit, h("{name}", name=label(task)), "shim", name=name))
              for name, task in load_tasks(state.read(visit.home))[0].items()
              if base and task["secret"] and task["signature"] != "timed"]
-    exports = [link(visit, h("{name}", name=text), "export", kind=kind) for kind, text in EXPORTS.items()]
+    exports = [link(visit, h("{name}", name=format.title), "export", kind=kind)
+               for kind, format in exporting.FORMATS.items()]
     return visit.html("take-along", shims=shims, exports=visit.html("exports", links=exports)
                       if visit.may("owner") else "")
 
@@ -313,7 +313,7 @@ def export_page(visit: Visit) -> Response:
     tasks = list(load_tasks(state.read(visit.home))[0].values())
     wanted = visit.query.get("kind", "")
 
-    if wanted not in EXPORTS:
+    if wanted not in exporting.FORMATS:
         raise Refused(404, "There is no such page.")
 
     return respond(str(exporting.export(wanted, visit.settings, tasks)), kind="text/plain")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
 FLAGS = ("--dry-run", "--disabled")
-KINDS = ("json", "crontab", "systemd", "kubernetes")
+KINDS = ("json", *exporting.FORMATS)
 
 
 def register(verb: Callable[..., Any]) -> None:

@@ -1,16 +1,24 @@
-"""The same tasks for the next host: crontab lines, systemd units, and Kubernetes CronJobs.
+"""Tasks as another scheduler reads them: lines of a crontab, units of systemd, CronJobs of Kubernetes.
 
-The rule: what the other scheduler would do differently is said, in the text as a comment and to whoever asked for it;
-a task that it cannot run at the right times is left out rather than run at others. A task that runs code found by
-`sync`, or a built-in command, goes through `webscheduler run`, which keeps overlap, limits and history itself.
+The rules: what the other scheduler does differently is said, as a comment in the text and to whoever asked; a task that
+it cannot run at the right times is left out. A task that runs code found by `sync`, or a built-in command, goes through
+`webscheduler run`, which keeps overlap, limits and history itself.
+
+A format is a row of FORMATS and a file in templates/: first what is to be said of it, then what is written for each
+task, with `{names}` of values. A line whose value is a list is there once for each of its items. `==== NAME` begins a
+file of its own.
 
 Sources: systemd.time(7) for calendars, systemd.timer(5), systemd.service(5), systemd.syntax(7) for quoting.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import pkgutil
+import re
 import shlex
+from typing import NamedTuple
 
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
@@ -20,92 +28,209 @@ from . import crontab
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Callable, TypeVar
+    from collections.abc import Iterable
+    from typing import Callable, Union
 
     from ..store.settings import Settings
     from ..store.task import Task
 
-    T = TypeVar("T")
+    Row = dict[str, Union[str, list[str]]]
 
 GRACE = 5  # seconds from TERM to KILL, as here
 WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
+PLACE = re.compile(r"\{(\w+)\}")
 
 
-class Program:
-    """What a task runs elsewhere. own: it is run by webscheduler, which keeps its limits itself. timeout: 0 for none,
-    or where it is kept already."""
+class Export:
+    """Tasks as another scheduler reads them. said: what whoever asked must know, which is in the text as well. files:
+    name -> content, where it is more than one; `str` is all in one text."""
 
-    __slots__ = ("argv", "cwd", "environment", "own", "timeout")
-
-    def __init__(self, settings: Settings, task: Task) -> None:
-        self.argv, cwd = registry.argv(settings, task)
-        self.cwd: str | None = task["cwd"] or cwd
-        self.environment = {**settings["environment"], **task["environment"]}
-        self.timeout = settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
-        free = task["argv"] or "argv" in settings["commands"].get(task["command"], {})
-        self.own = not free and registry.registered(settings)[task["command"]].source != "file"
-
-        if self.own:
-            self.argv = [registry.interpreter(settings), "-m", "webscheduler", "run", task.name]
-            self.cwd, self.timeout = None, 0
-
-
-class Text:
-    """An export in the making: its lines, what is to be said, and the files that it consists of, by name."""
-
-    __slots__ = ("files", "lines", "said")
-
-    def __init__(self, *said: str) -> None:
-        self.said = list(said)
-        self.lines = ["# Made by `webscheduler export`.", *(f"# {line}" for line in said)]
+    def __init__(self, kind: str, settings: Settings, image: str) -> None:
+        template = (pkgutil.get_data(__package__, f"templates/{kind}.template") or b"").decode()
+        head, _, body = template.partition("\n\n")
+        self.settings, self.image, self.own = settings, image, FORMATS[kind].own
+        self.lines = _filled(head, {"image": image})
+        self.said = [line[2:] for line in self.lines]
+        self.body, *files = body.split("==== ")
+        self.templates = dict(text.split("\n", 1) for text in files)
         self.files: dict[str, str] = {}
 
-    def note(self, name: str, what: str) -> None:
-        """Say something about a task, here and to whoever asked."""
-        self.said.append(f"{name}: {what}")
-        self.lines.append(f"# {' '.join(self.said[-1].split())}")
+    @functools.cached_property
+    def variables(self) -> dict[str, str]:
+        """The environment of a task that webscheduler runs itself."""
+        return self.own(self.settings)
 
-    def __str__(self) -> str:
-        return "\n".join(self.lines) + "\n" + "".join(f"\n# ---- {name}\n{text}" for name, text in self.files.items())
-
-
-def export(kind: str, settings: Settings, tasks: Iterable[Task], image: str = "IMAGE") -> Text:
-    """The tasks as `kind` reads them: crontab, systemd, or kubernetes."""
-    if kind == "kubernetes":
-        return as_kubernetes(settings, tasks, image)
-
-    return as_systemd(settings, tasks) if kind == "systemd" else as_crontab(settings, tasks)
-
-
-def _programs(
-    settings: Settings, tasks: Iterable[Task], text: Text, schedule: Callable[[Task], T], own: dict[str, str]
-) -> Iterator[tuple[Task, Program, T]]:
-    """The tasks that can be handed over, with what `schedule` makes of each; what keeps the others is said. own: the
-    variables of those that webscheduler runs; none: as on this machine."""
-    for task in tasks:
-        if task.name == DUE:
-            continue
-
-        text.lines.append("")
+    def add(self, task: Task, row: Callable[[Export, Task, Program, list[str]], Row]) -> None:
+        """Write one task; or say why it is left out."""
+        notes: list[str] = []
+        values: Row | None = None
 
         try:
             if not (task["expression"] or task["intervalSeconds"]):
                 raise BadInput("it has no schedule")
 
-            program = Program(settings, task)
-            found = schedule(task)
-
-            if program.own:
-                program.environment = own = own or crontab.variables(settings)
+            program = Program(self, task)
+            values = row(self, task, program, notes)
+            notes[:0] = [f"runs through webscheduler, whose home {self.settings.home} must be there"] * program.own
         except (WebschedulerError, ValueError) as error:
-            text.note(task.name, f"is left out: {error}")
-            continue
+            notes = [f"is left out: {error}"]
 
-        if program.own:
-            text.note(task.name, f"runs through webscheduler, whose home {settings.home} must be there")
+        said = [f"{task.name}: {note}" for note in notes]
+        self.said += said
+        self.lines += ["" for _ in range(not self.templates)] + [f"# {' '.join(line.split())}" for line in said]
 
-        yield task, program, found
+        if values is not None:
+            self.lines += _filled(self.body, values)
+
+            for name, template in self.templates.items():
+                self.files[_filled(name, values)[0]] = "\n".join(_filled(template, values)) + "\n"
+
+    def __str__(self) -> str:
+        text = "\n".join(["# Made by `webscheduler export`.", *self.lines]) + "\n"
+        return text + "".join(f"\n# ---- {name}\n{content}" for name, content in self.files.items())
+
+
+class Program:
+    """What a task runs elsewhere. own: webscheduler runs it there, and keeps its limits. timeout: seconds; 0 for none,
+    or where it is kept already."""
+
+    def __init__(self, export: Export, task: Task) -> None:
+        settings = export.settings
+        self.argv, cwd = registry.argv(settings, task)
+        self.cwd: str | None = task["cwd"] or cwd
+        self.environment = {**settings["environment"], **task["environment"]}
+        self.timeout: int = settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
+        self.zone: str = task["timezone"] or settings["timezone"]
+        free = task["argv"] or "argv" in settings["commands"].get(task["command"], {})
+        self.own = not free and registry.registered(settings)[task["command"]].source != "file"
+
+        if self.own:
+            self.argv = [registry.interpreter(settings), "-m", "webscheduler", "run", task.name]
+            self.cwd, self.timeout, self.environment = None, 0, export.variables
+
+
+def export(kind: str, settings: Settings, tasks: Iterable[Task], image: str = "IMAGE") -> Export:
+    """The tasks in a format of FORMATS. image: of the containers, for Kubernetes."""
+    made = Export(kind, settings, image)
+
+    for task in tasks:
+        if task.name != DUE:
+            made.add(task, FORMATS[kind].row)
+
+    return made
+
+
+def _filled(template: str, values: Row) -> list[str]:
+    lines = []
+
+    for line in template.rstrip("\n").split("\n") if template else ():
+        several = next((name for name in PLACE.findall(line) if isinstance(values[name], list)), "")
+
+        for item in values[several] if several else ("",):
+            lines.append(PLACE.sub(lambda place: item if place[1] == several else str(values[place[1]]), line))  # noqa: B023
+
+    return lines
+
+
+def _crontab(export: Export, task: Task, program: Program, notes: list[str]) -> Row:
+    """For Debian's cron or cronie, with flock(1) and timeout(1) where a task asks for them."""
+    expression = _expression(task)
+    words = [shlex.quote(word) for word in program.argv]
+
+    if _quartz(Cron(expression)):
+        raise BadInput(f"cron does not know {expression!r}")
+
+    if program.timeout:
+        words = ["timeout", f"-k{GRACE}", str(program.timeout), *words]
+
+    if task["preventOverlap"] and not program.own:
+        words = ["flock", "-n", "-E0", f'"$HOME"/.webscheduler-{file_name(task.name)}.lock', *words]
+
+    if program.environment:
+        words = ["env", *(shlex.quote(f"{name}={value}") for name, value in program.environment.items()), *words]
+
+    line = f"cd {shlex.quote(program.cwd)} && {' '.join(words)}" if program.cwd else " ".join(words)
+
+    if "\n" in line:
+        raise BadInput("a line of a crontab cannot say a line break")
+
+    _note_clock(task, notes)
+    _note_retries(task, notes)
+    zones = [line[8:] for line in export.lines if line.startswith("CRON_TZ=")]
+    return {"zone": [program.zone] if zones[-1:] != [program.zone] else [], "expression": expression,
+            "off": "" if task["enabled"] else "# disabled: ", "line": crontab.escaped(line)}
+
+
+def _systemd(export: Export, task: Task, program: Program, notes: list[str]) -> Row:
+    """Units for `systemctl --user`, or with a User= for the system."""
+    times = [f"{when} {program.zone}" for when in calendar(task["expression"])] if task["expression"] else []
+    late = task["catchUpSeconds"] is None
+    notes += ["is disabled: do not enable its timer"] * (not task["enabled"])
+    notes += ["may overlap here, and will not there"] * (not task["preventOverlap"] and not program.own)
+    notes += ["what was missed is not run later at all: systemd knows no limit for that"] * (not late)
+    _note_retries(task, notes)
+    return {"file": file_name(task.name), "calendar": times, "grace": str(GRACE),
+            "description": (task["title"] or task.name).replace("%", "%%").replace("\n", " "),
+            "variable": [_unit_word(f"{name}={value}", "") for name, value in program.environment.items()],
+            "cwd": [program.cwd.replace("%", "%%")] if program.cwd else [],
+            "timeout": str(program.timeout or "infinity"),
+            "command": " ".join(_unit_word(word) for word in program.argv),
+            "persistent": ["true" if late else "false"] if times else [],
+            "first": [] if times else ["0"], "interval": [] if times else [str(task["intervalSeconds"])]}
+
+
+def _kubernetes(export: Export, task: Task, program: Program, notes: list[str]) -> Row:
+    """CronJob manifests (batch/v1), one document for each task."""
+    schedule, settings, deadline = _for_kubernetes(task), export.settings, task["catchUpSeconds"]
+    _note_clock(task, notes)
+    program.argv[0] = "python3" if program.own else program.argv[0]
+    notes += ["may overlap, but not within webscheduler's own run"] * (not task["preventOverlap"] and program.own)
+    notes += ["Kubernetes chooses the delay before a retry"] * bool(task["retries"])
+    # Its controller looks every ten seconds: with less it might never start a job.
+    notes += ["a missed slot is run there for up to 10 seconds"] * (deadline is not None and deadline < 10)
+    days = settings["logRetentionDays"] if task["logRetentionDays"] is None else task["logRetentionDays"]
+    failure_days = settings["failureRetentionDays"]
+    days = max(days, days if failure_days is None else failure_days) if days and failure_days != 0 else 0
+    # $(NAME) would be expanded; $$ stands for a dollar.
+    variables = [f"{{name: {_yaml(name)}, value: {_yaml(value.replace('$(', '$$('))}}}"
+                 for name, value in program.environment.items()]
+    return {"name": _yaml(_resource(task.name, export)), "schedule": _yaml(schedule), "image": _yaml(export.image),
+            "zone": _yaml("Etc/UTC" if program.zone == "UTC" else program.zone),
+            "policy": "Forbid" if task["preventOverlap"] else "Allow",
+            "suspend": "false" if task["enabled"] else "true", "retries": str(task["retries"]),
+            "deadline": [] if deadline is None else [str(max(10, deadline))],
+            "timeout": [str(program.timeout)] if program.timeout else [],
+            "kept": [str(days * 86400)] if days else [],
+            "word": [_yaml(word.replace("$(", "$$(")) for word in program.argv],
+            "cwd": [_yaml(program.cwd)] if program.cwd else [],
+            "env": ["env:"] if variables else [], "variable": variables}
+
+
+class Format(NamedTuple):
+    """title: what it is called. row: the values of its template for a task, after what is to be said of the task was
+    added to the notes; raises BadInput for a task that it cannot run. own: the environment in which webscheduler runs
+    there."""
+
+    title: str
+    row: Callable[[Export, Task, Program, list[str]], Row]
+    own: Callable[[Settings], dict[str, str]] = crontab.variables
+
+
+FORMATS = {
+    "crontab": Format("crontab", _crontab),
+    "systemd": Format("systemd", _systemd),
+    "kubernetes": Format("Kubernetes", _kubernetes, lambda settings: {"WEBSCHEDULER_HOME": settings.home}),
+}
+
+
+def _note_clock(task: Task, notes: list[str]) -> None:
+    if not task["expression"]:
+        notes.append("its interval counts by the clock there, not from the last start")
+
+
+def _note_retries(task: Task, notes: list[str]) -> None:
+    if task["retries"]:
+        notes.append("its retries are lost")
 
 
 def _expression(task: Task) -> str:
@@ -121,111 +246,9 @@ def _expression(task: Task) -> str:
         raise BadInput(f"no expression says every {interval} seconds")
 
 
-def _for_crontab(task: Task) -> str:
-    expression = _expression(task)
-
-    if _quartz(Cron(expression)):
-        raise BadInput(f"cron does not know {expression!r}")
-
-    return expression
-
-
 def _quartz(cron: Cron) -> bool:
     """Whether the expression has one of the signs that are not crontab(5)'s: L W LW #."""
     return bool(cron.nearest or cron.nth or 0 in cron.dates)
-
-
-def as_crontab(settings: Settings, tasks: Iterable[Task]) -> Text:
-    """Lines for a crontab(5) of Debian's cron or cronie, with flock(1) and timeout(1) where a task asks for them."""
-    text = Text("CRON_TZ is read by cronie; Debian's cron ignores it and reads the clock of its machine.",
-                "cron runs nothing that it missed, tries nothing again, and keeps no history: it mails output.")
-    zone = ""
-
-    for task, program, expression in _programs(settings, tasks, text, _for_crontab, {}):
-        words = [shlex.quote(word) for word in program.argv]
-
-        if program.timeout:
-            words = ["timeout", f"-k{GRACE}", str(program.timeout), *words]
-
-        if task["preventOverlap"] and not program.own:
-            words = ["flock", "-n", "-E0", f'"$HOME"/.webscheduler-{file_name(task.name)}.lock', *words]
-
-        if program.environment:
-            words = ["env", *(shlex.quote(f"{name}={value}") for name, value in program.environment.items()), *words]
-
-        line = f"cd {shlex.quote(program.cwd)} && {' '.join(words)}" if program.cwd else " ".join(words)
-
-        if "\n" in line:
-            text.note(task.name, "is left out: a line of a crontab cannot say a line break")
-            continue
-
-        _say_clock(task, text)
-
-        if task["retries"]:
-            text.note(task.name, "its retries are lost")
-
-        if (task["timezone"] or settings["timezone"]) != zone:
-            zone = task["timezone"] or settings["timezone"]
-            text.lines.append(f"CRON_TZ={zone}")
-
-        off = "" if task["enabled"] else "# disabled: "
-        text.lines.append(f"{off}{expression} {crontab.escaped(line)}")
-
-    return text
-
-
-def _say_clock(task: Task, text: Text) -> None:
-    if not task["expression"]:
-        text.note(task.name, "its interval counts by the clock there, not from the last start")
-
-
-def as_systemd(settings: Settings, tasks: Iterable[Task]) -> Text:
-    """Units for `systemctl --user`, or with a User= for the system."""
-    text = Text("systemd never runs a service twice at once, and leaves daylight saving to its calendar.",
-                "Put the files into ~/.config/systemd/user, then: systemctl --user enable --now NAME.timer",
-                "They run while you are signed in; for always: loginctl enable-linger",
-                "How long the journal keeps what commands print is set in journald.conf.")
-
-    for task, program, times in _programs(settings, tasks, text, _for_systemd, {}):
-        zone = task["timezone"] or settings["timezone"]
-
-        if not task["enabled"]:
-            text.note(task.name, "is disabled: do not enable its timer")
-
-        if not task["preventOverlap"] and not program.own:
-            text.note(task.name, "may overlap here, and will not there")
-
-        if task["catchUpSeconds"] is not None:
-            text.note(task.name, "what was missed is not run later at all: systemd knows no limit for that")
-
-        if task["retries"]:
-            text.note(task.name, "its retries are lost")
-
-        name = "webscheduler-" + file_name(task.name)
-        description = (task["title"] or task.name).replace("%", "%%").replace("\n", " ")
-        service = [f"[Unit]\nDescription={description}\n\n[Service]\nType=oneshot"]
-        service += [f"Environment={_unit_word(f'{key}={value}', '')}" for key, value in program.environment.items()]
-        service += [f"WorkingDirectory={program.cwd.replace('%', '%%')}"] if program.cwd else []
-        service += [f"TimeoutStartSec={program.timeout or 'infinity'}", f"TimeoutStopSec={GRACE}",
-                    "ExecStart=" + " ".join(_unit_word(word) for word in program.argv)]
-        timer = [f"[Unit]\nDescription={description}\n\n[Timer]"]
-
-        if task["expression"]:
-            timer += [f"OnCalendar={when} {zone}" for when in times]
-            timer += [f"Persistent={'true' if task['catchUpSeconds'] is None else 'false'}"]
-        else:
-            timer += ["OnActiveSec=0", f"OnUnitActiveSec={task['intervalSeconds']}"]
-
-        timer += ["AccuracySec=1s", "", "[Install]", "WantedBy=timers.target"]
-        text.files[f"{name}.service"] = "\n".join(service) + "\n"
-        text.files[f"{name}.timer"] = "\n".join(timer) + "\n"
-
-    text.lines = [line for line in text.lines if line]
-    return text
-
-
-def _for_systemd(task: Task) -> list[str]:
-    return calendar(task["expression"]) if task["expression"] else []
 
 
 def _unit_word(word: str, dollar: str = "$$") -> str:
@@ -261,64 +284,11 @@ def calendar(expression: str) -> list[str]:
             for weekday, date in days]
 
 
-def as_kubernetes(settings: Settings, tasks: Iterable[Task], image: str) -> Text:
-    """CronJob manifests (batch/v1), one document for each task."""
-    text = Text("Kubernetes counts the jobs that it keeps; the days of history are ttlSecondsAfterFinished here.",
-                "What it missed runs once, unless more than 100 times were missed, and then not at all.",
-                f"The image is {image}: it must hold what the command needs.")
-    names: set[str] = set()
-
-    own = {"WEBSCHEDULER_HOME": settings.home}
-
-    for task, program, schedule in _programs(settings, tasks, text, _for_kubernetes, own):
-        _say_clock(task, text)
-        program.argv[0] = "python3" if program.own else program.argv[0]
-
-        if not task["preventOverlap"] and program.own:
-            text.note(task.name, "may overlap, but not within webscheduler's own run")
-
-        if task["retries"]:
-            text.note(task.name, "Kubernetes chooses the delay before a retry")
-
-        name = _resource(task.name, names)
-        names.add(name)
-        zone = task["timezone"] or settings["timezone"]
-        days = settings["logRetentionDays"] if task["logRetentionDays"] is None else task["logRetentionDays"]
-        failure_days = settings["failureRetentionDays"]
-        days = max(days, days if failure_days is None else failure_days) if days and failure_days != 0 else 0
-        text.lines += ["---", "apiVersion: batch/v1", "kind: CronJob", "metadata:", f"  name: {_yaml(name)}", "spec:",
-                       f"  schedule: {_yaml(schedule)}",
-                       f"  timeZone: {_yaml('Etc/UTC' if zone == 'UTC' else zone)}",
-                       f"  concurrencyPolicy: {'Forbid' if task['preventOverlap'] else 'Allow'}",
-                       f"  suspend: {'false' if task['enabled'] else 'true'}",
-                       "  successfulJobsHistoryLimit: 10", "  failedJobsHistoryLimit: 10"]
-
-        if task["catchUpSeconds"] is not None:
-            # Its controller looks every ten seconds: with less it might never start a job.
-            if task["catchUpSeconds"] < 10:
-                text.note(task.name, "a missed slot is run there for up to 10 seconds")
-
-            text.lines.append(f"  startingDeadlineSeconds: {max(10, task['catchUpSeconds'])}")
-
-        text.lines += ["  jobTemplate:", "    spec:", f"      backoffLimit: {task['retries']}"]
-        text.lines += [f"      activeDeadlineSeconds: {program.timeout}"] if program.timeout else []
-        text.lines += [f"      ttlSecondsAfterFinished: {days * 86400}"] if days else []
-        text.lines += ["      template:", "        spec:", "          restartPolicy: Never", "          containers:",
-                       "            - name: task", f"              image: {_yaml(image)}", "              command:"]
-        # $(NAME) would be expanded; $$ stands for a dollar.
-        text.lines += [f"                - {_yaml(word.replace('$(', '$$('))}" for word in program.argv]
-        text.lines += [f"              workingDir: {_yaml(program.cwd)}"] if program.cwd else []
-        text.lines += ["              env:"] if program.environment else []
-        text.lines += [f"                - {{name: {_yaml(key)}, value: {_yaml(value.replace('$(', '$$('))}}}"
-                       for key, value in program.environment.items()]
-
-    return text
-
-
-def _resource(name: str, taken: set[str]) -> str:
-    """A name as RFC 1123 has labels, and short enough for the names of its jobs."""
+def _resource(name: str, export: Export) -> str:
+    """A name as RFC 1123 has labels, and short enough for the names of its jobs; another than those before it."""
     plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower())[:40].strip("-") or "task"
-    return next(each for n in range(1, len(taken) + 2) if (each := plain if n == 1 else f"{plain}-{n}") not in taken)
+    names = (plain if n == 1 else f"{plain}-{n}" for n in range(1, len(export.lines)))
+    return next(each for each in names if f"  name: {_yaml(each)}" not in export.lines)
 
 
 def _for_kubernetes(task: Task) -> str:
