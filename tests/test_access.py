@@ -421,12 +421,12 @@ def test_refusals_are_bounded(ready: Installation) -> None:
     now = time.time()
 
     for number in range(60):
-        add_refusal(home, now + 100 * number, {"at": number})
+        add_refusal(home, now + 100 * number, "GET", "", "192.0.2.1", str(number))
 
-    assert [refusal["at"] for refusal in read_refusals(home)] == list(range(59, 9, -1))
+    assert [refusal["problem"] for refusal in read_refusals(home)] == [str(n) for n in range(59, 9, -1)]
 
     for damaged in (b"", b"[", b"5", b'{"a": 1}', b"\xff", b"[null, 1]"):
         (ready.home / "refused.json").write_bytes(damaged)
         assert read_refusals(home) == []
-        add_refusal(home, now + 100000, {"at": "again"})
-        assert read_refusals(home) == [{"at": "again"}]
+        add_refusal(home, now + 100000, "GET", "", "192.0.2.1", "again")
+        assert [refusal["problem"] for refusal in read_refusals(home)] == ["again"]

@@ -23,7 +23,7 @@ import pytest
 from tests.installation import CHECKOUT, DOORS, Answer, Installation, answered, until, waits_for
 from webscheduler.runs import recorder
 from webscheduler.runs.admission import Cause, decide
-from webscheduler.store import locks, state
+from webscheduler.store import locks
 from webscheduler.times import format_time
 
 
@@ -592,16 +592,23 @@ def test_zombies_are_bounded(installation: Installation) -> None:
 
 def test_a_secret_that_changes_at_this_moment(installation: Installation) -> None:
     """What was read before the gate counts only while nothing changed: a rotated secret refuses who was let in."""
-    from webscheduler.trigger.authentication import Ticket
+    from webscheduler.runs.admission import Ticket
+    from webscheduler.store.indexing import refresh
+    from webscheduler.store.lookup import Parsed, look
 
     installation.add()
     home, row = str(installation.home), installation.row()
-    known = state.stamp(home), state.read(home)
-    ticket = Ticket("task", row["slug"], row["secret"], None, 300, "192.0.2.1")
-    installation.edit(secret="f" * 64)
-    assert decide(home, "task", Cause("url", ticket), time.time(), known).status == "refused"
-    installation.edit(secret=row["secret"], enabled=False)
-    assert decide(home, "task", Cause("url", ticket), time.time(), known).reason == "disabled"
+    assert refresh(home)
+
+    for view, secret in ((look(home), "f" * 64), (Parsed(home), "e" * 64)):
+        ticket = Ticket(view.find(row["slug"]), None, 300, "192.0.2.1")
+        installation.edit(secret=secret)
+        assert decide(home, "task", Cause("url", ticket), time.time(), view).status == "changed"
+
+    installation.edit(enabled=False)
+    view = Parsed(home)
+    ticket = Ticket(view.find(row["slug"]), None, 300, "192.0.2.1")
+    assert decide(home, "task", Cause("url", ticket), time.time(), view).reason == "disabled"
     assert installation.claims() == []
 
 

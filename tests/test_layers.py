@@ -36,8 +36,8 @@ ROOMS: dict[str, tuple[str, str]] = {
 }
 ALLOWED = {room: others.split() for rooms, (_, others) in ROOMS.items() for room in rooms.split()}
 FORBIDDEN_ON_THE_WAY = {"dataclasses", "logging", "typing", "contextlib", "pathlib"}
-ON_THE_WAY = ("cgi", "wsgi", "errors", "vocabulary", "times", "signing", "addresses", "query", "store.", "schedule.cron",
-              "schedule.slots", "commands.registry", "runs.", "trigger.")
+ON_THE_WAY = ("cgi", "wsgi", "errors", "vocabulary", "times", "signing", "addresses", "query", "response", "store.",
+              "schedule.cron", "schedule.slots", "commands.registry", "runs.", "trigger.")
 OFF_THE_WAY = ("store.people", "store.history_view", "runs.cancel")
 
 

@@ -185,16 +185,17 @@ def test_a_task_that_runs_is_locked(installation: Installation, door: str) -> No
 def test_skips_are_counted_not_written(ready: Installation) -> None:
     """Of the skips of a task for one reason one line a minute is written, and it says for how many it stands."""
     from webscheduler.runs import admission
-    from webscheduler.trigger.authentication import Ticket
+    from webscheduler.store.lookup import Parsed
 
     ready.edit(enabled=False)
-    row = ready.row()
     now = time.time()
     seconds = [0, 1, 30, 59, 61, 62, 130]
 
     for second in seconds:
-        cause = admission.Cause("url", Ticket("task", row["slug"], row["secret"], None, 300, "192.0.2.1"))
-        assert admission.decide(str(ready.home), "task", cause, now + second).reason == "disabled"
+        view = Parsed(str(ready.home))
+        known = view.find(ready.row()["slug"])
+        cause = admission.Cause("url", admission.Ticket(known, None, 300, "192.0.2.1"))
+        assert admission.decide(str(ready.home), "task", cause, now + second, view).reason == "disabled"
 
     lines = ready.history()
     assert [line["count"] for line in lines] == [1, 4, 2]

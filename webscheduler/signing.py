@@ -7,10 +7,10 @@ The key is the ASCII text of the secret, so `printf %s SLUG | openssl dgst -sha2
 
 from __future__ import annotations
 
-import hmac
 import os
 
 DUMMY_SECRET = "0" * 64
+HEX = frozenset("0123456789abcdef")
 
 
 def new_slug() -> str:
@@ -35,14 +35,25 @@ def status_message(slug: str) -> str:
 
 def sign(secret: str, message: str) -> str:
     """HMAC-SHA256 (RFC 2104) as 64 lower-case hexadecimal digits."""
+    import hmac  # 3 ms: a request with a static signature needs none
+
     return hmac.digest(secret.encode("ascii"), message.encode("ascii"), "sha256").hex()
 
 
 def matches(secret: str | None, message: str, signature: str) -> bool:
     """Whether `signature` signs `message`; without a secret the same work is done and the answer is no."""
-    expected = sign(secret or DUMMY_SECRET, message)
-    given = signature.lower().encode("ascii", "backslashreplace")
-    return hmac.compare_digest(expected.encode("ascii"), given) and secret is not None
+    return same(sign(secret or DUMMY_SECRET, message), signature) and secret is not None
+
+
+def same(expected: str, given: str) -> bool:
+    """Whether two signatures of 64 characters are the same; how long it takes does not tell where they differ."""
+    one, other = expected.encode("ascii"), given.lower().encode("ascii", "replace")
+    different = len(one) ^ len(other)
+
+    for a, b in zip(one, other):
+        different |= a ^ b
+
+    return different == 0
 
 
 def trigger_url(base: str, slug: str, secret: str, ts: int | None = None) -> str:

@@ -66,6 +66,8 @@ if TYPE_CHECKING:
         failuresBefore: int
         outcome: Entry
 
+DUE = "@due"  # the built-in task that runs all due tasks
+
 # How a run, or a call that led to none, ended. `running` is in state.json alone.
 SUCCESS, FAILED, TIMEOUT, INTERRUPTED = "success", "failed", "timeout", "interrupted"
 SKIPPED, REJECTED, RUNNING = "skipped", "rejected", "running"

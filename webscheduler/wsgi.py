@@ -1,7 +1,8 @@
 """The WSGI door (PEP 3333).
 
-The rule: the application never forks, starts no thread and keeps no state: a server may run it in many processes,
-threads or sub-interpreters. A run that is not detached is awaited in the call (sync) or in the response's close().
+The rule: the application never forks and starts no thread, and it keeps nothing but what it read, for as long as the
+files are the same: a server may run it in many processes, threads or sub-interpreters. A run that is not detached is
+awaited in the call (sync) or in the response's close().
 No `Connection` header is sent: PEP 3333 forbids hop-by-hop headers to applications, and some servers refuse them.
 """
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Callable, Optional
 
+    from .store.lookup import View
+
     Environ = dict[str, Any]
     StartResponse = Callable[..., object]
     Application = Callable[[Environ, StartResponse], Iterable[bytes]]
@@ -32,6 +35,8 @@ def create_app(home: str | None = None, user: User = None) -> Application:
     user: tells the admin panel who is signed in at the site that embeds it (see `admin`).
     """
 
+    kept: dict[str, View] = {}
+
     def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         def report(line: str) -> None:
             environ["wsgi.errors"].write(line.replace("\n", " ") + "\n")
@@ -42,7 +47,7 @@ def create_app(home: str | None = None, user: User = None) -> Application:
 
                 return create_panel(home, user)(environ, start_response)
 
-            reply = handler.answer(environ, home or find_home(), False, time.time, report)
+            reply = handler.answer(environ, home or find_home(), False, time.time, report, kept)
         except WebschedulerError as error:
             report(f"webscheduler: {error}")
             reply = handler.unavailable()

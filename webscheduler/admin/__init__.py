@@ -17,9 +17,8 @@ import time
 
 from ..errors import WebschedulerError
 from ..runs.detach import AfterResponse
-from ..store import capabilities
 from ..store.settings import SETTINGS, Settings, find_home, load_settings
-from ..trigger.request import kind
+from ..trigger.request import kind, server_kind
 from .web import Html, Refused, Visit, error_text, h, mount, respond
 
 TYPE_CHECKING = False
@@ -110,7 +109,7 @@ def answer(
         return respond(f"{refused.message}\n", refused.status, "text/plain")
 
     visit.in_process, visit.clock = in_process, clock
-    visit.server = capabilities.server_kind(environ, in_process)
+    visit.server = server_kind(environ, in_process)
 
     try:
         if visit.page in ASSETS:

@@ -90,7 +90,7 @@ def _said(visit: Visit, message: str, values: dict[str, Any]) -> Html:
 def _strategies(visit: Visit, kind: str) -> Html:
     limit = visit.settings["defaultTimeout"]
     rows = capabilities.read(visit.home, kind, visit.now)
-    elected = capabilities.ranked(kind, rows, limit)[0]
+    elected = capabilities.ranked(capabilities.carried(kind, rows), limit)[0]
     said: dict[str, list[Html]] = {}
     cells = []
 

@@ -275,15 +275,16 @@ def run_now(visit: Visit) -> Response:
     cause = admission.Cause("admin", by_hand=True)
     decided = admission.decide(visit.home, name, cause, visit.now)
 
-    if decided.claim is None or decided.task is None:
+    if decided.claim is None or decided.known is None or decided.view is None:
         visit.tell("{name} is running already.", name=name, kind="bad")
         return visit.redirect("task", name=name)
 
     run = decided.claim.run
-    decided.task["strategy"] = "auto"  # the page answers at once where the host allows it, whatever the URL does
+    decided.known.strategy = "auto"  # the page answers at once where the host allows it, whatever the URL does
 
     try:
-        started = start_run(visit.settings, decided.task, decided.claim, visit.in_process, visit.clock, visit.server)
+        started = start_run(visit.home, decided.claim, decided.known, decided.view, visit.in_process, visit.clock,
+                            visit.server)
     except BaseException:
         decided.claim.close()
         raise

@@ -379,7 +379,7 @@ def _strategies(settings: Settings, tasks: state.Tasks, now: float) -> Iterator[
         for name, task in load_tasks(tasks)[0].items():
             limit = settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
             wanted = task["strategy"]
-            best = capabilities.ranked(kind, rows, limit)[0] if wanted == "auto" else wanted
+            best = capabilities.ranked(capabilities.carried(kind, rows), limit)[0] if wanted == "auto" else wanted
             reach = capabilities.reach(kind, best, rows)
 
             if name != DUE and task["enabled"] and limit and reach < limit:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Callable
 
+
 def detach(job: Callable[[], object], keep: Sequence[int]) -> bool:
     """Run `job` in a process that neither session, terminal, pipes nor parent tie to this one. True once it stands.
 
@@ -42,39 +43,21 @@ def detach(job: Callable[[], object], keep: Sequence[int]) -> bool:
 
         try:
             os.setsid()
-
-            if os.fork() == 0:
-                status = _detached(job, {writing, *keep}, writing)
-            else:
+            # Before anything else: who waits for this byte is a request. A leader of a session that opens no terminal
+            # gets none, so one fork is enough.
+            if os.write(writing, b"+") == 1:
+                close_descriptors(set(keep))
+                job()
                 status = 0
         finally:
-            os._exit(status)
+            os._exit(status)  # without a byte written, SIGPIPE being ignored in Python, the job has not begun
 
     os.close(writing)
-
-    try:
-        os.waitpid(child, 0)
-    except ChildProcessError:
-        pass  # SIGCHLD is ignored here: the kernel reaps
 
     try:
         return os.read(reading, 1) == b"+"
     finally:
         os.close(reading)
-
-
-def _detached(job: Callable[[], object], keep: set[int], handshake: int) -> int:
-    close_descriptors(keep)
-
-    try:
-        if os.write(handshake, b"+") != 1:
-            return 1
-    except OSError:  # who asked is gone; SIGPIPE is ignored in Python
-        return 1
-
-    os.close(handshake)
-    job()
-    return 0
 
 
 def close_descriptors(keep: set[int]) -> None:

@@ -1,19 +1,22 @@
-"""Starts a claimed run before the response, after it, or detached from it, by the first strategy that works here."""
+"""Starts a claimed run before the response, after it, or detached from it, by the first strategy that works here.
+
+What each strategy is, and what servers do to it: `detach` and docs/reference/servers.md. What each one carries here is
+known from `store.capabilities`.
+"""
 
 from __future__ import annotations
 
 from ..store import capabilities
-from ..store.task import DUE
+from ..vocabulary import DUE
 from . import detach
-from .supervisor import resume_argv, supervise, supervise_elsewhere
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from ..store.index import Known
     from ..store.locks import Claim
-    from ..store.settings import Settings
-    from ..store.task import Task
+    from ..store.lookup import View
 
 
 class Started:
@@ -29,19 +32,21 @@ class Started:
 
 
 def start_run(
-    settings: Settings, task: Task, claim: Claim, in_process: bool, clock: Callable[[], float], server: str
+    home: str, claim: Claim, known: Known, view: View, in_process: bool, clock: Callable[[], float], server: str
 ) -> Started:
-    """Start a claimed run by the first of the strategies that works here.
+    """Start a claimed run.
 
-    in_process: this process has one thread and serves one request (CGI), so it may fork and supervise. server: the kind
-    of server, as `capabilities.server_kind` names it.
+    known, view: the task, and what it was read with. in_process: this process has one thread and serves one request
+    (CGI), so it may fork and supervise. server: the kind of server, as `request.server_kind` names it.
     """
 
     def job() -> dict[str, Any]:
-        return supervise(settings, task, claim, clock) if in_process else supervise_elsewhere(settings, claim, clock)
+        from . import supervisor  # after the response, where the run is detached
+
+        return (supervisor.supervise if in_process else supervisor.supervise_elsewhere)(home, claim, clock)
 
     try:
-        for strategy in _strategies(settings, task, server, clock()):
+        for strategy in _order(home, known, view, server, clock()):
             claim.append({"strategy": strategy, "server": server})
 
             if strategy == "close":
@@ -49,15 +54,19 @@ def start_run(
 
             if strategy == "fork":
                 try:
-                    if not in_process:
-                        detach.spawn(resume_argv(settings, claim), [claim.descriptor])
-                    elif not detach.detach(job, [claim.descriptor]):
-                        continue
+                    if in_process:
+                        stands = detach.detach(job, [claim.descriptor])
+                    else:
+                        from .supervisor import resume_argv
 
+                        detach.spawn(resume_argv(home, claim), [claim.descriptor])
+                        stands = True
+                except OSError:
+                    stands = False  # no process to be had: the next strategy says so in history, if it has none either
+
+                if stands:
                     claim.close()
                     return Started("fork")
-                except OSError:
-                    pass  # no process to be had: the next strategy says so in history, if it has none either
 
         return Started("sync", job())
     except BaseException:
@@ -65,15 +74,17 @@ def start_run(
         raise
 
 
-def _strategies(settings: Settings, task: Task, server: str, now: float) -> list[str]:
-    wanted = task["strategy"]
+def _order(home: str, known: Known, view: View, server: str, now: float) -> list[str]:
+    """The strategies to try, the first first."""
+    if known.probe:
+        return [known.strategy, "sync"]
 
-    if task["group"] == capabilities.PROBE:
-        return [wanted, "sync"]
+    until, packed = view.kinds.get(server, (0.0, ""))
+    reaches = (capabilities.unpack(packed) if now < until else
+               capabilities.carried(server, capabilities.read(home, server, now)))
 
-    if wanted != "auto":
-        return capabilities.following(settings.home, server, wanted, now)
+    if known.strategy != "auto":
+        return capabilities.after(reaches, known.strategy)
 
     # A tick itself ends within its budget; what it starts has the time limits of the tasks.
-    timeout = settings["defaultTimeout"] if task["timeout"] is None or task.name == DUE else task["timeout"]
-    return capabilities.elect(settings.home, server, timeout, now)
+    return capabilities.ranked(reaches, view.timeout if known.timeout < 0 or known.name == DUE else known.timeout)

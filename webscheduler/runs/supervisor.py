@@ -13,7 +13,7 @@ import time
 from ..errors import BadInput
 from ..store import state
 from ..store.settings import load_settings
-from ..store.task import DUE
+from ..vocabulary import DUE
 from . import detach
 from .admission import Cause, decide
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 REPORTED = 3800  # characters of each stream that a waiting request can use
 
-def supervise(settings: Settings, task: Task, claim: Claim, clock: Callable[[], float]) -> dict[str, Any]:
+def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> dict[str, Any]:
     """Run a claimed task in this process, which must have no other thread; record it, let the claim go, and return
     its line of history."""
     from ..store import locks
@@ -37,9 +37,12 @@ def supervise(settings: Settings, task: Task, claim: Claim, clock: Callable[[], 
         # Before anything is imported: until then readers know the run by who started it, and that process may be gone.
         claim.append({"supervisor": locks.identity()})
 
+        from ..store.task import load_task
         from . import notifications, process, recorder, retention
 
-        recorder.mark_running(settings.home, claim, claim.facts())
+        settings = load_settings(home)
+        task = load_task(claim.name, state.read_row(home, claim.name))
+        recorder.mark_running(home, claim, claim.facts())
 
         report: dict[str, Any] = {}
         children: dict[int, str] = {}
@@ -47,16 +50,16 @@ def supervise(settings: Settings, task: Task, claim: Claim, clock: Callable[[], 
 
         if task.name == DUE:
             outcome, report, children = _tick(settings, facts, clock)
-            entry = recorder.finish(settings.home, claim, outcome, settings["timezone"], clock())
+            entry = recorder.finish(home, claim, outcome, settings["timezone"], clock())
         else:
             with process.Signals() as signals:
                 try:
-                    live = recorder.live_file(settings.home, claim.run)
+                    live = recorder.live_file(home, claim.run)
                     outcome = process.run(_invocation(settings, task), claim, live, signals)
                 except BadInput as error:
                     outcome = recorder.outcome("failed", "not_started", errorOutput=f"{error}\n")
 
-                entry = recorder.finish(settings.home, claim, outcome, settings["timezone"], clock())
+                entry = recorder.finish(home, claim, outcome, settings["timezone"], clock())
 
         notifications.after_run(settings, task, entry, facts.get("failuresBefore", 0))
         retention.clean_hourly(settings, clock())
@@ -94,11 +97,11 @@ def _tick(
             if decision.reason == "too_late":
                 due.too_late(home, name, clock())
 
-            if decision.task is None or decision.claim is None:
+            if decision.claim is None:
                 return due.SKIPPED
 
             decision.claim.append({"strategy": strategy, "server": facts.get("server")})
-            return int(supervise(settings, decision.task, decision.claim, clock)["status"] != "success")
+            return int(supervise(home, decision.claim, clock)["status"] != "success")
 
         return detach.start_child(job, [writing])
 
@@ -143,16 +146,16 @@ def _invocation(settings: Settings, task: Task) -> Any:
     return Invocation(argv, task["cwd"] or cwd or account, variables, timeout, keep)
 
 
-def resume_argv(settings: Settings, claim: Claim) -> list[str]:
+def resume_argv(home: str, claim: Claim) -> list[str]:
     """argv of a fresh Python that supervises the run in our stead."""
     from ..commands.registry import python
 
-    return python(settings, "webscheduler.runs.supervisor:resume", settings.home, str(claim.descriptor))
+    return python(load_settings(home), "webscheduler.runs.supervisor:resume", home, str(claim.descriptor))
 
 
-def supervise_elsewhere(settings: Settings, claim: Claim, clock: Callable[[], float]) -> dict[str, Any]:
+def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float]) -> dict[str, Any]:
     """Hand the claim to such a Python, and wait for the line of history that it reports."""
-    argv = resume_argv(settings, claim)
+    argv = resume_argv(home, claim)
 
     try:
         reported = detach.spawn(argv, [claim.descriptor], wait=True)
@@ -160,8 +163,8 @@ def supervise_elsewhere(settings: Settings, claim: Claim, clock: Callable[[], fl
         from . import recorder
 
         why = f"the host gave no process: {argv[0]}: {error.strerror}\n"
-        return recorder.finish(settings.home, claim, recorder.outcome("failed", "no_process", errorOutput=why),
-                             settings["timezone"], clock())
+        return recorder.finish(home, claim, recorder.outcome("failed", "no_process", errorOutput=why),
+                               load_settings(home)["timezone"], clock())
 
     claim.close()
 
@@ -175,14 +178,14 @@ def supervise_elsewhere(settings: Settings, claim: Claim, clock: Callable[[], fl
 
 
 def resume(home: str, descriptor: str) -> int:
-    """What `_resuming` starts, a door of its own: supervise the run whose claim is open as `descriptor`."""
+    """What `resume_argv` starts, a door of its own: supervise the run whose claim is open as `descriptor`."""
+    from ..store.files import file_name
     from ..store.locks import Claim, facts_of
-    from ..store.task import file_name, load_task
 
     facts = facts_of(int(descriptor))
     name, run = facts["name"], facts["run"]
     claim = Claim(os.path.join(home, "runs", f"{file_name(name)}@{run}"), int(descriptor), name, run)
-    entry = supervise(load_settings(home), load_task(name, state.read(home)[name]), claim, time.time)
+    entry = supervise(home, claim, time.time)
     print(json.dumps({**entry, "output": entry["output"][:REPORTED], "errorOutput": entry["errorOutput"][:REPORTED]}))
     return 0
 
@@ -194,14 +197,13 @@ def run_by_hand(
     if it is running already. For @due the line has besides `started` and `left` (names of tasks) and `codes`: task
     -> 0 success, 1 not, 3 skipped; with the strategy `fork` what it started is not awaited. Raises NoSuchTask,
     Unusable, Busy."""
-    settings = load_settings(home)
-    decision = decide(home, name, Cause(trigger, by_hand=True), clock())
+    claim = decide(home, name, Cause(trigger, by_hand=True), clock()).claim
 
-    if decision.task is None or decision.claim is None:
+    if claim is None:
         return None
 
     try:
-        decision.claim.append({"strategy": strategy})
-        return supervise(settings, decision.task, decision.claim, clock)
+        claim.append({"strategy": strategy})
+        return supervise(home, claim, clock)
     finally:
-        decision.claim.close()
+        claim.close()

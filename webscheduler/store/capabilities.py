@@ -13,7 +13,6 @@ The rules:
 
 from __future__ import annotations
 
-import json
 import os
 
 from ..times import format_time, parse_time
@@ -24,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    Carried = dict[str, tuple[float, bool]]  # strategy -> (seconds, whether it was seen to end a run)
     Rows = dict[str, dict[str, Any]]  # strategy -> {"probe": what probe.collect returns, "deaths": [{at, after, run}]}
 
 FILE = "capabilities.json"
@@ -40,42 +40,53 @@ REQUEST_LIVES = 60.0  # seconds that a request may take where nobody has seen mo
 ENDS_SCRIPTS = ("cgi/apache", "cgi/lighttpd")
 
 
-def server_kind(environ: dict[str, Any], in_process: bool) -> str:
-    """The kind of server a request came through, as in `cgi/apache` or `wsgi/gunicorn`, without its version."""
-    software = str(environ.get("SERVER_SOFTWARE", ""))
-
-    if "mod_wsgi.version" in environ:
-        name = "mod_wsgi"
-    elif "uwsgi.version" in environ:
-        name = "uwsgi"
-    elif "Passenger" in software or "passenger.hijack" in environ:
-        name = "passenger"
-    else:
-        name = "".join(c for c in software.partition("/")[0].partition(" ")[0].lower() if c.isalnum() or c in "_-")
-
-    return ("cgi/" if in_process else "wsgi/") + (name[:40] or "unknown")
-
-
 def elect(home: str, kind: str, timeout: float, now: float) -> list[str]:
     """The strategies to try, in order, for a run of at most `timeout` seconds (0: any)."""
-    return ranked(kind, read(home, kind, now), timeout)
+    return ranked(carried(kind, read(home, kind, now)), timeout)
 
 
 def following(home: str, kind: str, wanted: str, now: float) -> list[str]:
     """The strategies to try where the task asks for one: those after it may take over if it cannot work here."""
-    rows = {} if wanted == "sync" else read(home, kind, now)
-    return [each for each in ORDER[ORDER.index(wanted):] if each != "close" or reach(kind, "close", rows) > 0]
+    return after(carried(kind, {} if wanted == "sync" else read(home, kind, now)), wanted)
 
 
-def ranked(kind: str, rows: Rows, timeout: float) -> list[str]:
+def after(reaches: Carried, wanted: str) -> list[str]:
+    """`following` for what is known."""
+    return [each for each in ORDER[ORDER.index(wanted):] if each != "close" or reaches["close"][0] > 0]
+
+
+def ranked(reaches: Carried, timeout: float) -> list[str]:
     """`elect` for what is known."""
     limit = timeout or ANY
-    reaches = {strategy: reach(kind, strategy, rows) for strategy in ORDER}
-    fitting = [strategy for strategy in ORDER if reaches[strategy] > min(limit, 1e9)]
+    fitting = [strategy for strategy in ORDER if reaches[strategy][0] > min(limit, 1e9)]
     others = sorted((each for each in ORDER if each not in fitting),
-                    key=lambda each: -reaches[each] / (1 + _seen_to_end(rows.get(each, {}))))
-    order = [each for each in (*fitting, *others) if reaches[each] > 0 or each == "sync"]
+                    key=lambda each: -reaches[each][0] / (1 + reaches[each][1]))
+    order = [each for each in (*fitting, *others) if reaches[each][0] > 0 or each == "sync"]
     return order[: order.index("sync") + 1]  # which needs nothing that could be missing
+
+
+def carried(kind: str, rows: Rows) -> Carried:
+    """How many seconds each strategy is expected to carry a run, and whether it was seen to end one."""
+    return {strategy: (reach(kind, strategy, rows), _seen_to_end(rows.get(strategy, {}))) for strategy in ORDER}
+
+
+def pack(reaches: Carried) -> str:
+    """`carried` as a line of the index."""
+    return " ".join(f"{seconds!r} {int(ended)}" for seconds, ended in reaches.values())
+
+
+def unpack(text: str) -> Carried:
+    """What `pack` packed."""
+    words = text.split()
+    return {strategy: (float(words[2 * place]), words[2 * place + 1] == "1") for place, strategy in enumerate(ORDER)}
+
+
+def changes_at(home: str, kind: str, now: float) -> float:
+    """Unix seconds until when what was seen says the same."""
+    moments = [parse_time(seen["at"]) + age for row in _load(home).get(kind, {}).values()
+               for seen in (row.get("probe"), *row.get("deaths", ())) if seen
+               for age in (ONE_DEATH_COUNTS, KEPT_SECONDS)]
+    return min((moment for moment in moments if moment > now), default=ANY)
 
 
 def _seen_to_end(row: dict[str, Any]) -> bool:
@@ -195,7 +206,7 @@ def explain(kind: str, rows: Rows, timeout: float) -> list[tuple[str, str, dict[
 
     say("server", "on {kind} `auto` takes {strategy} for runs of up to {n} s" if timeout else
         "on {kind} `auto` takes {strategy} for runs of any length", kind=kind, n=f"{timeout:g}",
-        strategy=ranked(kind, rows, timeout)[0])
+        strategy=ranked(carried(kind, rows), timeout)[0])
 
     for strategy in ORDER:
         row = rows.get(strategy, {})
@@ -223,6 +234,11 @@ def explain(kind: str, rows: Rows, timeout: float) -> list[tuple[str, str, dict[
 
 def _load(home: str) -> dict[str, Rows]:
     """The file as it is; none, or one that makes no sense, means that nothing is known."""
+    if not os.path.exists(os.path.join(home, FILE)):
+        return {}
+
+    import json  # 5 ms, where something was seen
+
     try:
         with open(os.path.join(home, FILE), "rb") as file:
             servers = json.loads(file.read())["servers"]
@@ -243,6 +259,8 @@ def _load(home: str) -> dict[str, Rows]:
 
 
 def _save(home: str, servers: dict[str, Rows]) -> None:
+    import json
+
     try:
         content = json.dumps({"version": 1, "servers": servers}, indent=1).encode()
         replace_file(os.path.join(home, FILE), content + b"\n")

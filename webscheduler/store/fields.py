@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from ..errors import BadInput
 from ..times import parse_time
+from .files import NAME_CHARACTERS as NAME_CHARACTERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 MAX_SECONDS = 366 * 86400
-NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 HEX = frozenset("0123456789abcdef")
 
 

@@ -1,4 +1,4 @@
-"""Writing files so that a kill or a full disk leaves them whole, and locking them.
+"""Writing files so that a kill or a full disk leaves them whole, locking them, and what a task's files are called.
 
 The rules: a file is replaced by a temporary one in the same directory: write, fsync, rename, fsync of the directory
 (rename(2): atomic only within a file system; the directory's entry is durable only once the directory is synced). No
@@ -22,9 +22,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 
-def replace_file(path: str, content: bytes | Iterable[bytes], mode: int = 0o600) -> None:
-    """Replace a file so that a reader, or a power cut, meets the old or the new content and never a part."""
+
+def file_name(name: str) -> str:
+    """What a task's files are called: everything but `[A-Za-z0-9_.-]` becomes `_`."""
+    return "".join(c if c in NAME_CHARACTERS else "_" for c in name)
+
+
+def replace_file(path: str, content: bytes | Iterable[bytes], mode: int = 0o600, sync: bool = True) -> None:
+    """Replace a file so that a reader, or a power cut, meets the old or the new content and never a part. sync: False
+    for what may be lost, or torn, by a power cut."""
     directory = os.path.dirname(path)
     temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -35,7 +43,9 @@ def replace_file(path: str, content: bytes | Iterable[bytes], mode: int = 0o600)
         for part in (content,) if isinstance(content, bytes) else content:
             _write(descriptor, part)
 
-        os.fsync(descriptor)
+        if sync:
+            os.fsync(descriptor)
+
         os.close(descriptor)
         descriptor = -1
         os.replace(temporary, path)
@@ -48,6 +58,9 @@ def replace_file(path: str, content: bytes | Iterable[bytes], mode: int = 0o600)
         except OSError:
             pass
         raise
+
+    if not sync:
+        return
 
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 

@@ -13,19 +13,12 @@ The rules:
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import time
 
 from ..errors import Busy, Unusable
-from .files import append_bytes, is_same_file
-from .task import file_name
-
-try:
-    import fcntl
-except ImportError:  # the package can be imported where it cannot work; `_flock` says so
-    fcntl = None  # type: ignore[assignment,unused-ignore]
+from ..vocabulary import COUNTED_REASONS
+from .files import append_bytes, file_name, is_same_file, lock_file, unlock_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-GATE_PATIENCE = 1.0
-SKIP_REASONS = ("locked", "rate_limited", "disabled", "too_late", "ip_denied")
+GATE_PATIENCE = 10.0
 RECORD_SIZE = 256
 
 
@@ -53,16 +45,10 @@ class Gate:
 
     def __enter__(self) -> Gate:
         self.descriptor = _open(self.path, os.O_RDWR | os.O_CREAT)
-        deadline = time.monotonic() + GATE_PATIENCE
-        pause = 0.001
 
         try:
-            while not _flock(self.descriptor):
-                if time.monotonic() > deadline:
-                    raise Busy(f"{self.path} is held by another process: try again")
-
-                time.sleep(pause)
-                pause = min(pause * 2, 0.01)
+            if not lock_file(self.descriptor, GATE_PATIENCE):
+                raise Busy(f"{self.path} is held by another process: try again")
 
             self._read()
         except BaseException:
@@ -76,7 +62,7 @@ class Gate:
     ) -> None:
         try:
             # Closing alone would leave the lock to a copy that another thread's fork may have made meanwhile.
-            _flock(self.descriptor, unlock=True)
+            unlock_file(self.descriptor)
         finally:
             os.close(self.descriptor)
 
@@ -91,15 +77,15 @@ class Gate:
         if not all(0 <= number < 1e12 for number in numbers):
             numbers = []  # never written like this; zeros forget a rate limit, no run
 
-        numbers += [0.0] * (2 + 2 * len(SKIP_REASONS) - len(numbers))
+        numbers += [0.0] * (2 + 2 * len(COUNTED_REASONS) - len(numbers))
         self.last_start, self.last_ts = numbers[0], int(numbers[1])
-        self.skips = {reason: (numbers[2 + 2 * i], int(numbers[3 + 2 * i])) for i, reason in enumerate(SKIP_REASONS)}
+        self.skips = {reason: (numbers[2 + 2 * i], int(numbers[3 + 2 * i])) for i, reason in enumerate(COUNTED_REASONS)}
 
     def save(self) -> None:
         """Write the record: one write of a fixed size, which no reader under the lock can see half."""
         words = [f"{self.last_start:.6f}", str(self.last_ts)]
 
-        for reason in SKIP_REASONS:
+        for reason in COUNTED_REASONS:
             when, count = self.skips[reason]
             words += [str(int(when)), str(min(count, 999999999))]  # rounded down: not ahead of the clock
 
@@ -136,7 +122,7 @@ class Claim:
     def release(self) -> None:
         """Unlock explicitly, for all copies of the descriptor: a daemon that the command left behind blocks nothing."""
         if self.descriptor >= 0:
-            _flock(self.descriptor, unlock=True)
+            unlock_file(self.descriptor)
             self.close()
 
     def close(self) -> None:
@@ -156,7 +142,29 @@ def copy_record(home: str, old: str, new: str) -> None:
 
 def line(facts: dict[str, Any]) -> bytes:
     """Facts as Claim.append writes them; for whoever must write them with a bare descriptor."""
+    words = [_plain(value) for value in facts.values()]
+
+    if None not in words:  # json costs a request more than all else
+        return ("\n{" + ", ".join(f'"{key}": {word}' for key, word in zip(facts, words)) + "}\n").encode("ascii")
+
+    import json
+
     return b"\n" + json.dumps(facts, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _plain(value: Any) -> str | None:
+    """A value as JSON, where that is simple; else None."""
+    if isinstance(value, str):
+        plain = value.isascii() and value.isprintable() and '"' not in value and "\\" not in value
+        return f'"{value}"' if plain else None
+
+    if value is None or value is True or value is False:
+        return {None: "null", True: "true", False: "false"}[value]
+
+    if isinstance(value, (int, float)):
+        return repr(value) if -1e300 < value < 1e300 else None
+
+    return str(value) if isinstance(value, list) and all(type(item) is int for item in value) else None
 
 
 def new_run(now: float) -> str:
@@ -171,7 +179,7 @@ def make_claim(home: str, name: str, run: str, facts: dict[str, Any]) -> Claim:
     claim = Claim(path, descriptor, name, run)
 
     try:
-        if not _flock(descriptor):
+        if not lock_file(descriptor):
             raise Unusable(f"{path}: a new file is locked already; file locks cannot be trusted here")
 
         claim.append(facts)
@@ -199,7 +207,7 @@ def claims(home: str, name: str) -> Iterator[tuple[Claim, bool]]:
             continue
 
         try:
-            got = _flock(claim.descriptor)
+            got = lock_file(claim.descriptor)
             rests = is_same_file(claim.descriptor, path)  # else somebody else recorded it meanwhile
         except BaseException:
             claim.close()
@@ -209,6 +217,40 @@ def claims(home: str, name: str) -> Iterator[tuple[Claim, bool]]:
             yield claim, got
         else:
             claim.close()
+
+
+def living(home: str, name: str) -> list[str] | None:
+    """Ids of the task's runs that live, told from their claims alone; None where there is a claim that is more than
+    that: of a dead run, or of one whose supervisor is gone. The caller holds the gate."""
+    found = []
+
+    for claim, unlocked in claims(home, name):
+        try:
+            if unlocked or not supervised(claim.descriptor):
+                return None
+
+            found.append(claim.run)
+        finally:
+            claim.close()
+
+    return found
+
+
+def supervised(descriptor: int) -> bool:
+    """Whether whoever records the run lives: its supervisor, or, before there is one, whoever started it."""
+    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    key = b'"supervisor": ['
+    start = content.rfind(key)  # quotes within texts are escaped, so this is no part of one
+
+    if start < 0:
+        return True
+
+    words = content[start + len(key) :].partition(b"]")[0].split(b",")
+
+    try:
+        return alive([int(word) for word in words])
+    except ValueError:
+        return False
 
 
 def live_runs(home: str, name: str | None = None) -> list[dict[str, Any]]:
@@ -288,6 +330,8 @@ def runs(home: str, name: str | None = None) -> list[str]:
 
 def facts_of(descriptor: int) -> dict[str, Any]:
     """All that the claim open as `descriptor` says so far."""
+    import json
+
     facts: dict[str, Any] = {}
 
     for text in os.pread(descriptor, os.fstat(descriptor).st_size, 0).split(b"\n"):
@@ -308,19 +352,3 @@ def _open(path: str, flags: int) -> int:
         raise
     except OSError as error:
         raise Unusable(f"{path} cannot be opened: {error.strerror}")
-
-
-def _flock(descriptor: int, unlock: bool = False) -> bool:
-    """Try for the exclusive lock; False when somebody has it."""
-    if fcntl is None:
-        raise Unusable("this Python has no fcntl, without which nothing can be locked: use one that has")
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_UN if unlock else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
-            return False
-
-        raise Unusable(f"files cannot be locked here ({error.strerror}): move the home to a local disk")
-
-    return True

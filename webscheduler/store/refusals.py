@@ -5,38 +5,44 @@ The rule: rewritten at most once a minute and bounded, so nobody fills the disk 
 
 from __future__ import annotations
 
-import json
 import os
-
-from .files import replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
 MOST = 50
+EVERY = 60.0
 
 
-def add_refusal(home: str, now: float, refusal: dict[str, Any]) -> None:
-    """Note a request without a valid signature, unless one was noted less than a minute ago. Never raises."""
+def add_refusal(home: str, now: float, method: str, slug: str, address: str, problem: str) -> None:
+    """Note a request without a valid signature, unless one was noted less than a minute ago. problem: what is wrong, in
+    words. Never raises."""
     file = os.path.join(home, "refused.json")
 
     try:
-        status = os.stat(file)
-
-        if 0 <= now - status.st_mtime < 60:
+        if 0 <= now - os.stat(file).st_mtime < EVERY:
             return
     except OSError:
         pass
 
+    import json  # once a minute
+
+    from ..times import format_time
+    from .files import replace_file
+
+    refusal = {"at": format_time(now), "ip": address, "method": method, "slug": slug, "problem": problem}
+
     try:
-        known = read_refusals(home)[: MOST - 1]
-        replace_file(file, json.dumps([refusal, *known]).encode() + b"\n")
+        replace_file(file, json.dumps([refusal, *read_refusals(home)[: MOST - 1]]).encode() + b"\n")
     except OSError:
         pass  # the answer is the same neutral one whether or not a trace could be left
 
 
 def read_refusals(home: str) -> list[dict[str, Any]]:
     """The refusals noted last, newest first."""
+    import json
+
     try:
         with open(os.path.join(home, "refused.json"), "rb") as file:
             found = json.loads(file.read())

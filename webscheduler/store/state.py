@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 
 from ..errors import Busy, Unusable
-from .files import replace_file
+from .files import is_same_file, lock_file, replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,6 +94,71 @@ def update(home: str, change: Callable[[Tasks], T]) -> T:
         lock.release()
 
 
+def read_row(home: str, name: str) -> Any:
+    """One task, raw; None if there is none of that name. In a file as it is written here no other is parsed. Raises
+    Unusable."""
+    try:
+        with open(path(home), "rb") as file:
+            content = file.read()
+    except OSError:
+        return read(home).get(name)
+
+    found = _line_of(content, name)
+    return read(home).get(name) if found is None else found[2]
+
+
+def _line_of(content: bytes, name: str) -> tuple[int, int, dict[str, Any]] | None:
+    """(where the task's line begins and ends, its row) in a file as `_content` makes it; None if it may be another.
+
+    There each row is a line of its own, so line breaks are where rows begin and end and nowhere else.
+    """
+    key = b"\n" + json.dumps(name, ensure_ascii=False).encode("utf-8", "surrogatepass") + b": {"
+    start = content.find(key) + 1
+
+    if (not start or content.find(key, start) >= 0 or not content.startswith(b'{\n"') or not content.endswith(b"}\n}\n")
+            or content.count(b"\n") != content.count(b'},\n"') + 3):
+        return None
+
+    end = content.index(b"\n", start)
+    end -= content[end - 1 : end] == b","
+
+    try:
+        found = json.loads(b"{" + content[start:end] + b"}")
+    except (ValueError, RecursionError):
+        return None
+
+    row = found.get(name) if isinstance(found, dict) and len(found) == 1 else None
+    return (start, end, row) if isinstance(row, dict) and "enabled" in row else None
+
+
+def take_lock(home: str, patience: float = PATIENCE) -> int:
+    """Take state.json.lock by flock(2), as filelock does: the same lock, without its import, which costs a short run
+    half of its time. A descriptor, which lets go when it is closed. Raises Busy, Unusable."""
+    name, deadline = path(home) + ".lock", time.monotonic() + patience
+
+    while True:
+        try:
+            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise Unusable(f"{name} cannot be opened: {error.strerror}")
+
+        # Some releases of filelock unlink the file when they let it go: then the lock that was got is nobody's.
+        got = False
+
+        try:
+            if not lock_file(descriptor, max(0.0, deadline - time.monotonic())):
+                raise Busy("state.json is locked by another process for too long: try again, or see `webscheduler "
+                           "doctor`")
+
+            got = is_same_file(descriptor, name)
+        finally:
+            if not got:
+                os.close(descriptor)
+
+        if got:
+            return descriptor
+
+
 def create(home: str) -> None:
     """Make a state.json if there is none: from its copy if that is left, else empty."""
     copy = path(home) + ".bak"
@@ -116,17 +182,23 @@ def _write(home: str, tasks: Tasks) -> None:
 def _parse(file_name: str) -> Tasks:
     try:
         with open(file_name, "rb") as file:
-            tasks = json.loads(file.read())
+            return parse(file.read(), file_name)
     except FileNotFoundError:
         raise Unusable(f"{file_name} is missing: `webscheduler init` makes a new one, or copy state.json.bak to it")
     except OSError as error:
         raise Unusable(f"{file_name} cannot be read: {error.strerror}")
+
+
+def parse(content: bytes, file_name: str) -> Tasks:
+    """All tasks, raw, of the content of that file. Raises Unusable, saying how to go on."""
+    try:
+        tasks = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise Unusable(
-            f"{file_name} cannot be parsed ({str(error)[:100]}): mend it, or copy state.json.bak over it"
+            f"{file_name} cannot be parsed ({str(error)[:100]}): repair it, or copy state.json.bak over it"
         )
 
     if not isinstance(tasks, dict):
-        raise Unusable(f"{file_name} must hold an object keyed by task name: mend it, or copy state.json.bak over it")
+        raise Unusable(f"{file_name} must hold an object keyed by task name: repair it, or copy state.json.bak over it")
 
     return tasks

@@ -7,10 +7,11 @@ thing in the file, in JSON output and in code. Fields that the table does not kn
 
 from __future__ import annotations
 
-from .. import signing
 from ..errors import BadInput
 from ..times import format_time
-from .fields import MAX_SECONDS, NAME_CHARACTERS, Field, check
+from ..vocabulary import DUE as DUE
+from .fields import MAX_SECONDS, Field, check
+from .files import file_name as file_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 else:
     Values = dict  # `typing` costs a CGI request 3 ms
 
-DUE = "@due"
 FIELDS: dict[str, Field] = {
     "enabled": Field("bool", False, "Whether its URL and its schedule may run the task."),
     "expression": Field("cron", None, "Schedule as a crontab(5) expression.", 200, True),
@@ -128,17 +128,14 @@ def check_name(name: str) -> str:
     return name
 
 
-def file_name(name: str) -> str:
-    """What a task's files are called: everything but `[A-Za-z0-9_.-]` becomes `_`."""
-    return "".join(c if c in NAME_CHARACTERS else "_" for c in name)
-
-
 DUE_FIELDS = {"enabled": True, "title": "Everything that is due", "timeout": 0, "description":
               "Runs whatever is due. Have your panel call its URL as often as it can, and let it run all your tasks."}
 
 
 def new_task(now: float, fields: dict[str, Any]) -> dict[str, Any]:
     """A complete row of state.json with a slug and a secret of its own."""
+    from .. import signing
+
     row = {name: field.default for name, field in FIELDS.items()}
     keys = {"slug": signing.new_slug(), "secret": signing.new_secret(), "createdAt": format_time(now)}
     return {**row, **keys, **fields}

@@ -1,25 +1,17 @@
 """The way of a trigger, composed: environ -> authenticate -> claim -> strategy( runner -> record -> release ).
 
-The rule: a request reads, claims and detaches, and nothing more; state and
-history of a run are written by the process that supervises it, and what that needs is imported there, after the
-response. Every refusal is the same bytes.
+The rule: a request reads, claims and detaches, and nothing more; state and history of a run are written by the process
+that supervises it, and what that needs is imported there, after the response. Every refusal is the same bytes. What a
+stage needs is imported when it is reached, so a refusal pays for nothing but the reading.
 """
 
 from __future__ import annotations
 
-import json
-
-from ..errors import WebschedulerError
+from ..errors import Unusable, WebschedulerError
 from ..response import Response
-from ..runs.admission import Cause, decide
-from ..runs.strategies import start_run
-from ..store import capabilities, state
-from ..store.settings import load_settings
-from ..store.task import DUE
-from ..times import format_time
-from ..vocabulary import SUCCESS
-from . import authentication
-from .request import Request
+from ..store.lookup import Parsed, look
+from .authentication import authenticate, client
+from .request import Request, server_kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,30 +19,34 @@ if TYPE_CHECKING:
 
     from ..runs.strategies import Started
     from ..store.locks import Claim
-    from ..store.task import Task
-MAX_REPLY = 3800
+    from ..store.lookup import View
 
-def _json(status: int, document: dict[str, Any], after: Callable[[], object] | None = None) -> Response:
-    return Response(json.dumps(document).encode("ascii"), status, after=after)
+MAX_REPLY = 3800
+REFUSED = b'{"accepted": false}'
 
 
 def refused() -> Response:
     """The one answer to whatever is not accepted."""
-    return _json(202, {"accepted": False})
+    return Response(REFUSED, 202)
 
 
 def unavailable() -> Response:
     """The answer of an installation that cannot work: a scheduler that silently runs nothing is the worst."""
-    return _json(503, {"accepted": False})
+    return Response(REFUSED, 503)
 
 
 def answer(
-    environ: dict[str, Any], home: str, in_process: bool, clock: Callable[[], float], report: Callable[[str], object]
+    environ: dict[str, Any],
+    home: str,
+    in_process: bool,
+    clock: Callable[[], float],
+    report: Callable[[str], object],
+    kept: dict[str, View] | None = None,
 ) -> Response:
     """Answer a request for /run or /status, and any other with 404. Does not raise for anything foreseen.
 
     in_process: this process serves the one request with one thread, so it may fork and supervise (CGI); otherwise a
-    process is started for that (WSGI). report: takes one line for the server's error log.
+    process is started for that (WSGI). report: takes one line for the server's error log. kept: see `lookup.look`.
     """
     request = Request(environ)
 
@@ -59,10 +55,10 @@ def answer(
 
     try:
         if request.kind == "run":
-            return _answer_run(request, home, in_process, clock, capabilities.server_kind(environ, in_process))
+            return _answer_run(request, home, kept, in_process, clock, server_kind(environ, in_process))
 
         if request.kind == "status":
-            return _answer_status(request, home, clock())
+            return _answer_status(request, home, kept, clock())
     except WebschedulerError as error:
         report(f"webscheduler: {error}")
     except OSError as error:
@@ -73,65 +69,92 @@ def answer(
     return unavailable()
 
 
-def _answer_run(request: Request, home: str, in_process: bool, clock: Callable[[], float], server: str) -> Response:
-    settings = load_settings(home)
+def _answer_run(
+    request: Request, home: str, kept: dict[str, View] | None, in_process: bool, clock: Callable[[], float], server: str
+) -> Response:
     now = clock()
 
     for last in (False, True):
-        known = state.stamp(home), state.read(home)
-        ticket, problem = authentication.authenticate(request, known[1], settings, now)
+        view = look(home, kept)
+        ticket, problem = authenticate(request, view, now)
+
+        if ticket and ticket.known.unusual:  # there is more to know of it than a line of the index says
+            view = Parsed(home)
+            ticket, problem = authenticate(request, view, now)
 
         if ticket is None:
             break
 
-        decision = decide(home, ticket.name, Cause("url", ticket), now, known)
+        if ticket.known.problem:
+            raise Unusable(f"state.json: {ticket.known.problem}: repair it with `webscheduler edit`")
+
+        from ..runs.admission import Cause, decide
+
+        decision = decide(home, ticket.known.name, Cause("url", ticket), now, view)
 
         if decision.claim:
-            assert decision.task is not None
-            started = start_run(settings, decision.task, decision.claim, in_process, clock, server)
-            return _of_started(decision.task, decision.claim, started)
+            from ..runs.strategies import start_run
+
+            started = start_run(home, decision.claim, ticket.known, view, in_process, clock, server)
+            return _of_started(home, decision.claim, started)
 
         if decision.reason == "locked":
-            return _json(202, {"accepted": True, "run": None, "status": "skipped", "reason": "locked"})
+            return Response(b'{"accepted": true, "run": null, "status": "skipped", "reason": "locked"}', 202)
 
-        if decision.status != "refused":
+        if decision.status not in ("refused", "changed"):
             return refused()
 
-        problem = decision.reason or ""
+        problem = decision.reason or "the task was changed at this moment"
 
-        if last or known[0] == state.stamp(home):
-            break  # else the task was renamed at this moment: look again
+        if decision.status == "refused" or last:
+            break  # else a file was changed at this moment: look again
 
     from ..store.refusals import add_refusal
 
-    address = authentication.client(request, settings)
-    add_refusal(home, now, {"at": format_time(now), "ip": address, "method": request.method, "slug": request.slug,
-                            "problem": problem})
+    add_refusal(home, now, request.method, request.slug, client(request, view), problem)
     return refused()
 
 
-def _answer_status(request: Request, home: str, now: float) -> Response:
-    from ..runs import due
-
-    settings = load_settings(home)
-    tasks = state.read(home)
-    ticket, _ = authentication.authenticate(request, tasks, settings, now)
+def _answer_status(request: Request, home: str, kept: dict[str, View] | None, now: float) -> Response:
+    ticket, _ = authenticate(request, look(home, kept), now)
 
     if ticket is None:
         return _json(404, {"found": False})
 
-    report = due.health(settings, tasks, ticket.name, now)
+    from ..runs import due
+    from ..store import state
+    from ..store.settings import load_settings
+
+    tasks = state.read(home)
+    name = next((name for name, row in tasks.items() if isinstance(row, dict) and row.get("slug") == request.slug), "")
+    report = due.health(load_settings(home), tasks, name, now)
     return _json(200 if report["status"] == "healthy" else 503, report)
 
 
-def _of_started(task: Task, claim: Claim, started: Started) -> Response:
+def _json(status: int, document: dict[str, Any], after: Callable[[], object] | None = None) -> Response:
+    import json
+
+    return Response(json.dumps(document).encode("ascii"), status, after=after)
+
+
+def _of_started(home: str, claim: Claim, started: Started) -> Response:
     entry = started.entry
 
     if entry is None:
-        return _json(202, {"accepted": True, "run": claim.run, "strategy": started.strategy,
-                           "detached": started.strategy == "fork", "status": "running"}, started.after)
+        text = (f'{{"accepted": true, "run": "{claim.run}", "strategy": "{started.strategy}", "detached": '
+                f'{"true" if started.strategy == "fork" else "false"}, "status": "running"}}')
+        return Response(text.encode("ascii"), 202, after=started.after)
 
-    status = 200 if entry["status"] == SUCCESS or task.name == DUE else task["failureStatus"] or 200
+    import json
+
+    from ..store import state
+    from ..vocabulary import DUE, SUCCESS
+
+    status = 200
+
+    if entry["status"] != SUCCESS and claim.name != DUE:
+        status = state.read_row(home, claim.name).get("failureStatus") or 200
+
     document = {"accepted": True, "run": entry["run"], "strategy": "sync", "detached": False, "status": entry["status"],
                 "reason": entry["reason"], "exitCode": entry["exitCode"], "duration": entry["duration"], "output": ""}
     room = MAX_REPLY - len(json.dumps(document))

@@ -7,6 +7,8 @@ in their own ways. A body is read only when neither query nor header carry a sig
 
 from __future__ import annotations
 
+from ..query import pairs
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -35,7 +37,7 @@ class Request:
         self.signature = ""
         self.ts: str | None = None
 
-        query = _pairs(environ.get("QUERY_STRING", ""))
+        query = pairs(environ.get("QUERY_STRING", ""))
         self.kind, slug = _target(environ.get("PATH_INFO", ""), query)
         self.slug = slug if len(slug) == 32 and HEX.issuperset(slug) else ""
 
@@ -63,7 +65,7 @@ class Request:
             if body is None:
                 self.problem = "the body is too long or has no length"
             else:
-                form = _pairs(body)
+                form = pairs(body)
                 given, times = _values(form, "sig"), _values(form, "ts")
 
         self.signature = given[0] if given else ""
@@ -82,9 +84,25 @@ class Request:
             self.ts = "0"  # the shape stays timed, and no such instant is within any window
 
 
+def server_kind(environ: dict[str, Any], in_process: bool) -> str:
+    """The kind of server a request came through, as in `cgi/apache` or `wsgi/gunicorn`, without its version."""
+    software = str(environ.get("SERVER_SOFTWARE", ""))
+
+    if "mod_wsgi.version" in environ:
+        name = "mod_wsgi"
+    elif "uwsgi.version" in environ:
+        name = "uwsgi"
+    elif "Passenger" in software or "passenger.hijack" in environ:
+        name = "passenger"
+    else:
+        name = "".join(c for c in software.partition("/")[0].partition(" ")[0].lower() if c.isalnum() or c in "_-")
+
+    return ("cgi/" if in_process else "wsgi/") + (name[:40] or "unknown")
+
+
 def kind(environ: dict[str, Any]) -> str:
     """What a request is for, as Request.kind says it, before anything of its body is read."""
-    return _target(environ.get("PATH_INFO", ""), _pairs(environ.get("QUERY_STRING", "")))[0]
+    return _target(environ.get("PATH_INFO", ""), pairs(environ.get("QUERY_STRING", "")))[0]
 
 
 def _target(path: str, query: list[tuple[str, str]]) -> tuple[str, str]:
@@ -105,24 +123,8 @@ def _target(path: str, query: list[tuple[str, str]]) -> tuple[str, str]:
     return "", ""
 
 
-def _values(pairs: list[tuple[str, str]], key: str) -> list[str]:
-    return [value for name, value in pairs if name == key]
-
-
-def _pairs(text: str) -> list[tuple[str, str]]:
-    found = []
-
-    for part in text[:MAX_BODY].split("&"):
-        name, _, value = part.partition("=")
-
-        if "%" in part or "+" in part:
-            from urllib.parse import unquote_plus  # 5 ms; what we hand out needs no escapes
-
-            name, value = unquote_plus(name), unquote_plus(value)
-
-        found.append((name, value))
-
-    return found
+def _values(fields: list[tuple[str, str]], key: str) -> list[str]:
+    return [value for name, value in fields if name == key]
 
 
 def _body(environ: dict[str, Any]) -> str | None:
