@@ -375,7 +375,7 @@ from webscheduler.store.settings import load_settings
 settings = load_settings({home!r})
 slot = lambda task, last: slots.slot(task, "UTC", last, time.time())
 decision = decide(settings.home, {name!r}, Cause("due", still_due=slot), time.time())
-entry = supervisor.supervise(settings, decision.task, decision.claim, time.time)
+entry = supervisor.supervise(settings.home, decision.claim, time.time)
 print(entry["status"], entry["reason"], entry["attempt"])
 """
     poor.add("task", expression="0 0 1 1 *", **OLD)

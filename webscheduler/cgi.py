@@ -11,8 +11,7 @@ import sys
 import time
 
 from .errors import WebschedulerError
-from .runs import detach
-from .store.settings import find_home
+from .store.files import find_home
 from .trigger import handler
 from .trigger.request import kind
 
@@ -57,12 +56,27 @@ def main(home: str | None = None) -> None:
             _drop_body()
 
         if response.after:
-            detach.send_and_detach(sent)
+            _write_all(sent)
+
+            from .runs.detach import silence
+
+            silence()  # which ends the response; the script goes on
             response.after()
         else:
-            detach.write_all(sent)
+            _write_all(sent)
     finally:
         os._exit(0)
+
+
+def _write_all(data: bytes) -> None:
+    """Write everything to standard output, unless nobody reads it any more: a run does not depend on that."""
+    view = memoryview(data)
+
+    try:
+        while view:
+            view = view[os.write(1, view):]
+    except BrokenPipeError:
+        pass
 
 
 def _drop_body() -> None:

@@ -93,8 +93,8 @@ def fill(installation: Installation, base: str) -> dict[str, str]:
     skipped = entry("shop:prices", now - 50, 0.0, "skipped", None, run=None, reason="rate_limited", trigger="url",
                     ip="203.0.113.7", count=4, output="")
     history.append(home, "shop:prices", skipped)
-    add_refusal(home, now, {"at": format_time(now - 4000), "ip": "198.51.100.9", "method": "GET", "slug": "",
-                               "problem": "the signature is not 64 hexadecimal digits"})
+    add_refusal(home, now - 4000, "GET", "", "198.51.100.9",
+                "the signature is not 64 hexadecimal digits")
     (installation.home / "commands.json").write_text(json.dumps({
         "sync": {"at": format_time(now - 600), "package": __version__},
         "broken": {"shop.jobs": "ImportError: No module named pdf"}}))

@@ -5,7 +5,7 @@
 - fork, under WSGI: `spawn` a freshly exec'd process. A fork that went on in Python would keep the server's sockets and
   is fatal in sub-interpreters.
 - close: `AfterResponse` runs the job in the iterable's close(), which a server must call (PEP 3333); under CGI
-  `let_go` ends the response and the script goes on.
+  `silence` ends the response and the script goes on.
 - sync: the job runs first. That needs no code.
 
 The standard library alone; `subprocess` only where a process is spawned.
@@ -63,7 +63,7 @@ def detach(job: Callable[[], object], keep: Sequence[int]) -> bool:
 def close_descriptors(keep: set[int]) -> None:
     """Point 0, 1 and 2 at /dev/null and close all others but `keep`: a server waits for every copy of its pipes, and
     some leak their listening socket."""
-    _silence()
+    silence()
 
     try:
         others = [int(entry) for entry in os.listdir("/proc/self/fd")]
@@ -78,13 +78,8 @@ def close_descriptors(keep: set[int]) -> None:
                 pass
 
 
-def send_and_detach(response: bytes) -> None:
-    """Write the whole response and close the connection's pipes; the process goes on (close under CGI)."""
-    write_all(response)
-    _silence()
-
-
-def _silence() -> None:
+def silence() -> None:
+    """Point 0, 1 and 2 at /dev/null: what waits for the end of our output need not wait any more."""
     null = os.open(os.devnull, os.O_RDWR)
 
     for standard in (0, 1, 2):
@@ -92,17 +87,6 @@ def _silence() -> None:
 
     if null > 2:
         os.close(null)
-
-
-def write_all(data: bytes) -> None:
-    """Write everything to standard output, unless nobody reads it any more: a run does not depend on that."""
-    view = memoryview(data)
-
-    try:
-        while view:
-            view = view[os.write(1, view):]
-    except BrokenPipeError:
-        pass
 
 
 def start_child(job: Callable[[], int], keep: Sequence[int] = ()) -> int:

@@ -1,4 +1,4 @@
-"""Writing files so that a kill or a full disk leaves them whole, locking them, and what a task's files are called.
+"""Writing files so that a kill or a full disk leaves them whole, locking them, and where they are.
 
 The rules: a file is replaced by a temporary one in the same directory: write, fsync, rename, fsync of the directory
 (rename(2): atomic only within a file system; the directory's entry is durable only once the directory is synced). No
@@ -23,6 +23,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+
+
+def find_home(environ: dict[str, str] | None = None) -> str:
+    """Absolute path of the home directory: WEBSCHEDULER_HOME, else `~/.webscheduler`. It need not exist."""
+    environ = environ if environ is not None else dict(os.environ)
+    home = environ.get("WEBSCHEDULER_HOME")
+
+    if not home:
+        account = environ.get("HOME")
+
+        if not account:  # under CGI (RFC 3875) nobody promises HOME
+            import pwd
+
+            try:
+                account = pwd.getpwuid(os.getuid()).pw_dir
+            except KeyError:
+                raise Unusable("this account has no home: set WEBSCHEDULER_HOME or the HOME line of webscheduler.cgi")
+
+        home = os.path.join(account, ".webscheduler")
+
+    if "\0" in home or not os.path.isabs(home):
+        raise Unusable(f"WEBSCHEDULER_HOME must be an absolute path, not {home[:100]!r}")
+
+    return os.path.normpath(home)
 
 
 def file_name(name: str) -> str:

@@ -64,7 +64,7 @@ class Index:
         self, home: str, read: Callable[[int, int], bytes], count: int, sources: list[str], values: list[str]
     ) -> None:
         self._home, self._read, self._count, self.sources, self.values = home, read, count, sources, values
-        self.window, self.timeout, self.proxies = int(values[0]), int(values[1]), values[2].split()
+        self.window, self.timeout, self.proxies = int(values[0]), int(values[1]), values[2].split()[1:]
         self.kinds: dict[str, tuple[float, str]] = {}
 
         for value in values[3:]:

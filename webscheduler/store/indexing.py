@@ -130,7 +130,7 @@ def _content(home: str, seen: list[str], unchanged: Index | None) -> list[bytes]
 
         body = b"".join(found[slug] for slug in sorted(found))
         values = [str(settings["signatureWindowSeconds"]), str(settings["defaultTimeout"]),
-                  " ".join(settings["trustedProxies"])]
+                  " ".join(("proxies", *settings["trustedProxies"]))]
 
         for kind in capabilities.kinds(home):
             packed = capabilities.pack(capabilities.carried(kind, capabilities.read(home, kind, now)))

@@ -13,6 +13,7 @@ import os
 from ..errors import BadInput, Busy, Unusable
 from ..times import time_zone
 from .fields import Field, check, from_text
+from .files import find_home as find_home
 from .files import lock_file, replace_file
 
 TYPE_CHECKING = False
@@ -63,30 +64,6 @@ class Settings(Values):
     def __init__(self, home: str, values: dict[str, Any]) -> None:
         super().__init__(values)
         self.home = home
-
-
-def find_home(environ: dict[str, str] | None = None) -> str:
-    """Absolute path of the home directory: WEBSCHEDULER_HOME, else `~/.webscheduler`. It need not exist."""
-    environ = environ if environ is not None else dict(os.environ)
-    home = environ.get("WEBSCHEDULER_HOME")
-
-    if not home:
-        account = environ.get("HOME")
-
-        if not account:  # under CGI (RFC 3875) nobody promises HOME
-            import pwd
-
-            try:
-                account = pwd.getpwuid(os.getuid()).pw_dir
-            except KeyError:
-                raise Unusable("this account has no home: set WEBSCHEDULER_HOME or the HOME line of webscheduler.cgi")
-
-        home = os.path.join(account, ".webscheduler")
-
-    if "\0" in home or not os.path.isabs(home):
-        raise Unusable(f"WEBSCHEDULER_HOME must be an absolute path, not {home[:100]!r}")
-
-    return os.path.normpath(home)
 
 
 def load_settings(home: str) -> Settings:

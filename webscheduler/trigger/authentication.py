@@ -8,7 +8,6 @@ that a task asks for is looked at after that.
 
 from __future__ import annotations
 
-from ..runs.admission import Ticket
 from ..signing import DUMMY_SECRET, same
 from ..store.index import NOBODY
 
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     from .request import Request
 
 
-def authenticate(request: Request, view: View, now: float) -> tuple[Ticket | None, str]:
-    """(the ticket, or None; what is wrong, in words for the owner of the installation)."""
+def authenticate(request: Request, view: View, now: float) -> tuple[Known | None, str]:
+    """(the task, if the signature is valid for it, else None; what is wrong, in words for the owner)."""
     found: Known | None = view.find(request.slug or NOBODY[:32])
     timed = request.kind == "run" and request.ts is not None
 
@@ -49,7 +48,7 @@ def authenticate(request: Request, view: View, now: float) -> tuple[Ticket | Non
     if request.kind == "run" and found.kind not in ("either", "static" if ts is None else "timed"):
         return None, "the task asks for the other kind of signature"
 
-    return Ticket(found, ts, view.window, client(request, view)), ""
+    return found, ""
 
 
 def client(request: Request, view: View) -> str:

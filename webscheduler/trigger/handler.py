@@ -76,26 +76,28 @@ def _answer_run(
 
     for last in (False, True):
         view = look(home, kept)
-        ticket, problem = authenticate(request, view, now)
+        known, problem = authenticate(request, view, now)
 
-        if ticket and ticket.known.unusual:  # there is more to know of it than a line of the index says
+        if known and known.unusual:  # there is more to know of it than a line of the index says
             view = Parsed(home)
-            ticket, problem = authenticate(request, view, now)
+            known, problem = authenticate(request, view, now)
 
-        if ticket is None:
+        if known is None:
             break
 
-        if ticket.known.problem:
-            raise Unusable(f"state.json: {ticket.known.problem}: repair it with `webscheduler edit`")
+        if known.problem:
+            raise Unusable(f"state.json: {known.problem}: repair it with `webscheduler edit`")
 
-        from ..runs.admission import Cause, decide
+        from ..runs.admission import Cause, Ticket, decide
 
-        decision = decide(home, ticket.known.name, Cause("url", ticket), now, view)
+        ts = None if request.ts is None else int(request.ts)
+        ticket = Ticket(known, ts, view.window, client(request, view))
+        decision = decide(home, known.name, Cause("url", ticket), now, view)
 
         if decision.claim:
             from ..runs.strategies import start_run
 
-            started = start_run(home, decision.claim, ticket.known, view, in_process, clock, server)
+            started = start_run(home, decision.claim, known, view, in_process, clock, server)
             return _of_started(home, decision.claim, started)
 
         if decision.reason == "locked":
@@ -116,9 +118,9 @@ def _answer_run(
 
 
 def _answer_status(request: Request, home: str, kept: dict[str, View] | None, now: float) -> Response:
-    ticket, _ = authenticate(request, look(home, kept), now)
+    known, _ = authenticate(request, look(home, kept), now)
 
-    if ticket is None:
+    if known is None:
         return _json(404, {"found": False})
 
     from ..runs import due
