@@ -285,7 +285,7 @@ def test_a_state_json_comes_in_as_it_is(installation: Installation, other: Insta
 
 
 @pytest.mark.parametrize(("name", "says"), [("there", "a task named 'there' exists already"),
-                                            ("th/re", "'th/re' and 'th_re' would share their files"),
+                                            ("th/re", "task th/re: would share its files with 'th_re'"),
                                             ("-x", "name: '-x' must be"), ("@x", "name: '@x' must be")])
 def test_a_name_that_is_taken_lets_nothing_in(installation: Installation, name: str, says: str) -> None:
     """Not even the tasks before it."""
@@ -384,8 +384,7 @@ def test_names_that_share_their_files_are_refused_and_nothing_is_half_done(
     before = tree(installation.home)
     done = call(installation.home, "import", str(foreign))
     assert done.status == 2
-    assert done.complaint == ("'app_report' and 'app:report' would share their files, so nothing is imported: rename "
-                              "one of them")
+    assert done.complaint == "task app_report: would share its files with 'app:report': rename one of them"
     assert tree(installation.home) == before
 
 

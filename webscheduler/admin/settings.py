@@ -252,33 +252,26 @@ def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str]]:
     left_out: list[str] = []
     lost: list[str] = []
 
+    def row(name: str, given: dict[str, Any], present: dict[str, Any]) -> dict[str, Any] | None:
+        found = {**new_task(visit.now, given),
+                 **{key: present[key] for key, field in FIELDS.items() if field.by == "run" and key in present}}
+
+        try:
+            # A command that is not here keeps a task from running, not from coming back.
+            gone = found["command"] is not None and str(found["command"]) not in known
+            editing.entered(then, name, found, before=found if gone else None)
+        except BadInput as error:
+            raise BadInput(f"task {name}: " + str(error).replace(f"task {name}: ", "", 1))
+
+        if not whole and any(found[key] != present.get(key, FIELDS[key].default) for key in SHELL_FIELDS):
+            left_out.append(name)
+            return None
+
+        lost.extend([name] if gone else [])
+        return found
+
     def change(tasks: state.Tasks) -> None:
-        for name, given in rows.items():
-            present = tasks[name] if isinstance(tasks.get(name), dict) else {}
-            row = {**new_task(visit.now, {}), **{
-                key: value for key, value in given.items() if value is not None or key not in ("slug", "secret")}}
-            row.update({key: present[key] for key, field in FIELDS.items() if field.by == "run" and key in present})
-
-            try:
-                # A command that is not here keeps a task from running, not from coming back.
-                gone = row.get("command") is not None and str(row["command"]) not in known
-                editing.entered(then, name, row, before=row if gone else None)
-            except BadInput as error:
-                raise BadInput(f"task {name}: " + str(error).replace(f"task {name}: ", "", 1))
-
-            if not whole and any(row.get(key) != present.get(key, FIELDS[key].default) for key in SHELL_FIELDS):
-                left_out.append(name)
-            else:
-                tasks[name] = row
-                lost.extend([name] if gone else [])
-
-        owners: dict[object, str] = {}
-
-        for name, row in tasks.items():
-            for key in (file_name(name), isinstance(row, dict) and row.get("slug") or name):
-                if owners.setdefault(key, name) != name and {name, owners[key]} & rows.keys():
-                    raise BadInput(f"task {name}: would share its files or its URL with {owners[key]!r}")
-
+        importing.merge(tasks, rows, row, replace=True)
         save_settings(visit.home, settings)
 
     state.update(visit.home, change)

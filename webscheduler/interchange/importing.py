@@ -12,8 +12,10 @@ import json
 import os
 import re
 import shlex
+from typing import NamedTuple
 
 from .. import signing
+from ..commands import registry
 from ..errors import BadInput, Unusable
 from ..schedule import slots
 from ..store import history, state
@@ -25,7 +27,7 @@ from . import crontab
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
     from ..store.settings import Settings
 
@@ -49,21 +51,18 @@ PASSED_OVER = frozenset(("bash", "chronic", "command", "curl", "dash", "env", "e
 OPERATOR = re.compile(r"[;&|<>]+|\d?>.*|-.*|[A-Za-z_]\w*=.*|\d+[smhd]?|\]|\)|\}|.*\.lock")
 
 
-class Arrival:
-    """What is to come in. tasks: rows by name; logs: name of a file of history -> its lines; said: what the person is
-    to know."""
+class Arrival(NamedTuple):
+    """What is to come in. tasks: rows by name; logs: name of a file of history -> its lines; said: what the person must
+    know."""
 
-    __slots__ = ("logs", "said", "tasks")
-
-    def __init__(self, tasks: state.Tasks) -> None:
-        self.tasks = tasks
-        self.logs: dict[str, list[bytes]] = {}
-        self.said: list[str] = []
+    tasks: state.Tasks
+    logs: dict[str, list[bytes]]
+    said: list[str]
 
 
 def of_crontab(text: str, tasks: state.Tasks, zone: str, enabled: bool = True) -> Arrival:
     """The jobs of a crontab(5), but those that `tasks` has already. zone: in which those without CRON_TZ will run."""
-    arrival = Arrival({})
+    arrival = Arrival({}, {}, [])
     jobs, problems = crontab.parse(text)
     known = {json.dumps(_essence(row)) for row in tasks.values() if isinstance(row, dict)}
     reported: set[tuple[str, str]] = set()
@@ -98,7 +97,7 @@ def of_crontab(text: str, tasks: state.Tasks, zone: str, enabled: bool = True) -
         arrival.said.append(f"times without CRON_TZ are read in this installation's zone, {zone}: is it that of the "
                             "crontab's machine? Else `webscheduler config set timezone ZONE`")
 
-    arrival.said += problems
+    arrival.said.extend(problems)
     return arrival
 
 
@@ -174,7 +173,7 @@ def of_document(text: str, source: str) -> Arrival:
     if not isinstance(found, dict) or not all(isinstance(row, dict) for row in found.values()):
         raise BadInput(f"{source} must hold an object of tasks keyed by name, as `webscheduler export json` prints it")
 
-    return Arrival(found)
+    return Arrival(found, {}, [])
 
 
 def of_directory(directory: str) -> Arrival:
@@ -268,33 +267,18 @@ def _others(path: str, lines: list[bytes]) -> list[bytes]:
 
 
 def _merge(tasks: state.Tasks, arrival: Arrival, now: float) -> None:
+    def row(name: str, given: dict[str, Any], present: dict[str, Any]) -> dict[str, Any]:
+        load_task(name, given)
+
+        if name != DUE:
+            return new_task(now, given)
+
+        # Its URL is known to a panel: it changes only for the one that came with its key.
+        whole = given.get("slug") and given.get("secret")
+        return new_task(now, {**present, **{field: given[field] for field in given if whole or field != "slug"}})
+
+    merge(tasks, arrival.tasks, row)
     files = {file_name(name): name for name in tasks}
-    slugs = {row.get("slug") for row in tasks.values() if isinstance(row, dict)}
-
-    for name, given in arrival.tasks.items():
-        check_name(name)
-
-        if name in tasks and name != DUE:
-            raise BadInput(f"a task named {name!r} exists already, so nothing is imported: rename one", "name")
-
-        if files.get(file_name(name), name) != name:
-            raise BadInput(f"{name!r} and {files[file_name(name)]!r} would share their files, so nothing is imported: "
-                           "rename one of them", "name")
-
-        files[file_name(name)] = name
-        row = {field: value for field, value in given.items()
-               if value is not None or field not in ("slug", "secret", "createdAt")}
-        load_task(name, row)
-
-        if name == DUE:
-            # Its URL is known to a panel: it changes only for the one that came with its key.
-            whole = row.get("slug") and row.get("secret")
-            row = {**tasks.get(DUE, {}), **{field: row[field] for field in row if whole or field != "slug"}}
-        elif row.get("slug") in slugs:
-            row["slug"] = signing.new_slug()
-
-        tasks[name] = new_task(now, row)
-        slugs.add(tasks[name]["slug"])
 
     for file in arrival.logs:
         if file in files and files[file] not in arrival.tasks:
@@ -302,11 +286,43 @@ def _merge(tasks: state.Tasks, arrival: Arrival, now: float) -> None:
                            "nothing is imported: rename the task or the file", "name")
 
 
+def merge(tasks: state.Tasks, arriving: state.Tasks, row: Callable[..., dict[str, Any] | None],
+          replace: bool = False) -> None:
+    """Put tasks among those that are here. row: called with a name, what is given for it, and what is here under that
+    name (or an empty dict), it returns what is to be here, or None to leave the task out. replace: a task that is here
+    already is replaced, and keeps its URL or nothing comes in. Raises BadInput; nothing may be written then."""
+    for name, given in arriving.items():
+        check_name(name)
+        present = tasks.get(name)
+
+        if present is not None and name != DUE and not replace:
+            raise BadInput(f"a task named {name!r} exists already, so nothing is imported: rename one", "name")
+
+        found = row(name, {field: value for field, value in given.items()
+                           if value is not None or field not in ("slug", "secret", "createdAt")},
+                    present if isinstance(present, dict) else {})
+
+        if found is not None:
+            tasks[name] = found
+
+    owners: dict[tuple[str, str], str] = {}
+
+    for name, task in tasks.items():
+        for what, key in (("files", file_name(name)), ("URL", isinstance(task, dict) and task.get("slug") or name)):
+            other = owners.setdefault((what, key), name)
+
+            if other == name or not {name, other} & arriving.keys():
+                continue
+
+            if what == "files" or replace:
+                raise BadInput(f"task {name}: would share its {what} with {other!r}: rename one of them", "name")
+
+            task["slug"] = signing.new_slug()
+
+
 def _advise(settings: Settings, arrival: Arrival) -> None:
     """Say what does not keep a task from coming in, and will keep it from running."""
-    from ..commands.registry import registered
-
-    known = registered(settings)
+    known = registry.registered(settings)
 
     for name, row in arrival.tasks.items():
         command = row.get("command")
