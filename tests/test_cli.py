@@ -22,7 +22,6 @@ from tests.commandline import CHECKOUT, Done, call, environment, finished, start
 from tests.installation import DOORS, Installation
 from webscheduler.cli import main
 from webscheduler.cli.parser import build, verbs
-from webscheduler.cli.terminal import line, visible
 from webscheduler.store import people
 
 READING = ("list", "status", "logs", "commands", "config", "next", "show", "url")
@@ -332,20 +331,6 @@ def test_words_that_are_no_utf_8_are_told(installation: Installation) -> None:
         done = call(installation.home, *words)
         assert done.status == 2
         assert "\\udcff" in done.complaint or "is not valid UTF-8" in done.complaint
-
-
-@pytest.mark.parametrize(("text", "shown"), [
-    ("plain \u00e9 \u20ac \u4e2d\n\ttext", "plain \u00e9 \u20ac \u4e2d\n\ttext"),
-    ("\x1b[31mred\x07\r\n", "\\x1b[31mred\\x07\\r\n"),
-    ("\x7f\x80\x9b", "\\x7f\\x80\\x9b"),
-    ("\u202eevil\u2066\u200f", "\\u202eevil\\u2066\\u200f"),
-    ("\u2028\udcff\U000e0041", "\\u2028\\udcff\\U000e0041"),
-    ("\u00a0narrow\u202f", "\u00a0narrow\u202f"),
-])
-def test_control_characters_and_bidirectional_marks_are_made_visible(text: str, shown: str) -> None:
-    """What a terminal would obey is written out; letters, blanks and line breaks stay."""
-    assert visible(text) == shown
-    assert line(text) == shown.replace("\n", "\\n").replace("\t", "\\t")
 
 
 def test_a_terminal_is_asked_and_no_means_no(installation: Installation) -> None:

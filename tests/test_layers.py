@@ -19,7 +19,7 @@ PACKAGE = CHECKOUT / "webscheduler"
 
 # Each room of the package: what it is for, and which rooms it may import. A module at the top is a room of its own.
 # docs/explanation/structure.md shows this table: `python -m tests.test_layers` writes it.
-LEAVES = "version errors vocabulary times signing addresses query response fetching"
+LEAVES = "version errors vocabulary times signing addresses query response fetching printable"
 DOORS = "__main__ cgi wsgi embedding cli admin bundle_head"
 WORK = f"{LEAVES} store schedule commands runs"
 ROOMS: dict[str, tuple[str, str]] = {

@@ -1,9 +1,8 @@
 """What a page is made of: the request as the panel sees it, the answer, and HTML.
 
 The rules: HTML is made by `h` from literals and from the parts of pages.html, and every value that is not HTML already
-is escaped there; control characters and
-those that turn the direction of text are shown, never sent. Links are made by `Visit.href` alone, since hosts that drop
-PATH_INFO need them in another form. A header's value never holds a control character.
+is escaped there, what is invisible in it shown. Links are made by `Visit.href` alone, since hosts that drop PATH_INFO
+need them in another form. A header's value never holds a control character.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from urllib.parse import quote, urlencode
 
 from .. import query
 from ..addresses import allowed, client
+from ..printable import pictured
 from ..response import NOSNIFF, Response
 from . import language
 
@@ -36,9 +36,6 @@ HEADERS = (
     ("Cross-Origin-Resource-Policy", "same-origin"),
 )
 
-# All that is invisible and not white space: C0, C1, surrogates, and the marks that turn text around (UAX 9).
-HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-
 
 class Html(str):
     """Text that is HTML."""
@@ -46,17 +43,12 @@ class Html(str):
     __slots__ = ()
 
 
-def visible(text: str) -> str:
-    """The text with what is invisible shown: control pictures for C0, code points for the rest."""
-    return HIDDEN.sub(lambda found: chr(0x2400 + ord(found[0])) if found[0] < " " else f"⟨U+{ord(found[0]):04X}⟩", text)
-
-
 def escape(value: object) -> Html:
     """A value as HTML, for text and for quoted attributes alike. None is nothing."""
     if isinstance(value, Html):
         return value
 
-    return Html("" if value is None else html.escape(visible(str(value))))
+    return Html("" if value is None else html.escape(pictured(str(value))))
 
 
 def h(template: str, **values: object) -> Html:

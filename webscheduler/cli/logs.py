@@ -15,12 +15,13 @@ import time
 from itertools import islice
 
 from ..errors import BadInput, NoSuchTask
+from ..printable import escaped
 from ..runs import recorder
 from ..store import history, history_view, locks, state
 from ..store.task import file_name
 from . import fields
 from .runs import outcome
-from .terminal import confirm, line, seconds, show, table, visible, when
+from .terminal import confirm, line, seconds, show, table, when
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _one(args: Namespace) -> None:
 
 
 def _print_whole(text: str) -> None:
-    print(visible(text), end="" if text.endswith("\n") or not text else "\n")
+    print(escaped(text), end="" if text.endswith("\n") or not text else "\n")
 
 
 def _live(home: str, run: str, offset: int = 0) -> tuple[bytes, int]:
@@ -148,7 +149,7 @@ def _watch(home: str, name: str, run: str) -> None:
     try:
         while any(facts.get("run") == run for facts in locks.live_runs(home, name)):
             data, offset = _live(home, run, offset)
-            print(visible(decoder.decode(data)), end="", flush=True)
+            print(escaped(decoder.decode(data)), end="", flush=True)
             time.sleep(PAUSE)
     except KeyboardInterrupt:
         return

@@ -16,6 +16,7 @@ from ..commands import registry
 from ..errors import BadInput, Unusable
 from ..host import doctor
 from ..host.home import check_owner
+from ..printable import escaped
 from ..runs import due
 from ..schedule import slots
 from ..schedule.describe import describe, render
@@ -24,7 +25,7 @@ from ..store.settings import load_settings
 from ..store.task import DUE, FIELDS, load_task, load_tasks
 from ..times import format_time, parse_time, time_zone
 from . import fields
-from .terminal import complain, in_a_word, line, show, table, visible, when
+from .terminal import complain, in_a_word, line, show, table, when
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _show(args: Namespace) -> None:
     print(line(task.name) + (f": {line(task['title'])}" if task["title"] else ""))
 
     if task["description"]:
-        print(visible(task["description"]))
+        print(escaped(task["description"]))
 
     facts = [("schedule", in_words(task)), ("next", _next_text(settings, task, now)),
              *(("running", f"{facts.get('run')} since {when(facts.get('startedAt'))}") for facts in alive)]

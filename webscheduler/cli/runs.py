@@ -11,10 +11,11 @@ import time
 
 from .. import editing
 from ..errors import BadInput
+from ..printable import escaped
 from ..runs import cancel, recorder
 from ..runs.supervisor import run_by_hand
 from ..store import history, locks, state
-from .terminal import complain, line, seconds, show, visible
+from .terminal import complain, line, seconds, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ def _run(args: Namespace) -> int:
     if args.json:
         show(entry)
     else:
-        print(visible(entry["output"]), end="")
+        print(escaped(entry["output"]), end="")
         sys.stdout.flush()
-        print(visible(entry["errorOutput"]), end="", file=sys.stderr)
+        print(escaped(entry["errorOutput"]), end="", file=sys.stderr)
         print(outcome(args.name, entry), file=sys.stderr)
 
     return 0 if entry["status"] == recorder.SUCCEEDED else 1

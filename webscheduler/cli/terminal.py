@@ -8,11 +8,11 @@ JSON is plain ASCII, one document, whatever the locale.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from datetime import datetime
 
 from ..errors import BadInput
+from ..printable import escaped
 from ..times import parse_time
 
 TYPE_CHECKING = False
@@ -20,24 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-# C0 and C1 controls, line and paragraph separators, bidirectional marks, tags, lone surrogates.
-_IN_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
-                      r"\U000e0000-\U000e007f\ud800-\udfff]")
-_IN_LINE = re.compile(_IN_TEXT.pattern[:-1] + r"\t\n]")
-
-
-def visible(text: str) -> str:
-    """The text with its control characters and bidirectional marks written out, like `\\x1b`; line breaks stay."""
-    return _IN_TEXT.sub(_escape, text)
-
 
 def line(text: object) -> str:
-    """The same for what is to stay on one line."""
-    return _IN_LINE.sub(_escape, str(text))
-
-
-def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode("ascii")
+    """The text without what a terminal would obey, on one line."""
+    return escaped(str(text), one_line=True)
 
 
 def show(document: Any) -> None:

@@ -11,6 +11,7 @@ import time
 
 from ..commands import discovery
 from ..interchange import crontab
+from ..printable import escaped
 from ..runs import due, recorder
 from ..runs.supervisor import run_by_hand
 from ..store import locks
@@ -18,7 +19,7 @@ from ..store.settings import load_settings
 from ..store.task import DUE
 from ..times import format_time
 from . import fields
-from .terminal import complain, line, show, visible, when
+from .terminal import complain, line, show, when
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,9 +112,9 @@ def _foretell(args: Namespace) -> int:
 
 def _sync(args: Namespace) -> int:
     status, output, errors = discovery.search(load_settings(args.home))
-    print(visible(output) if output or errors else "nothing has changed\n", end="")
+    print(escaped(output) if output or errors else "nothing has changed\n", end="")
     sys.stdout.flush()
-    print(visible(errors), end="", file=sys.stderr)
+    print(escaped(errors), end="", file=sys.stderr)
     return status
 
 
