@@ -59,7 +59,7 @@ print("went on")
 STEPS = {
     "the outcome": ('(recorder, "_entry")', 1),
     "history": ("(history, 'append')", 1),
-    "state": ("(state, 'update')", 2),
+    "state": ("(state, 'update_row')", 1),
     "the claim's removal": ("(locks.Claim, 'remove')", 1),
     "the lock's release": ("(locks.Claim, 'release')", 1),
 }

@@ -68,7 +68,7 @@ def test_nothing_of_a_request_reaches_the_command(installation: Installation, do
     assert answer.document["accepted"] is True
     shown = told(installation)
     allowed = {"HOME", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV", "LANG", "PYTHONUNBUFFERED",
-               "WEBSCHEDULER_HOME", "MINE"}  # fmt: skip
+               "WEBSCHEDULER_HOME", "WEBSCHEDULER_RUN", "MINE"}  # fmt: skip
     assert set(shown["environment"]) <= allowed
     assert shown["environment"]["MINE"] == "yes"
     assert shown["environment"]["LANG"] == "C.UTF-8"

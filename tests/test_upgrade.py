@@ -165,7 +165,6 @@ def test_an_upgrade_during_a_run(tmp_path: Path, form: str, name: str, hook: str
         assert len([line for line in home.history(name) if line["run"]]) == 2
 
 
-@pytest.mark.xfail(reason="what a schedule comes next to, and what this host lets live, is imported at the run's end")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ENDS)
 def test_a_run_needs_nothing_of_the_program_once_its_command_has_begun(

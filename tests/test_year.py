@@ -139,7 +139,7 @@ def started_at(home: str, now: float) -> Callable[[str, Any], int]:
     def start(name: str, still_due: Any) -> int:
         decision = decide(home, name, Cause("due", still_due=still_due), now)
         assert decision.claim is not None, (name, decision.reason, now)
-        recorder.mark_running(home, decision.claim, decision.claim.facts())
+        recorder.mark_running(home, decision.claim)
         recorder.finish(home, decision.claim, dict(SUCCESS), "UTC", now)
         return 1 << 30  # no pid is so large: the process has ended
 

@@ -13,6 +13,7 @@ from ..runs import cancel, recorder
 from ..store import history, history_view, locks, state
 from ..store.task import file_name
 from ..times import time_zone
+from ..vocabulary import FAILURES
 from . import show
 from .show import STATUSES, TRIGGERS, badge, button, duration, facts, link, moment, options, outcome, page
 from .web import Html, Refused, h, respond
@@ -66,7 +67,7 @@ def index(visit: Visit) -> Response:
     name, status = query.get("name", ""), query.get("status", "")
     known = history_view.names(visit.home, state.read(visit.home))
     names = [each for each in known if name in ("", each)]
-    statuses = recorder.FAILURES if status == "problems" else (status,) if status in STATUSES else ()
+    statuses = FAILURES if status == "problems" else (status,) if status in STATUSES else ()
     since, until = _day(visit, query.get("from", ""), 0, 0.0), _day(visit, query.get("to", ""), 1, visit.now + 86400)
     cursor, _, skip = query.get("before", "").partition("~")
 

@@ -12,9 +12,10 @@ import time
 from .. import editing
 from ..errors import BadInput
 from ..printable import escaped
-from ..runs import cancel, recorder
+from ..runs import cancel
 from ..runs.supervisor import run_by_hand
 from ..store import history, locks, state
+from ..vocabulary import SUCCESS
 from .terminal import complain, line, seconds, show
 
 TYPE_CHECKING = False
@@ -51,7 +52,7 @@ def _run(args: Namespace) -> int:
         print(escaped(entry["errorOutput"]), end="", file=sys.stderr)
         print(outcome(args.name, entry), file=sys.stderr)
 
-    return 0 if entry["status"] == recorder.SUCCEEDED else 1
+    return 0 if entry["status"] == SUCCESS else 1
 
 
 def outcome(name: str, entry: dict[str, Any]) -> str:

@@ -12,12 +12,13 @@ import time
 from ..commands import discovery
 from ..interchange import crontab
 from ..printable import escaped
-from ..runs import due, recorder
+from ..runs import due
 from ..runs.supervisor import run_by_hand
 from ..store import locks
 from ..store.settings import load_settings
 from ..store.task import DUE
 from ..times import format_time
+from ..vocabulary import SUCCESS
 from . import fields
 from .terminal import complain, line, show, when
 
@@ -83,7 +84,7 @@ def _run_due(args: Namespace) -> int:
     for name in bad:
         complain(f"{name} did not succeed: `webscheduler logs {name}` says more")
 
-    return int(bool(bad) or entry["status"] != recorder.SUCCEEDED)
+    return int(bool(bad) or entry["status"] != SUCCESS)
 
 
 def _foretell(args: Namespace) -> int:

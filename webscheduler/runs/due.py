@@ -20,7 +20,7 @@ from ..schedule import slots
 from ..store import locks, state
 from ..store.task import DUE, load_task
 from ..times import format_time, instant, parse_time
-from .recorder import FAILURES
+from ..vocabulary import FAILURES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

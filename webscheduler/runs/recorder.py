@@ -17,16 +17,17 @@ from ..schedule import slots
 from ..store import history, locks, state
 from ..store.task import load_task
 from ..times import format_time, instant, parse_time
+from ..vocabulary import ENTRY, FAILURES, INTERRUPTED, RUNNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..store.index import Index
     from ..store.locks import Claim
 
-SUCCEEDED = "success"
-FAILURES = ("failed", "timeout", "interrupted")
 GRACE = 5.0
+START_TAKES = 2.0
 
 
 def live_file(home: str, run: str) -> str:
@@ -40,24 +41,27 @@ def outcome(status: str, reason: str | None = None, **more: Any) -> dict[str, An
             "errorOutput": "", **more}
 
 
-def mark_running(home: str, claim: Claim, facts: dict[str, Any]) -> None:
-    """State says `running`. What it said before is older, even if the clock was set back since. State that cannot be
-    written stops no run."""
+def mark_running(home: str, claim: Claim) -> None:
+    """State says `running`, for a run that lasts; what it said before stands in the claim. It is older, even if the
+    clock was set back since. State that cannot be written stops no run."""
+    begun = claim.facts()["startedAt"]
 
-    def change(tasks: state.Tasks) -> None:
-        row = tasks.get(claim.name)
+    def change(row: dict[str, Any]) -> None:
+        claim.append({"previousRunAt": row.get("lastRunAt"), "failuresBefore": row.get("consecutiveFailures") or 0})
+        row.update(lastRunAt=begun, lastRunStatus=RUNNING, lastRunId=claim.run, lastRunDuration=None,
+                   lastRunExitCode=None)
 
-        if isinstance(row, dict):
-            claim.append({"previousRunAt": row.get("lastRunAt"), "failuresBefore": row.get("consecutiveFailures") or 0})
-            row.update(lastRunAt=facts["startedAt"], lastRunStatus="running", lastRunId=claim.run,
-                       lastRunDuration=None, lastRunExitCode=None)
-
-    _update(home, change)
+    try:
+        state.update_row(home, claim.name, change)
+    except WebschedulerError:
+        pass
 
 
-def finish(home: str, claim: Claim, ended: dict[str, Any], zone: str, now: float) -> dict[str, Any]:
-    """Record a run that this process supervised, and let its claim go. Returns the line of history. `zone`: of
-    schedules whose task names none."""
+def finish(
+    home: str, claim: Claim, ended: dict[str, Any], zone: str, now: float
+) -> tuple[dict[str, Any], int, Index | None]:
+    """Record a run that this process supervised, and let its claim go. (the line of history; how many runs before it
+    failed in a row; what `indexing.refresh` takes). zone: of schedules whose task names none."""
     facts = claim.facts()
     entry = _entry(claim, facts, ended, now)
 
@@ -78,9 +82,8 @@ def finish(home: str, claim: Claim, ended: dict[str, Any], zone: str, now: float
             gate.last_start = 0.0
             gate.save()
 
-    before = {"lastRunAt": facts.get("previousRunAt"), "lastRunAttempt": max(1, (entry["attempt"] or 1) - 1)}
-    _update_state(home, claim, entry, zone, before if unrun else {})
-    return entry
+    failures, index = _update_state(home, claim, entry, zone, facts, unrun)
+    return entry, failures, index
 
 
 def record_dead_run(home: str, claim: Claim, now: float, reason: str = "found_dead") -> None:
@@ -92,7 +95,7 @@ def record_dead_run(home: str, claim: Claim, now: float, reason: str = "found_de
     if isinstance(entry, dict) and entry.get("run") == claim.run:
         told = history.find(home, claim.name, claim.run) is not None
     else:
-        ended = outcome("interrupted", "cancelled" if facts.get("cancelled") else reason, duration=None,
+        ended = outcome(INTERRUPTED, "cancelled" if facts.get("cancelled") else reason, duration=None,
                         output=_tail(live_file(home, claim.run)))
         entry, told = _entry(claim, facts, ended, now), False
 
@@ -106,7 +109,7 @@ def record_dead_run(home: str, claim: Claim, now: float, reason: str = "found_de
     if not told:
         _append_history(home, claim, entry)
 
-    _update_state(home, claim, entry)
+    _update_state(home, claim, entry, facts=facts)
 
 
 def _append_history(home: str, claim: Claim, entry: dict[str, Any]) -> None:
@@ -124,7 +127,7 @@ def _append_history(home: str, claim: Claim, entry: dict[str, Any]) -> None:
 def _note_host_kill(home: str, facts: dict[str, Any], entry: dict[str, Any], now: float) -> None:
     """A run that was ended from outside tells what its strategy carries here. When one found dead died is not known:
     within its time limit, and before it was found."""
-    if entry["status"] == "interrupted" and entry["reason"] != "cancelled" and facts.get("server"):
+    if entry["status"] == INTERRUPTED and entry["reason"] != "cancelled" and facts.get("server"):
         from ..store import capabilities
 
         found = now - parse_time(entry["startedAt"])
@@ -133,25 +136,29 @@ def _note_host_kill(home: str, facts: dict[str, Any], entry: dict[str, Any], now
 
 
 def _update_state(
-    home: str, claim: Claim, entry: dict[str, Any], zone: str | None = None, besides: dict[str, Any] | None = None
-) -> None:
-    def change(tasks: state.Tasks) -> None:
-        row = tasks.get(claim.name)
-
-        if not isinstance(row, dict) or row.get("lastRunId") not in (claim.run, None) and (
-                instant(row.get("lastRunAt")) >= instant(entry["startedAt"])):
-            return
-
-        if row.get("lastRunId") == claim.run and row.get("lastRunStatus") == entry["status"]:
-            return  # killed after this step: counted already
-
+    home: str, claim: Claim, entry: dict[str, Any], zone: str | None = None, facts: dict[str, Any] | None = None,
+    unrun: bool = False,
+) -> tuple[int, Index | None]:
+    def change(row: dict[str, Any]) -> int:
         failures = row.get("consecutiveFailures")
         failures = failures if isinstance(failures, int) and failures > 0 else 0
+
+        if row.get("lastRunId") not in (claim.run, None) and (
+                instant(row.get("lastRunAt")) >= instant(entry["startedAt"])) and (
+                row["lastRunId"] != (facts or {}).get("previousRunId", claim.run)):
+            return failures
+
+        if row.get("lastRunId") == claim.run and row.get("lastRunStatus") == entry["status"]:
+            return failures  # killed after this step: counted already
+
+        before = facts.get("previousRunAt", row.get("lastRunAt")) if facts else None
         row.update(lastRunAt=entry["startedAt"], lastRunStatus=entry["status"], lastRunId=claim.run,
                    lastRunDuration=entry["duration"], lastRunExitCode=entry["exitCode"],
                    lastRunAttempt=entry["attempt"],
                    consecutiveFailures=failures + 1 if entry["status"] in FAILURES else 0)
-        row.update(besides or {})
+
+        if unrun:
+            row.update(lastRunAt=before, lastRunAttempt=max(1, (entry["attempt"] or 1) - 1))
 
         if zone:
             try:
@@ -159,10 +166,19 @@ def _update_state(
             except BadInput:
                 pass
 
-    _update(home, change)
+        return failures
+
+    failures, index = None, None
+
+    try:
+        failures, index = state.update_row(home, claim.name, change)
+    except WebschedulerError:
+        pass  # an unreadable state.json is not ours to overwrite; history has the run
+
     _remove_live_output(home, claim.run)
     claim.remove()
     claim.release()
+    return (facts or {}).get("failuresBefore", failures or 0), index
 
 
 def _remove_live_output(home: str, run: str) -> None:
@@ -170,13 +186,6 @@ def _remove_live_output(home: str, run: str) -> None:
         os.unlink(live_file(home, run))
     except OSError:
         pass
-
-
-def _update(home: str, change: Any) -> None:
-    try:
-        state.update(home, change)
-    except WebschedulerError:
-        pass  # an unreadable state.json is not ours to overwrite; history has the run
 
 
 def record_dead_runs(home: str, name: str, now: float) -> list[dict[str, Any]]:
@@ -189,15 +198,18 @@ def record_dead_runs(home: str, name: str, now: float) -> list[dict[str, Any]]:
 
     for claim, unlocked in locks.claims(home, name):
         try:
-            # An unlocked claim may belong to a command that closed what it inherited, as ssh and sudo do.
-            orphan = locks.alive(claim.facts().get("command")) if unlocked else _is_orphan(claim.facts())
-            facts = claim.facts()  # again: a command may have named itself just before its supervisor was killed
+            facts = claim.facts()
+            watched = "supervisor" not in facts or locks.alive(facts["supervisor"])
             dead, reason = unlocked, "found_dead"
 
-            if orphan:
-                reason = "time_limit" if _end_orphan(facts) else "supervisor_gone"
-                # With the command gone too, only a stray descendant holds the descriptor: the run is over.
-                dead = not locks.alive(facts.get("command"))
+            # An unlocked claim may belong to a command that closed what it inherited, as ssh and sudo do.
+            if unlocked or not watched:
+                command = _command_of(claim, facts)
+
+                if not unlocked or locks.alive(command):
+                    reason = "time_limit" if _end_orphan({**facts, "command": command}) else "supervisor_gone"
+                    # With the command gone too, only a stray descendant holds the descriptor: the run is over.
+                    dead = not locks.alive(command) and not _just_starting(claim, command)
 
             if dead:
                 record_dead_run(home, claim, now, reason)
@@ -209,10 +221,20 @@ def record_dead_runs(home: str, name: str, now: float) -> list[dict[str, Any]]:
     return alive
 
 
-def _is_orphan(facts: dict[str, Any]) -> bool:
-    """Whether nobody who would record the run is alive. A supervisor that is killed before its command has named itself
-    in the claim never starts it: see `runner`."""
-    return "supervisor" in facts and not locks.alive(facts["supervisor"])
+def _command_of(claim: Claim, facts: dict[str, Any]) -> list[int] | None:
+    """The command of a run without a supervisor: as the claim names it, or else by the run's id in its environment."""
+    command: list[int] | None = facts.get("command") or locks.process_of(claim.run)
+
+    if command and "command" not in facts:
+        claim.append({"command": command})
+
+    return command
+
+
+def _just_starting(claim: Claim, command: list[int] | None) -> bool:
+    """Whether the supervisor may have been killed between fork and exec, when its command is known by nothing yet but
+    the lock that it holds; that takes milliseconds."""
+    return command is None and time.time() - os.fstat(claim.descriptor).st_mtime < START_TAKES
 
 
 def _end_orphan(facts: dict[str, Any]) -> bool:
@@ -245,15 +267,9 @@ def _entry(claim: Claim, facts: dict[str, Any], ended: dict[str, Any], now: floa
     if not instant(begun):  # killed before it could say so
         begun = format_time(os.fstat(claim.descriptor).st_mtime)
 
-    return {
-        "command": claim.name, "startedAt": begun, "finishedAt": format_time(now), "duration": ended["duration"],
-        "status": ended["status"], "exitCode": ended["exitCode"],
-        "output": ended["output"], "errorOutput": ended["errorOutput"],
-        "run": claim.run, "reason": ended["reason"], "strategy": facts.get("strategy"),
-        "trigger": facts.get("trigger"), "triggeredAt": facts.get("triggeredAt"), "ip": facts.get("ip"),
-        "scheduledFor": facts.get("scheduledFor"), "signal": ended["signal"],
-        "attempt": facts.get("attempt", 1), "count": 1,
-    }
+    known = {key: facts[key] for key in ENTRY if key in facts}
+    return {**ENTRY, "attempt": 1, **known, **ended, "command": claim.name, "startedAt": begun,
+            "finishedAt": format_time(now), "run": claim.run}
 
 
 def _tail(file: str) -> str:

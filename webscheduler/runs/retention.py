@@ -11,7 +11,8 @@ import os
 
 from ..errors import WebschedulerError
 from ..store import history, locks, state
-from ..store.task import file_name
+from ..store.files import file_name
+from ..vocabulary import FAILURES
 from . import recorder
 
 TYPE_CHECKING = False
@@ -79,7 +80,7 @@ def retention_filter(days: int, failure_days: int, now: float) -> Callable[[dict
     """Which entries of history to keep: for so many days, 0 for ever; what has no time is kept."""
 
     def keep(entry: dict[str, Any]) -> bool:
-        limit, ended = failure_days if entry.get("status") in recorder.FAILURES else days, history.ended(entry)
+        limit, ended = failure_days if entry.get("status") in FAILURES else days, history.ended(entry)
         return not limit or not ended or now - ended <= limit * 86400
 
     return keep

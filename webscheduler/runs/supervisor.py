@@ -37,34 +37,40 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> dict[str, 
         # Before anything is imported: until then readers know the run by who started it, and that process may be gone.
         claim.append({"supervisor": locks.identity()})
 
+        # All that a run may need until it is recorded, before its command starts: the package may be replaced then.
+        from ..commands import registry
+        from ..schedule import cron
+        from ..store import capabilities, indexing
         from ..store.task import load_task
         from . import notifications, process, recorder, retention
 
+        assert registry and cron and capabilities
         settings = load_settings(home)
-        task = load_task(claim.name, state.read_row(home, claim.name))
-        recorder.mark_running(home, claim, claim.facts())
-
+        row = state.read_row(home, claim.name)
+        task = load_task(claim.name, row)
+        claim.append({"previousRunId": row.get("lastRunId")})
         report: dict[str, Any] = {}
         children: dict[int, str] = {}
-        facts = claim.facts()
 
         if task.name == DUE:
-            outcome, report, children = _tick(settings, facts, clock)
-            entry = recorder.finish(home, claim, outcome, settings["timezone"], clock())
+            outcome, report, children = _tick(settings, claim, clock)
+            entry, failures, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
         else:
             with process.Signals() as signals:
                 try:
                     live = recorder.live_file(home, claim.run)
-                    outcome = process.run(_invocation(settings, task), claim, live, signals)
+                    outcome = process.run(_invocation(settings, task), claim, live, signals,
+                                          lambda: recorder.mark_running(home, claim))
                 except BadInput as error:
                     outcome = recorder.outcome("failed", "not_started", errorOutput=f"{error}\n")
 
-                entry = recorder.finish(home, claim, outcome, settings["timezone"], clock())
+                entry, failures, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
 
-        notifications.after_run(settings, task, entry, facts.get("failuresBefore", 0))
+        notifications.after_run(settings, task, entry, failures)
         retention.clean_hourly(settings, clock())
+        indexing.refresh(home, index)
 
-        if children and facts.get("strategy") != "fork":
+        if children and report["strategy"] != "fork":
             from .due import reap
 
             reap(children, report["codes"], wait=True)
@@ -75,14 +81,14 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> dict[str, 
 
 
 def _tick(
-    settings: Settings, facts: dict[str, Any], clock: Callable[[], float]
+    settings: Settings, claim: Claim, clock: Callable[[], float]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[int, str]]:
     """The run of @due: start what is due. Each task gets a supervisor of its own, which does not inherit our claim.
     (outcome; what `due.tick` reports; tasks still running, by pid)."""
     from ..commands.registry import python
     from . import due, recorder, retention
 
-    home = settings.home
+    home, facts = settings.home, claim.facts()
     tasks = state.read(home)
     retention.record_all_dead(home, tasks, clock())
     strategy = facts.get("strategy", "sync")
@@ -131,7 +137,7 @@ def _tick(
     outcome = recorder.outcome(status, exitCode=int(status != "success"), duration=report["duration"],
                              output="".join(f"{line}\n" for line in lines[:1000]),
                              errorOutput="".join(f"{line}\n" for line in report["problems"][:1000]))
-    return outcome, report, children
+    return outcome, {**report, "strategy": strategy}, children
 
 
 def _invocation(settings: Settings, task: Task) -> Any:
@@ -164,7 +170,7 @@ def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float]) -> 
 
         why = f"the host gave no process: {argv[0]}: {error.strerror}\n"
         return recorder.finish(home, claim, recorder.outcome("failed", "no_process", errorOutput=why),
-                               load_settings(home)["timezone"], clock())
+                               load_settings(home)["timezone"], clock())[0]
 
     claim.close()
 

@@ -54,9 +54,11 @@ def file_name(name: str) -> str:
     return "".join(c if c in NAME_CHARACTERS else "_" for c in name)
 
 
-def replace_file(path: str, content: bytes | Iterable[bytes], mode: int = 0o600, sync: bool = True) -> None:
-    """Replace a file so that a reader, or a power cut, meets the old or the new content and never a part. sync: False
-    for what may be lost, or torn, by a power cut."""
+def replace_file(path: str, content: bytes | Iterable[bytes], mode: int = 0o600, sync: str = "all") -> None:
+    """Replace a file so that a reader, or a power cut, meets the old or the new content and never a part.
+
+    sync: `all`; `file`, where a power cut may bring the old content back; `none`, where it may tear the file.
+    """
     directory = os.path.dirname(path)
     temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -67,7 +69,7 @@ def replace_file(path: str, content: bytes | Iterable[bytes], mode: int = 0o600,
         for part in (content,) if isinstance(content, bytes) else content:
             _write(descriptor, part)
 
-        if sync:
+        if sync != "none":
             os.fsync(descriptor)
 
         os.close(descriptor)
@@ -83,7 +85,7 @@ def replace_file(path: str, content: bytes | Iterable[bytes], mode: int = 0o600,
             pass
         raise
 
-    if not sync:
+    if sync != "all":
         return
 
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

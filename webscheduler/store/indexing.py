@@ -101,7 +101,7 @@ def refresh(home: str, unchanged: Index | None = None) -> bool:
             if content is None or identities(home) != seen:
                 return False
 
-            replace_file(f"{home}/{NAME}", content, sync=False)
+            replace_file(f"{home}/{NAME}", content, sync="none")
         finally:
             os.close(lock)
     except (WebschedulerError, OSError):

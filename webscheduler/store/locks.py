@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 GATE_PATIENCE = 10.0
 RECORD_SIZE = 256
+RUN_VARIABLE = "WEBSCHEDULER_RUN"  # in the environment of a command: the id of its run
 
 
 class Gate:
@@ -281,6 +282,28 @@ def identity(pid: int | None = None) -> list[int]:
     """[pid, start time in clock ticks since boot] of a process, which together name it for as long as the machine is up
     (proc(5), /proc/PID/stat field 22). The start time is 0 where /proc does not say."""
     return [pid or os.getpid(), _stat(pid or os.getpid())[1]]
+
+
+def process_of(run: str) -> list[int] | None:
+    """The identity of a process that carries the run's id in its environment (proc(5), /proc/PID/environ), if there is
+    one that we may look at: a command that was not named in its claim."""
+    mark = f"{RUN_VARIABLE}={run}".encode()
+
+    try:
+        entries = os.listdir("/proc")
+    except OSError:
+        return None
+
+    for entry in entries:
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/environ", "rb") as file:
+                    if mark in file.read().split(b"\0"):
+                        return identity(int(entry))
+            except OSError:
+                continue
+
+    return None
 
 
 def alive(who: Any) -> bool:

@@ -15,10 +15,13 @@ import time
 
 from ..errors import Busy, Unusable
 from .files import is_same_file, lock_file, replace_file
+from .index import open_index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, TypeVar
+
+    from .index import Index
 
     Tasks = dict[str, dict[str, Any]]
     T = TypeVar("T")
@@ -167,14 +170,63 @@ def create(home: str) -> None:
         _write(home, _parse(copy) if os.path.exists(copy) else {})
 
 
-def _write(home: str, tasks: Tasks) -> None:
-    # A task a line: differences can be read, and the fast encoder can be used.
-    rows = ",\n".join(json.dumps({name: row}, ensure_ascii=False)[1:-1] for name, row in tasks.items())
-    content = f"{{\n{rows}\n}}\n".encode("utf-8", "surrogatepass")
+def update_row(home: str, name: str, change: Callable[[dict[str, Any]], T]) -> tuple[T | None, Index | None]:
+    """`update` for the row of one task, by a run: (what `change` returned, None without such a task; the index that was
+    to be believed before, whose lines stay true since a run changes nothing that it holds).
+
+    Only the task's line is parsed and replaced, and the lock is taken without filelock. Synced once: what a power cut
+    takes of it stands in history.
+    """
+    lock = take_lock(home)
 
     try:
-        replace_file(path(home), content)
+        index = open_index(home, whole=True)
+
+        with open(path(home), "rb") as file:
+            content = file.read()
+
+        found = _line_of(content, name)
+
+        if found is None:
+            tasks = parse(content, path(home))
+            row = tasks.get(name)
+            result = change(row) if isinstance(row, dict) else None
+            after = _content(tasks)
+        else:
+            start, end, row = found
+            result = change(row)
+            after = content[:start] + _line(name, row) + content[end:]
+
+        if after != content:
+            try:
+                replace_file(path(home) + ".bak", after, sync="none")
+                replace_file(path(home), after, sync="file")
+            except OSError as error:
+                raise Unusable(f"{path(home)} cannot be written: {error.strerror}")
+
+        return result, index
+    except OSError as error:
+        raise Unusable(f"{path(home)} cannot be read: {error.strerror}")
+    finally:
+        os.close(lock)
+
+
+def _line(name: str, row: Any) -> bytes:
+    return json.dumps({name: row}, ensure_ascii=False)[1:-1].encode("utf-8", "surrogatepass")
+
+
+def _content(tasks: Tasks) -> bytes:
+    # A task a line: differences can be read, and a run can replace its own line.
+    return b"{\n" + b",\n".join(_line(name, row) for name, row in tasks.items()) + b"\n}\n"
+
+
+def _write(home: str, tasks: Tasks) -> None:
+    content = _content(tasks)
+
+    try:
+        # The copy first: nothing that was revoked may come back through it.
         replace_file(path(home) + ".bak", content)
+        replace_file(path(home), content)
     except OSError as error:
         raise Unusable(f"{path(home)} cannot be written: {error.strerror}")
 
