@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import json
 import os
@@ -22,7 +23,9 @@ from webscheduler.host.home import create_home
 from webscheduler.runs import due, retention
 from webscheduler.runs.supervisor import run_by_hand
 from webscheduler.store import settings, state
-from webscheduler.store.settings import load_settings
+from webscheduler.store.fields import Field
+from webscheduler.store.settings import SETTINGS, load_settings
+from webscheduler.store.task import FIELDS
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 COUNT = """
@@ -292,3 +295,24 @@ def test_an_edit_by_hand_is_seen(home: Path) -> None:
     (home / "state.json").unlink()
     stamps.append(state.stamp(str(home)))
     assert len(set(stamps)) == 4
+
+
+KINDS = {"bool": "bool", "int": "int", "text": "str", "choice": "str", "lines": "list[str]", "networks": "list[str]",
+         "map": "dict[str, str]", "notify": "dict[str, str]", "commands": "dict[str, CommandRow]"}
+
+
+@pytest.mark.parametrize(("module", "table"), [("settings", SETTINGS), ("task", FIELDS)])
+def test_the_type_checker_knows_the_table(module: str, table: dict[str, Field]) -> None:
+    """Each setting and field that is never None has the type of its kind, and no other name has one."""
+    tree = ast.parse((CHECKOUT / "webscheduler" / "store" / f"{module}.py").read_text())
+    known = {}
+
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef) and function.name == "__getitem__":
+            kind, returned = function.args.args[1].annotation, function.returns
+            assert kind
+            assert returned
+            known.update({node.value: ast.unparse(returned) for node in ast.walk(kind)
+                          if isinstance(node, ast.Constant)})
+
+    assert known == {name: KINDS[row.kind] for name, row in table.items() if not row.nullable}

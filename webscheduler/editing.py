@@ -168,7 +168,7 @@ def public(settings: Settings, task: Task, now: float) -> dict[str, Any]:
     if base and task["slug"] and task["secret"] and task["signature"] != "timed":
         url = signing.trigger_url(base, task["slug"], task["secret"])
 
-    fields = {**task, "nextRunAt": slots.next_text(task, settings["timezone"], now)}
+    fields = task | {"nextRunAt": slots.next_text(task, settings["timezone"], now)}
     return {"name": task.name, **{field: value for field, value in fields.items() if field != "secret"}, "url": url}
 
 

@@ -60,7 +60,7 @@ def _call(url: str, limit: float, headers: dict[str, str], data: bytes | None, f
     import urllib.request
 
     class Stay(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *_: Any) -> None:
+        def redirect_request(self, *_: Any, **__: Any) -> None:
             return None
 
     try:

@@ -98,7 +98,7 @@ def edit(visit: Visit) -> Response:
 
 def _values(task: Task | None, source: Task | None) -> dict[str, Any]:
     """What the controls stand for: the task, or for a new one the task that it is made after, or the defaults."""
-    values = {**{name: known.default for name, known in FIELDS.items()}, **(source or {})}
+    values = {name: known.default for name, known in FIELDS.items()} | (source or {})
     seconds = values["intervalSeconds"] or 3600
     unit = next(size for size in UNIT_NAMES if seconds % size == 0)
     kind = "cron" if values["expression"] else "interval" if values["intervalSeconds"] else "none"

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..store.settings import Settings
+    from ..store.settings import CommandRow, Settings
     from ..store.task import Task
 
 
@@ -130,12 +130,12 @@ def _program(config: Settings, path: str) -> list[str]:
     return [config["php"] or "php", path] if path.endswith(".php") else ["/bin/sh", path]
 
 
-def _registered(config: Settings, row: dict[str, Any]) -> list[str]:
-    for kind in ("django", "script"):
-        if row.get(kind):
-            return python(config, f"webscheduler.commands.discovery:{kind}", config.home, row[kind])
+def _registered(config: Settings, row: CommandRow) -> list[str]:
+    for kind, name in (("django", row.get("django")), ("script", row.get("script"))):
+        if name:
+            return python(config, f"webscheduler.commands.discovery:{kind}", config.home, name)
 
-    return list(row["argv"])
+    return list(row.get("argv", ()))
 
 
 BUILTIN = {

@@ -47,7 +47,7 @@ AddHandler cgi-script .cgi
 
 def entry(name: str) -> str:
     """A file of entries/, to be filled in."""
-    return (pkgutil.get_data(__package__, f"entries/{name}") or b"").decode()
+    return (pkgutil.get_data(__name__, f"entries/{name}") or b"").decode()
 
 
 def write_script(settings: Settings, directory: str) -> tuple[str, str]:
@@ -119,7 +119,7 @@ def first_line(settings: Settings, libraries: Sequence[str]) -> str:
 def _libraries(root: str) -> list[str]:
     import filelock
 
-    found = [root, os.path.dirname(os.path.dirname(os.path.abspath(filelock.__file__)))]
+    found = [root, os.path.dirname(os.path.dirname(os.path.abspath(str(filelock.__file__))))]
     return sorted(set(found), key=found.index)
 
 

@@ -46,7 +46,7 @@ class Export:
     name -> content, where it is more than one; `str` is all in one text."""
 
     def __init__(self, kind: str, settings: Settings, image: str) -> None:
-        template = (pkgutil.get_data(__package__, f"templates/{kind}.template") or b"").decode()
+        template = (pkgutil.get_data(__name__, f"templates/{kind}.template") or b"").decode()
         head, _, body = template.partition("\n\n")
         self.settings, self.image, self.own = settings, image, FORMATS[kind].own
         self.lines = _filled(head, {"image": image})
@@ -235,7 +235,7 @@ def _note_retries(task: Task, notes: list[str]) -> None:
 
 def _expression(task: Task) -> str:
     """The schedule as five fields; an interval where the clock divides it. Raises BadInput."""
-    interval = task["intervalSeconds"]
+    interval = task["intervalSeconds"] or 0
 
     if task["expression"]:
         return str(task["expression"]).replace("?", "*")

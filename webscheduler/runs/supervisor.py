@@ -147,7 +147,7 @@ def _invocation(settings: Settings, task: Task) -> Any:
     argv, cwd = command_argv(settings, task)
     variables = environment(settings.home, {**settings["environment"], **task["environment"]})
     timeout = settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
-    keep = tuple(settings[name] if task[name] is None else task[name] for name in ("logOutput", "logErrorOutput"))
+    keep: Any = tuple(settings[name] if task[name] is None else task[name] for name in ("logOutput", "logErrorOutput"))
     account = variables["HOME"] if os.path.isdir(variables["HOME"]) else settings.home
     return Invocation(argv, task["cwd"] or cwd or account, variables, timeout, keep)
 

@@ -18,9 +18,37 @@ from .files import lock_file, replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Literal, TypedDict, overload
 
-    Values = dict[str, Any]
+    class Values(dict[str, Any]):
+        """The kinds of values of settings; those that may be None are Any, since pyright would not narrow them."""
+
+        @overload
+        def __getitem__(self, name: Literal["name", "timezone", "language"]) -> str: ...
+        @overload
+        def __getitem__(self, name: Literal[
+            "defaultTimeout", "maxConcurrentTasks", "logRetentionDays", "signatureWindowSeconds"]) -> int: ...
+        @overload
+        def __getitem__(self, name: Literal["logOutput", "logErrorOutput"]) -> bool: ...
+        @overload
+        def __getitem__(self, name: Literal["modules", "trustedProxies"]) -> list[str]: ...
+        @overload
+        def __getitem__(self, name: Literal["environment", "notify"]) -> dict[str, str]: ...
+        @overload
+        def __getitem__(self, name: Literal["commands"]) -> dict[str, CommandRow]: ...
+        @overload
+        def __getitem__(self, name: str) -> Any: ...
+        def __getitem__(self, name: str) -> Any: ...
+
+    class CommandRow(TypedDict, total=False):
+        """A command of the setting `commands`: an argv, or the name of one of Django's commands or a script's."""
+
+        argv: list[str]
+        django: str
+        script: str
+        arguments: bool
+        description: str
+        cwd: str | None
 else:
     Values = dict
 
@@ -150,7 +178,7 @@ def check_setting(name: str, value: Any) -> Any:
     if name == "baseUrl" and value is not None:
         check_base_url(value)
     elif name == "timezone":
-        time_zone(value)
+        time_zone(str(value))
 
     return value
 

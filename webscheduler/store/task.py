@@ -15,9 +15,27 @@ from .files import file_name as file_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Literal, overload
 
-    Values = dict[str, Any]
+    class Values(dict[str, Any]):
+        """The kinds of values of fields; those that may be None are Any, since pyright would not narrow them."""
+
+        @overload
+        def __getitem__(self, name: Literal["enabled", "preventOverlap", "notify"]) -> bool: ...
+        @overload
+        def __getitem__(self, name: Literal[
+            "priority", "minIntervalSeconds", "retries", "retryDelaySeconds", "consecutiveFailures",
+        ]) -> int: ...
+        @overload
+        def __getitem__(self, name: Literal[
+            "arguments", "title", "description", "group", "strategy", "signature"]) -> str: ...
+        @overload
+        def __getitem__(self, name: Literal["ipAllowlist"]) -> list[str]: ...
+        @overload
+        def __getitem__(self, name: Literal["environment"]) -> dict[str, str]: ...
+        @overload
+        def __getitem__(self, name: str) -> Any: ...
+        def __getitem__(self, name: str) -> Any: ...
 else:
     Values = dict  # `typing` costs a CGI request 3 ms
 
