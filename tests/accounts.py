@@ -20,7 +20,8 @@ from pathlib import Path
 
 import filelock
 
-from tests.installation import CHECKOUT, PATIENCE
+from tests import PACKAGE
+from tests.installation import PATIENCE
 
 # Debian's own, since the one that runs the tests may lie in a directory of root's.
 PYTHON = "/usr/bin/python3" if os.geteuid() == 0 else sys.executable
@@ -32,7 +33,7 @@ def package() -> Path:
     directory = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, directory)
     os.chmod(directory, 0o755)
-    shutil.copytree(CHECKOUT / "webscheduler", Path(directory) / "webscheduler",
+    shutil.copytree(PACKAGE, Path(directory) / "webscheduler",
                     ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run([PYTHON, "-m", "compileall", "-q", directory], check=True)
     return Path(directory)

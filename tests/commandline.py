@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.installation import CHECKOUT, PATIENCE, python_options
+from tests import python_path
+from tests.installation import PATIENCE, python_options
 
 
 class Done(NamedTuple):
@@ -38,7 +39,7 @@ class Done(NamedTuple):
 def environment(home: Path, **variables: str) -> dict[str, str]:
     """What a call finds around it."""
     return {"PATH": os.environ["PATH"], "HOME": str(home.parent), "WEBSCHEDULER_HOME": str(home), "LANG": "C.UTF-8",
-            "PYTHONPATH": str(CHECKOUT), **python_options(), **variables}
+            **python_path(), **python_options(), **variables}
 
 
 def start(home: Path, *words: str | bytes, **popen: Any) -> subprocess.Popen[bytes]:

@@ -1,21 +1,44 @@
-"""Fixtures that more than one test file uses."""
+"""Fixtures that more than one test file uses; what pytest's header says of the package under test."""
 
 from __future__ import annotations
 
 import compileall
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.installation import CHECKOUT, Installation
+from tests import INSTALLED, PACKAGE, python_path
+from tests.installation import Installation
+
+
+def pytest_report_header() -> str:
+    return f"webscheduler: {PACKAGE}" + ("" if INSTALLED else " (the checkout: it is not installed in this Python)")
+
+
+def pytest_configure() -> None:
+    if not INSTALLED and os.environ.get("WEBSCHEDULER_REQUIRE_ALL"):
+        raise pytest.UsageError("webscheduler is not installed in this Python, and nothing may be missing")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests run in a folder of their own: `python -m` and `python -c` look for modules in the current one first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("current"))
+
+        for name, value in python_path().items():
+            patch.setenv(name, value)
+
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled() -> None:
     """All modules are compiled: under a limit on the size of files Python leaves half of a compiled module, which it
     then takes for a whole one."""
-    compileall.compile_dir(str(CHECKOUT / "webscheduler"), quiet=1)
+    compileall.compile_dir(str(PACKAGE), quiet=1)
 
 
 @pytest.fixture

@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 from wsgiref.validate import validator
 
+from tests import SCRIPT
 from webscheduler import signing
 from webscheduler.host.home import create_home
 from webscheduler.store import history, locks, state
 from webscheduler.store.task import new_task
 from webscheduler.wsgi import create_app
 
-CHECKOUT = Path(__file__).parents[1]
-SCRIPT = CHECKOUT / "cgi-bin" / "webscheduler.cgi"
 DOORS = ("cgi", "wsgi")
 REFUSED = b'{"accepted": false}'
 SIMPLE = {"strategy": "fork"}  # what `auto` chooses depends on what was seen die before

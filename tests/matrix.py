@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 from urllib.parse import urlsplit
 
-from tests.installation import PATIENCE, SCRIPT, Installation, until
-from tests.servers import CHECKOUT, KINDS, Kind, Server, as_user, distribution, give, python, start, workplace
+from tests import CHECKOUT, SCRIPT
+from tests.installation import PATIENCE, Installation, until
+from tests.servers import KINDS, Kind, Server, as_user, distribution, give, python, start, workplace
 
 STRATEGIES = ("fork", "close", "sync")
 ENDS_SCRIPTS = ("apache-cgi", "apache-cgid", "apache-suexec", "lighttpd")  # there a script cannot outlive its response

@@ -24,9 +24,8 @@ from urllib.parse import urlencode
 from wsgiref.validate import validator
 
 import webscheduler
+from tests import PACKAGE, SCRIPT
 
-PACKAGE = Path(webscheduler.__file__).parent
-SCRIPT = Path(__file__).parents[1] / "cgi-bin" / "webscheduler.cgi"
 BASE = "https://example.org/cgi-bin/webscheduler.cgi"
 PATIENCE = 30.0  # seconds until a wait is given up; nothing is measured by it
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).parents[1]
+from tests import CHECKOUT
 
 
 def unpack(version: str, folder: Path) -> Path:

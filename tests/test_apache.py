@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.installation import SCRIPT, Installation, until
+from tests import SCRIPT
+from tests.installation import Installation, until
 from tests.matrix import Call
 from tests.servers import KINDS, Server, give, start, workplace
 from webscheduler.store import locks

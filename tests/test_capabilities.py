@@ -16,8 +16,9 @@ from typing import Any, Callable
 
 import pytest
 
+from tests import SCRIPT
 from tests.installation import Installation, until
-from tests.servers import CHECKOUT, KINDS, Kind, Server, as_user, give, keeper, python, start, workplace
+from tests.servers import KINDS, Kind, Server, as_user, give, keeper, python, start, workplace
 from webscheduler import editing, signing
 from webscheduler.host import probe
 from webscheduler.host.home import create_home
@@ -29,7 +30,6 @@ from webscheduler.version import __version__
 
 NOW = 1_800_000_000.0
 DAY = 86400.0
-SCRIPT = CHECKOUT / "cgi-bin" / "webscheduler.cgi"
 APPLICATION = "from webscheduler.wsgi import application\n"
 
 

@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from tests.installation import CHECKOUT, DOORS, Answer, Installation, answered, until, waits_for
+from tests import CHECKOUT, LIBRARY
+from tests.installation import DOORS, Answer, Installation, answered, until, waits_for
 from webscheduler.runs import recorder
 from webscheduler.runs.admission import Cause, decide
 from webscheduler.store import locks
@@ -202,7 +203,7 @@ def slow(pid=None):
 locks.identity = slow
 run_by_hand(sys.argv[2], "task", "cli", time.time)
 """
-    with subprocess.Popen([sys.executable, "-c", program, str(CHECKOUT), str(installation.home)]) as supervisor:
+    with subprocess.Popen([sys.executable, "-c", program, str(LIBRARY), str(installation.home)]) as supervisor:
         until(lambda: (installation.home / "started").exists())
         supervisor.kill()
 
@@ -436,7 +437,7 @@ assert [facts["name"] for facts in locks.live_runs(sys.argv[2], "task")] == ["ta
 assert locks.live_runs(sys.argv[2], "other") == []
 """
     before = {file: file.read_bytes() for file in installation.home.rglob("*") if file.is_file()}
-    subprocess.run([sys.executable, "-c", program, str(CHECKOUT), str(installation.home)], check=True)
+    subprocess.run([sys.executable, "-c", program, str(LIBRARY), str(installation.home)], check=True)
     after = {file: file.read_bytes() for file in installation.home.rglob("*") if file.is_file()}
     assert {file: after[file] for file in before if file.name != "task.jsonl"} == before
 

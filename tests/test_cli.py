@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 import webscheduler
-from tests.commandline import CHECKOUT, Done, call, environment, finished, start
+from tests import CHECKOUT, PACKAGE
+from tests.commandline import Done, call, environment, finished, start
 from tests.installation import DOORS, Installation
 from webscheduler.cli import main
 from webscheduler.cli.parser import build, verbs
@@ -270,7 +271,7 @@ def test_another_user_is_told_the_line_to_use(installation: Installation) -> Non
 def test_an_unreadable_home_is_one_line(installation: Installation, tmp_path: Path) -> None:
     """A user who cannot even look into the home is told so, without a traceback."""
     place = tmp_path / "package"
-    shutil.copytree(CHECKOUT / "webscheduler", place / "webscheduler", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE, place / "webscheduler", ignore=shutil.ignore_patterns("__pycache__"))
 
     for directory in (place, *place.parents):
         if os.stat(directory).st_mode & 0o005 != 0o005 and str(directory).startswith("/tmp/"):

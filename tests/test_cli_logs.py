@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.commandline import call, environment, finished, start
-from tests.installation import CHECKOUT, PATIENCE, Installation, until, waits_for
+from tests.installation import PATIENCE, Installation, until, waits_for
 from webscheduler.cli import logs
 from webscheduler.runs import recorder
 from webscheduler.store import history
@@ -173,7 +173,7 @@ def test_only_as_much_is_read_as_is_shown(installation: Installation) -> None:
     code = ("import sys\nfrom webscheduler.cli import main\nmain(['logs', '--limit', '2', '--json'])\n"
             "print(open('/proc/self/io').read().split()[1], file=sys.stderr)")  # rchar: bytes read, libraries included
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment(installation.home),
-                          text=True, timeout=PATIENCE, cwd=CHECKOUT)
+                          text=True, timeout=PATIENCE)
     assert [each["run"] for each in json.loads(done.stdout)] == ["run-3", "run-2"]
     assert int(done.stderr) < file.stat().st_size / 2
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commandline import CHECKOUT, call, environment, finished, start
+from tests import CHECKOUT
+from tests.commandline import call, environment, finished, start
 from tests.installation import REFUSED, Installation
 from webscheduler.cli import demo
 from webscheduler.cli.parser import build, verbs

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.installation import CHECKOUT, Installation
+from tests import CHECKOUT
+from tests.installation import Installation
 from webscheduler.cli import fields, parser
 from webscheduler.errors import BadInput
 from webscheduler.host.entry_files import entry

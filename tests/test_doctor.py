@@ -18,8 +18,9 @@ from typing import Any, Callable
 
 import pytest
 
+from tests import SCRIPT
 from tests.commandline import call
-from tests.installation import CHECKOUT, Installation, until, waits_for
+from tests.installation import Installation, until, waits_for
 from tests.servers import KINDS, as_user, give, python, start, workplace
 from webscheduler.host import doctor, url_check
 from webscheduler.host.doctor import ERROR, OK, WARNING, Finding
@@ -178,7 +179,7 @@ def test_finds_a_full_disk(tmp_path: Path) -> None:
         pytest.skip("needs the right to mount")
 
     script = f'mount -t tmpfs -o size=4m n {tmp_path} && "$0" -m webscheduler init >&2 && "$0" -m webscheduler doctor'
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", script, sys.executable], cwd=CHECKOUT, capture_output=True,
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script, sys.executable], capture_output=True,
                           text=True, env={**os.environ, "WEBSCHEDULER_HOME": str(tmp_path / "home")})  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert re.search(r"^mend +disk +\d MiB .*make room", done.stdout, re.MULTILINE), done.stdout
@@ -323,7 +324,7 @@ def test_on_a_real_server() -> None:
         give(directory, kind.user)
         env = {"WEBSCHEDULER_HOME": str(installation.home)}
 
-        with start(kind, directory, CHECKOUT / "cgi-bin" / "webscheduler.cgi", env=env) as server:
+        with start(kind, directory, SCRIPT, env=env) as server:
             installation.configure(baseUrl=server.url)
 
             for _ in range(2):  # and the second time, that it called before

@@ -23,8 +23,9 @@ from urllib.parse import urlencode
 
 import pytest
 
+from tests import CHECKOUT, python_path
 from tests.commandline import call
-from tests.installation import CHECKOUT, PATIENCE, Installation, asking, python_options, until, waits_for
+from tests.installation import PATIENCE, Installation, asking, python_options, until, waits_for
 from tests.servers.server import free_port
 from webscheduler import create_app
 
@@ -71,7 +72,7 @@ class Site:
         self.port = free_port()
         file = CHECKOUT / "tests" / "embedding" / f"{name}_site.py"
         environment = {
-            "PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT), "WEBSCHEDULER_HOME": str(installation.home),
+            "PATH": os.environ["PATH"], **python_path(), "WEBSCHEDULER_HOME": str(installation.home),
             "SITE_KEY": "a key that only this test knows", "SITE_DATABASE": str(directory / "site.sqlite"),
             **python_options(),
         }

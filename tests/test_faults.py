@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.installation import CHECKOUT, DOORS, PATIENCE, REFUSED, Installation, asking, until, waits_for
+from tests.installation import DOORS, PATIENCE, REFUSED, Installation, asking, until, waits_for
 from webscheduler import editing, signing
 from webscheduler.commands import registry
 from webscheduler.errors import BadInput
@@ -147,7 +147,7 @@ def test_8_clean_up_and_listing_of_history(installation: Installation) -> None:
 
     def keep(entry: dict[str, Any]) -> bool:
         if not waiting:
-            waiting.append(subprocess.Popen([sys.executable, "-c", program, home], cwd=CHECKOUT))
+            waiting.append(subprocess.Popen([sys.executable, "-c", program, home]))
             descriptors = Path(f"/proc/{waiting[0].pid}/fd")
             until(lambda: str(file) in [os.path.realpath(one) for one in descriptors.iterdir()])
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from tests import LIBRARY
 from tests.commandline import Done, call
-from tests.installation import CHECKOUT, Installation, until
+from tests.installation import Installation, until
 from webscheduler.commands import registry
 from webscheduler.commands.discovery import schedulable
 from webscheduler.errors import BadInput
@@ -140,7 +141,7 @@ def test_a_module_that_ends_the_search_is_told_of(code: Code, text: str, why: st
     program = ("import sys; from webscheduler.commands import discovery as f; "
                "f.IMPORT_LIMIT = 1; sys.exit(f.sync(sys.argv[1]))")
     done = subprocess.run([sys.executable, "-c", program, home], capture_output=True, text=True, timeout=60,
-                          env={**os.environ, "PYTHONPATH": f"{CHECKOUT}:{code.directory}"})  # fmt: skip
+                          env={**os.environ, "PYTHONPATH": f"{LIBRARY}:{code.directory}"})  # fmt: skip
     assert done.returncode == 1
     assert done.stdout.startswith(f"broken is skipped: {why}"), done.stderr
     assert done.stdout.endswith("newest is new, without a schedule and disabled\n")

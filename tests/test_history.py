@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.installation import CHECKOUT, Installation
+from tests import LIBRARY
+from tests.installation import Installation
 from webscheduler.errors import Unusable
 from webscheduler.store import history
 from webscheduler.store.settings import load_settings
@@ -57,7 +58,7 @@ def test_appenders_against_clean_up(home: str) -> None:
     """Eight processes append while a ninth cleans up over and over: no line is lost, doubled or mixed with another."""
     each = 1000 if FULL else 60
     writers = [
-        subprocess.Popen([sys.executable, "-c", APPEND, str(CHECKOUT), home, str(number), str(each)])
+        subprocess.Popen([sys.executable, "-c", APPEND, str(LIBRARY), home, str(number), str(each)])
         for number in range(8)
     ]
     rounds = 0
@@ -82,7 +83,7 @@ def test_appenders_that_are_killed(home: str) -> None:
     program = APPEND.replace('"x" * (number * 997 % 9000)})', '"x" * 150000}); print(number, flush=True)')
 
     for writer in range(100 if FULL else 15):
-        words = [sys.executable, "-c", program, str(CHECKOUT), home, str(writer), "1000000"]
+        words = [sys.executable, "-c", program, str(LIBRARY), home, str(writer), "1000000"]
 
         with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None

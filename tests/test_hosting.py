@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import CHECKOUT
 from tests.commandline import call
-from tests.installation import CHECKOUT, Installation, answered, until
+from tests.installation import Installation, answered, until
 from tests.servers import KINDS, give, start, workplace
 from webscheduler.errors import BadInput
 from webscheduler.host import entry_files

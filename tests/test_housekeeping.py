@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests import python_path
 from tests.commandline import Done, call
-from tests.installation import CHECKOUT, Installation, until
+from tests.installation import Installation, until
 from webscheduler.runs import retention
 from webscheduler.store import history
 from webscheduler.store.settings import load_settings
@@ -92,7 +93,7 @@ def test_what_is_appended_during_a_clean_up_is_not_lost(installation: Installati
               "        at = format_time(time.time() - age * 86400)\n"
               "        history.append(sys.argv[1], 'task', {'run': f'{sys.argv[2]}-{n}-{age}', 'status': 'success',"
               " 'startedAt': at, 'finishedAt': at})\n")
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    environment = {**os.environ, **python_path()}
     writers = [subprocess.Popen([sys.executable, "-c", append, str(installation.home), name], env=environment)
                for name in "ab"]
     dropped = 0

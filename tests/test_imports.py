@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.installation import CHECKOUT, Installation, answered, asking, until
+from tests import LIBRARY
+from tests.installation import Installation, answered, asking, until
 from webscheduler.store.indexing import refresh
 
 GOLDEN = Path(__file__).parent / "vectors" / "cgi_modules.txt"
@@ -91,6 +92,6 @@ def test_other_answers_import_little_more(installation: Installation) -> None:
 def test_the_package_itself_imports_nothing() -> None:
     """`import webscheduler` costs nothing: what it offers is loaded when it is used."""
     program = "import sys; before = set(sys.modules); import webscheduler; print(*set(sys.modules) - before)"
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); "
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(LIBRARY)!r}); "
                            + program], capture_output=True, text=True, check=True)  # fmt: skip
     assert set(done.stdout.split()) <= {"webscheduler", "__future__"}

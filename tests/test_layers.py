@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.installation import CHECKOUT
-
-PACKAGE = CHECKOUT / "webscheduler"
+from tests import CHECKOUT, PACKAGE
 
 # Each room of the package: what it is for, and which rooms it may import. A module at the top is a room of its own.
 # docs/explanation/structure.md shows this table: `python -m tests.test_layers` writes it.

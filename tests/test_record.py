@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from tests import LIBRARY
 from tests.commandline import environment
-from tests.installation import CHECKOUT, Installation, answered, until, waits_for
+from tests.installation import Installation, answered, until, waits_for
 from webscheduler.runs import cancel
 from webscheduler.runs.supervisor import run_by_hand
 from webscheduler.store import history, locks, state
@@ -76,7 +77,7 @@ def run(installation: Installation, **fields: Any) -> dict[str, Any]:
 def test_a_line_is_found_whatever_the_clock_said(installation: Installation) -> None:
     """Killed behind its line, which a clock set back by days dated before the start of the run: one line still."""
     installation.add(argv=FAILING)
-    words = [str(CHECKOUT), str(installation.home), *map(str, STEPS["history"]), "after"]
+    words = [str(LIBRARY), str(installation.home), *map(str, STEPS["history"]), "after"]
     assert subprocess.run([sys.executable, "-c", KILLED, *words]).returncode == -9
     (line,) = installation.runs()
     log = Path(history.path(str(installation.home), "task"))
@@ -96,7 +97,7 @@ def test_told_to_end_while_recording(installation: Installation, told: str) -> N
     with open(log, "ab") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
 
-        with subprocess.Popen([sys.executable, "-c", GOES_ON, str(CHECKOUT), home], stdout=subprocess.PIPE) as process:
+        with subprocess.Popen([sys.executable, "-c", GOES_ON, str(LIBRARY), home], stdout=subprocess.PIPE) as process:
             (facts,) = until(lambda: [each for each in locks.live_runs(home, "task") if "outcome" in each])
 
             if told == "by TERM":
@@ -121,7 +122,7 @@ def test_killed_around_a_step(installation: Installation, step: tuple[str, int],
     """Killed before or after any step of its record, a run has exactly one line: the true one as soon as its outcome
     stands in the claim, else `interrupted` with what it had printed. State agrees, and counts it once."""
     installation.add(argv=FAILING)
-    program = [sys.executable, "-c", KILLED, str(CHECKOUT), str(installation.home), step[0], str(step[1]), side]
+    program = [sys.executable, "-c", KILLED, str(LIBRARY), str(installation.home), step[0], str(step[1]), side]
     assert subprocess.run(program).returncode == -9
     known = step is not STEPS["the outcome"]
 
@@ -144,7 +145,7 @@ def test_state_counts_each_failure_once(installation: Installation, step: tuple[
     from webscheduler.store import locks
 
     installation.add(argv=FAILING)
-    program = [sys.executable, "-c", KILLED, str(CHECKOUT), str(installation.home), step[0], str(step[1]), side]
+    program = [sys.executable, "-c", KILLED, str(LIBRARY), str(installation.home), step[0], str(step[1]), side]
     assert subprocess.run(program).returncode == -9
 
     with locks.Gate(str(installation.home), "task"):
@@ -270,7 +271,7 @@ def test_a_disk_full_of_what_was_printed_has_room_for_the_record(tmp_path: Path)
 
     script = """mount -t tmpfs -o size=150k n "$HOME" && w() { "$0" -m webscheduler "$@"; } && w init &&
 w add task -- sh -c 'head -c 50000 /dev/zero | tr "\\0" x' && w run task && w logs --json >&2"""
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", script, sys.executable], cwd=CHECKOUT, capture_output=True,
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script, sys.executable], capture_output=True,
                           text=True, env=environment(tmp_path / "home"))  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "x" * 50000 in done.stderr

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.installation import CHECKOUT, DOORS, Installation, until
+from tests import SCRIPT
+from tests.installation import DOORS, Installation, until
 from tests.servers import give
 from tests.servers import python as readable
 from webscheduler.runs import process
@@ -389,7 +390,7 @@ os.execv(sys.argv[1], sys.argv[1:])
         home = Path(place) / "home"
         shutil.copytree(installation.home, home)
         script = Path(place) / "webscheduler.cgi"
-        shutil.copy(CHECKOUT / "cgi-bin" / "webscheduler.cgi", script)
+        shutil.copy(SCRIPT, script)
         give(home, "nobody")
         environ = {"PATH": "/usr/bin:/bin", "WEBSCHEDULER_HOME": str(home), **installation.signed()}
         done = subprocess.run([readable(), "-c", program, readable(), str(script)], env=environ, capture_output=True,

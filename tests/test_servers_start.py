@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.servers import CHECKOUT, KINDS, Kind, alive, start, workplace
+from tests import CHECKOUT
+from tests.servers import KINDS, Kind, alive, start, workplace
 
 SCRIPT = """#!/usr/bin/env python3
 import json, os, sys

@@ -16,7 +16,8 @@ from typing import Any, Callable
 
 import pytest
 
-from tests.installation import CHECKOUT, Installation, until
+from tests import LIBRARY
+from tests.installation import Installation, until
 from webscheduler import editing
 from webscheduler.errors import Busy, Unusable, WebschedulerError
 from webscheduler.host.home import create_home
@@ -44,7 +45,7 @@ while left:
 
 def counting(home: Path, count: int) -> subprocess.Popen[bytes]:
     """Start a process that adds one to a number in state.json so many times; it prints what it made."""
-    return subprocess.Popen([sys.executable, "-c", COUNT, str(CHECKOUT), str(home), str(count)], stdout=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-c", COUNT, str(LIBRARY), str(home), str(count)], stdout=subprocess.PIPE)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.installation import CHECKOUT, Installation
+from tests import CHECKOUT
+from tests.installation import Installation
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 

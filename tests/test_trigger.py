@@ -16,7 +16,8 @@ from typing import Any, Callable
 
 import pytest
 
-from tests.installation import CHECKOUT, DOORS, PATIENCE, REFUSED, SCRIPT, Answer, Installation, answered, asking, until
+from tests import LIBRARY, PACKAGE, SCRIPT, python_path
+from tests.installation import DOORS, PATIENCE, REFUSED, Answer, Installation, answered, asking, until
 from tests.servers import as_user, give
 from tests.servers import python as readable
 from webscheduler.store.refusals import read_refusals
@@ -126,7 +127,7 @@ def test_a_long_answer_over_the_socket_that_an_unread_body_came_by(
 
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"Status: 200")
-    assert body == (CHECKOUT / "webscheduler" / "admin" / "panel.css").read_bytes()
+    assert body == (PACKAGE / "admin" / "panel.css").read_bytes()
 
 
 def test_after_the_response(installation: Installation) -> None:
@@ -514,7 +515,7 @@ environ = {**json.loads(sys.argv[3]), "wsgi.errors": sys.stderr}
 create_app(sys.argv[2])(environ, lambda status, headers: print(status))
 """
     done = subprocess.run(
-        [sys.executable, "-c", program, str(CHECKOUT), str(ready.home), json.dumps(ready.signed())],
+        [sys.executable, "-c", program, str(LIBRARY), str(ready.home), json.dumps(ready.signed())],
         capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.stdout == "503 Service Unavailable\n"
@@ -530,7 +531,7 @@ def test_the_script_says_what_is_missing(ready: Installation, tmp_path: Path) ->
     """Where the package cannot be found, or Python is too old, the script answers 503 and one line says why."""
     alone = tmp_path / "alone" / "webscheduler.cgi"
     alone.parent.mkdir()
-    shutil.copy(CHECKOUT / "cgi-bin" / "webscheduler.cgi", alone)
+    shutil.copy(SCRIPT, alone)
     environ = {"PATH": "/usr/bin:/bin", "WEBSCHEDULER_HOME": str(ready.home), **ready.signed()}
     done = subprocess.run([sys.executable, "-I", "-S", str(alone)], env=environ, capture_output=True, cwd="/",
                           stdin=subprocess.DEVNULL, timeout=PATIENCE)  # fmt: skip
@@ -544,8 +545,8 @@ def test_the_home_in_the_script(ready: Installation, tmp_path: Path) -> None:
     """A host that sets no environment can have the home written into the script; it counts before the environment."""
     copy = tmp_path / "site" / "cgi-bin" / "webscheduler.cgi"
     copy.parent.mkdir(parents=True)
-    (copy.parent.parent / "webscheduler").symlink_to(CHECKOUT / "webscheduler")
-    text = (CHECKOUT / "cgi-bin" / "webscheduler.cgi").read_text()
+    (copy.parent.parent / "webscheduler").symlink_to(PACKAGE)
+    text = SCRIPT.read_text()
     assert 'HOME = ""' in text
     copy.write_text(text.replace('HOME = ""', f"HOME = {str(ready.home)!r}", 1))
     environ = {"PATH": "/usr/bin:/bin", "WEBSCHEDULER_HOME": "/nonexistent", **ready.signed()}
@@ -560,7 +561,7 @@ def test_no_environment_at_all(tmp_path: Path) -> None:
     import pwd
 
     program = "from webscheduler.store.settings import find_home; print(find_home({}))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, env={}, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], env=python_path(), capture_output=True, text=True)
     assert done.stdout.strip() == os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".webscheduler")
 
 

@@ -23,7 +23,8 @@ from typing import Any
 
 import pytest
 
-from tests.outside import BASE, PACKAGE, SCRIPT, Outside, installed, signature, until, waits_for
+from tests import PACKAGE, SCRIPT
+from tests.outside import BASE, Outside, installed, signature, until, waits_for
 from tests.released import unpack
 
 FORMS = ("package", "bundle")

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests import SCRIPT
 from tests.admin import chromium
 from tests.admin.client import OWNER, PASSWORD, populate
 from tests.admin.sample import fill
-from tests.installation import SCRIPT, Installation, until, waits_for
+from tests.installation import Installation, until, waits_for
 from tests.servers import KINDS, Server, give, start, workplace
 from webscheduler.admin import setup
 

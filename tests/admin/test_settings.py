@@ -579,7 +579,7 @@ def test_no_trigger_loads_the_panel(installation: Installation) -> None:
 
     for environ in (installation.signed(), installation.asking_status()):
         found = subprocess.run([sys.executable, "-c", code, str(installation.home), json.dumps(environ)], text=True,
-                               capture_output=True, check=True, cwd=Path(__file__).parents[2])
+                               capture_output=True, check=True)
         assert json.loads(found.stdout.splitlines()[-1]) == []
 
     installation.idle()

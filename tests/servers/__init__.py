@@ -27,12 +27,12 @@ from typing import Callable, NamedTuple
 
 import pytest
 
+from tests import PACKAGE
 from tests.servers import apache, fronts, wsgi
 from tests.servers.server import Plan, Server, Site, alive, as_user, free_port
 
 __all__ = ["KINDS", "Kind", "Server", "alive", "as_user", "give", "python", "start", "workplace"]
 
-CHECKOUT = Path(__file__).parents[2]
 SYSTEM_PYTHON = "/usr/bin/python3"
 MOD_WSGI = "apache2 libapache2-mod-wsgi-py3"
 
@@ -141,7 +141,7 @@ def python() -> str:
     home.chmod(0o755)
     subprocess.run([SYSTEM_PYTHON, "-m", "venv", "--without-pip", home], check=True)
     (packages,) = home.glob("lib/python3*/site-packages")
-    shutil.copytree(CHECKOUT / "webscheduler", packages / "webscheduler")
+    shutil.copytree(PACKAGE, packages / "webscheduler")
 
     wanted = ["filelock", "gunicorn", "waitress", "cheroot"]
     for name in wanted:

@@ -1,0 +1,87 @@
+"""Which package is tested: the one that pip installed, in this process and in each that tests start."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import webscheduler
+from tests import CHECKOUT, INSTALLED, LIBRARY, PACKAGE, SCRIPT
+from tests.accounts import run
+from tests.commandline import environment
+from tests.installation import PATIENCE, Installation, answered
+from webscheduler.host import home
+from webscheduler.store import history
+
+pytestmark = pytest.mark.skipif(
+    not INSTALLED and not os.environ.get("WEBSCHEDULER_REQUIRE_ALL"),
+    reason="webscheduler is not installed in this Python, so the checkout is tested: pip install '.[test]'")
+SITE_PACKAGES = Path(sysconfig.get_path("purelib")).resolve()
+WHERE = "import os, webscheduler.cgi as one; print(os.path.realpath(one.__file__))"
+
+
+def of_site_packages(file: str) -> bool:
+    return Path(file).resolve() == SITE_PACKAGES / "webscheduler" / "cgi.py"
+
+
+def test_this_process() -> None:
+    """The tests' own imports come from site-packages, whatever the current folder was."""
+    assert LIBRARY == SITE_PACKAGES
+    assert CHECKOUT not in LIBRARY.parents or sys.prefix != sys.base_prefix
+    modules = [webscheduler, home, history, *(module for name, module in sys.modules.items()
+                                              if name.partition(".")[0] == "webscheduler")]
+    assert {SITE_PACKAGES / "webscheduler" in Path(module.__file__ or "").resolve().parents
+            for module in modules} == {True}
+
+
+def test_the_command_line(installation: Installation) -> None:
+    """A spawned `python`, in the environment that `call` gives to the command line, and in that of the tests."""
+    for given in (environment(installation.home), dict(os.environ)):
+        done = subprocess.run([sys.executable, "-c", WHERE], env=given, capture_output=True, text=True, check=True)
+        assert of_site_packages(done.stdout.strip())
+
+
+@pytest.mark.parametrize("options", [[], ["-I"]])
+def test_the_script(installation: Installation, options: list[str]) -> None:
+    """The CGI script, and the run that it starts: both say what they have imported."""
+    listing = ("import json, os, sys\nwrite = os.write\ndef listed(descriptor, data):\n"
+               "    if descriptor == 1:\n        write(2, sys.modules['webscheduler.cgi'].__file__.encode())\n"
+               "    return write(descriptor, data)\nos.write = listed\nscript = sys.argv[1]\n"
+               "exec(compile(open(script).read(), script, 'exec'), {'__name__': '__main__', '__file__': script})\n")
+    installation.add(argv=[sys.executable, "-c", WHERE], strategy="fork")
+
+    with installation.start_cgi(installation.signed(), words=[sys.executable, *options, "-c", listing]) as process:
+        answer = answered(process)
+
+    assert answer.document["accepted"]
+    assert of_site_packages(answer.errors)
+    installation.idle()
+    (line,) = installation.runs()
+    assert of_site_packages(line["output"].strip())
+    assert SCRIPT.read_text() == (CHECKOUT / "cgi-bin" / SCRIPT.name).read_text()
+
+
+def test_other_accounts_and_pythons() -> None:
+    """They get a copy of the installed package."""
+    done = run(["-c", "import json, webscheduler as one; print(json.dumps(one.__file__))"], None)
+    assert CHECKOUT not in Path(json.loads(done.stdout)).parents, done.stderr
+
+
+def test_a_package_that_is_not_what_lies_here_is_not_tested(tmp_path: Path) -> None:
+    """After a change the package is to be installed again: the suite says so instead of testing what was."""
+    there = tmp_path / "site"
+    copy = there / "webscheduler"
+    shutil.copytree(PACKAGE, copy)
+    (copy / "times.py").write_text("")
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_query.py"]
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(there)}, cwd=CHECKOUT, capture_output=True,
+                          text=True, timeout=PATIENCE)
+    assert done.returncode != 0
+    assert "install it again" in done.stderr
