@@ -16,7 +16,7 @@ from typing import Any, Callable
 
 import pytest
 
-from tests import LIBRARY
+from tests import LIBRARY, PACKAGE
 from tests.installation import Installation, until
 from webscheduler import editing
 from webscheduler.errors import Busy, Unusable, WebschedulerError
@@ -305,7 +305,7 @@ KINDS = {"bool": "bool", "int": "int", "text": "str", "choice": "str", "lines": 
 @pytest.mark.parametrize(("module", "table"), [("settings", SETTINGS), ("task", FIELDS)])
 def test_the_type_checker_knows_the_table(module: str, table: dict[str, Field]) -> None:
     """Each setting and field that is never None has the type of its kind, and no other name has one."""
-    tree = ast.parse((CHECKOUT / "webscheduler" / "store" / f"{module}.py").read_text())
+    tree = ast.parse((PACKAGE / "store" / f"{module}.py").read_text())
     known = {}
 
     for function in ast.walk(tree):
