@@ -14,6 +14,8 @@ import pytest
 
 from tests.installation import DOORS, Installation, asking
 from webscheduler import signing
+from webscheduler.store.indexing import refresh
+from webscheduler.trigger.authentication import same
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "vectors" / "signatures.json").read_text())
 SLUG, SECRET = "0123456789abcdef" * 2, "f" * 64
@@ -41,15 +43,15 @@ def test_vectors(vector: dict[str, Any]) -> None:
     message = message_of(vector)
     assert message == vector["message"]
     assert signing.sign(vector["secret"], message) == vector["signature"]
-    assert signing.matches(vector["secret"], message, vector["signature"])
-    assert signing.matches(vector["secret"], message, vector["signature"].upper())
+    assert same(vector["signature"], signing.sign(vector["secret"], message))
+    assert same(signing.sign(vector["secret"], message), vector["signature"].upper())
     assert openssl(vector["secret"], message) == vector["signature"]
 
 
 @pytest.mark.parametrize("signed", VECTORS, ids=lambda vector: f"{vector['kind']}-{vector['slug'][:4]}")
 def test_a_signature_fits_one_message_only(signed: dict[str, Any]) -> None:
     """No signature of one kind, slug or time is one of another."""
-    fitting = [v for v in VECTORS if signing.matches(v["secret"], message_of(v), signed["signature"])]
+    fitting = [v for v in VECTORS if same(signing.sign(v["secret"], message_of(v)), signed["signature"])]
     assert fitting == [signed]
 
 
@@ -68,9 +70,17 @@ def test_openssl_can_trigger(installation: Installation, door: str, timed: bool)
     assert [run["status"] for run in installation.runs()] == ["success"]
 
 
-def test_nobody_signs_nothing() -> None:
-    """Whoever knows the key that unknown slugs are checked with has won nothing."""
-    assert not signing.matches(None, SLUG, signing.sign(signing.DUMMY_SECRET, SLUG))
+@pytest.mark.parametrize("indexed", [False, True])
+def test_nobody_signs_nothing(installation: Installation, indexed: bool) -> None:
+    """Whoever knows what stands in for unknown slugs and missing secrets has won nothing."""
+    installation.add(secret=None)
+    assert not indexed or refresh(str(installation.home))
+
+    for slug in (SLUG, installation.row()["slug"]):
+        for guess in (signing.sign(signing.DUMMY_SECRET, slug), "-" * 64, "0" * 64):
+            assert installation.call("cgi", asking(f"/run/{slug}", f"sig={guess}")).refused
+
+    assert installation.history() == []
 
 
 @pytest.mark.parametrize(
@@ -80,7 +90,7 @@ def test_nobody_signs_nothing() -> None:
 )  # fmt: skip
 def test_anything_else_does_not_match(signature: str) -> None:
     """What is no signature, whatever its characters, is answered no and raises nothing."""
-    assert not signing.matches(SECRET, SLUG, signature)
+    assert not same(signing.sign(SECRET, SLUG), signature)
 
 
 def test_urls() -> None:

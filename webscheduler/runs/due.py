@@ -20,7 +20,7 @@ from ..schedule import slots
 from ..store import locks, state
 from ..store.task import DUE, load_task
 from ..times import format_time, instant, parse_time
-from ..vocabulary import FAILURES
+from ..vocabulary import FAILURES, RUNNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,8 +175,12 @@ def health(settings: Settings, tasks: state.Tasks, name: str, now: float) -> dic
     row = tasks[name]
     found = states(settings, tasks if name == DUE else {name: row}, now)
     worst = next((state for state in ("failing", "late") if state in found.values()), "healthy")
-    report = {"task": name, "status": worst, "running": bool(locks.live_runs(settings.home, name)), "nextRunAt": None,
+    running = locks.live_runs(settings.home, name)
+    report = {"task": name, "status": worst, "running": bool(running), "nextRunAt": None,
               **{field: row.get(field) for field in ("lastRunAt", "lastRunStatus", "lastRunDuration")}}
+
+    if running:  # state knows only of a run that lasts
+        report.update(lastRunAt=running[-1]["startedAt"], lastRunStatus=RUNNING, lastRunDuration=None)
 
     try:
         report["nextRunAt"] = slots.next_text(load_task(name, row), settings["timezone"], now)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..errors import Unusable, WebschedulerError
 from ..response import Response
-from ..store.lookup import Parsed, look
+from ..store.index import open_index
 from .authentication import authenticate, client
 from .request import Request, server_kind
 
@@ -75,11 +75,11 @@ def _answer_run(
     now = clock()
 
     for last in (False, True):
-        view = look(home, kept)
+        view = _look(home, kept)
         known, problem = authenticate(request, view, now)
 
         if known and known.unusual:  # there is more to know of it than a line of the index says
-            view = Parsed(home)
+            view = _parsed(home)
             known, problem = authenticate(request, view, now)
 
         if known is None:
@@ -117,8 +117,27 @@ def _answer_run(
     return refused()
 
 
+def _look(home: str, kept: dict[str, View] | None) -> View:
+    """What is known of the installation; without a further import where this process serves one request and there is
+    an index."""
+    found = open_index(home) if kept is None else None
+
+    if found:
+        return found
+
+    from ..store.lookup import look
+
+    return look(home, kept)
+
+
+def _parsed(home: str) -> View:
+    from ..store.lookup import Parsed
+
+    return Parsed(home)
+
+
 def _answer_status(request: Request, home: str, kept: dict[str, View] | None, now: float) -> Response:
-    known, _ = authenticate(request, look(home, kept), now)
+    known, _ = authenticate(request, _look(home, kept), now)
 
     if known is None:
         return _json(404, {"found": False})
