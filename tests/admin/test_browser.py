@@ -245,7 +245,7 @@ def test_french(chrome: Any, site: Site) -> None:
         visitor.go("edit?name=task")
         visitor.page.fill("#priority", "beaucoup")
         visitor.page.click("button:has-text('Enregistrer')")
-        visitor.says("n’est pas un nombre entier")
+        visitor.says("doit être un nombre entier")
         assert visitor.page.input_value("#priority") == "beaucoup"
 
 

@@ -169,7 +169,7 @@ def test_pages_are_french(inhabited: Installation) -> None:
     browser.get("edit", name="tâche")
     page = browser.submit("edit", priority="viel", do="save")
     assert page.status == 422
-    assert "n’est pas un nombre entier" in page
+    assert "doit être un nombre entier" in page
 
 
 @pytest.mark.parametrize(("content", "said"), [

@@ -148,9 +148,9 @@ def test_schedules(owner: Browser, inhabited: Installation, fields: dict[str, st
     ("name", "taken", "exists already"), ("name", "tak/en", ""), ("command", "", "Choose a command"),
     ("command", "none such", "webscheduler commands"), ("arguments", "'open", "no closing quotation"),
     ("expression", "99 * * * *", "is not within 0-59"), ("expression", "0 0 30 2 *", "never comes"),
-    ("expression", "", "is empty"), ("priority", "1e3", "is not a whole number"), ("retries", "101", "must be from 0"),
-    ("retries", "¹", "is not a whole number"), ("timezone", "Mars/Olympus", "is not known here"),
-    ("timezone", "../../etc/passwd", "is not known here"), ("ipAllowlist", "10.0.0.0/33", "is no address"),
+    ("expression", "", "is empty"), ("priority", "1e3", "must be a whole number"), ("retries", "101", "must be from 0"),
+    ("retries", "¹", "must be a whole number"), ("timezone", "Mars/Olympus", "is not known here"),
+    ("timezone", "../../etc/passwd", "is not known here"), ("ipAllowlist", "10.0.0.0/33", "is not an address"),
     ("strategy", "magic", "must be one of"), ("minIntervalSeconds", "-1", "must be from 0"),
     ("title", "x" * 201, "is longer than 200"), ("group", "a\x00b", "NUL")])
 def test_errors_stand_beside_their_fields_and_nothing_typed_is_lost(

@@ -1,7 +1,7 @@
-"""One row of a table of fields, and the rules that its values obey; tasks and settings both use it.
+"""Fields of tasks and settings: a row of their tables, and the rules for values.
 
-The rule: what a person or a file gives is checked here, whole, before anything is written; numbers that came as text
-are no numbers, and an error names the field.
+The rule: what a person types or a file contains is checked here before anything is written. A number that comes as text
+from a file is wrong, and an error names the field.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ HEX = frozenset("0123456789abcdef")
 
 
 class Field:
-    """One row of a table of fields: what kind of value, what it is when unset, and its meaning in a sentence.
+    """One row of a table of fields: kind of value, default, and meaning in a sentence.
 
-    kind: a key of _PROBLEMS below. `limit` belongs to the kind: (least, most) of a number, most characters of a text,
-    digits of a hex, the choices. `nullable`: None is a value. `by`: "user" may be edited, "run" is written by runs,
-    "key" by the program alone.
+    kind: a key of PROBLEMS below. limit: depends on the kind; (least, most) of a number, greatest length of a text or
+    list, number of digits of a hex, the choices. nullable: whether it may be None. by: who writes it; "user", "run" for
+    runs, "key" for the program when it creates or changes a task.
     """
 
     __slots__ = ("by", "default", "kind", "limit", "nullable", "sentence")
@@ -36,11 +36,11 @@ class Field:
 
 
 def check(field: str, row: Field, value: Any) -> Any:
-    """`value` if it obeys the row's rule; numbers that came as text do not. Raises BadInput."""
+    """The value, if it follows the row's rule. Raises BadInput."""
     if value is None and row.nullable:
         return None
 
-    problem = _PROBLEMS[row.kind](value, row.limit)
+    problem = PROBLEMS[row.kind](value, row.limit)
 
     if problem:
         raise BadInput(f"{field}: {problem}", field)
@@ -49,7 +49,7 @@ def check(field: str, row: Field, value: Any) -> Any:
 
 
 def from_text(field: str, row: Field, text: str) -> Any:
-    """The value that a person typed for a field, checked. Empty means None where that is a value. Raises BadInput."""
+    """The value that a person typed for a field, checked. Empty means None for a nullable field. Raises BadInput."""
     if text == "" and row.nullable:
         return None
 
@@ -57,14 +57,14 @@ def from_text(field: str, row: Field, text: str) -> Any:
 
     if row.kind == "int":
         digits = text[1:] if text[:1] == "-" else text
-        # int() would take "¹", "1_0", "+1" and blanks as well.
+        # int() accepts "¹", "1_0", "+1" and spaces as well.
         if not (digits.isascii() and digits.isdigit()) or len(digits) > 12:
-            raise BadInput(f"{field}: {text[:40]!r} is not a whole number", field)
+            raise BadInput(f"{field}: {text[:40]!r} must be a whole number", field)
 
         value = int(text)
     elif row.kind == "bool":
         if text.lower() not in ("true", "false", "yes", "no", "1", "0", "on", "off"):
-            raise BadInput(f"{field}: {text[:40]!r} is neither true nor false", field)
+            raise BadInput(f"{field}: {text[:40]!r} must be true or false", field)
 
         value = text.lower() in ("true", "yes", "1", "on")
     elif row.kind in ("networks", "lines") and not text.lstrip().startswith("["):
@@ -75,20 +75,20 @@ def from_text(field: str, row: Field, text: str) -> Any:
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
-            raise BadInput(f"{field}: is not JSON", field)
+            raise BadInput(f"{field}: must be JSON", field)
 
     return check(field, row, value)
 
 
 def _text(value: Any, most: Any) -> str:
     if not isinstance(value, str):
-        return "must be a text"
+        return "must be text"
 
     if len(value) > (most or 4000):
         return f"is longer than {most or 4000} characters"
 
     if "\0" in value:
-        return "must not hold a NUL"
+        return "must not contain a NUL character"
 
     if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
         return "is not valid UTF-8"
@@ -136,10 +136,10 @@ def _choice(value: Any, choices: Any) -> str:
 
 def _argv(value: Any, most: Any) -> str:
     if not isinstance(value, list) or not 0 < len(value) <= (most or 1000):
-        return f"must be a list of 1 to {most or 1000} texts, the first the program"
+        return f"must be a list of 1 to {most or 1000} texts, the program and its arguments"
 
     return next((problem for problem in (_text(item, 100000) for item in value) if problem), "") or (
-        "" if value[0] else "the program is empty")
+        "" if value[0] else "the program must not be empty")
 
 
 def _lines(value: Any, most: Any) -> str:
@@ -155,14 +155,14 @@ def _map(value: Any, _: Any) -> str:
 
     for key, item in value.items():
         if not key or "=" in key or _text(key, 200) or _text(item, 100000):
-            return f"{str(key)[:40]!r} must be a variable's name and its value a text"
+            return f"{str(key)[:40]!r} must be the name of a variable, with a text as its value"
 
     return ""
 
 
 def _notify(value: Any, _: Any) -> str:
     if not isinstance(value, dict) or not set(value) <= {"email", "url"}:
-        return 'must be like {"email": "me@example.org", "url": "https://example.org/hook"}, either or both'
+        return 'must be like {"email": "me@example.org", "url": "https://example.org/hook"}, one or both'
 
     email, url = value.get("email", "@"), value.get("url", "https://")
 
@@ -180,9 +180,9 @@ def _commands(value: Any, _: Any) -> str:
         taking = row.get("arguments", False) if isinstance(row, dict) else None
 
         if not isinstance(row, dict) or not isinstance(taking, bool):
-            return f"{key[:40]!r} must be an object, its `arguments` true or false"
+            return f"{key[:40]!r} must be an object, with `arguments` true or false"
 
-        # A management command of Django and a console script are registered by their name alone.
+        # A command of Django and a console script need only their name.
         if not (_word(row.get("django")) or _word(row.get("script"))) and _argv(row.get("argv"), None):
             return f'{key[:40]!r} must be like {{"argv": ["/usr/bin/php", "artisan"], "arguments": false}}'
 
@@ -206,7 +206,7 @@ def _networks(value: Any, _: Any) -> str:
 
     for item in value:
         if item != "unix" and network(item) is None:
-            return f"{item[:60]!r} is no address and no network like 203.0.113.0/24 or 2001:db8::/32"
+            return f"{item[:60]!r} is not an address or a network like 203.0.113.0/24 or 2001:db8::/32"
 
     return ""
 
@@ -215,12 +215,12 @@ def _time(value: Any, _: Any) -> str:
     try:
         parse_time(value if isinstance(value, str) else "")
     except (ValueError, OverflowError):
-        return "must be an instant like 2026-03-29T01:00:00+00:00"
+        return "must be a time like 2026-03-29T01:00:00+00:00"
 
     return ""
 
 
-_PROBLEMS = {
+PROBLEMS = {
     "bool": _bool, "int": _int, "float": _float, "text": _text, "cron": _text, "hex": _hex, "choice": _choice,
     "argv": _argv, "lines": _lines, "map": _map, "networks": _networks, "time": _time, "commands": _commands,
     "notify": _notify,

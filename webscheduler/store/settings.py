@@ -1,8 +1,8 @@
-"""The settings of an installation, and where it lives.
+"""The settings of an installation.
 
 The rule: SETTINGS is the one table that loader, command line, panel and docs read. A setting that breaks its rule is
-an error that names it, never a silent default. `config.json` may be edited by hand, so settings that are not in the
-table are kept when it is rewritten.
+an error that names it, and is never replaced by its default silently. `config.json` may be edited by hand, so settings
+that are not in the table are kept when it is rewritten.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 
 from ..errors import BadInput, Busy, Unusable
 from ..times import time_zone
-from .fields import Field, check, from_text
+from .fields import MAX_SECONDS, Field, check, from_text
 from .files import find_home as find_home
 from .files import lock_file, replace_file
 
@@ -56,31 +56,32 @@ FORMAT = 1
 PATIENCE = 10.0  # seconds that a change of settings waits for another
 
 SETTINGS: dict[str, Field] = {
-    "baseUrl": Field("text", None, "Where the scheduler is reached from outside, as in https://example.org/cgi-bin/"
+    "baseUrl": Field("text", None, "Address of the scheduler as seen from outside, like https://example.org/cgi-bin/"
                      "webscheduler.cgi; trigger URLs start with it.", 1000, True),
-    "name": Field("text", "webscheduler", "What this installation is called in the panel and in notifications.", 100),
-    "timezone": Field("text", "UTC", "Zone of times, and of schedules whose task names none, like Europe/Paris.", 100),
-    "language": Field("choice", "auto", "Language of the panel; auto follows the browser.", ("auto", "en", "fr")),
-    "defaultTimeout": Field("int", 300, "Seconds a run may take where its task says nothing; 0: any.",
-                            (0, 366 * 86400)),
-    "maxConcurrentTasks": Field("int", 5, "Due runs that may be alive at once.", (1, 1000)),
-    "tickBudgetSeconds": Field("int", None, "Seconds for starting what is due; empty: 55, or 25 in a request.",
+    "name": Field("text", "webscheduler", "Name of this installation, shown in the panel and in notifications.", 100),
+    "timezone": Field("text", "UTC", "Time zone, like Europe/Paris; a task may have its own.", 100),
+    "language": Field("choice", "auto", "Language of the panel; auto: the browser's.", ("auto", "en", "fr")),
+    "defaultTimeout": Field("int", 300, "Time limit of a run in seconds, for tasks without one; 0: no limit.",
+                            (0, MAX_SECONDS)),
+    "maxConcurrentTasks": Field("int", 5, "How many due tasks may run at the same time.", (1, 1000)),
+    "tickBudgetSeconds": Field("int", None, "Seconds in which a call of @due may start tasks; empty: 55, or 25 in a "
+                               "request.",
                                (1, 3600), True),
-    "logRetentionDays": Field("int", 30, "Days that history is kept; 0: for ever.", (0, 36500)),
-    "failureRetentionDays": Field("int", None, "Days that failed runs are kept; empty: as the others.",
+    "logRetentionDays": Field("int", 30, "How many days history is kept; 0: for ever.", (0, 36500)),
+    "failureRetentionDays": Field("int", None, "How many days failed runs are kept; empty: like the others.",
                                   (0, 36500), True),
     "logOutput": Field("bool", True, "Keep standard output in the history."),
     "logErrorOutput": Field("bool", True, "Keep standard error in the history."),
-    "python": Field("text", None, "Python that runs detached runs and functions; unset: the one in use.", 1000, True),
-    "php": Field("text", None, "PHP that runs .php files of commands/; unset: php in PATH.", 1000, True),
-    "environment": Field("map", {}, "Variables for every command."),
-    "modules": Field("lines", [], "Python modules that are imported to discover commands.", 200),
-    "setup": Field("text", None, "Callable run before functions and discovery, as in django:setup.", 200, True),
-    "commands": Field("commands", {}, "Commands by name: argv (or django, or script), arguments (may tasks "
-                      "add some), description, cwd."),
-    "trustedProxies": Field("networks", [], "Proxies whose X-Forwarded-For is believed; `unix`: a peer on a socket."),
-    "signatureWindowSeconds": Field("int", 300, "How far a timed signature's time may be off.", (1, 86400)),
-    "notify": Field("notify", {}, "Where failures are told: {\"email\": ADDRESS, \"url\": WEBHOOK}, either or both."),
+    "python": Field("text", None, "Python for detached runs and functions; empty: the one in use.", 1000, True),
+    "php": Field("text", None, "PHP for the .php files in commands/; empty: php in PATH.", 1000, True),
+    "environment": Field("map", {}, "Environment variables for every command."),
+    "modules": Field("lines", [], "Python modules to import in the search for commands.", 200),
+    "setup": Field("text", None, "Called before functions and the search for commands, like django:setup.", 200, True),
+    "commands": Field("commands", {}, "Commands by name: argv (or django, or script), arguments (true: tasks "
+                      "may add some), description, cwd."),
+    "trustedProxies": Field("networks", [], "Proxies whose X-Forwarded-For is trusted; `unix`: one on a Unix socket."),
+    "signatureWindowSeconds": Field("int", 300, "How many seconds a timed signature's time may be off.", (1, 86400)),
+    "notify": Field("notify", {}, "Where to send notifications: {\"email\": ADDRESS, \"url\": WEBHOOK}, one or both."),
 }
 
 
@@ -103,7 +104,7 @@ def load_settings(home: str) -> Settings:
         try:
             values[name] = check(name, row, raw.get(name, row.default))
         except BadInput as error:
-            raise Unusable(f"config.json: {error}: mend it with `webscheduler config set {name} VALUE`")
+            raise Unusable(f"config.json: {error}: correct it with `webscheduler config set {name} VALUE`")
 
     return Settings(home, values)
 
@@ -121,10 +122,10 @@ def read_settings(home: str) -> dict[str, Any]:
 
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise Unusable(f"{path} cannot be read ({_short(error)}): mend it, or remove it for default settings")
+        raise Unusable(f"{path} cannot be read ({_short(error)}): repair it, or remove it for default settings")
 
     if not isinstance(raw, dict):
-        raise Unusable(f"{path} must hold an object of settings")
+        raise Unusable(f"{path} must contain an object of settings")
 
     if isinstance(raw.get("version"), int) and raw["version"] > FORMAT:
         raise Unusable(f"{path} was written by a newer webscheduler (format {raw['version']}): update this one")
@@ -133,10 +134,10 @@ def read_settings(home: str) -> dict[str, Any]:
 
 
 def save_settings(home: str, values: dict[str, Any]) -> None:
-    """Store settings, all of them checked or none; None goes back to the default. The file is of this version's format
-    afterwards, and what others store meanwhile is in it, too. Raises BadInput, Busy."""
+    """Store settings, all or, if one is wrong, none; None: back to the default. What other processes store meanwhile is
+    kept. Raises BadInput, Unusable, Busy."""
     path = os.path.join(home, "config.json")
-    read_settings(home)  # first, for it tells best of a home that is not there
+    read_settings(home)  # for its error if the home does not exist
 
     try:
         with open(path + ".lock", "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as lock:
@@ -166,13 +167,12 @@ def _short(error: Exception) -> str:
 
 
 def parse_setting(name: str, text: str) -> Any:
-    """The value that a person typed for a setting, checked, also where only this machine knows what is good. Raises
-    BadInput."""
+    """The value that a person typed for a setting, checked. Raises BadInput."""
     return check_setting(name, from_text(name, SETTINGS[name], text))
 
 
 def check_setting(name: str, value: Any) -> Any:
-    """The value, if it is good, also where only this machine knows that. Raises BadInput."""
+    """The value, if it is right, and right on this machine, which may not know every time zone. Raises BadInput."""
     check(name, SETTINGS[name], value)
 
     if name == "baseUrl" and value is not None:
@@ -184,25 +184,25 @@ def check_setting(name: str, value: Any) -> Any:
 
 
 def check_base_url(text: str) -> str:
-    """`text` if it can stand before /run/SLUG?sig=… Raises BadInput."""
+    """The text, if a URL can begin with it: TEXT/run/SLUG?sig=… Raises BadInput."""
     problem = ""
 
-    from urllib.parse import urlsplit  # 5 ms: only what is entered is looked at
+    from urllib.parse import urlsplit  # 5 ms, and no request needs it
 
     try:
         parts = urlsplit(text)
-        parts.port  # noqa: B018 (raises for a port that is none)
+        parts.port  # noqa: B018 (raises ValueError for a port that is not a number)
     except ValueError:
-        problem = "is no URL"
+        problem = "is not a URL"
     else:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             problem = "must start with https:// (or http://) and a host"
         elif not all("!" <= c <= "~" for c in text):
-            problem = "must not hold blanks or characters beyond ASCII"
+            problem = "must contain only ASCII characters and no spaces"
         elif "?" in text or "#" in text:
-            problem = "must not hold a query or fragment: it ends where /run/ begins"
+            problem = "must not contain ? or #: it ends where /run/ begins"
         elif parts.username is not None:
-            problem = "must not hold a user name or password"
+            problem = "must not contain a user name or password"
 
     if problem:
         raise BadInput(f"baseUrl: {text[:100]!r} {problem}, as in https://example.org/cgi-bin/webscheduler.cgi",

@@ -1,8 +1,8 @@
 """What a task is: its fields, their defaults and their rules.
 
-The rule: one table, FIELDS, says what `state.json` may hold; the loader, the command line, the panel and the docs all
-read it. A task is a dict with exactly the names of the file (`task["minIntervalSeconds"]`), so that one word means one
-thing in the file, in JSON output and in code. Fields that the table does not know stay in the file as they are.
+The rule: one table, FIELDS, says what `state.json` may contain; the loader, the command line, the panel and the docs
+all read it. A task is a dict with exactly the names of the file (`task["minIntervalSeconds"]`), so that a field has one
+name in the file, in JSON output and in code. Fields that the table does not know stay in the file as they are.
 """
 
 from __future__ import annotations
@@ -40,57 +40,56 @@ else:
     Values = dict  # `typing` costs a CGI request 3 ms
 
 FIELDS: dict[str, Field] = {
-    "enabled": Field("bool", False, "Whether its URL and its schedule may run the task."),
+    "enabled": Field("bool", False, "Whether its URL and its schedule may start the task."),
     "expression": Field("cron", None, "Schedule as a crontab(5) expression.", 200, True),
-    "intervalSeconds": Field("int", None, "Schedule as seconds since the last start.", (1, MAX_SECONDS), True),
+    "intervalSeconds": Field("int", None, "Schedule as seconds between two starts.", (1, MAX_SECONDS), True),
     "lastRunAt": Field("time", None, "When the last run started.", None, True, "run"),
-    "lastRunDuration": Field("float", None, "Seconds that the last run took.", (0, 10**10), True,
-                             "run"),
+    "lastRunDuration": Field("float", None, "How many seconds the last run took.", (0, 10**10), True, "run"),
     "lastRunStatus": Field("text", None, "How the last run ended, or `running`.", 40, True, "run"),
     "lastRunExitCode": Field("int", None, "Exit status of the last run; 128 + N for signal N.", (-255, 255), True,
                              "run"),
     "nextRunAt": Field("time", None, "When the schedule is next due.", None, True, "run"),
-    "preventOverlap": Field("bool", True, "A call during a run is skipped, so that none overlaps another."),
+    "preventOverlap": Field("bool", True, "Skip a call while the task is running, so that no two runs overlap."),
     "priority": Field("int", 100, "Lower numbers start first when several tasks are due.", (-1000000, 1000000)),
-    "timeout": Field("int", None, "Seconds after which a run is ended; 0: never; empty: as in the settings.",
+    "timeout": Field("int", None, "Time limit of a run in seconds; 0: no limit; empty: as in the settings.",
                      (0, MAX_SECONDS), True),
-    "arguments": Field("text", "", "Split at blanks; quotes keep words together. No shell sees them.", 4000),
+    "arguments": Field("text", "", "Split at spaces; quotes keep words together. No shell is used.", 4000),
     "slug": Field("hex", None, "The task's public name in URLs.", 32, True, "key"),
     "secret": Field("hex", None, "The key that signs the task's URLs.", 64, True, "key"),
-    "title": Field("text", "", "What lists show; empty: the name.", 200),
+    "title": Field("text", "", "Title shown in lists; empty: the name.", 200),
     "description": Field("text", "", "What the task is for.", 2000),
     "group": Field("text", "default", "Tasks of a group are listed, enabled and disabled together.", 100),
     "command": Field("text", None, "The registered command to run.", 200, True),
     "argv": Field("argv", None, "Program and arguments to run, without a shell.", 1000, True),
-    "cwd": Field("text", None, "Directory to run in; unset: the account's home.", 4000, True),
-    "environment": Field("map", {}, "Variables added to the command's environment."),
-    "strategy": Field("choice", "auto", "How a run is laid around the answer to its call; `auto`: the best that works.",
+    "cwd": Field("text", None, "Directory to run in; empty: the account's home.", 4000, True),
+    "environment": Field("map", {}, "Environment variables, besides those of the settings."),
+    "strategy": Field("choice", "auto", "Whether a run is detached from the response (fork), follows it (close) or "
+                      "comes before it (sync); `auto`: the best that works here.",
                       ("auto", "fork", "close", "sync")),
-    "minIntervalSeconds": Field("int", 0, "Seconds between two starts by URL; calls in between are skipped.",
+    "minIntervalSeconds": Field("int", 0, "Least seconds between two starts by URL; calls in between are skipped.",
                                 (0, MAX_SECONDS)),
     "ipAllowlist": Field("networks", [], "Addresses or networks that may call the URL; empty: all."),
-    "signature": Field("choice", "static", "A `static` URL is pasted once; a `timed` one is good once, for minutes.",
+    "signature": Field("choice", "static", "A `static` URL stays valid; a `timed` one is valid once, for minutes.",
                        ("static", "timed", "either")),
-    "timezone": Field("text", None, "Zone of the expression, like Europe/Paris; empty: as in the settings.", 100, True),
-    "catchUpSeconds": Field("int", None, "Seconds; older missed starts are not made up for; empty: all are.",
+    "timezone": Field("text", None, "Time zone of the expression; empty: as in the settings.", 100, True),
+    "catchUpSeconds": Field("int", None, "Seconds; an older missed start is not caught up on; empty: all are.",
                             (0, MAX_SECONDS), True),
-    "retries": Field("int", 0, "How often a run that failed or timed out is tried again.", (0, 100)),
-    "retryDelaySeconds": Field("int", 60, "Seconds. Retries need calls of the URL for everything that is due.",
+    "retries": Field("int", 0, "How many times a run that failed or timed out is tried again.", (0, 100)),
+    "retryDelaySeconds": Field("int", 60, "Seconds before a retry. Retries need calls of the @due URL.",
                               (0, MAX_SECONDS)),
-    "notify": Field("bool", True, "Tell when it begins to fail and when it is well again (setting `notify`)."),
-    "failureStatus": Field("int", None, "HTTP status of a `sync` answer whose run does not succeed; empty: 200.",
+    "notify": Field("bool", True, "Notify when it starts to fail and when it recovers (setting `notify`)."),
+    "failureStatus": Field("int", None, "HTTP status of a `sync` response if the run does not succeed; empty: 200.",
                            (200, 599), True),
     "logOutput": Field("bool", None, "Keep standard output in the history; empty: as in the settings.", None, True),
     "logErrorOutput": Field("bool", None, "Keep standard error in the history; empty: as in the settings.", None, True),
-    "logRetentionDays": Field("int", None, "Days that history is kept; 0: for ever; empty: as in the settings.",
+    "logRetentionDays": Field("int", None, "How many days history is kept; 0: for ever; empty: see settings.",
                               (0, 36500), True),
-    "lastRunAttempt": Field("int", 1, "Which try of its slot the last run was.", (1, None), True, "run"),
-    "scheduledSince": Field("time", None, "When it was enabled or its schedule changed: slots count from then.", None,
+    "lastRunAttempt": Field("int", 1, "Which attempt the last run was; from 2 on a retry.", (1, None), True, "run"),
+    "scheduledSince": Field("time", None, "When it was enabled or its schedule changed: it is due from then on.", None,
                             True, "key"),
     "lastRunId": Field("text", None, "Id of the last run.", 64, True, "run"),
-    "consecutiveFailures": Field("int", 0, "Runs that did not succeed since the last that did.", (0, None), False,
-                                 "run"),
-    "createdAt": Field("time", None, "When the task was made.", None, True, "key"),
+    "consecutiveFailures": Field("int", 0, "Runs that did not succeed since the last success.", (0, None), by="run"),
+    "createdAt": Field("time", None, "When the task was created.", None, True, "key"),
 }
 
 
@@ -105,7 +104,7 @@ class Task(Values):
 
 
 def load_task(name: str, raw: object) -> Task:
-    """The task that state.json holds under `name`. Raises BadInput naming the field and its rule."""
+    """The task that state.json has under `name`. Raises BadInput naming the field and its rule."""
     check_name(name)
 
     if not isinstance(raw, dict):
@@ -136,7 +135,8 @@ def load_tasks(rows: dict[str, dict[str, Any]]) -> tuple[dict[str, Task], dict[s
 
 
 def check_name(name: str) -> str:
-    """`name` if a task may have it: 1 to 100 printable characters, not starting with `-`, `.` or `@` (but `@due`)."""
+    """The name, if a task may have it: 1 to 100 printable characters, the first not `-`, `.` or `@` (except `@due`).
+    Raises BadInput."""
     if name == DUE:
         return name
 
@@ -146,8 +146,8 @@ def check_name(name: str) -> str:
     return name
 
 
-DUE_FIELDS = {"enabled": True, "title": "Everything that is due", "timeout": 0, "description":
-              "Runs whatever is due. Have your panel call its URL as often as it can, and let it run all your tasks."}
+DUE_FIELDS = {"enabled": True, "title": "Run all due tasks", "timeout": 0, "description":
+              "Runs every task that is due. Have your hosting panel call its URL as often as it can."}
 
 
 def new_task(now: float, fields: dict[str, Any]) -> dict[str, Any]:
