@@ -24,9 +24,15 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests run in a folder of their own: `python -m` and `python -c` look for modules in the current one first."""
+    """Tests run in a folder of their own: `python -m` and `python -c` look for modules in the current one first. And
+    none finds the crontab of the account that runs them."""
+    programs = tmp_path_factory.mktemp("programs")
+    (programs / "crontab").write_text("#!/bin/sh\necho 'no crontab for tests' >&2\nexit 1\n")
+    (programs / "crontab").chmod(0o755)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("current"))
+        patch.setenv("PATH", str(programs), prepend=os.pathsep)
 
         for name, value in python_path().items():
             patch.setenv(name, value)
