@@ -62,7 +62,9 @@ def fits(golden: Any, found: Any, at: str = "") -> None:
     if isinstance(golden, dict) and isinstance(found, dict):
         missing = [key for key in golden if key not in found]
         assert not missing, f"{at}: {missing} missing"
-        assert [key for key in found if key in golden] == list(golden), f"{at}: another order of fields"
+        # A claim is written line by line, as its run goes on: there the order is nobody's promise.
+        ordered = at.endswith("/claim/facts") or [key for key in found if key in golden] == list(golden)
+        assert ordered, f"{at}: another order of fields"
 
         for key in golden:
             fits(golden[key], found[key], f"{at}/{key}")
