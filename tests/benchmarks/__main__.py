@@ -21,6 +21,9 @@ def main() -> int:
     parser.add_argument("--write-docs", action="store_true", help=f"Write {page.PAGE} and its plot.")
     args = parser.parse_args()
 
+    if args.write_docs and (args.short or args.row):
+        parser.error("the page has every row, measured in full: not with --short or --row")
+
     if args.list:
         print(*(row.work for row in table.ROWS), "cron", sep="\n")
         return 0

@@ -25,7 +25,7 @@ what must hold, *aim* what is wanted.
 What needs no clock is held by `tests/test_witnesses.py` for each version of Python: the system calls, files and modules
 of a refused and of an accepted trigger.
 
-Measured on {date}, Linux, {cores} cores, Python {pythons}; quiet, with everything in the file system's cache.
+Measured on {date}, Linux, {cores} cores, Python {pythons}, with all files in memory.
 
 ## The floors
 
@@ -88,8 +88,8 @@ def write(measured: dict[str, list[table.Result]]) -> None:
     versions = list(measured)
     today = datetime.datetime.now(datetime.timezone.utc).date()
     parts = [INTRODUCTION.format(date=today, cores=os.cpu_count(), pythons=" and ".join(versions))]
-    heads = " | ".join(f"{version} |" for version in versions)
-    parts.append(f"| work | against | bar | aim | {heads}\n|---|---|---|---|{'---|---|' * len(versions)}\n")
+    heads = "".join(f" {version} | |" for version in versions)
+    parts.append(f"| work | against | bar | aim |{heads}\n|---|---|---|---|{'---|---|' * len(versions)}\n")
     found = {version: {result.row.work: result for result in results} for version, results in measured.items()}
 
     for work in dict.fromkeys(work for results in found.values() for work in results):

@@ -107,7 +107,8 @@ def measure(row: Row, place: Installed, effort: Effort) -> Result | None:
 
 
 def cron(place: Installed) -> list[Result]:
-    """The rows of `bench_cron`, measured by the Python of `place`."""
+    """The rows of `bench_cron`, measured by the Python of `place`: its `rows()` returns (work, against, how many times
+    ahead of it we are) for each."""
     program = "import json, tests.benchmarks.bench_cron as cron; print(json.dumps(getattr(cron, 'rows', list)()))"
     rows = json.loads(run(place.peers / "python3", "-c", program, cwd=CHECKOUT))
     return [Result(Row(f"cron: {work}", against, "rate", 1, 2, None), ahead, None, None)
