@@ -95,7 +95,9 @@ REASONS = {
 COUNTED_REASONS = ("locked", "rate_limited", "disabled", "too_late", "ip_denied")
 
 TRIGGERS = {"url": "URL", "cli": "command line", "admin": "panel", "due": "schedule"}
-STRATEGIES = ("fork", "close", "sync")  # from the one that outlives most to the one that needs least
+# Where a run happens: from the strategy that survives most to the one that needs least.
+STRATEGIES = {"fork": "a process of its own; the response does not wait for it",
+              "close": "in the request, after the response is sent", "sync": "in the request, before the response"}
 
 # The keys of a line of history, in the order in which they are written, and what stands where nothing is known.
 ENTRY: dict[str, Any] = {

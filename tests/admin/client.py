@@ -165,7 +165,7 @@ class Browser:
         else:
             self.cookies[name] = value
 
-    def get(self, page: str = "", follow: bool = True, **query: Any) -> Page:
+    def get(self, page: str = "", /, follow: bool = True, **query: Any) -> Page:
         return self.request(f"{self.environ['SCRIPT_NAME']}/admin/{page}" + (f"?{urlencode(query)}" if query else ""),
                             follow=follow)
 

@@ -13,6 +13,7 @@ import pytest
 from tests.admin.client import Browser
 from tests.admin.test_settings import restore
 from tests.installation import Installation
+from webscheduler import vocabulary
 from webscheduler.admin import account, diagnostics, form, language, settings, setup, show, web
 from webscheduler.host import url_check
 from webscheduler.schedule.describe import MESSAGES
@@ -20,11 +21,12 @@ from webscheduler.schedule.describe import MESSAGES
 PACKAGE = Path(language.__file__).parent
 CORE = PACKAGE.parent
 TABLES: list[Any] = [
-    show.STATUSES, show.REASONS, show.TRIGGERS, show.EXITS, [texts[1:] for texts in show.UNITS],
+    vocabulary.STATUSES, [sentence for _, sentence in vocabulary.REASONS.values()], vocabulary.TRIGGERS,
+    vocabulary.STRATEGIES, show.EXITS, [texts[1:] for texts in show.UNITS],
     [text for _, text in show.MENU], form.PRESETS, form.KINDS, form.UNIT_NAMES,
     [[*page.SECTIONS, page.SECTIONS, [rule.sentence for rule in page.RULES.values()]] for page in (form, settings)],
     account.ROLE_NAMES, account.SIGN_IN, account.CHANGE, account.PERSON, setup.LABELS,
-    diagnostics.STRATEGY_NAMES, [text for text, _ in diagnostics.STATES.values()],
+    [text for text, _ in diagnostics.STATES.values()],
 ]  # fmt: skip
 CALLS = {"t": 0, "count": 1, "tell": 0, "note": 0, "Refused": 1, "moment": 2}
 # What `doctor` finds: the modules that make findings, and which arguments of these calls are to translate.

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import html
 import re
 import time
 from typing import Any
 
 import pytest
 
-from tests.admin.client import PASSWORD, Browser, Elements, registered
+from tests.admin.client import PASSWORD, Browser, Elements, Page, registered
 from tests.installation import Installation, until
 from webscheduler.admin.assets import version
 from webscheduler.runs.supervisor import run_by_hand
-from webscheduler.store import history, state
+from webscheduler.schedule import slots
+from webscheduler.store import history, history_view, state
 from webscheduler.store.task import FIELDS
 from webscheduler.times import format_time
 
@@ -566,14 +567,92 @@ def test_it_is_mounted_at_the_root_as_well(inhabited: Installation) -> None:
     assert "; Path=/;" in browser.last_cookie
 
 
-def test_an_hour_of_many_tasks_is_fast_enough(owner: Browser, inhabited: Installation) -> None:
-    """A hundred tasks that run each minute, with history: the list is made from bounded parts of each."""
-    row = json.loads(json.dumps(inhabited.row(inhabited.add("t", argv=["/bin/true"], expression="* * * * *"))))
-    state.update(str(inhabited.home), lambda tasks: tasks.update({f"t{number}": {**row, "slug": f"{number:032x}"}
-                                                                  for number in range(100)}))
-    begun = time.process_time()
-    page = owner.get()
-    assert page.status == 200
-    assert page.text.count('class="task ') == 101
-    assert "And 86 more tasks." in page
-    assert time.process_time() - begun < 30
+@pytest.fixture
+def crowded(inhabited: Installation) -> Installation:
+    """A hundred and twenty tasks in three groups."""
+    row = inhabited.row(inhabited.add("t", argv=["/bin/true"], expression="* * * * *"))
+    tasks = {f"t{number:03}": {**row, "group": "abc"[number % 3], "slug": f"{number:032x}"} for number in range(120)}
+    state.update(str(inhabited.home), lambda rows: (rows.pop("t"), rows.update(tasks)))
+    return inhabited
+
+
+def titles(page: Page) -> list[str]:
+    return re.findall(r'<h3><a href="[^"]*">(.*?)</a>', page.text)
+
+
+def test_many_tasks_are_shown_in_pages(owner: Browser, crowded: Installation) -> None:
+    """Each task once, in the order of the groups; a group that goes on has its heading again; `@due` heads the list."""
+    pages = [owner.get(), *(owner.get(page=number) for number in (2, 3))]
+    assert [name for page in pages for name in titles(page)] == [
+        f"t{number:03}" for group in range(3) for number in range(group, 120, 3)]
+    assert [re.findall("<h2>([abc])</h2>", page.text) for page in pages] == [["a", "b"], ["b", "c"], ["c"]]
+    assert ['class="card due ' in page for page in pages] == [True, False, False]
+    assert ["Tasks 1 to 50 of 120" in pages[0], "Tasks 101 to 120 of 120" in pages[2]] == [True, True]
+    assert "And 35 more tasks." in pages[0]
+
+
+def test_links_to_other_pages_keep_the_rest_of_the_query(owner: Browser, crowded: Installation) -> None:
+    page = owner.get(page=2, other="a&b")
+    links = re.findall(r'<a href="([^"]*)"( aria-current="page")?>(\d)</a>', page.text)
+    assert [number for _, _, number in links] == ["1", "2", "3"]
+    assert all("other=a%26b" in target for target, _, _ in links)
+    assert [number for _, here, number in links if here] == ["2"]
+    assert titles(owner.request(html.unescape(links[2][0]))) == [f"t{number:03}" for number in range(62, 120, 3)]
+
+
+@pytest.mark.parametrize(("asked", "first"), [
+    ("", "t000"), ("0", "t000"), ("-1", "t000"), ("x", "t000"), ("1.5", "t000"), ("\u0662", "t000"),
+    ("9" * 400, "t000"), ("2", "t031"), ("02", "t031"), ("4", "t062"), ("99999999", "t062")])
+def test_a_page_that_there_is_not(owner: Browser, crowded: Installation, asked: str, first: str) -> None:
+    """What is no number leads to the first page, a number that is too high to the last."""
+    assert titles(owner.get(page=asked))[0] == first
+
+
+def test_a_button_of_the_list_leads_back_to_its_page(owner: Browser, crowded: Installation) -> None:
+    owner.get(page=2)
+    page = owner.submit("enable?name=t031")
+    assert "t031 is disabled." in page
+    assert owner.query() == {"page": "2"}
+    assert crowded.row("t031")["enabled"] is False
+
+
+def test_only_what_is_shown_is_looked_at(
+    owner: Browser, crowded: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Histories are read, and next runs told, of the tasks on the page alone."""
+    seen: dict[str, set[str]] = {"history": set(), "next": set()}
+    recent, next_at = history_view.recent, slots.next_at
+
+    def reading(home: str, name: str, *most: int) -> Any:
+        seen["history"].add(name)
+        return recent(home, name, *most)
+
+    def telling(task: Any, *rest: Any) -> Any:
+        seen["next"].add(task.name)
+        return next_at(task, *rest)
+
+    monkeypatch.setattr(history_view, "recent", reading)
+    monkeypatch.setattr(slots, "next_at", telling)
+    shown = set(titles(owner.get(page=3)))
+    assert len(shown) == 20
+    assert seen == {"history": shown, "next": shown}
+
+
+def test_late_tasks_are_named_wherever_they_are_listed(owner: Browser, crowded: Installation) -> None:
+    """On the card of `@due`, with a word that there are more; also those of which no tick noted when they are due."""
+    before = format_time(time.time() - 90000)
+    fields = {"scheduledSince": before, "createdAt": before, "lastRunAt": before, "lastRunStatus": "success",
+              "expression": None, "intervalSeconds": 3600}
+    assert crowded.trigger("wsgi", "@due").document["accepted"]
+    crowded.idle()
+
+    def late(*names: str) -> str:
+        for name in names:
+            crowded.edit(name, **fields, nextRunAt=before if name < "t060" else None)
+
+        found = re.search(r"Late: (.*?)\. Is the URL", owner.get().text)
+        return found[1] if found else ""
+
+    assert late() == ""
+    assert late("t119") == "t119"
+    assert late("t000", "t001", "t002", "t003", "t004") == "t000, t003, t001, t004, t002 …"

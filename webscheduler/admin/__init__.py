@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # Page -> its function, the role that may see it, and the role that may send it by POST (None: nobody; "": anybody).
 PAGES: dict[str, tuple[str, str | None, str | None]] = {
-    "": ("tasks:index", "viewer", None),
+    "": ("overview:index", "viewer", None),
     "task": ("tasks:one", "viewer", None),
     "run-now": ("tasks:run_now", None, "editor"),
     "enable": ("tasks:enable", None, "editor"),

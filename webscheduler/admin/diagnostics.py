@@ -20,6 +20,7 @@ from ..store import capabilities, history, state
 from ..store.refusals import read_refusals
 from ..times import format_time
 from ..version import __version__
+from ..vocabulary import RUNNING, STRATEGIES
 from . import language
 from .show import ask, badge, button, facts, link, moment, page, roughly, table
 from .web import Html, error_text, escape, h
@@ -38,8 +39,6 @@ SHOWN = re.compile(
 AUDIT_SHOWN = 30
 STATES = {doctor.ERROR: ("to be mended", "failed"), doctor.WARNING: ("worth knowing", "timeout"),
           doctor.OK: ("good", "success")}  # word, and kind of badge
-STRATEGY_NAMES = {"fork": "a process of its own, which the answer does not wait for",
-                  "close": "in the request, after the answer is out", "sync": "in the request, before the answer"}
 
 
 def index(visit: Visit) -> Response:
@@ -97,14 +96,14 @@ def _strategies(visit: Visit, kind: str) -> Html:
     for about, message, values in capabilities.explain(kind, rows, limit):
         said.setdefault(about, []).append(h("<p>{text}</p>", text=_said(visit, message, values)))
 
-    for strategy in capabilities.ORDER:
+    for strategy in STRATEGIES:
         reach = capabilities.reach(kind, strategy, rows)
         carries = visit.t("any length") if reach == capabilities.ANY else visit.t("not used") if reach <= 0 else \
             roughly(visit, reach)
         mark = h(' <span class="badge success">{text}</span>', text=visit.t("elected")) if strategy == elected else ""
         cells.append(h(
             "<tr><td>{name}{mark}<br><span class=\"sub\">{about}</span></td><td>{carries}</td><td>{seen}</td></tr>",
-            name=strategy, mark=mark, about=visit.t(STRATEGY_NAMES[strategy]), carries=carries, seen=said[strategy]))
+            name=strategy, mark=mark, about=visit.t(STRATEGIES[strategy]), carries=carries, seen=said[strategy]))
 
     names = [visit.t("Strategy"), visit.t("Carries runs of"), visit.t("Seen")]
     return h("<h3>{kind}</h3>{why}{table}", kind=kind, why=said["server"],
@@ -178,7 +177,7 @@ def _probe_page(visit: Visit, calls: dict[str, str], seen: dict[str, str], note:
 
 
 def _collect(visit: Visit) -> Response:
-    seen = {strategy: visit.form.get(strategy, "") for strategy in capabilities.ORDER}
+    seen = {strategy: visit.form.get(strategy, "") for strategy in STRATEGIES}
     answers = {}
 
     for strategy, text in seen.items():
@@ -188,7 +187,7 @@ def _collect(visit: Visit) -> Response:
     try:
         if probe.collect(visit.home, probe.SECONDS, answers, visit.now) is None:
             return _probe_page(visit, dict.fromkeys(seen, ""), seen, h(
-                '<p role="status">{badge} {text}</p>', badge=badge(visit, "running"),
+                '<p role="status">{badge} {text}</p>', badge=badge(visit, RUNNING),
                 text=visit.t("A job still runs: read the results in some seconds.")))
 
         visit.tell("The probe has ended; its results are below.")

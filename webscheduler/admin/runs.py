@@ -13,9 +13,9 @@ from ..runs import cancel, recorder
 from ..store import history, history_view, locks, state
 from ..store.task import file_name
 from ..times import time_zone
-from ..vocabulary import FAILURES
+from ..vocabulary import FAILURES, RUNNING, STATUSES, TRIGGERS
 from . import show
-from .show import STATUSES, TRIGGERS, badge, button, duration, facts, link, moment, options, outcome, page
+from .show import badge, button, duration, facts, link, moment, options, outcome, page
 from .web import Html, Refused, h, respond
 
 TYPE_CHECKING = False
@@ -33,7 +33,7 @@ REFRESH = 2  # seconds
 def table(visit: Visit, entries: Sequence[dict[str, Any]], alive: Sequence[dict[str, Any]], single: bool) -> Html:
     """Runs as a table, those in progress first. `single`: all of one task."""
     # In a claim `command` is a process, in a line of history the task's name.
-    rows = [_row(visit, {**known, "command": known.get("name"), "status": "running", "finishedAt": None}, single)
+    rows = [_row(visit, {**known, "command": known.get("name"), "status": RUNNING, "finishedAt": None}, single)
             for known in alive] + [_row(visit, entry, single) for entry in entries]
 
     if not rows:
@@ -77,7 +77,7 @@ def index(visit: Visit) -> Response:
     except (ValueError, OverflowError):
         raise Refused(400, "What was sent cannot be read.")
 
-    alive = [] if cursor or status not in ("", "running") else [
+    alive = [] if cursor or status not in ("", RUNNING) else [
         each for each in locks.live_runs(visit.home) if name in ("", each.get("name"))]
     kept: dict[str, Any] = {"name": name, "status": status, "from": query.get("from"), "to": query.get("to")}
     older = h("<p>{link}</p>", link=link(visit, visit.t("Older"), "history", before=f"{more[0]!r}~{more[1]}",
@@ -131,7 +131,7 @@ def _asked(visit: Visit) -> tuple[str, str, dict[str, Any] | None, dict[str, Any
 
 
 def _running(visit: Visit, name: str, run: str, known: dict[str, Any] | None) -> Html:
-    state = h("{badge} {text}", badge=badge(visit, "running"), text=visit.t(
+    state = h("{badge} {text}", badge=badge(visit, RUNNING), text=visit.t(
         "since {when}", when=moment(visit, known.get("startedAt"), exact=True))) if known else visit.t(
             "Its process is gone; the next call of the task records how far it got.")
     return visit.html(

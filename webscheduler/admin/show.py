@@ -13,6 +13,7 @@ from datetime import datetime
 
 from ..schedule.describe import describe, render
 from ..times import parse_time, time_zone
+from ..vocabulary import REASONS, STATUSES, SUCCESS
 from .assets import FILES, version
 from .language import translate
 from .web import Html, escape, h, respond
@@ -25,16 +26,6 @@ if TYPE_CHECKING:
     from ..response import Response
     from .web import Visit
 
-STATUSES = {"success": "Success", "failed": "Failed", "timeout": "Timed out", "interrupted": "Interrupted",
-            "skipped": "Skipped", "rejected": "Rejected", "running": "Running"}
-REASONS = {
-    "locked": "was running already", "rate_limited": "called again too soon", "disabled": "the task is disabled",
-    "too_late": "the missed slot was too old", "ip_denied": "address not allowed", "cancelled": "cancelled by hand",
-    "found_dead": "its process was gone", "supervisor_gone": "its supervisor was gone",
-    "time_limit": "ended at its time limit", "not_started": "could not be started",
-    "no_process": "the host gave no process", "terminated": "the host told it to end",
-}
-TRIGGERS = {"url": "URL", "cli": "command line", "admin": "panel", "due": "schedule"}
 EXITS = {
     126: "found, but not executable", 127: "program not found", 129: "ended by a hang-up (SIGHUP)",
     130: "interrupted (SIGINT)", 134: "aborted (SIGABRT)", 135: "bus error (SIGBUS)", 136: "arithmetic error (SIGFPE)",
@@ -95,7 +86,7 @@ def plain(visit: Visit) -> Html:
         "if your host has that."))
 
 
-def button(visit: Visit, page: str, text: Html, kind: str = "", fields: dict[str, str] | None = None,
+def button(visit: Visit, page: str, text: Html, /, kind: str = "", fields: dict[str, str] | None = None,
            **query: object) -> Html:
     """A form of one button that changes something; forms are never nested."""
     return visit.html("button", href=visit.href(page, **query), text=text, kind=kind, fields=[
@@ -217,7 +208,7 @@ def outcome(visit: Visit, entry: dict[str, Any]) -> Html:
     parts = [badge(visit, entry.get("status"))]
 
     if reason:
-        parts.append(h("<span>{text}</span>", text=visit.t(REASONS[reason]) if reason in REASONS else reason))
+        parts.append(h("<span>{text}</span>", text=visit.t(REASONS[reason][1]) if reason in REASONS else reason))
 
     if isinstance(code, int) and code != 0:
         words = visit.t(EXITS[code]) if code in EXITS else ""
@@ -235,15 +226,16 @@ def strip(visit: Visit, entries: Sequence[dict[str, Any]]) -> Html:
         return Html("")
 
     longest = max(float(entry.get("duration") or 0) for entry in runs) or 1.0
-    bars = []
+    paths: dict[str, str] = {}
 
     for place, entry in enumerate(runs):
         height = 4 + 14 * (float(entry.get("duration") or 0) / longest)
-        kind = entry.get("status") if entry.get("status") in STATUSES else "none"
-        bars.append(h('<rect class="bar {kind}" x="{x}" y="{y}" width="5" height="{height}"/>', kind=kind,
-                      x=place * 7, y=f"{18 - height:.1f}", height=f"{height:.1f}"))
+        kind = str(entry.get("status"))
+        kind = kind if kind in STATUSES else "none"
+        paths[kind] = paths.get(kind, "") + f"M{place * 7} 18v-{height:.1f}h5V18z"
 
-    good = sum(entry.get("status") == "success" for entry in runs)
+    bars = [h('<path class="bar {kind}" d="{path}"/>', kind=kind, path=path) for kind, path in paths.items()]
+    good = sum(entry.get("status") == SUCCESS for entry in runs)
     text = visit.t("Runs that succeeded: {good} of the last {n}", good=good, n=len(runs))
     return h('<svg class="strip" role="img" viewBox="0 0 {width} 18" width="{width}" height="18" aria-label="{text}">'
              "<title>{text}</title>{bars}</svg>", text=text, bars=bars, width=len(runs) * 7)
@@ -264,11 +256,10 @@ def timeline(visit: Visit, rows: Sequence[tuple[str, Sequence[float], str]]) -> 
 
     for number, (title, starts, words) in enumerate(rows):
         y = 34 + number * 20
-        dots = sorted({int(180 + (start - visit.now) / 86400 * 792) for start in starts})
-        lines.append(h('<text class="label" x="0" y="{base}">{title}</text>{dots}', base=y + 4,
-                       title=title if len(title) < 25 else title[:24] + "…",
-                       dots=[h('<rect class="due" x="{x}" y="{y}" width="4" height="12"/>', x=x, y=y - 6)
-                             for x in dots]))
+        path = "".join(f"M{x} {y - 6}h4v12h-4z" for x in sorted({
+            int(180 + (start - visit.now) / 86400 * 792) for start in starts}))
+        lines.append(h('<text class="label" x="0" y="{base}">{title}</text><path class="due" d="{path}"/>', base=y + 4,
+                       title=title if len(title) < 25 else title[:24] + "…", path=path))
         first = datetime.fromtimestamp(starts[0], place).strftime("%H:%M")
         text.append(f"{title}: {first} ({words})")
 

@@ -66,6 +66,18 @@ def templates() -> dict[str, str]:
     return {name: content.rstrip("\n") for name, content in zip(parts[1::2], parts[2::2])}
 
 
+@functools.lru_cache(maxsize=1000)
+def _said(tongue: str, message: str) -> str:
+    """A message in the language as HTML, `text` in it as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(language.translate(tongue, message)))
+
+
+@functools.lru_cache(maxsize=200)
+def _translated(tongue: str, template: str) -> str:
+    """A part of pages.html with its messages in the language."""
+    return re.sub(r"\[\[(.*?)\]\]", lambda found: _said(tongue, found[1]), templates()[template])
+
+
 def respond(body: str | bytes, status: int = 200, kind: str = "text/html", **headers: str) -> Response:
     """A page, or another answer of the panel, with the headers that keep it safe. Text is sent as UTF-8."""
     return Response(
@@ -133,14 +145,11 @@ class Visit:
 
     def t(self, message: str, **values: object) -> Html:
         """The message in the visitor's language as HTML, its values escaped and put in, `text` in it as code."""
-        return h(self._said(message), **values)
-
-    def _said(self, message: str) -> str:
-        return re.sub("`([^`]+)`", r"<code>\1</code>", escape(language.translate(self.language, message)))
+        return h(_said(self.language, message), **values)
 
     def html(self, template: str, **values: object) -> Html:
         """A part of pages.html with its messages translated and its values escaped and put in."""
-        text = re.sub(r"\[\[(.*?)\]\]", lambda found: self._said(found[1]), templates()[template])
+        text = _translated(self.language, template)
         return h(text, **{"token": self.token, "language": self.language, **values})
 
     def count(self, number: int, one: str, several: str) -> Html:

@@ -105,13 +105,14 @@ def starts(task: Task, default_zone: str, now: float, gap: float = 0.0) -> Itera
     """When the task is due from now on, Unix seconds, as though it were enabled; at least `gap` seconds apart. Raises
     BadInput for a schedule or zone that cannot be read."""
     at = next_at(Task(task.name, {**task, "enabled": True}), default_zone, now)
+    read = _read(task, default_zone) if task["expression"] else None
 
     while at is not None:
         at = max(at, now)
         yield at
 
-        if task["expression"]:
-            at = _cron(task, default_zone, at + gap, True)
+        if read:
+            at = _nearest(*read, at + gap, True)
         else:
             at = at + max(task["intervalSeconds"], gap) if task["intervalSeconds"] else None
 
@@ -183,9 +184,13 @@ def _read(task: Task, default_zone: str) -> tuple[Cron, tzinfo]:
 
 
 def _cron(task: Task, default_zone: str, now: float, later: bool) -> float | None:
+    return _nearest(*_read(task, default_zone), now, later)
+
+
+def _nearest(expression: Cron, place: tzinfo, now: float, later: bool) -> float | None:
+    """Unix seconds of the next or the previous time of the expression."""
     from datetime import datetime, timezone
 
-    expression, place = _read(task, default_zone)
     moment = datetime.fromtimestamp(now, timezone.utc)
     found = expression.next(moment, place) if later else expression.previous(moment, place)
     return None if found is None else found.timestamp()
