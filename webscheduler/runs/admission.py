@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 SKIP_LINE_EVERY = 60.0
-TRIES = 20  # how often a decision is taken anew because state.json was changed meanwhile
+TRIES = 50  # how often a decision is taken anew because state.json was changed meanwhile
 
 
 class Ticket:

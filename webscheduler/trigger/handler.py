@@ -7,7 +7,7 @@ stage needs is imported when it is reached, so a refusal pays for nothing but th
 
 from __future__ import annotations
 
-from ..errors import Unusable, WebschedulerError
+from ..errors import Busy, Unusable, WebschedulerError
 from ..response import Response
 from ..store.index import open_index
 from .authentication import authenticate, client
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..store.lookup import View
 
 MAX_REPLY = 3800
+TRIES = 50  # how often a request is looked at anew because a file was changed between its signature and the gate
 REFUSED = b'{"accepted": false}'
 
 
@@ -74,7 +75,7 @@ def _answer_run(
 ) -> Response:
     now = clock()
 
-    for last in (False, True):
+    for _ in range(TRIES):
         view = _look(home, kept)
         known, problem = authenticate(request, view, now)
 
@@ -103,13 +104,14 @@ def _answer_run(
         if decision.reason == "locked":
             return Response(b'{"accepted": true, "run": null, "status": "skipped", "reason": "locked"}', 202)
 
-        if decision.status not in ("refused", "changed"):
+        if decision.status == "refused":
+            problem = decision.reason or ""
+            break
+
+        if decision.status != "changed":
             return refused()
-
-        problem = decision.reason or "the task was changed at this moment"
-
-        if decision.status == "refused" or last:
-            break  # else a file was changed at this moment: look again
+    else:
+        raise Busy("state.json changes too often to decide anything: try again")
 
     from ..store.refusals import add_refusal
 
