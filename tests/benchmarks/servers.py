@@ -35,12 +35,14 @@ HOOKS = [{"id": "true", "execute-command": "/bin/true", "response-message": "sta
                                      "parameter": {"source": "url", "name": "token"}}},
           "trigger-rule-mismatch-http-response-code": 202}]  # fmt: skip
 
+_SERVERS: set[int] = set()  # pids of those that run
+
 
 class Server:
-    """A server on loopback."""
+    """A server on loopback. workers: pids of the processes that it keeps."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
-        self.process, self.port = process, port
+        self.process, self.port, self.workers = process, port, frozenset[int]()
 
     def ask(self, target: tuple[str, str], method: str = "GET", body: bytes = b"", cookie: str = "") -> bytes:
         """The whole response, head and body."""
@@ -94,14 +96,12 @@ class Server:
         """Wait until no process but the server's own, and none that it left behind, runs."""
         known = {self.process.pid, *self.workers}
 
-        while any(child.pid not in known and _runs(child) for child in psutil.Process(self.process.pid).children(True)
-                  ) or any(child.pid not in _SERVERS and _runs(child) for child in psutil.Process().children()):
+        def left() -> list[psutil.Process]:
+            below = [child for child in psutil.Process(self.process.pid).children(True) if child.pid not in known]
+            return below + [child for child in psutil.Process().children() if child.pid not in _SERVERS]
+
+        while any(map(_runs, left())):
             time.sleep(0.002)
-
-    workers: frozenset[int] = frozenset()
-
-
-_SERVERS: set[int] = set()
 
 
 def _runs(process: psutil.Process) -> bool:
