@@ -27,7 +27,8 @@ def listed(descriptor, data):
     return write(descriptor, data)
 
 os.write = listed
-script = sys.argv[1]
+library, script = sys.argv[1:]
+sys.path.append(library)
 exec(compile(open(script).read(), script, "exec"), {"__name__": "__main__", "__file__": script})
 """
 
@@ -44,7 +45,7 @@ def imported(installation: Installation, environ: dict[str, str]) -> set[str]:
     """What a bare interpreter (python -I -S) had imported when it answered the request."""
     assert refresh(str(installation.home))
 
-    with installation.start_cgi(environ, words=[sys.executable, "-I", "-S", "-c", LISTING]) as process:
+    with installation.start_cgi(environ, words=[sys.executable, "-I", "-S", "-c", LISTING, str(LIBRARY)]) as process:
         answer = answered(process)
 
     assert answer.status == 202

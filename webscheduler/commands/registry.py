@@ -203,12 +203,13 @@ def python(config: Settings, target: str, *words: str) -> list[str]:
     """argv of a Python process that calls `module:function` of this package with the words that follow.
 
     It finds the package where this process found it, be that a bundle, and libraries where this process finds them,
-    after its own.
+    after its own: beside an installed package lie others, which must not come before those of that Python.
     """
     root = package_root()
     code = (
         "import sys,os;r,p,t=sys.argv[1:4];b=os.path.isfile(r);"
-        "sys.path[:]=[r][b:]+[e for e in sys.path+p.split(':') if e and e!=r];"
+        "sys.path[:]=[r]+[e for e in sys.path+p.split(':')+[r][b:] if e];"
+        "b or __import__('webscheduler');del sys.path[0];"
         "b and exec(compile(open(r,'rb').read(),r,'exec'),{'__name__':'bundle','__file__':r});"
         "del sys.argv[1:4];m,f=t.split(':');import importlib;"
         "sys.exit(getattr(importlib.import_module(m),f)(*sys.argv[1:]))"
