@@ -405,7 +405,7 @@ def test_set_up_takes_no_answer_for_the_default(tmp_path: Path, variable: str, z
     assert f"(Enter: {zone})" in done.out
     assert call(home, "config", "get", "timezone").out == f"{zone}\n"
     assert call(home, "config", "get", "baseUrl").out == "null\n"
-    assert not people.read(str(home), "users.json")
+    assert not people.read(str(home))
     assert " set-password " in done.out
 
 

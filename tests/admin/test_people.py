@@ -83,7 +83,7 @@ def test_pbkdf2_where_scrypt_is_missing(installation: Installation, monkeypatch:
         people.verify(home, "scott", PASSWORD)
 
     for _ in range(2):
-        assert people.read(home, "users.json")[OWNER]["password"].startswith("pbkdf2$600000$")
+        assert people.read(home)[OWNER]["password"].startswith("pbkdf2$600000$")
         assert people.verify(home, OWNER, PASSWORD) == people.Person(OWNER, "owner")
         assert people.verify(home, OWNER, PASSWORD + "x") is None
         monkeypatch.setattr(hashlib, "scrypt", method, raising=False)
@@ -133,7 +133,7 @@ def test_the_first_is_owner_and_one_remains(installation: Installation) -> None:
     assert people.set_password(home, "first", PASSWORD, now=1.0)
     assert people.set_password(home, "second", PASSWORD, now=1.0)
     assert not people.set_password(home, "second", PASSWORD + "!", now=1.0)
-    assert {name: row["role"] for name, row in people.read(home, "users.json").items()} == {
+    assert {name: row["role"] for name, row in people.read(home).items()} == {
         "first": "owner", "second": "viewer"}
 
     for act in (lambda: people.remove(home, "first"), lambda: people.set_role(home, "first", "viewer"),
@@ -543,10 +543,10 @@ def test_a_password_that_changes_meanwhile_lets_nobody_in(inhabited: Installatio
     """A sign-in that looked at the old password begins no session once the new one is set: who hammers with a stolen
     one is out, too."""
     home = str(inhabited.home)
-    old = people.read(home, "users.json")[OWNER]["password"]
+    old = people.read(home)[OWNER]["password"]
     people.set_password(home, OWNER, "a fresh password", now=1.0)
     people.open_session(home, OWNER, "late", 2.0, old)
-    assert people.read(home, "users.json")[OWNER]["sessions"] == {}
+    assert people.read(home)[OWNER]["sessions"] == {}
 
 
 def test_without_the_key_every_session_ends(owner: Browser) -> None:
@@ -624,7 +624,7 @@ def test_brute_force_is_slowed_and_locks_nobody_out(inhabited: Installation) -> 
     other = Browser(inhabited, clock=clock, REMOTE_ADDR="192.0.2.67")
     assert "Sign out" in other.sign_in()
 
-    with people.changing(str(inhabited.home), "throttle.json") as found:
+    with people.changing_counters(str(inhabited.home)) as found:
         for number in range(200):  # from many addresses: all strangers wait
             session._take(found, [f"ip {number}", "all"], clock.now)
 
@@ -705,7 +705,7 @@ def test_simultaneous_tries_are_counted_before_they_are_looked_at(inhabited: Ins
     taken = []
 
     for _ in range(30):
-        with people.changing(home, "throttle.json") as found:
+        with people.changing_counters(home) as found:
             taken.append(session._take(found, ["ip x"], 1000.0))
 
     assert taken == [True] * 10 + [False] * 20
@@ -777,7 +777,7 @@ def test_people_are_managed_by_owners(owner: Browser) -> None:
     assert people.verify(owner.home, "nina", "another password") == people.Person("nina", "viewer")
     assert owner.post("/cron/admin/people", {"token": owner.token(), "do": "remove", "user": OWNER}).status == 422
     owner.post("/cron/admin/people", {"token": owner.token(), "do": "remove", "user": "nina"})
-    assert "nina" not in people.read(owner.home, "users.json")
+    assert "nina" not in people.read(owner.home)
     lines = [json.loads(line) for line in Path(owner.home, "audit.jsonl").read_text().splitlines()]
     assert [(line["who"], line["did"], line["to"]) for line in lines] == [
         (OWNER, "signed in", ""), (OWNER, "set the password of", "nina"), (OWNER, "set the password of", "nina"),

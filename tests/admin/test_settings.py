@@ -489,7 +489,7 @@ def test_a_wrong_code_sets_nothing(uploaded: Browser, code: str) -> None:
     page = uploaded.submit("setup", code=code, **GOOD)
     assert page.status == 422
     assert "This is not the code" in page
-    assert people.read(uploaded.home, "users.json") == {}
+    assert people.read(uploaded.home) == {}
     assert load_settings(uploaded.home)["baseUrl"] is None
     assert uploaded.submit("setup", code=file.read_text(), **GOOD).url == "/cron/admin/"
 
@@ -513,7 +513,7 @@ def test_a_code_is_good_once(uploaded: Browser) -> None:
     other.get("setup")
     uploaded.submit("setup", code=code, **GOOD)
     page = other.submit("setup", code=code, **{**GOOD, "user": "mallory"})
-    assert "mallory" not in people.read(uploaded.home, "users.json")
+    assert "mallory" not in people.read(uploaded.home)
     assert page.url != "/cron/admin/"
 
 

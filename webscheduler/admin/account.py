@@ -40,7 +40,7 @@ def sign_in(visit: Visit) -> Response:
     if visit.embedded or visit.person and visit.method == "GET":
         return visit.redirect("")
 
-    users = people.read(visit.home, "users.json")
+    users = people.read(visit.home)
 
     if not users:
         return visit.redirect("setup")
@@ -58,7 +58,7 @@ def sign_in(visit: Visit) -> Response:
             form.errors[""] = visit.t(refused.message)
 
         if person:
-            session.begin(visit, person, users.get(user, {}).get("password", ""))
+            session.begin(visit, person, users[user]["password"] if user in users else "")
             target, _, query = wanted.partition("?")
             known = target in PAGES and target not in ("sign-in", "sign-out", "setup")
             pairs = {name: value for name, value in parse_qsl(query) if name != "admin"} if known else {}
@@ -134,7 +134,7 @@ def people_page(visit: Visit) -> Response:
         "person", name=name, since=moment(visit, row.get("createdAt")), action=visit.href("people"),
         label=visit.t("Role of {name}", name=name), roles=options(_roles(visit), row["role"]),
         remove=button(visit, "people", visit.t("Remove"), "danger", {"user": name, "do": "remove"}))
-        for name, row in sorted(people.read(visit.home, "users.json").items())]
+        for name, row in sorted(people.read(visit.home).items())]
     names = [visit.t("Name"), visit.t("Since"), visit.t("Role"), visit.t("Actions")]
     return page(visit, visit.t("People"), visit.html(
         "people", problem=warning(form.problem()), table=table(visit, visit.t("People"), names, rows),

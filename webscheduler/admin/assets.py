@@ -24,7 +24,7 @@ FILES = {"style": ("panel.css", "text/css"), "script": ("panel.js", "text/javasc
 @functools.cache
 def content(name: str) -> bytes:
     """What the file holds."""
-    return pkgutil.get_data(__package__, FILES[name][0]) or b""
+    return pkgutil.get_data(__name__, FILES[name][0]) or b""
 
 
 def version(name: str) -> str:

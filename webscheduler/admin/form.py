@@ -73,20 +73,20 @@ def edit(visit: Visit) -> Response:
     stamp = hashlib.sha256(json.dumps(form.start).encode("utf-8", "replace")).hexdigest()[:16]
     form.typed.update(expression=visit.form.get("preset") or form.typed.get("expression", ""))
 
-    if visit.method == "POST":
-        fields = _fields(form, every=task is None)
+    sent = visit.method == "POST"
+    fields = _fields(form, every=task is None) if sent else {}
 
-        if visit.form.get("was", "") != stamp:
-            form.errors[""] = visit.t(
-                "The task was changed meanwhile by somebody else. What you typed is below; what differs from what is "
-                "stored now is saved when you send it again.")
+    if sent and visit.form.get("was", "") != stamp:
+        form.errors[""] = visit.t(
+            "The task was changed meanwhile by somebody else. What you typed is below; what differs from what is "
+            "stored now is saved when you send it again.")
 
     if task is None and source and source["argv"] and not form.typed["command"]:
         form.errors["command"] = visit.t(
             "The program of {name} was set on the command line and cannot be copied in the panel: choose a command.",
             name=label(source))
 
-    if visit.method == "POST" and not form.errors and visit.form.get("do") == "save":
+    if sent and not form.errors and visit.form.get("do") == "save":
         try:
             return _save(visit, task, fields)
         except BadInput as error:

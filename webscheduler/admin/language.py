@@ -60,7 +60,7 @@ def error(language: str, text: str, deep: int = 3) -> str:
 @functools.cache
 def catalogue(language: str) -> dict[str, Any]:
     """The catalogue as its file has it."""
-    found: dict[str, Any] = json.loads(pkgutil.get_data(__package__, f"{language}.json") or b"")
+    found: dict[str, Any] = json.loads(pkgutil.get_data(__name__, f"{language}.json") or b"")
     return found
 
 

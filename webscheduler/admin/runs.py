@@ -179,11 +179,11 @@ def _alive(visit: Visit, name: str, run: str) -> dict[str, Any] | None:
 
 def _entry(visit: Visit, name: str, run: str) -> dict[str, Any] | None:
     try:
-        ended = float(visit.query["at"]) + 0.002
+        found = history.find(visit.home, name, run, until=float(visit.query["at"]) + 0.002)
     except (KeyError, ValueError):
-        ended = 0.0
+        found = None
 
-    return ended and history.find(visit.home, name, run, until=ended) or history.find(visit.home, name, run)
+    return found or history.find(visit.home, name, run)
 
 
 def raw(visit: Visit) -> Response:

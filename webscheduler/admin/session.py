@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Callable
 
+    from ..store.people import Counters
     from .web import Visit
 
 IDLE = 1800
@@ -117,18 +118,18 @@ def enter(visit: Visit, embedded: Callable[[dict[str, Any]], Any] | None) -> Non
 
     for cookie in (COOKIE, STRANGER):
         session, name, started, seen = unsign(visit.home, "session", given.get(cookie, "")) or ("", "", 0, 0)
-        row = people.read(visit.home, "users.json").get(name, {}) if name else {}
+        row = people.read(visit.home).get(name) if name else None
 
         if visit.now - IDLE < seen <= visit.now + 60 and visit.now - ABSOLUTE < started and (
-                not name or session in row.get("sessions", ())):
+                not name or row and session in row["sessions"]):
             break
     else:
-        session, name, started, seen = os.urandom(16).hex(), "", int(visit.now), 0
+        session, name, started, seen, row = os.urandom(16).hex(), "", int(visit.now), 0, None
 
     if embedded is not None or "webscheduler.user" in visit.environ:
         visit.embedded = True
         visit.person = _believed(embedded(visit.environ) if embedded else visit.environ["webscheduler.user"])
-    elif name:
+    elif row:
         visit.person = Person(name, row["role"])
 
     visit.session = session
@@ -210,13 +211,13 @@ def verify(visit: Visit, user: str, password: str) -> Person | None:
     person = people.verify(visit.home, user, password) if free else None
 
     if person:
-        with people.changing(visit.home, "throttle.json") as found:
+        with people.changing_counters(visit.home) as found:
             for counter in set(counters) & set(found):  # this try, not those before it: else who has one password
                 found[counter][0] = max(0.0, found[counter][0] - 1)  # could try others' for ever
     elif take(visit, f"once sign-in {free}"):
         # A name that nobody has may be a password in the wrong field.
         visit.note("sign-in failed" if free else "sign-in refused",
-                   user if user in people.read(visit.home, "users.json") else "")
+                   user if user in people.read(visit.home) else "")
 
     if not free:
         raise Refused(429, "Too many failed sign-ins. Wait some minutes and try again.")
@@ -262,16 +263,16 @@ def _network(address: str) -> str:
 
 def take(visit: Visit, *counters: str) -> bool:
     """Count one time in each counter, unless one of them is full."""
-    with people.changing(visit.home, "throttle.json") as found:
+    with people.changing_counters(visit.home) as found:
         return _take(found, counters, visit.now)
 
 
-def _take(found: dict[str, Any], counters: Sequence[str], now: float) -> bool:
+def _take(found: Counters, counters: Sequence[str], now: float) -> bool:
     levels = {}
 
     for counter in counters:
         most, leak = LIMITS[counter.split(" ")[0]]
-        level, when = found.get(counter, (0.0, now))
+        level, when = found.get(counter, [0.0, now])
         levels[counter] = max(0.0, level - abs(now - when) / leak)  # a clock that was wrong locks nobody out
 
         if levels[counter] + 1 > most:

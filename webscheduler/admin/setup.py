@@ -64,7 +64,7 @@ def setup(visit: Visit) -> Response:
     if visit.embedded:
         return visit.redirect("")
 
-    first = not people.read(visit.home, "users.json")
+    first = not people.read(visit.home)
     title = visit.t("Set up webscheduler") if first else visit.t("A new password")
 
     if visit.form.get("do") == "code":
@@ -99,7 +99,7 @@ def _take(visit: Visit, form: Form, first: bool) -> bool:
     given = form.changed(True, lambda name, _, text: parse_setting(name, text) if name in ASKED else text)
     password = new_password(form, user)
 
-    if proof and not first and user not in people.read(visit.home, "users.json"):  # not for strangers to know
+    if proof and not first and user not in people.read(visit.home):  # not for strangers to know
         form.errors["user"] = visit.t("Nobody has this name.")
 
     try:
@@ -120,7 +120,7 @@ def _take(visit: Visit, form: Form, first: bool) -> bool:
     save_settings(visit.home, {name: given[name] for name in ASKED if first})
     people.set_password(visit.home, user, password, "owner" if first else None, now=visit.now)
     visit.note("set a password by code", user)
-    session.begin(visit, people.Person(user, people.read(visit.home, "users.json")[user]["role"]))
+    session.begin(visit, people.Person(user, people.read(visit.home)[user]["role"]))
     visit.tell("Welcome. Have your hosting panel call the URL below: the card turns green at the first call."
                if first else "Your password is changed, and every other session is ended.")
     return True

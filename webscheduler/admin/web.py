@@ -61,7 +61,7 @@ def h(template: str, **values: object) -> Html:
 @functools.cache
 def templates() -> dict[str, str]:
     """The parts of pages.html by name: `{name}` stands for a value, `[[text]]` for a message to translate."""
-    text = (pkgutil.get_data(__package__, "pages.html") or b"").decode()
+    text = (pkgutil.get_data(__name__, "pages.html") or b"").decode()
     parts = re.split(r"^<!-- ([a-z-]+) -->\n", text, flags=re.MULTILINE)
     return {name: content.rstrip("\n") for name, content in zip(parts[1::2], parts[2::2])}
 
@@ -114,7 +114,7 @@ class Visit:
         self.person: Person | None = None
         self.embedded = False
         self.session = self.token = ""
-        self.notice: dict[str, Any] = {}
+        self.notice: dict[str, str] = {}
         self.cookies: dict[str, str] = {}
         peer, trusted = str(environ.get("REMOTE_ADDR", "")), settings["trustedProxies"]
         forwarded = str(environ.get("HTTP_X_FORWARDED_PROTO", "")).strip().lower() == "https"

@@ -100,7 +100,7 @@ def _init(args: Namespace) -> None:
     print(f"  {program} add hello --command hello --every 3600")
     print(f"  {program} url @due    (have your panel call it as often as it can: it runs whatever is due)")
 
-    if not people.read(args.home, "users.json"):
+    if not people.read(args.home):
         print(f"  {program} set-password    (lets you into the admin panel)")
 
     if folder or args.passenger:

@@ -39,7 +39,7 @@ def _set_password(args: Namespace) -> None:
 
 
 def _whom(args: Namespace) -> str:
-    known = list(people.read(args.home, "users.json"))
+    known = list(people.read(args.home))
 
     if args.user is not None or len(known) == 1:
         return str(known[0] if args.user is None else args.user)

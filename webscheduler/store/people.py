@@ -26,7 +26,28 @@ from .files import replace_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
+    from contextlib import AbstractContextManager as Context
+    from typing import Any, TypedDict
+
+    class User(TypedDict):
+        """One person of users.json. sessions: id -> Unix seconds of sign-in; createdAt: ISO 8601."""
+
+        role: str
+        password: str
+        createdAt: str
+        sessions: dict[str, int]
+
+    class AuditLine(TypedDict):
+        """One line of audit.jsonl: when (ISO 8601), who, from which address, did what, to what."""
+
+        at: str
+        who: str | None
+        ip: str
+        did: str
+        to: str
+
+    Users = dict[str, User]
+    Counters = dict[str, list[float]]  # throttle.json: counter -> [level, Unix seconds of the last try]
 
 ROLES = ("viewer", "editor", "owner")
 LEAST_PASSWORD = 10
@@ -49,8 +70,23 @@ class Person(NamedTuple):
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
-def read(home: str, file: str) -> dict[str, Any]:
-    """A file of the panel's; empty where it is not there yet. Raises Unusable when it is damaged."""
+def read(home: str) -> Users:
+    """The people by name; empty where nobody was let in yet. Raises Unusable when users.json is damaged."""
+    found: Users = _read(home, "users.json")
+    return found
+
+
+def changing(home: str) -> Context[Users]:
+    """The people, to be changed in the block; after an exception nothing is written."""
+    return _changing(home, "users.json")
+
+
+def changing_counters(home: str) -> Context[Counters]:
+    """The same for the counters of throttle.json."""
+    return _changing(home, "throttle.json")
+
+
+def _read(home: str, file: str) -> Any:
     problem = "it does not hold what it should"
 
     try:
@@ -92,10 +128,9 @@ def locked(home: str, file: str) -> Iterator[str]:
 
 
 @contextmanager
-def changing(home: str, file: str) -> Iterator[dict[str, Any]]:
-    """What a file of the panel's holds, to be changed; after an exception nothing is written."""
+def _changing(home: str, file: str) -> Iterator[Any]:
     with locked(home, file) as path:
-        found = read(home, file)
+        found = _read(home, file)
         before = json.dumps(found)
         yield found
 
@@ -113,18 +148,20 @@ def set_password(home: str, user: str, password: str, role: str | None = None, *
 
     kept = _keep(password)
 
-    with changing(home, "users.json") as users:
+    with changing(home) as users:
         new = user not in users
         first = not any(row["role"] == "owner" for row in users.values())
-        row = users.setdefault(user, {"role": "owner" if first else "viewer", "createdAt": format_time(now)})
-        row.update(password=kept, sessions={}, role=role or row["role"])
+        row: User = users.get(user) or {
+            "role": "owner" if first else "viewer", "createdAt": format_time(now), "password": "", "sessions": {}}
+        row["password"], row["sessions"], row["role"] = kept, {}, role or row["role"]
+        users[user] = row
         _keep_owner(users)
         return new
 
 
 def set_role(home: str, user: str, role: str) -> None:
     """Give a person another role, at once and in every session. Raises BadInput."""
-    with changing(home, "users.json") as users:
+    with changing(home) as users:
         if user not in users or role not in ROLES:
             raise BadInput("role: no such person or role", "role")
 
@@ -134,12 +171,12 @@ def set_role(home: str, user: str, role: str) -> None:
 
 def remove(home: str, user: str) -> None:
     """Remove a person, who is signed out by that. Raises BadInput for the last owner."""
-    with changing(home, "users.json") as users:
+    with changing(home) as users:
         users.pop(user, None)
         _keep_owner(users)
 
 
-def _keep_owner(users: dict[str, Any]) -> None:
+def _keep_owner(users: Users) -> None:
     if not any(row["role"] == "owner" for row in users.values()):
         raise BadInput("role: somebody must remain owner", "role")
 
@@ -163,7 +200,7 @@ def check_password(user: str, password: str) -> None:
 
 def verify(home: str, user: str, password: str) -> Person | None:
     """The person whose name and password these are."""
-    users = read(home, "users.json")
+    users = read(home)
     row = users.get(user) or next(iter(users.values()), None)  # for a stranger somebody else's: the same work
     good = row and hmac.compare_digest(_keep(password, row["password"]), row["password"])
     return Person(user, users[user]["role"]) if good and user in users else None
@@ -192,7 +229,7 @@ def _keep(password: str, like: str = "") -> str:
 def open_session(home: str, user: str, session: str, now: float, password: str | None = None) -> None:
     """Note that the person signed in, unless `password` is not what is kept any more; of too many sessions the oldest
     end."""
-    with changing(home, "users.json") as users:
+    with changing(home) as users:
         if user in users and password in (None, users[user]["password"]):
             sessions = {**users[user]["sessions"], session: int(now)}
             users[user]["sessions"] = dict(list(sessions.items())[-MOST_SESSIONS:])
@@ -200,20 +237,20 @@ def open_session(home: str, user: str, session: str, now: float, password: str |
 
 def close_sessions(home: str, user: str, session: str | None = None) -> None:
     """End one session of the person, or all."""
-    with changing(home, "users.json") as users:
-        for one in list(users.get(user, {}).get("sessions", ())):
+    with changing(home) as users:
+        for one in list(users[user]["sessions"]) if user in users else ():
             if session in (None, one):
                 del users[user]["sessions"][one]
 
 
 def note(home: str, now: float, person: Person | None, address: str, action: str, subject: str = "") -> None:
     """Add a line to audit.jsonl: who did what, when, from where. One file of AUDIT_LIMIT bytes before it is kept."""
-    entry = {"at": format_time(now), "who": person.name if person else None, "ip": address, "did": action,
-             "to": subject}
+    line: AuditLine = {"at": format_time(now), "who": person.name if person else None, "ip": address, "did": action,
+                       "to": subject}
 
     with locked(home, "audit.jsonl") as path:
         if os.path.exists(path) and os.path.getsize(path) > AUDIT_LIMIT:
             os.replace(path, path + ".1")
 
         with open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600)) as file:
-            file.write(json.dumps(entry).encode() + b"\n")
+            file.write(json.dumps(line).encode() + b"\n")
