@@ -20,7 +20,7 @@ from tests import SCRIPT
 from tests.installation import Installation, until
 from tests.servers import KINDS, Kind, Server, as_user, give, keeper, python, start, workplace
 from webscheduler import editing, signing
-from webscheduler.host import probe
+from webscheduler.host import doctor, probe
 from webscheduler.host.home import create_home
 from webscheduler.runs import recorder
 from webscheduler.store import capabilities, locks, state
@@ -162,10 +162,10 @@ def test_the_choice_is_explained(tmp_path: Path) -> None:
     """Each strategy gets a sentence with what was seen of it, after one that says what is chosen."""
     home = str(tmp_path)
     capabilities.store_probe(home, "cgi/x", {"fork": result(3.0, "SIGTERM"), "sync": result()})
-    said = capabilities.explain("cgi/x", capabilities.read(home, "cgi/x", NOW), 300)
-    sentences = [message.format(**values) for _, message, values in said]
-    assert sentences[0] == "on cgi/x `auto` takes sync for runs of up to 300 s"
-    assert [about for about, _, _ in said] == ["server", "fork", "close", "sync"]
+    said = list(doctor.explain("cgi/x", capabilities.read(home, "cgi/x", NOW), 300))
+    sentences = [each.text() for each in said]
+    assert sentences[0] == "on cgi/x `auto` chooses sync for runs of up to 300 s"
+    assert [each.about for each in said] == ["server", "fork", "close", "sync"]
     assert "ended after 3 s" in sentences[1] and "SIGTERM" in sentences[1]
 
 

@@ -38,7 +38,7 @@ def wrong(found: list[Finding]) -> list[str]:
 
 
 def test_a_sound_installation(installation: Installation) -> None:
-    """Nothing is to be mended; each finding is one line; the state is as it was."""
+    """There is no error; each finding is one line; the state is as it was."""
     installation.add()
     before = (installation.home / "state.json").read_bytes()
     found = examine(installation)
@@ -139,7 +139,7 @@ def no_php(installation: Installation) -> None:
         (writable_command, r"commands: .*backup\.sh.*chmod"),
         (broken_module, r"commands: shop\.tasks is skipped: no module"),
         (never_a_tick, r"ticks: .*url @due"),
-        (no_ticks_at_all, r"ticks: `@due` is off.*enable @due"),
+        (no_ticks_at_all, r"ticks: `@due` is disabled.*enable @due"),
         (bad_address, r"settings: baseUrl: 'example.org/x.cgi ' must start with .*config set baseUrl"),
         (no_php, r"commands: /nowhere/php.*config set php"),
     ],
@@ -160,7 +160,7 @@ def test_finds_a_home_that_may_be_served(tmp_path: Path) -> None:
     Installation(tmp_path / "home")
     (tmp_path / "home").rename(site / "home")
     lines = wrong(doctor.examine(str(site / "home"), time.time()))
-    assert any(re.search(r"home: it lies below .*public_html.*move it", line) for line in lines), lines
+    assert any(re.search(r"home: it is inside .*public_html.*move it", line) for line in lines), lines
 
 
 def test_finds_ticks_that_stopped(installation: Installation) -> None:
@@ -170,7 +170,7 @@ def test_finds_ticks_that_stopped(installation: Installation) -> None:
     lines = [json.dumps({"command": "@due", "run": f"r{n}", "startedAt": format_time(now - 3600 * 10 + n * 300)})
              for n in range(5)]  # fmt: skip
     (installation.home / "logs" / "_due.jsonl").write_text("\n".join(lines) + "\n")
-    assert any("ticks: the last tick came at" in line for line in wrong(examine(installation)))
+    assert any("ticks: the last one was at" in line for line in wrong(examine(installation)))
 
 
 def test_finds_a_full_disk(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_finds_a_full_disk(tmp_path: Path) -> None:
     done = subprocess.run(["unshare", "--mount", "sh", "-c", script, sys.executable], capture_output=True,
                           text=True, env={**os.environ, "WEBSCHEDULER_HOME": str(tmp_path / "home")})  # fmt: skip
     assert done.returncode == 1, done.stderr
-    assert re.search(r"^mend +disk +\d MiB .*make room", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^error +disk +\d MiB .*free some space", done.stdout, re.MULTILINE), done.stdout
     assert re.search(r"^ok +runs ", done.stdout, re.MULTILINE)
 
 
@@ -206,12 +206,12 @@ def test_locks_that_do_not_lock(installation: Installation) -> None:
     other.write_text(f'#!/bin/sh\ncase "$*" in *try_lock*) echo free;; *) exec {sys.executable} "$@";; esac\n')
     other.chmod(0o755)
     installation.configure(python=str(other))
-    assert any(re.search("locks: a lock held was free .*local disk", line) for line in wrong(examine(installation)))
+    assert any(re.search("locks: .*was free while.*local disk", line) for line in wrong(examine(installation)))
 
 
 @pytest.mark.parametrize("fault", [bad_python, missing_python])
 def test_blames_no_lock_for_a_python_that_cannot_run(installation: Installation, fault: Callable[[Any], None]) -> None:
-    """What cannot be tried without it is not told of: there is one thing to mend."""
+    """What cannot be tried without it is not said: there is one error."""
     fault(installation)
     assert [line.partition(":")[0] for line in wrong(examine(installation))] == ["python"]
 
@@ -226,7 +226,7 @@ def test_explains_the_choice_of_auto(installation: Installation) -> None:
             "ended": "SIGTERM", "held": False, "answer": {"status": 202, "seconds": 0.1}}  # fmt: skip
     capabilities.store_probe(str(installation.home), "cgi/apache", {"fork": died})
     found = [each for each in examine(installation) if each.about == "server"]
-    assert found[0].text() == "on cgi/apache `auto` takes sync for runs of up to 300 s"
+    assert found[0].text() == "on cgi/apache `auto` chooses sync for runs of up to 300 s"
     assert [(each.state, each.text().split()[0]) for each in found[1:]] == [(WARNING, "long")]
     (fork,) = [each.text() for each in examine(installation) if each.about == "fork"]
     assert fork.startswith("a probe ended after 3 s, ") and "SIGTERM" in fork
@@ -281,12 +281,12 @@ CASES: dict[str, tuple[Callable[[str, str], tuple[int, dict[str, str], bytes]], 
     "nothing there": (lambda path, agent: (404, {}, b""), "HTTP 404"),
     "broken": (lambda path, agent: (500, {}, b""), "HTTP 500.*first line"),
     "moved": (lambda path, agent: (301, {"Location": "https://example.org/"}, b""), "301 to https://example.org/.*redirect"),
-    "not run": (lambda path, agent: (200, {}, b"#!/usr/bin/env python3\n"), "shown instead of run"),
+    "not run": (lambda path, agent: (200, {}, b"#!/usr/bin/env python3\n"), "instead of running it"),
     "cannot work": (lambda path, agent: (503, {}, b'{"accepted": false}'), "503.*error log"),
     "no path": (lambda path, agent: ACCEPTED if "?task=" in path else (404, {}, b""), r"\?task=SLUG"),
     "no wget": (lambda path, agent: (406, {}, b"") if "Wget" in agent else ACCEPTED, r"by Wget.*406.*ModSecurity"),
     "served": (lambda path, agent: (200, {}, b'{"@due": {"slug": 1}}') if path.endswith("/state.json") else ACCEPTED,
-               "hands out .*rotate-secret"),
+               "shows http.*rotate-secret"),
 }  # fmt: skip
 
 
@@ -303,7 +303,7 @@ def test_finds_from_outside(installation: Installation, case: str) -> None:
 
 
 def test_nothing_to_find_from_outside(installation: Installation) -> None:
-    """Where our own answer comes back, nothing is to be mended; without a URL that is noted."""
+    """Where our own answer comes back, there is no error; without a URL there is a warning."""
     assert [each.state for each in url_check.examine(load_settings(str(installation.home)))] == [WARNING]
 
     with site(lambda path, agent: ACCEPTED if "/run/" in path else (404, {}, b"")) as base:
@@ -335,7 +335,7 @@ def test_on_a_real_server() -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert not any(each["about"] == "refusals" for each in json.loads(done.stdout))
-    assert any(each["about"] == "url" and "leads here" in each["text"] for each in json.loads(done.stdout))
+    assert any(each["about"] == "url" and "arrive, in" in each["text"] for each in json.loads(done.stdout))
 
 
 @pytest.mark.parametrize("path", ["/bin/true", "/bin/sh", "/nowhere/python3", "/usr/bin/env"])

@@ -14,8 +14,8 @@ from tests.admin.client import Browser
 from tests.admin.test_settings import restore
 from tests.installation import Installation
 from webscheduler import vocabulary
-from webscheduler.admin import account, diagnostics, form, language, settings, setup, show, web
-from webscheduler.host import url_check
+from webscheduler.admin import account, form, language, settings, setup, show, web
+from webscheduler.host import doctor, url_check
 from webscheduler.schedule.describe import MESSAGES
 
 PACKAGE = Path(language.__file__).parent
@@ -26,11 +26,11 @@ TABLES: list[Any] = [
     [text for _, text in show.MENU], form.PRESETS, form.KINDS, form.UNIT_NAMES,
     [[*page.SECTIONS, page.SECTIONS, [rule.sentence for rule in page.RULES.values()]] for page in (form, settings)],
     account.ROLE_NAMES, account.SIGN_IN, account.CHANGE, account.PERSON, setup.LABELS,
-    [text for text, _ in diagnostics.STATES.values()],
+    doctor.MARKS,
 ]  # fmt: skip
 CALLS = {"t": 0, "count": 1, "tell": 0, "note": 0, "Refused": 1, "moment": 2}
 # What `doctor` finds: the modules that make findings, and which arguments of these calls are to translate.
-FINDINGS = {"host/doctor": "Finding", "host/url_check": "Finding", "store/capabilities": "say"}
+FINDINGS = {"host/doctor": "Finding", "host/url_check": "Finding"}
 # Modules whose one-line errors reach the panel, and the parts of those errors that a person entered.
 ERRORS = ("store/task", "store/fields", "editing", "schedule/slots", "schedule/cron", "commands/registry", "host/home",
           "trigger/authentication", "trigger/request", "host/doctor", "store/settings", "store/state")

@@ -37,8 +37,7 @@ SHOWN = re.compile(
     "REMOTE_(ADDR|PORT)|HTTPS|GATEWAY_INTERFACE|CONTENT_(TYPE|LENGTH)|HTTP_(HOST|USER_AGENT|ACCEPT|ACCEPT_LANGUAGE|X_FORWARDED_.*|"
     "X_REAL_IP|FORWARDED|VIA|SEC_FETCH_.*)|wsgi\\.(url_scheme|multi.*|run_once|version)|mod_wsgi\\.version|uwsgi\\.version")
 AUDIT_SHOWN = 30
-STATES = {doctor.ERROR: ("to be mended", "failed"), doctor.WARNING: ("worth knowing", "timeout"),
-          doctor.OK: ("good", "success")}  # word, and kind of badge
+BADGES = {doctor.ERROR: "failed", doctor.WARNING: "timeout", doctor.OK: "success"}
 
 
 def index(visit: Visit) -> Response:
@@ -73,10 +72,10 @@ def check(visit: Visit) -> Response:
 
 
 def _findings(visit: Visit, found: list[doctor.Finding]) -> list[Html]:
-    """What is to be mended first."""
-    return [visit.html("finding", state=visit.t(STATES[each.state][0]), kind=STATES[each.state][1],
+    """Errors first."""
+    return [visit.html("finding", state=visit.t(doctor.MARKS[each.state]), kind=BADGES[each.state],
                        about=visit.t(each.about), text=_said(visit, each.message, each.values))
-            for each in sorted(found, key=lambda each: list(STATES).index(each.state))]
+            for each in sorted(found, key=lambda each: list(BADGES).index(each.state))]
 
 
 def _said(visit: Visit, message: str, values: dict[str, Any]) -> Html:
@@ -93,8 +92,8 @@ def _strategies(visit: Visit, kind: str) -> Html:
     said: dict[str, list[Html]] = {}
     cells = []
 
-    for about, message, values in capabilities.explain(kind, rows, limit):
-        said.setdefault(about, []).append(h("<p>{text}</p>", text=_said(visit, message, values)))
+    for each in doctor.explain(kind, rows, limit):
+        said.setdefault(each.about, []).append(h("<p>{text}</p>", text=_said(visit, each.message, each.values)))
 
     for strategy in STRATEGIES:
         reach = capabilities.reach(kind, strategy, rows)

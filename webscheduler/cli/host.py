@@ -57,7 +57,7 @@ def _doctor(args: Namespace) -> int:
         show([{"state": each.state, "about": each.about, "text": each.text()} for each in found])
     else:
         for each in found:
-            print(line(f"{each.state:5} {each.about:10} {each.text(when)}"))
+            print(line(f"{doctor.MARKS[each.state]:7} {each.about:10} {each.text(when)}"))
 
     return int(any(finding.state == doctor.ERROR for finding in found))
 
@@ -97,9 +97,8 @@ def _probe(args: Namespace) -> None:
          + (", held until the job's end" if row["held"] else ""))
         for strategy, row in results.items()])
 
-    _, message, values = capabilities.explain(kind, capabilities.read(args.home, kind, time.time()),
-                                              settings["defaultTimeout"])[0]
-    print(line(f"So {message.format(**values)}."))
+    first = next(doctor.explain(kind, capabilities.read(args.home, kind, time.time()), settings["defaultTimeout"]))
+    print(line(f"So {first.text(when)}."))
 
 
 def base_url(settings: dict[str, Any], given: str | None) -> str:

@@ -1,8 +1,8 @@
-"""Is everything as it should be? Looks at an installation from within; `arrival` looks from outside.
+"""Checks an installation from inside; `url_check` checks it from outside.
 
-The rules: each finding is one line, and one that must be mended ends with what to
-do; what cannot be looked at is a finding, never a traceback. A finding is a message with values, so that the panel can
-translate it. Nothing is changed, but that dead runs are recorded.
+The rules: each finding is one line, and an error ends with what to do. A check that fails is a finding, never a
+traceback. A finding is a message with values, so that the panel can translate it. Nothing is changed, except that dead
+runs are recorded.
 """
 
 from __future__ import annotations
@@ -34,20 +34,21 @@ if TYPE_CHECKING:
     from ..store.settings import Settings
     from ..store.task import Task
 
-OK, WARNING, ERROR = "ok", "note", "mend"
+OK, WARNING, ERROR = "ok", "note", "mend"  # as `doctor --json` has said since 0.1.0
+MARKS = {ERROR: "error", WARNING: "warning", OK: "ok"}  # as people read them
 MOMENTS = ("when", "until")
-DUMMY_SLUG = "0" * 32  # the slug by which `arrival` calls: what it leaves among the refusals is no finding
+DUMMY_SLUG = "0" * 32  # `url_check` calls with it; the refusals that it leaves are no finding
 LEAST_FREE, LEAST_FILES = 50 * 1024 * 1024, 1000
 LEAST_PROCESSES = 20
-SLOW_CLOCK = 5.0  # seconds that the clock of a file system may be off
+SLOW_CLOCK = 5.0  # seconds by which the clock of a file system may differ
 PATIENCE = 20.0
-NO_TICK = 3 * 3600.0  # seconds without a tick after which somebody should look, where no rhythm is known
+NO_TICK = 3 * 3600.0  # seconds without a tick that are too long if it is not known how often ticks come
 NETWORKS = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs")
 
 
 class Finding:
-    """What was found. state: OK, NOTE (worth knowing) or MEND; about: a word; message: one line, with `{names}` of
-    `values`; those of MOMENTS are instants (ISO 8601), and the others may be one-line errors."""
+    """What a check found. state: OK, WARNING or ERROR; about: a word; message: one line with `{names}` of `values`, of
+    which those in MOMENTS are times (ISO 8601) and others may be one-line errors."""
 
     __slots__ = ("about", "message", "state", "values")
 
@@ -55,13 +56,13 @@ class Finding:
         self.state, self.about, self.message, self.values = state, about, message, values
 
     def text(self, when: Callable[[str], str] = str) -> str:
-        """The line in English. when: tells instants."""
+        """The line in English. when: formats times."""
         values = {name: when(str(value)) if name in MOMENTS else value for name, value in self.values.items()}
         return self.message.format(**values).replace("\n", " ")
 
 
 def examine(home: str, now: float) -> list[Finding]:
-    """All findings, in the order of the checks."""
+    """All findings, in the order of the checks. Some seconds; dead runs are recorded."""
     try:
         settings = load_settings(home)
         tasks = state.read_strictly(home)
@@ -77,7 +78,7 @@ def examine(home: str, now: float) -> list[Finding]:
 
 
 def of_tasks(settings: Settings, tasks: state.Tasks, now: float) -> list[Finding]:
-    """What is found of tasks, their commands and the ticks; reads a few files and starts nothing."""
+    """Findings about tasks, commands and ticks, for which a few files are read and no process is started."""
     good, broken = load_tasks(tasks)
     checks = (("tasks", _tasks(settings, good, broken, now)), ("commands", _commands(settings)),
               ("ticks", _ticks(settings.home, good, now)))
@@ -88,7 +89,7 @@ def _guarded(about: str, check: Iterator[Finding]) -> Iterator[Finding]:
     try:
         yield from check
     except (OSError, ValueError, WebschedulerError, subprocess.SubprocessError) as error:
-        yield Finding(ERROR, about, "cannot be looked at: {error}", error=error)
+        yield Finding(ERROR, about, "this check failed: {error}", error=error)
 
 
 def _files(home: str) -> Iterator[Finding]:
@@ -109,22 +110,22 @@ def _files(home: str) -> Iterator[Finding]:
             wrong.append(path)
 
     if closed:
-        yield Finding(ERROR, "home", "files closed to their owner: {n}, as {path}: `chmod -R u+rwX {home}`",
+        yield Finding(ERROR, "home", "files that their owner cannot use: {n}, like {path}: `chmod -R u+rwX {home}`",
                       n=len(closed), path=closed[0], home=home)
 
     if wrong:
-        yield Finding(ERROR, "home", "files open to others, or theirs: {n}, as {path}: `chown -R $(id -u) {home}; "
+        yield Finding(ERROR, "home", "files that others own or can open: {n}, like {path}: `chown -R $(id -u) {home}; "
                                     "chmod -R go-rwx {home}`", n=len(wrong), path=wrong[0], home=home)
     else:
-        yield Finding(OK, "home", "{home} is open to its owner alone", home=home)
+        yield Finding(OK, "home", "only its owner can open {home}", home=home)
 
     for name in FOLDERS:
         if not os.path.isdir(os.path.join(home, name)):
-            yield Finding(ERROR, "home", "{name}/ is missing in it: `webscheduler init` makes it again", name=name)
+            yield Finding(ERROR, "home", "{name}/ is missing: `webscheduler init` creates it again", name=name)
 
 
 def _below(home: str) -> Iterator[str]:
-    """What the rules of modes are for; the user's own commands have rules of their own."""
+    """The files whose modes are checked; those in commands/ have rules of their own."""
     for parent, folders, files in os.walk(home):
         folders[:] = [folder for folder in folders if os.path.join(parent, folder) != os.path.join(home, "commands")]
         yield from (os.path.join(parent, name) for name in (*folders, *files) if name != ".gitignore")
@@ -134,8 +135,8 @@ def _place(home: str) -> Iterator[Finding]:
     root = document_root_above(home)
 
     if root:
-        yield Finding(ERROR, "home", "it lies below {root}, from where a web server may hand out every secret: move it "
-                                    "and set WEBSCHEDULER_HOME or the HOME line of webscheduler.cgi", root=root)
+        yield Finding(ERROR, "home", "it is inside {root}, so a web server may show every secret: move it and set "
+                                    "WEBSCHEDULER_HOME or the HOME line of webscheduler.cgi", root=root)
 
     place = os.path.realpath(home) + "/"
 
@@ -143,14 +144,14 @@ def _place(home: str) -> Iterator[Finding]:
         mounts = [line.split() for line in file]
 
     inside = [row for row in mounts if place.startswith(row[1].replace("\\040", " ").rstrip("/") + "/")]
-    _, _, kind, options, *_ = max(reversed(inside), key=lambda row: len(row[1]))  # of two at one place the later one
+    _, _, kind, options, *_ = max(reversed(inside), key=lambda row: len(row[1]))  # the last of two at the same place
 
     if kind in NETWORKS:
         alone = kind.startswith("nfs") and not {"nolock", "local_lock=all", "local_lock=flock"}.isdisjoint(
             options.split(","))
         yield Finding(ERROR if alone else WARNING, "locks",
-                      "the home lies on {kind} without locks between machines: move it to a local disk" if alone else
-                      "the home lies on {kind}: locks work below, but hold only if the server keeps them", kind=kind)
+                      "the home is on {kind} without locks between machines: move it to a local disk" if alone else
+                      "the home is on {kind}: locks work only if its server supports them", kind=kind)
 
 
 def _disk(home: str) -> Iterator[Finding]:
@@ -158,7 +159,7 @@ def _disk(home: str) -> Iterator[Finding]:
     room = free.f_bavail * free.f_frsize
     full = room < LEAST_FREE or free.f_files and free.f_favail < LEAST_FILES
     yield Finding(ERROR if full else OK, "disk",
-                  "{room} MiB and {n} files are left: make room, or `webscheduler config "
+                  "{room} MiB and {n} files are left: free some space, or `webscheduler config "
                   "set logRetentionDays 7`" if full else "{room} MiB are free", room=room // 2**20, n=free.f_favail)
 
 
@@ -173,8 +174,8 @@ def _clock(home: str, now: float) -> Iterator[Finding]:
 
     slow, old = abs(off) > SLOW_CLOCK, now < parse_time("2024-01-01T00:00:00Z")
     yield Finding(ERROR if slow or old else OK, "clock",
-                  "the file system's clock is {off} s off this machine's: tell your host" if slow else
-                  "it says {when}: ask your host to mend it" if old else "it is {when}", off=f"{off:+.0f}",
+                  "the file system's clock differs from this machine's by {off} s: tell your host" if slow else
+                  "it says {when}: ask your host to correct it" if old else "it is {when}", off=f"{off:+.0f}",
                   when=format_time(now))
 
 
@@ -185,45 +186,45 @@ def _processes() -> Iterator[Finding]:
                          for what in (resource.RLIMIT_NPROC, resource.RLIMIT_CPU, resource.RLIMIT_AS))
     few = 0 <= most < LEAST_PROCESSES  # no limit is -1
     yield Finding(ERROR if few else OK, "processes",
-                  "this account may have {n} at once, which a tick needs for itself: `webscheduler config set "
-                  "maxConcurrentTasks 1`" if few else "limits here (-: none): processes {n}, seconds of CPU {cpu}, MiB "
-                  "of memory {memory}; the server's may be others", n=most if most >= 0 else "-",
+                  "this account may have only {n} at once: `webscheduler config set maxConcurrentTasks 1`" if few else
+                  "limits here (-: none): processes {n}, CPU seconds {cpu}, MiB of memory {memory}; a web server may "
+                  "have others", n=most if most >= 0 else "-",
                   cpu=cpu if cpu >= 0 else "-", memory=memory // 2**20 if memory >= 0 else "-")
 
 
 def _python(settings: Settings) -> Iterator[Finding]:
-    """The Python of the settings; and with its help whether locks lock."""
+    """The Python of the settings, and with its help whether locks work."""
     try:
         yield Finding(OK, "python", "{python} runs webscheduler {version} with Python {own}", **try_python(settings))
     except BadInput as error:
         yield Finding(ERROR, "python", "{error}: `webscheduler config set python PATH` to one that can",
                       error=str(error).partition(": ")[2])
-        return  # the locks are not at fault
+        return  # it says nothing about locks
 
-    # Hold a lock and have another process try for it, then let go and have it try again.
+    # Another process tries the lock while it is held here, and again after its release.
     with locks.Gate(settings.home, ".doctor"):
         seen = [_try_lock(settings)]
 
     seen.append(_try_lock(settings))
 
     if seen == ["busy", "free"]:
-        yield Finding(OK, "locks", "one process keeps another out")
+        yield Finding(OK, "locks", "locks work between processes")
     else:
-        yield Finding(ERROR, "locks", "a lock held was {held} and one let go was {free} for another process: move the "
-                                     "home to a local disk", held=seen[0], free=seen[1])
+        yield Finding(ERROR, "locks", "for another process a lock was {held} while it was held, and {free} after its "
+                                     "release: move the home to a local disk", held=seen[0], free=seen[1])
 
-    state.update(settings.home, lambda tasks: None)  # filelock, too; raises what is wrong
+    state.update(settings.home, lambda tasks: None)  # the same for filelock; raises Unusable
 
 
 def _ask(settings: Settings, function: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Have the Python of the settings call a function of this module."""
+    """Call a function of this module in the Python of the settings."""
     argv = registry.python(settings, f"webscheduler.host.doctor:{function}", *words)
     return subprocess.run(argv, capture_output=True,
                           stdin=subprocess.DEVNULL, text=True, timeout=PATIENCE, check=False)
 
 
 def try_python(settings: Settings) -> dict[str, str]:
-    """What the Python of the settings says of itself. Raises BadInput if it cannot run detached runs and functions."""
+    """Path and versions of the Python of the settings. Raises BadInput if it cannot run detached runs and functions."""
     python = registry.interpreter(settings)
 
     try:
@@ -241,14 +242,14 @@ def try_python(settings: Settings) -> dict[str, str]:
 
 
 def check_python(home: str, path: str) -> None:
-    """Refuse a Python that cannot run us before it is stored: detached runs would die unseen. Raises BadInput."""
+    """Raises BadInput for a Python that cannot run this package: detached runs would die without a trace."""
     settings = load_settings(home)
     settings["python"] = path
     try_python(settings)
 
 
 def tell_version() -> int:
-    """What another Python answers to try_python: version of the package and its own; it needs filelock as well."""
+    """What the other Python prints for try_python: the version of this package and its own. It needs filelock too."""
     import sys
 
     import filelock  # noqa: F401
@@ -278,13 +279,13 @@ def try_lock(path: str) -> int:
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:
-    """What config.json may hold, but is of no use here."""
+    """Settings that follow their rules, but not on this machine."""
     for name in ("timezone", "baseUrl"):
         try:
             check_setting(name, settings[name])
         except BadInput as error:
-            yield Finding(ERROR, "settings", "{error}: `webscheduler config set {name} VALUE` (a zone that exists may "
-                                            "be missing here: `pip install tzdata`)", error=error, name=name)
+            yield Finding(ERROR, "settings", "{error}: `webscheduler config set {name} VALUE` (this machine may "
+                                            "lack a zone that exists: `pip install tzdata`)", error=error, name=name)
 
 
 def _tasks(settings: Settings, good: dict[str, Task], broken: dict[str, str], now: float) -> Iterator[Finding]:
@@ -304,17 +305,17 @@ def _tasks(settings: Settings, good: dict[str, Task], broken: dict[str, str], no
 
         if task["expression"] and task["intervalSeconds"]:
             yield Finding(WARNING, "tasks", "{task} has both an expression and an interval: the expression counts; "
-                                         "`webscheduler edit {task} --every ''` clears the other", task=name)
+                                         "`webscheduler edit {task} --every ''` removes the interval", task=name)
 
         if said:
             yield Finding(WARNING, "tasks", "{task} {error}", task=name, error=said)
 
     for name, problem in broken.items():
-        yield Finding(ERROR, "tasks", "{error}: `webscheduler edit {task}` mends it, or `webscheduler remove {task}` "
-                                     "ends it", error=problem, task=name)
+        yield Finding(ERROR, "tasks", "{error}: correct it with `webscheduler edit {task}`, or `webscheduler remove "
+                                     "{task}`", error=problem, task=name)
 
     if not broken:
-        yield Finding(OK, "tasks", "{n}, all in order", n=len(good))
+        yield Finding(OK, "tasks", "{n}, all without errors", n=len(good))
 
 
 def _commands(settings: Settings) -> Iterator[Finding]:
@@ -324,7 +325,7 @@ def _commands(settings: Settings) -> Iterator[Finding]:
     php = settings["php"] or "php"
 
     if any(path.endswith(".php") for path in registry.files(settings.home).values()) and not shutil.which(php):
-        yield Finding(ERROR, "commands", "{php} is not to be found: `webscheduler config set php PATH`", php=php)
+        yield Finding(ERROR, "commands", "{php} was not found: `webscheduler config set php PATH`", php=php)
 
 
 def _runs(home: str, tasks: state.Tasks, now: float) -> Iterator[Finding]:
@@ -338,21 +339,21 @@ def _ticks(home: str, tasks: dict[str, Task], now: float) -> Iterator[Finding]:
 
     if not any(task["enabled"] and (task["expression"] or task["intervalSeconds"] or task["retries"])
                for task in tasks.values()):
-        yield Finding(OK, "ticks", "no task needs them: none has a schedule")
+        yield Finding(OK, "ticks", "not needed: no task has a schedule")
         return
 
     if DUE not in tasks or not tasks[DUE]["enabled"]:
-        yield Finding(ERROR, "ticks", "`@due` is off, so no schedule runs: `webscheduler enable @due`")
+        yield Finding(ERROR, "ticks", "`@due` is disabled, so no schedule works: `webscheduler enable @due`")
 
     if last is None:
-        yield Finding(ERROR, "ticks", "nothing that is due was ever run, though tasks have a schedule: have your panel "
-                                     "call what `webscheduler url @due` prints")
+        yield Finding(ERROR, "ticks", "tasks have a schedule, but `@due` was never called: let your hosting panel call "
+                                     "the URL that `webscheduler url @due` prints")
     else:
         missed = now - parse_time(last) > (max(due.MIN_LATE, 3 * every) if every else NO_TICK)
         yield Finding(ERROR if missed else OK, "ticks",
-                      "the last tick came at {when}: does your panel still call what `webscheduler url @due` prints?"
-                      if missed else "the last tick came at {when}; they are {n} s apart" if every else
-                      "the last tick came at {when}", when=last, n=f"{every or 0:.0f}")
+                      "the last one was at {when}: does your hosting panel still call the URL that `webscheduler url "
+                      "@due` prints?" if missed else "the last one was at {when}; they come every {n} s" if every else
+                      "the last one was at {when}", when=last, n=f"{every or 0:.0f}")
 
 
 def _refusals(home: str, now: float) -> Iterator[Finding]:
@@ -360,21 +361,20 @@ def _refusals(home: str, now: float) -> Iterator[Finding]:
               and entry.get("slug") != DUMMY_SLUG]
 
     if recent:
-        yield Finding(WARNING, "refusals", "{n} noted in the last day, the last at {when} from {ip}: {error}",
+        yield Finding(WARNING, "refusals", "{n} calls in the last day, the last at {when} from {ip}: {error}",
                       n=len(recent), when=recent[0]["at"], ip=recent[0].get("ip"), error=recent[0].get("problem"))
 
 
 def _strategies(settings: Settings, tasks: state.Tasks, now: float) -> Iterator[Finding]:
-    """Why `auto` does what it does, and for which tasks nothing that was seen is enough."""
+    """What `auto` chooses and why, and the tasks that may run longer than any strategy is expected to survive."""
     seen = {kind: rows for kind in capabilities.kinds(settings.home)
             if (rows := capabilities.read(settings.home, kind, now))}
 
     if not seen:
-        yield Finding(WARNING, "server", "nobody has looked yet what it lets live, or long ago: `webscheduler probe`")
+        yield Finding(WARNING, "server", "which strategies survive here was not tested lately: `webscheduler probe`")
 
     for kind, rows in seen.items():
-        for about, message, values in capabilities.explain(kind, rows, settings["defaultTimeout"]):
-            yield Finding(OK, about, message, **values)
+        yield from explain(kind, rows, settings["defaultTimeout"])
 
         for name, task in load_tasks(tasks)[0].items():
             limit = settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
@@ -384,6 +384,34 @@ def _strategies(settings: Settings, tasks: state.Tasks, now: float) -> Iterator[
 
             if name != DUE and task["enabled"] and limit and reach < limit:
                 yield Finding(WARNING, "server",
-                              "{task} may take {limit} s, and on {kind} {strategy} carries {n} s, as "
-                                              "seen or expected: lower its timeout, or cut it into parts", task=name,
+                              "{task} may run for {limit} s, but {strategy} is expected to survive only {n} s on "
+                              "{kind}: lower its timeout, or split it", task=name,
                               limit=limit, kind=kind, strategy=best, n=f"{reach:g}")
+
+
+def explain(kind: str, rows: capabilities.Rows, timeout: float) -> Iterator[Finding]:
+    """First what `auto` chooses on this kind of server for a run of so many seconds (0: any), about `server`; then what
+    is known of each strategy."""
+    yield Finding(OK, "server", "on {kind} `auto` chooses {strategy} for runs of up to {n} s" if timeout else
+                  "on {kind} `auto` chooses {strategy} for runs of any length", kind=kind, n=f"{timeout:g}",
+                  strategy=capabilities.ranked(capabilities.carried(kind, rows), timeout)[0])
+
+    for strategy in capabilities.ORDER:
+        row = rows.get(strategy, {})
+        probe, deaths, far = row.get("probe"), row.get("deaths"), capabilities.reach(kind, strategy, rows)
+
+        if probe:
+            yield Finding(OK, strategy, "a probe ended after {n} s, at {when}: {error}; valid until {until}"
+                          if probe["ended"] != "finished" else
+                          "a probe of {n} s finished, at {when}, but the response waited for it; valid until {until}"
+                          if probe.get("held") else "a probe of {n} s finished, at {when}; valid until {until}",
+                          n=f"{probe['lived']:g}", error=probe["ended"], when=probe["at"],
+                          until=format_time(parse_time(probe["at"]) + capabilities.KEPT_SECONDS))
+        else:
+            yield Finding(OK, strategy, "not used: this server ends a script after its response, or nobody has tested "
+                          "that it does not" if far == 0 else "not tested: expected to survive"
+                          if far == capabilities.ANY else "not tested: expected to survive {n} s", n=f"{far:g}")
+
+        if deaths:
+            yield Finding(OK, strategy, "runs that died: {n}, the earliest after {seconds} s", n=len(deaths),
+                          seconds=f"{min(death['after'] for death in deaths):g}")

@@ -1,7 +1,7 @@
-"""Do the panel's calls arrive? Looks at an installation from outside, by calling its own URLs.
+"""Checks an installation from outside: do calls of its URLs arrive?
 
-The rules: nothing is run, a call that nobody signed only shows that it
-arrived; what came back instead is told with its likely cause and what to do.
+The rules: no task is run, since a call without a valid signature shows as well that it arrived. If something else
+answers, the likely cause and what to do are said.
 """
 
 from __future__ import annotations
@@ -24,34 +24,32 @@ if TYPE_CHECKING:
 
 LIMIT = 15.0
 SIGNATURE = "0" * 64
-# As panels call: Infomaniak, cPanel's and most examples use wget or curl; a service says its name.
+# How panels call: Infomaniak, cPanel and most examples use wget or curl; a service says its name.
 AGENTS = ("Wget/1.21.3", "curl/7.88.1", "Mozilla/4.0 (compatible; cron-job.org; http://cron-job.org/abuse/)")
-# What it may be, by HTTP status; by a word where the answer itself shows it.
+# The likely cause: by HTTP status, or by a word if the answer itself shows it.
 CAUSES: dict[int | str, str] = {
-    "redirect": "set baseUrl to the address that it redirects to, most panels follow no redirect",
-    "script": "the script is shown instead of run: put it into the folder where your host runs scripts",
-    "refusal": "a webscheduler answers there that does not know this task: does it have another home?",
-    "unavailable": "the scheduler cannot work there: the server's error log says why, often another home, user or "
-                   "Python than here",
+    "redirect": "set baseUrl to the address that it redirects to: most panels do not follow redirects",
+    "script": "the server shows the script instead of running it: put it into the folder where your host runs scripts",
+    "refusal": "the webscheduler there does not know this task: does it use another home?",
+    "unavailable": "the scheduler cannot work there: the server's error log says why; often its home, user or Python "
+                   "is not the one used here",
     0: "is the address right, and its certificate valid?",
-    401: "the server asks for a password: give the panel's call one, or free the URL from it",
+    401: "the server asks for a password: add it to the panel's call, or allow this URL without one",
     403: "a firewall or a rule forbids it, or the script is not executable: chmod 755 it, then ask your host",
     404: "there is nothing at this address: is baseUrl the URL of webscheduler.cgi, or of the application?",
-    500: "the script does not start: is it executable, its first line right, and its lines ended by LF? See the "
-         "server's error log",
+    500: "the script does not start: is it executable, is its first line right, and do its lines end with LF? See "
+         "the server's error log",
     503: "the server, or a program behind it, is overloaded or stopped: try again, then ask your host",
     "other": "something else answers at this address: is baseUrl right?",
 }
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """All findings; one note where nobody said which URL leads here."""
+    """All findings; a single warning if no URL is set."""
     base = settings["baseUrl"]
 
     if not base:
-        return [Finding(WARNING, "url",
-                        "nobody said where it is reached: `webscheduler config set baseUrl URL`, then ask "
-                                     "again")]
+        return [Finding(WARNING, "url", "no address is set: `webscheduler config set baseUrl URL`, then try again")]
 
     try:
         check_base_url(base)
@@ -65,21 +63,21 @@ def examine(settings: Settings) -> list[Finding]:
 
 def _arrives(base: str, answer: Answer) -> Iterator[Finding]:
     if not _ours(answer) and _ours(fetch(f"{base}?task={DUMMY_SLUG}&sig={SIGNATURE}", LIMIT)):
-        yield Finding(ERROR, "url",
-                      "the server drops what follows {path} ({error}): give your panel ?task=SLUG&sig=SIG "
-                                   "instead of /run/SLUG?sig=SIG", path=urlsplit(base).path or "/", error=seen(answer))
+        yield Finding(ERROR, "url", "the server removes what follows {path} ({error}): give your panel "
+                      "?task=SLUG&sig=SIG instead of /run/SLUG?sig=SIG", path=urlsplit(base).path or "/",
+                      error=seen(answer))
     elif not _ours(answer) or answer.status == 503:
         yield Finding(ERROR, "url", "calls of {base} do not arrive: {error}: {cause}", base=base, error=seen(answer),
                       cause=cause(answer))
     else:
-        yield Finding(OK, "url", "{base} leads here in {n} s", base=base, n=f"{answer.seconds:g}")
+        yield Finding(OK, "url", "calls of {base} arrive, in {n} s", base=base, n=f"{answer.seconds:g}")
 
         for agent in AGENTS:
             other = fetch(f"{base}/run/{DUMMY_SLUG}?sig={SIGNATURE}", LIMIT, {"User-Agent": agent})
 
             if not _ours(other):
                 yield Finding(ERROR, "url", "calls by {agent} do not arrive ({error}): a firewall (ModSecurity, "
-                                           "Cloudflare) blocks them; have your host allow the URL",
+                                           "Cloudflare) blocks them; ask your host to allow the URL",
                               agent=agent.partition(" ")[0], error=seen(other))
 
 
@@ -91,7 +89,7 @@ def _ours(answer: Answer) -> bool:
 
 
 def seen(answer: Answer) -> str:
-    """What came back: what went wrong, or status, target of a redirect and the first line of text."""
+    """What came back: the problem, or the status with the target of a redirect or the first line of text."""
     if not answer.status:
         return f"no answer, {answer.problem}" if answer.problem else "no answer"
 
@@ -103,7 +101,7 @@ def seen(answer: Answer) -> str:
 
 
 def cause(answer: Answer) -> str:
-    """Why that may be, and what to do: one of CAUSES."""
+    """The likely cause and what to do: one of CAUSES."""
     if _ours(answer):
         return CAUSES["unavailable" if answer.status == 503 else "refusal"]
 
@@ -115,7 +113,7 @@ def cause(answer: Answer) -> str:
 
 
 def _served(base: str, home: str) -> Iterator[Finding]:
-    """Ask for state.json wherever it might be, were a folder above the home served as the site's root."""
+    """Ask for state.json at the URLs that it would have if a folder above the home were the root of the site."""
     parts = urlsplit(base)
     folders = os.path.join(home, "state.json").split("/")[1:]
     found = False
@@ -126,8 +124,8 @@ def _served(base: str, home: str) -> Iterator[Finding]:
 
         if answer.status == 200 and b'"slug"' in answer.body:
             found = True
-            yield Finding(ERROR, "home", "the web hands out {url} with every secret: move the home out of the site, "
-                                        "then `webscheduler rotate-secret` each task", url=url)
+            yield Finding(ERROR, "home", "the web server shows {url} with every secret: move the home out of the site, "
+                                        "then `webscheduler rotate-secret NAME` for each task", url=url)
 
     if not found:
-        yield Finding(OK, "home", "the web server does not hand it out")
+        yield Finding(OK, "home", "the web server does not show it")

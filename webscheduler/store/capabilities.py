@@ -196,42 +196,6 @@ def lower(home: str, facts: dict[str, Any], after: float, now: float) -> None:
         _save(home, servers)
 
 
-def explain(kind: str, rows: Rows, timeout: float) -> list[tuple[str, str, dict[str, Any]]]:
-    """The choice of `auto`, and what is known of each strategy: what it is about (`server`, or a strategy), a message
-    and its values, as a finding of `doctor` has them."""
-    found = []
-
-    def say(about: str, message: str, **values: Any) -> None:
-        found.append((about, message, values))
-
-    say("server", "on {kind} `auto` takes {strategy} for runs of up to {n} s" if timeout else
-        "on {kind} `auto` takes {strategy} for runs of any length", kind=kind, n=f"{timeout:g}",
-        strategy=ranked(carried(kind, rows), timeout)[0])
-
-    for strategy in ORDER:
-        row = rows.get(strategy, {})
-        probe, deaths, far = row.get("probe"), row.get("deaths"), reach(kind, strategy, rows)
-
-        if probe:
-            say(strategy, "a probe ended after {n} s, {when}: {error}; this counts until {until}"
-                if probe["ended"] != "finished" else
-                "a probe of {n} s ran to its end, {when}, but its answer waited for it; this counts until {until}"
-                if probe.get("held") else
-                "a probe of {n} s ran to its end, {when}; this counts until {until}",
-                n=f"{probe['lived']:g}", error=probe["ended"], when=probe["at"],
-                until=format_time(parse_time(probe["at"]) + KEPT_SECONDS))
-        else:
-            say(strategy, "not used: this server ends a script after its answer, or nobody has seen that it does not"
-                if far == 0 else "not probed: taken to live" if far == ANY else "not probed: taken to live {n} s",
-                n=f"{far:g}")
-
-        if deaths:
-            say(strategy, "runs of it that died: {n}, the earliest within {seconds} s", n=len(deaths),
-                seconds=f"{min(death['after'] for death in deaths):g}")
-
-    return found
-
-
 def _load(home: str) -> dict[str, Rows]:
     """The file as it is; none, or one that makes no sense, means that nothing is known."""
     if not os.path.exists(os.path.join(home, FILE)):
