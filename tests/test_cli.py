@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pty
@@ -21,8 +22,7 @@ import webscheduler
 from tests import CHECKOUT, PACKAGE
 from tests.commandline import Done, call, environment, finished, start
 from tests.installation import DOORS, Installation
-from webscheduler.cli import main
-from webscheduler.cli.parser import build, verbs
+from webscheduler.cli import main, parser
 from webscheduler.store import people
 
 READING = ("list", "status", "logs", "commands", "config", "next", "show", "url")
@@ -50,20 +50,53 @@ def test_python_m_and_the_script_are_the_same(tmp_path: Path) -> None:
     assert 'webscheduler = "webscheduler.__main__:main"' in (CHECKOUT / "pyproject.toml").read_text()
 
 
-@pytest.mark.parametrize("verb", sorted(verbs(build())))
+def options_of(verb: str) -> set[str]:
+    return {name for notation, *_ in parser.verb(verb)[2:] for name in parser.split_notation(notation)[0]}
+
+
+def test_every_verb_is_in_a_group() -> None:
+    """What a module has as verbs, and nothing else, is in its group, in this order; each has its own line of help."""
+    for module, (_, names) in parser.GROUPS.items():
+        assert list(importlib.import_module(f"webscheduler.cli.{module}").VERBS) == names.split()
+
+    shown = parser.overview().splitlines()
+    assert {len([line for line in shown if line.startswith(f"  {verb} ")]) for verb in parser.MODULES} == {1}
+    assert all(line.isprintable() and len(line) <= 120 for line in shown)
+
+
+@pytest.mark.parametrize("verb", sorted(parser.MODULES))
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Help of every verb, and of every option in it, can be shown and is a sentence."""
+    """Help of every verb, and of every argument of it, can be shown and is a sentence."""
     assert main([verb, "--help"]) == 0
-    assert capsys.readouterr().out.startswith(f"usage: webscheduler {verb}")
-    parser = verbs(build())[verb]
-    texts = [action.help for action in parser._actions if action.help != "==SUPPRESS==" and action.dest != "help"]
-    assert all(text and text.endswith(".") for text in (parser.description, *texts))
+    out = capsys.readouterr().out
+    _, sentence, *arguments = parser.verb(verb)
+    assert out.startswith(f"usage: {parser.usage(verb)}\n")
+    assert all(f"  {option}" in out or f", {option}" in out for option in options_of(verb))
+    assert all(text.endswith(".") for text in (sentence, *(about for _, about, *_ in arguments)))
 
 
-@pytest.mark.parametrize("verb", sorted(verbs(build())))
+def test_only_the_module_of_the_verb_is_imported(installation: Installation) -> None:
+    """`list` loads no other verbs than those of its module, and `--version` no parser at all."""
+    code = "import sys; from webscheduler.cli import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+
+    def loaded(*words: str) -> set[str]:
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True,
+                              env=environment(installation.home), timeout=60)
+        return set(done.stderr.split())
+
+    dear = {"dataclasses", "pathlib", "typing", "logging", "zoneinfo", "shutil", "subprocess", "filelock"}
+    own = {f"webscheduler.cli.{module}" for module in parser.GROUPS}
+    bare = set(subprocess.run([sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True,
+                              env=environment(installation.home)).stdout.split())
+    assert loaded("list") & own == {"webscheduler.cli.tasks"}
+    assert not loaded("list") & dear - bare
+    assert not loaded("--version") & {"argparse", "re", "json", *own, *dear} - bare
+
+
+@pytest.mark.parametrize("verb", sorted(parser.MODULES))
 def test_options_are_not_abbreviated(verb: str, installation: Installation, capsys: pytest.CaptureFixture[str]) -> None:
     """A prefix of an option is an unknown option, for each option of each verb."""
-    options = {option for action in verbs(build())[verb]._actions for option in action.option_strings}
+    options = {"--help", "--home", *options_of(verb)}
 
     for option in sorted(options):
         cut = option[:-1]
@@ -154,7 +187,7 @@ def test_an_address_that_cannot_be_had_is_told(
     monkeypatch.setenv("WEBSCHEDULER_HOME", str(installation.home))
     assert main(words) == 1
     err = capsys.readouterr().err
-    assert "cannot be listened on" in err and err.count("\n") == 1
+    assert "choose others with --host and --port" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("verb", READING)
@@ -205,13 +238,11 @@ def test_a_full_disk_under_the_home_changes_nothing(words: list[str], installati
 def shortest(verb: str) -> list[str]:
     """The shortest call of the verb that the parser takes and that does something."""
     more = {"add": ["--", "true"], "edit": ["--title", "x"], "enable": ["a"], "disable": ["a"]}
-    needed = [action for action in verbs(build())[verb]._actions
-              if not action.option_strings and action.nargs in (None, "+")]
-    return [verb, *(str(action.metavar).partition("|")[0] if "|" in str(action.metavar) else "a" for action in needed),
-            *more.get(verb, [])]
+    needed = [notation for notation, *_ in parser.verb(verb)[2:] if notation[0] not in "-["]
+    return [verb, *("a" if word.isupper() else word.partition("|")[0] for word in needed), *more.get(verb, [])]
 
 
-@pytest.mark.parametrize("verb", [verb for verb, parser in verbs(build()).items() if parser.get_default("owner")])
+@pytest.mark.parametrize("verb", sorted({*parser.MODULES} - {*parser.FOR_ANYBODY}))
 def test_a_home_that_is_not_there_is_told(verb: str, tmp_path: Path) -> None:
     """Every verb that needs an installation says how to make one, before it looks at anything else."""
     done = call(tmp_path / "home", *shortest(verb))

@@ -18,7 +18,7 @@ import pytest
 
 from tests.commandline import call, environment, finished, start
 from tests.installation import PATIENCE, Installation, until, waits_for
-from webscheduler.cli import logs
+from webscheduler.cli import runs
 from webscheduler.runs import recorder
 from webscheduler.store import history
 from webscheduler.times import format_time
@@ -208,7 +208,7 @@ def test_a_run_in_progress_is_shown_with_what_it_has_printed(installation: Insta
     (tmp_path / "go").touch()
     rest, errors = watching.communicate(timeout=PATIENCE)
     assert (watching.returncode, errors) == (0, b"")
-    assert b"the run is over" in rest
+    assert b"the run has ended" in rest
     assert "begun\nended\n" in call(installation.home, "logs", "--run", run).out
 
 
@@ -270,7 +270,7 @@ def test_whatever_happens_to_the_files_each_line_is_told_once(installation: Inst
     written: list[str] = []
     directory = installation.home / "logs"
     write(installation, entry(0), entry(1, "b"))
-    followed = logs.Followed(home, None)
+    followed = runs.Followed(home, None)
 
     def look() -> None:
         told.extend(each["run"] for each in followed.new())

@@ -13,7 +13,7 @@ import pytest
 from tests.commandline import call
 from tests.installation import Installation, asking, waits_for
 from webscheduler import signing
-from webscheduler.cli import fields, main
+from webscheduler.cli import main, tasks
 from webscheduler.store import state
 from webscheduler.store.task import FIELDS, file_name
 from webscheduler.times import parse_time
@@ -75,11 +75,11 @@ GOOD: dict[str, tuple[str, Any]] = {
 
 
 def option(field: str) -> str:
-    return fields.OPTIONS.get(field, ("--" + fields.kebab(field),))[0]
+    return tasks.OPTIONS.get(field, "--" + tasks.kebab(field)).partition(",")[0]
 
 
 def cases() -> list[tuple[str, str]]:
-    return [(field, bad) for field, row in fields.editable().items()
+    return [(field, bad) for field, row in tasks.option_fields().items()
             for bad in [*BAD.get(row.kind, []), *BAD_HERE.get(field, [])]]
 
 
@@ -117,7 +117,7 @@ def test_every_field_that_may_be_edited_is_an_option() -> None:
     """No field of the table is missing here, among the options or among the values tried below."""
     for field, row in FIELDS.items():
         if row.by == "user" and row.kind not in ("argv", "bool"):
-            assert field in fields.editable()
+            assert field in tasks.option_fields()
             assert row.kind in BAD
             assert field in GOOD or field in ("arguments", "command")
 
@@ -138,7 +138,7 @@ def test_a_bad_value_is_refused_by_the_name_of_its_field(field: str, bad: str, h
         assert here.state == before
 
 
-@pytest.mark.parametrize("field", [name for name, row in fields.editable().items() if row.kind == "bool"])
+@pytest.mark.parametrize("field", [name for name, row in tasks.option_fields().items() if row.kind == "bool"])
 def test_a_switch_takes_no_value(field: str, here: Here) -> None:
     """`--prevent-overlap=no` is no way to say it."""
     here.installation.add()
@@ -194,17 +194,17 @@ def test_each_option_sets_its_field_and_no_other(field: str, here: Here) -> None
     after = here.document("show", "b")
     times = ("nextRunAt", "scheduledSince")
     assert {name for name in after if after[name] != before[name] and name not in times} == {field}
-    assert here.document("edit", "b", "--unset", fields.kebab(field))[field] == FIELDS[field].default
+    assert here.document("edit", "b", "--unset", tasks.kebab(field))[field] == FIELDS[field].default
 
     if FIELDS[field].nullable:
         here("edit", "b", f"{option(field)}={text}")
         assert here.document("edit", "b", f"{option(field)}=")[field] is None
 
 
-@pytest.mark.parametrize("field", [name for name, row in fields.editable().items() if row.kind == "bool"])
+@pytest.mark.parametrize("field", [name for name, row in tasks.option_fields().items() if row.kind == "bool"])
 def test_each_switch_goes_both_ways(field: str, here: Here) -> None:
     """--X and --no-X are true and false, and --unset puts back what a task has by default."""
-    on, off = option(field), "--disabled" if field == "enabled" else "--no-" + fields.kebab(field)
+    on, off = option(field), "--disabled" if field == "enabled" else "--no-" + tasks.kebab(field)
     assert here.document("add", "a", on, "--", "true")[field] is True
     assert here.document("edit", "a", off)[field] is False
     assert here.document("edit", "a", on)[field] is True

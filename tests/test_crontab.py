@@ -152,7 +152,7 @@ def test_install_and_uninstall_in_an_empty_crontab(either: Account) -> None:
     assert either.call(home, "crontab", "install").out == f"the crontab has our line already:\n{line}"
     assert either.read() == content
     assert either.call(home, "crontab", "status") == Done(0, f"the crontab has our line:\n{line}", "")
-    assert either.call(home, "crontab", "uninstall") == Done(0, "our line is gone from the crontab\n", "")
+    assert either.call(home, "crontab", "uninstall") == Done(0, "our line is removed from the crontab\n", "")
     assert either.call(home, "crontab", "uninstall") == Done(0, "the crontab has no line of ours\n", "")
     assert either.read() == b""
 

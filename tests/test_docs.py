@@ -16,7 +16,9 @@ import pytest
 
 from tests import CHECKOUT
 from tests.installation import Installation
-from webscheduler.cli import fields, parser
+from webscheduler.cli import parse
+from webscheduler.cli.parser import MODULES
+from webscheduler.cli.tasks import given_fields
 from webscheduler.errors import BadInput
 from webscheduler.host.entry_files import entry
 from webscheduler.schedule import slots
@@ -29,7 +31,6 @@ DOCS = CHECKOUT / "docs"
 PAGES = sorted([CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *DOCS.rglob("*.md")])
 FRENCH = [page for page in PAGES if page.name.endswith(".fr.md")]
 GENERATED = DOCS / "reference" / "cli.md"  # usage lines, not commands
-VERBS = parser.verbs(parser.build())
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^( *)```\w*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -91,9 +92,9 @@ def commands(page: Path) -> Iterator[str]:
 
 def check(words: str) -> None:
     """Raises BadInput or ValueError for what the command line would refuse, but for names that only a home knows."""
-    args = parser.parse(shlex.split(words))
+    args = parse(shlex.split(words))
 
-    if args.verb in ("add", "edit") and (expression := fields.typed(args).get("expression")):
+    if args.verb in ("add", "edit") and (expression := given_fields(args).get("expression")):
         slots.check_expression(expression)
 
     if args.verb == "config":
@@ -176,7 +177,7 @@ def test_a_wrong_command_would_be_noticed(wrong: str) -> None:
         check(wrong)
 
 
-@pytest.mark.parametrize("kind, names", [("verb", VERBS), ("setting", SETTINGS), ("field", FIELDS)])
+@pytest.mark.parametrize("kind, names", [("verb", MODULES), ("setting", SETTINGS), ("field", FIELDS)])
 def test_all_there_is_is_named(kind: str, names: dict[str, object]) -> None:
     """The reference names every verb, every setting and every field of a task, as code."""
     reference = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))

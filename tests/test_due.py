@@ -262,7 +262,7 @@ def test_run_due_waits_and_tells_by_its_exit_status(installation: Installation) 
     installation.add("bad", ["false"], **ONCE)
     done = tick(installation)
     assert (done.status, done.out) == (1, "bad: not successful\n")
-    assert done.complaint == "bad did not succeed: `webscheduler logs bad` says more"
+    assert done.complaint == "bad did not succeed: `webscheduler logs bad` shows why"
 
 
 def test_run_due_lets_the_claim_go_before_it_waits(installation: Installation) -> None:
@@ -287,7 +287,7 @@ def test_run_due_while_a_tick_is_at_work(installation: Installation) -> None:
     installation.add("next", priority=2, **ONCE)
     process = start(installation.home, "run-due")
     installation.command_runs()
-    assert tick(installation) == Done(0, "another tick is at work: it starts what is due\n", "")
+    assert tick(installation) == Done(0, "another tick is running: it starts what is due\n", "")
     assert tick(installation, "--json").document["reason"] == "locked"
     release.touch()
     assert finished(process).out == "long: success\nnext: success\n"
@@ -358,7 +358,7 @@ def test_a_tick_that_gets_no_process_leaves_all_due(poor: Installation) -> None:
     poor.add("other", expression="0 0 1 1 *", **OLD)
     done = as_account(poor, COMMAND_LINE, 1)
     assert done.returncode == 1
-    assert done.stdout.splitlines() == [f"{name}: left due, the time for this tick is up" for name in ("other", "task")]
+    assert done.stdout.splitlines() == [f"{name}: still due, this tick has no time left" for name in ("other", "task")]
     assert done.stderr == "webscheduler: the host gave no process: Resource temporarily unavailable\n"
     assert poor.history("task") == poor.history("other") == poor.claims() == []
     assert as_account(poor, COMMAND_LINE, None).stdout == "other: success\ntask: success\n"

@@ -76,7 +76,7 @@ def test_each_line_of_a_crontab_becomes_a_task(installation: Installation) -> No
     done = come(installation, CRONTAB, "crontab")
     assert done.status == 0
     assert done.out == ("backup: 5 4 * * *\nartisan-schedule-run: */5 * * * *\nreport-daily: 0 9 * * 1-5\n"
-                        "mail: 30 2 1 * *\ndate: @weekly\n5 tasks are in\n")
+                        "mail: 30 2 1 * *\ndate: @weekly\n5 tasks imported\n")
     path = {"PATH": "/opt/bin:/usr/bin:/bin"}
     bash = {**path, "SHELL": "/bin/bash"}
     fields = ("expression", "timezone", "environment", "argv", "enabled", "timeout", "group")
@@ -101,7 +101,7 @@ def test_each_line_of_a_crontab_becomes_a_task(installation: Installation) -> No
         "MAILTO=me@example.org is not taken over: fail",
         "line 10 is left out: expression: @reboot has ",
         "line 11 is left out: expression: minute: '61'",
-        "both run now: take the lines out of the cront",
+        "both the crontab and the tasks run these now:",
     ]
 
 
@@ -127,7 +127,7 @@ def test_a_crontab_comes_in_once(installation: Installation) -> None:
     """A second import adds what is new and says what is there."""
     come(installation, "5 4 * * * a\n", "crontab")
     done = come(installation, "5 4 * * * a\n6 4 * * * a\n5 4 * * * a x\n5 4 * * * a\n", "crontab")
-    assert done.out == "a-2: 6 4 * * *\na-x: 5 4 * * *\n2 tasks are in\n"
+    assert done.out == "a-2: 6 4 * * *\na-x: 5 4 * * *\n2 tasks imported\n"
     assert "line 1 is here already" in done.err
     assert len(tasks_of(installation)) == 4
 
@@ -138,7 +138,7 @@ def test_a_dry_run_tells_the_same_and_writes_nothing(installation: Installation)
     assert tree(installation.home) == before
     wet = come(installation, CRONTAB, "crontab")
     assert dry.out.splitlines()[:-1] == wet.out.splitlines()[:-1]
-    assert dry.out.endswith("5 tasks would come in\n")
+    assert dry.out.endswith("5 tasks would be imported\n")
     assert dry.err.splitlines() == wet.err.splitlines()[:-1]
 
 
@@ -148,7 +148,7 @@ def test_a_crontab_from_standard_input_and_disabled(installation: Installation) 
     os.close(write)
     done = call(installation.home, "import", "crontab", "-", "--disabled", stdin=read)
     os.close(read)
-    assert (done.status, done.out, done.err) == (0, "a: @daily, disabled\n1 tasks are in\n", ZONE_SAID)
+    assert (done.status, done.out, done.err) == (0, "a: @daily, disabled\n1 tasks imported\n", ZONE_SAID)
     assert installation.row("a")["enabled"] is False
 
 
@@ -198,7 +198,7 @@ def test_an_own_line_is_no_task(installation: Installation) -> None:
     """The line that `crontab install` made would run what is due from what is due."""
     line = crontab.line(load_settings(str(installation.home)), 1)
     done = come(installation, line + "\n", "crontab")
-    assert done.out == "0 tasks are in\n"
+    assert done.out == "0 tasks imported\n"
     assert "is left out: it is a webscheduler's own" in done.complaint
 
 
@@ -210,8 +210,8 @@ def test_an_own_line_is_no_task(installation: Installation) -> None:
     ('{"a": 1}', [], "must hold an object of tasks"),
     ('{"format": "webscheduler tasks", "version": 2, "tasks": {}}', [], "made by a newer webscheduler"),
     ('{"format": "webscheduler tasks", "tasks": {}}', [], "made by a newer webscheduler"),
-    ("{}", ["systemd"], "goes like this"),
-    ("{}", ["a", "b"], "goes like this"),
+    ("{}", ["systemd"], "must be one of json, crontab"),
+    ("{}", ["a", "b"], "must be one of json, crontab"),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_refused(installation: Installation, text: Any, words: list[str], says: str) -> None:
     before = tree(installation.home)
@@ -280,7 +280,7 @@ def test_an_export_that_cannot_be_written(installation: Installation, kind: str)
 def test_a_state_json_comes_in_as_it_is(installation: Installation, other: Installation) -> None:
     installation.add("a")
     done = come(other, (installation.home / "state.json").read_text())
-    assert done.out == "@due: no schedule\na: no schedule\n2 tasks are in\n"
+    assert done.out == "@due: no schedule\na: no schedule\n2 tasks imported\n"
     assert other.row("a") == installation.row("a")
 
 
@@ -353,7 +353,7 @@ def test_a_var_scheduler_directory_is_adopted_whole(installation: Installation, 
     installation.configure(commands={"app:gdpr:anonymize-data": {"argv": ["echo", "anonymized"], "arguments": True}})
     done = call(installation.home, "import", str(foreign))
     assert done.status == 0
-    assert done.out == "app:gdpr:anonymize-data: 0 3 * * *\napp:report: 0 3 * * *, disabled\n2 tasks are in\n"
+    assert done.out == "app:gdpr:anonymize-data: 0 3 * * *\napp:report: 0 3 * * *, disabled\n2 tasks imported\n"
     assert [line[:60] for line in done.err.splitlines()] == [
         "webscheduler: app:gdpr:anonymize-data keeps its history for ",
         "webscheduler: app:report will not run until a command is reg"]
@@ -434,7 +434,7 @@ def test_an_empty_directory_brings_nothing(installation: Installation, tmp_path:
     """PHP writes an empty object as a list."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "state.json").write_text(text)
-    assert call(installation.home, "import", str(tmp_path / "empty")) == Done(0, "0 tasks are in\n", "")
+    assert call(installation.home, "import", str(tmp_path / "empty")) == Done(0, "0 tasks imported\n", "")
 
 
 def test_directories_that_are_nothing_to_import(installation: Installation, tmp_path: Path) -> None:
@@ -678,7 +678,7 @@ def test_cron_accepts_the_crontab(installation: Installation, tmp_path: Path) ->
 def test_a_crontab_that_went_out_comes_in_again(installation: Installation, other: Installation) -> None:
     installation.add("a", ["printf", "%s", "a b"], expression="7 3 * * *", timezone="Europe/Paris")
     done = come(other, call(installation.home, "export", "crontab").out, "crontab")
-    assert done.out == "printf: 7 3 * * *\n1 tasks are in\n"
+    assert done.out == "printf: 7 3 * * *\n1 tasks imported\n"
     assert other.row("printf")["timezone"] == "Europe/Paris"
     assert shlex.split(other.row("printf")["argv"][2])[-3:] == ["printf", "%s", "a b"]
 

@@ -1,7 +1,7 @@
-"""The command line: `webscheduler`, also `python -m webscheduler`. A door; imports everything below the doors.
+"""The command line: `webscheduler`, also `python -m webscheduler`. Like every door it may import all that is below.
 
-The rules: exit status 0 done, 1 a task failed or something is unhealthy, 2 usage or bad input; an error is one line on
-standard error that says what is wrong and what to do. Each module of verbs registers its own in `parser`.
+Exit status 0: done, 1: a task failed or something is unhealthy, 2: wrong usage or bad input. An error is one line on
+standard error that says what is wrong and what to do. Begin with `parser`: GROUPS has all verbs, each module its own.
 """
 
 from __future__ import annotations
@@ -10,42 +10,38 @@ import os
 import sys
 
 from ..errors import BadInput, WebschedulerError
-from ..host.home import check_owner
-from ..store.settings import find_home
-from .parser import parse
-from .terminal import complain
+from ..version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Sequence
 
-ENDED_BY_PIPE, ENDED_BY_KEYBOARD = 128 + 13, 128 + 2  # as a shell tells the end by SIGPIPE and SIGINT
+ENDED_BY_PIPE, ENDED_BY_KEYBOARD = 128 + 13, 128 + 2  # how a shell reports the end by SIGPIPE and SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command line; its exit status."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # whatever the locale, nothing that is shown can fail
+            stream.reconfigure(errors="backslashreplace")  # printing never fails, whatever the locale
 
     try:
         status = _carry_out(sys.argv[1:] if argv is None else argv)
 
         if sys.stdout:
-            sys.stdout.flush()  # here, where an error can still be told
+            sys.stdout.flush()  # here an error can still be reported
 
         return status
     except WebschedulerError as error:
-        complain(error)
-        return error.exit_code
+        return _failed(str(error), error.exit_code)
     except BrokenPipeError:
         _finish_output()
         return ENDED_BY_PIPE
     except OSError as error:
         _finish_output()
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
-        complain(f"{where}{error.strerror or error}")
-        return 1
+        return _failed(f"{where}{error.strerror or error}", 1)
     except KeyboardInterrupt:
         return ENDED_BY_KEYBOARD
 
@@ -53,23 +49,67 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _carry_out(words: Sequence[str]) -> int:
     try:
         args = parse(words)
-    except SystemExit:  # argparse has shown help or version
+    except SystemExit:  # help or version was asked for, and is printed
         return 0
 
-    if args.home == "":
-        raise BadInput("--home: needs a directory")
-
-    environ = None if args.home is None else {"WEBSCHEDULER_HOME": os.path.abspath(os.path.expanduser(args.home))}
-    args.home = find_home(environ)
-
     if args.owner:
+        from ..host.home import check_owner
+
         check_owner(args.home)
 
     return args.act(args) or 0
 
 
+def parse(words: Sequence[str]) -> Namespace:
+    """What a command line asks for: verb, act (the function that does it), owner (whether only the owner of the home
+    may), home, argv (what followed `--`, or None), and the verb's own arguments. Raises BadInput; SystemExit when help
+    or version was printed."""
+    rest, home = list(words), None
+
+    while rest and rest[0].startswith("-"):
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+
+        if word == "--version":  # nothing of the parser is imported
+            print(f"webscheduler {__version__}")
+            raise SystemExit
+        if word in ("-h", "--help"):
+            from .parser import overview
+
+            print(overview())
+            raise SystemExit
+        if name != "--home":
+            raise BadInput(f"unknown option {word}: `webscheduler --help` lists the commands")
+        if not equals and not rest:
+            raise BadInput("--home: needs a directory")
+
+        home = value if equals else rest.pop(0)
+
+    if not rest:
+        raise BadInput("no command is given: `webscheduler --help` lists them, `webscheduler demo` shows how it works")
+
+    from ..store.settings import find_home
+    from .parser import parse_verb
+
+    args = parse_verb(rest)
+    home = home if args.home is None else args.home
+
+    if home == "":
+        raise BadInput("--home: needs a directory")
+
+    args.home = find_home(None if home is None else {"WEBSCHEDULER_HOME": os.path.abspath(os.path.expanduser(home))})
+    return args
+
+
+def _failed(message: str, status: int) -> int:
+    from .terminal import print_error
+
+    print_error(message)
+    return status
+
+
 def _finish_output() -> None:
-    """Print what is still to be printed; if it cannot be, let nobody try that again when Python ends."""
+    """Print what is still buffered; if that fails, keep Python from trying again when it ends."""
     try:
         sys.stdout.flush()
         return

@@ -1,7 +1,8 @@
-"""`webscheduler demo`: all that matters, shown and checked in a throw-away installation.
+"""Verbs to try it out: demo, and serve, a small HTTP server around the WSGI application.
 
-The rule: nothing is pretended. A real server answers on the loopback interface, signed URLs are called over HTTP, and
-each line says whether it came out as it should; if one did not, the exit status is 1.
+The rules: `demo` pretends nothing. A real server answers on the loopback interface, signed URLs are called over HTTP,
+and each line says whether it is as expected; if one is not, the exit status is 1. `serve` logs one line for each
+request without its query, since the query holds the signature.
 """
 
 from __future__ import annotations
@@ -10,48 +11,111 @@ import http.client
 import json
 import os
 import shutil
+import socketserver
 import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
+from typing import NamedTuple
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from .. import editing, signing
+from .. import create_app, editing, signing
+from ..errors import Unusable
 from ..host.home import create_home
 from ..store import history, locks
 from ..store.settings import load_settings, save_settings
-from .server import Quiet, listen
-from .terminal import line, when
+from .parser import checked
+from .terminal import line, local_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import Namespace
     from typing import Any
 
     from ..store.task import Task
+    from .parser import Verb
 
 PATIENCE = 8.0
 SLOW = "import time; print('working', flush=True); time.sleep(1.5); print('done')"
 
 
-class Answer:
-    """What came back: status, headers but the date, body, seconds that it took."""
+class Server(socketserver.ThreadingMixIn, WSGIServer):
+    """A server with a thread for each request."""
 
-    def __init__(self, port: int, method: str, path: str) -> None:
-        begun = time.monotonic()
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    daemon_threads = True
+    request_queue_size = 64
 
-        try:
-            connection.request(method, path)
-            response = connection.getresponse()
-            self.body = response.read()
-        finally:
-            connection.close()
+    def server_bind(self) -> None:
+        """Bind without asking a name server what this host is called."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
 
-        self.seconds = time.monotonic() - begun
-        self.status = response.status
-        self.headers = [header for header in response.getheaders() if header[0] != "Date"]
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report a client that went away in one line."""
+        print(f"{client_address[0]} {type(sys.exc_info()[1]).__name__}", file=sys.stderr)
+
+
+class Handler(WSGIRequestHandler):
+    """Answers one connection and logs its requests to standard error."""
+
+    timeout = 60
+
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        """Address, method, path without its query, status."""
+        path = getattr(self, "path", "?").partition("?")[0]
+        method = getattr(self, "command", None) or "?"
+        print(line(f"{self.client_address[0]} {method} {path} {str(code).split()[0]}"), file=sys.stderr, flush=True)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing else: it might quote the query."""
+
+
+class Quiet(Handler):
+    """The same, without a log."""
+
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        """Log nothing."""
+
+
+def listen(home: str, host: str, port: int, handler: type[Handler] = Handler) -> Server:
+    """A server that listens, and answers when `serve_forever` is called. Raises Unusable."""
+    try:
+        server = Server((host, port), handler)
+    except (OSError, ValueError, TypeError) as error:  # the latter two for a host that is no name
+        raise Unusable(f"{host}:{port} cannot be used ({getattr(error, 'strerror', None) or error}): "
+                       "choose others with --host and --port")
+
+    server.set_app(create_app(home))
+    return server
+
+
+def serve(home: str, host: str, port: int) -> None:
+    """Serve until Ctrl-C."""
+    with listen(home, host, port) as server:
+        base = f"http://{host}:{server.server_port}"
+        print(f"Serving {line(home)} on {base}/ until Ctrl-C: `webscheduler url NAME --base {base}` prints its URLs",
+              flush=True)
+
+        if not host.startswith("127.") and host != "localhost":
+            print("webscheduler: plain HTTP does not hide signatures: put a proxy with TLS in front",
+                  file=sys.stderr)
+
+        with suppress(KeyboardInterrupt):
+            server.serve_forever(poll_interval=0.2)
+
+
+class Answer(NamedTuple):
+    """The answer to a request: status, headers without the date, body, and the seconds that it took."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    seconds: float
 
     def document(self) -> dict[str, Any]:
-        """The body as JSON; empty if it is none."""
+        """The body as JSON; empty if it is no JSON object."""
         try:
             found = json.loads(self.body)
         except ValueError:
@@ -60,8 +124,24 @@ class Answer:
         return found if isinstance(found, dict) else {}
 
 
-def play() -> int:
-    """Play the whole show; its exit status."""
+def request(port: int, method: str, path: str) -> Answer:
+    """Send a request to the server on this machine."""
+    begun = time.monotonic()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        body = response.read()
+    finally:
+        connection.close()
+
+    headers = [header for header in response.getheaders() if header[0] != "Date"]
+    return Answer(response.status, headers, body, time.monotonic() - begun)
+
+
+def demo() -> int:
+    """Carry out the demo; its exit status."""
     place = os.path.realpath(tempfile.mkdtemp(prefix="webscheduler-demo-"))
     home = os.path.join(place, "home")
     good = False
@@ -74,21 +154,21 @@ def play() -> int:
             thread.start()
 
             try:
-                good = _scenes(home, server.server_port)
+                good = _steps(home, server.server_port)
             finally:
                 server.shutdown()
                 thread.join()
     finally:
-        _until_idle(home)
+        _wait_for_runs(home)
         shutil.rmtree(place, ignore_errors=True)
 
-    print("\nAll as it should be; the throw-away installation is gone. Yours begins with: webscheduler init"
-          if good else "\nNot all is as it should be: see the lines that say BAD.")
+    print("\nEverything worked; the temporary installation is removed. Yours begins with: webscheduler init"
+          if good else "\nSomething did not work: see the lines that say BAD.")
     return 0 if good else 1
 
 
-def _scenes(home: str, port: int) -> bool:
-    """Play each; whether all of it was as it should be."""
+def _steps(home: str, port: int) -> bool:
+    """Carry out each step; whether everything was as expected."""
     seen = []
 
     def check(expected: bool, text: str) -> None:
@@ -108,14 +188,14 @@ def _scenes(home: str, port: int) -> bool:
     three = {name: task(name, command="hello", arguments=name, strategy=name) for name in ("fork", "close", "sync")}
     slow = task("slow", argv=[sys.executable, "-I", "-c", SLOW], cwd=home, strategy="fork")
 
-    print(f"A throw-away installation, served on {base}. A task has a signed URL for your panel to call:")
+    print(f"A temporary installation, served on {base}. A task has a signed URL for your panel to call:")
     print(f"  {base}/run/{slow['slug'][:6]}...?sig={signing.sign(slow['secret'], slow['slug'])[:6]}...")
-    print("\n1. Calling it runs the task. Three strategies lay the run around the answer:")
-    means = {"fork": "the run is detached, then the answer goes out", "close": "the answer goes out, then it runs",
-             "sync": "it runs, then the answer tells the result"}
+    print("\n1. Calling it runs the task, before the answer, after it, or detached from it:")
+    means = {"fork": "the run is detached, then the answer is sent", "close": "the answer is sent, then it runs",
+             "sync": "it runs, then the answer has the result"}
 
     for name, one in three.items():
-        answer = Answer(port, "POST" if name == "close" else "GET", path(one))
+        answer = request(port, "POST" if name == "close" else "GET", path(one))
         reply = answer.document()
         good = (answer.status, reply.get("accepted"), reply.get("strategy"), reply.get("status")) == (
             200 if name == "sync" else 202, True, name, "success" if name == "sync" else "running")
@@ -123,12 +203,12 @@ def _scenes(home: str, port: int) -> bool:
         check(good, f"{name:5}  {answer.status} in {answer.seconds:.2f} s, {reply.get('status')}{said}: "
                     f"{means[name]}")
 
-    print("\n2. Without a valid signature nothing runs, and the answer tells nothing:")
+    print("\n2. Without a valid signature nothing runs, and the answer says nothing:")
     right = path(three["fork"])
-    refusals = {"a wrong signature": Answer(port, "GET", right[:-64] + "0" * 64),
-                "an unknown task": Answer(port, "GET", f"/run/{'0' * 32}?sig={'0' * 64}"),
-                "no signature": Answer(port, "GET", right.partition("?")[0])}
-    head = Answer(port, "HEAD", right)
+    refusals = {"a wrong signature": request(port, "GET", right[:-64] + "0" * 64),
+                "an unknown task": request(port, "GET", f"/run/{'0' * 32}?sig={'0' * 64}"),
+                "no signature": request(port, "GET", right.partition("?")[0])}
+    head = request(port, "HEAD", right)
 
     for what, answer in refusals.items():
         check(answer.status == 202 and answer.document() == {"accepted": False},
@@ -136,19 +216,19 @@ def _scenes(home: str, port: int) -> bool:
 
     wrong = refusals["a wrong signature"]
     check((head.status, head.headers, head.body) == (wrong.status, wrong.headers, b""),
-          f"{'HEAD, well signed':17}  {head.status}, the same headers, and nothing runs")
+          f"{'HEAD, signed':17}  {head.status}, the same headers, and nothing runs")
     same = all((answer.status, answer.headers, answer.body) == (wrong.status, wrong.headers, wrong.body)
                for answer in refusals.values())
-    check(same, "all of them the same, to the byte")
+    check(same, "all of them are the same to the byte")
 
     print("\n3. A task that is still running is not started twice:")
-    first, second = Answer(port, "GET", path(slow)).document(), Answer(port, "GET", path(slow)).document()
+    first, second = (request(port, "GET", path(slow)).document() for _ in range(2))
     check(first.get("status") == "running", f"first call   {first.get('status')}, run {first.get('run')}")
     check((second.get("status"), second.get("reason")) == ("skipped", "locked"),
           f"second call  {second.get('status')}, {second.get('reason')}")
 
-    print("\n4. And you see what happened (webscheduler logs):")
-    check(_until_idle(home), "every run came to its end and is recorded")
+    print("\n4. You can see what happened (webscheduler logs):")
+    check(_wait_for_runs(home), "every run has ended and is recorded")
 
     for name in ("fork", "close", "sync", "slow"):
         entries = list(history.entries(home, name))
@@ -157,7 +237,7 @@ def _scenes(home: str, port: int) -> bool:
         for entry in entries:
             good = entry in runs and len(runs) == 1 and entry["status"] == "success" or entry.get("reason") == "locked"
             output = " ".join(str(entry.get("output")).split())
-            check(good, f"{when(entry.get('finishedAt'))}  {name:5}  {entry['status']:7}  "
+            check(good, f"{local_time(entry.get('finishedAt'))}  {name:5}  {entry['status']:7}  "
                         f"{output or entry.get('reason') or ''}")
 
         if not runs:
@@ -166,8 +246,8 @@ def _scenes(home: str, port: int) -> bool:
     return all(seen)
 
 
-def _until_idle(home: str) -> bool:
-    """Wait until no run is in progress; whether that came about."""
+def _wait_for_runs(home: str) -> bool:
+    """Wait until no run is in progress; False if one still is after PATIENCE seconds."""
     end = time.monotonic() + PATIENCE
 
     while time.monotonic() < end:
@@ -177,3 +257,21 @@ def _until_idle(home: str) -> bool:
         time.sleep(0.02)
 
     return not locks.live_runs(home)
+
+
+def _demo(args: Namespace) -> int:
+    return demo()
+
+
+def _serve(args: Namespace) -> None:
+    load_settings(args.home)  # an installation that cannot work says so here, not to each request
+    serve(args.home, args.host, args.port)
+
+
+VERBS: dict[str, Verb] = {
+    "demo": (_demo, "Show how it works, in a temporary installation with a real server."),
+    "serve": (_serve, "Serve the installation over HTTP, for testing or behind a proxy.",
+              ("--host ADDRESS", "Address to listen on; default: 127.0.0.1.", {"default": "127.0.0.1"}),
+              ("--port N", "Port; 0: any free one; default: 8000.",
+               {"type": checked("--port", "int", (0, 65535)), "default": 8000})),
+}

@@ -1,4 +1,4 @@
-"""The verb for people of the panel: set-password. Imports `admin.people` and the files below the doors.
+"""The verb for the people who may use the panel: set-password.
 
 The rule: a password is never a word of the command line, where every user of the host could read it. It is typed
 twice on a terminal, or is the first line of standard input.
@@ -14,38 +14,31 @@ import time
 
 from ..errors import BadInput
 from ..store import people
-from . import fields
+from .parser import checked
 from .terminal import line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from typing import Any, Callable
 
-
-def register(verb: Callable[..., Any]) -> None:
-    """Add this module's verb to the parser."""
-    setting = verb("set-password", _set_password, "Give somebody a password for the panel, and end their sessions.")
-    setting.add_argument("user", nargs="?", metavar="USER", help="Who; unset: the only one, else this account.")
-    setting.add_argument("--role", type=fields.rule("role", "choice", people.ROLES), metavar="|".join(people.ROLES),
-                         help="What they may do; unset: as before, and owner for the first.")
+    from .parser import Verb
 
 
 def _set_password(args: Namespace) -> None:
-    user = _whom(args)
+    user = _user(args)
     people.check_name(user)
     new = people.set_password(args.home, user, _password(user), args.role, now=time.time())
-    print(f"{line(user)} may sign in." if new else f"{line(user)} has a new password and is signed out everywhere.")
+    print(f"{line(user)} can sign in." if new else f"{line(user)} has a new password and is signed out everywhere.")
 
 
-def _whom(args: Namespace) -> str:
+def _user(args: Namespace) -> str:
     known = list(people.read(args.home))
 
     if args.user is not None or len(known) == 1:
         return str(known[0] if args.user is None else args.user)
 
     if not account():
-        raise BadInput("user: name one: this account has no name")
+        raise BadInput("user: give a name: this account has none")
 
     return account()
 
@@ -59,24 +52,22 @@ def account() -> str:
 
 
 def _password(user: str) -> str:
-    if not (sys.stdin and sys.stdin.isatty()):
-        text = sys.stdin.readline().rstrip("\r\n") if sys.stdin else ""
+    if sys.stdin and sys.stdin.isatty():
+        password = typed_password(f"Password for {user}: ")
 
-        if not text:
-            raise BadInput("password: none is given: type it on a terminal, or send it as a line of standard input")
+        if password is None:
+            raise BadInput("nothing was done")
 
-        return text
+        return password
 
-    password = typed(f"Password for {user}: ")
+    if not (text := sys.stdin.readline().rstrip("\r\n") if sys.stdin else ""):
+        raise BadInput("password: none is given: type it on a terminal, or send it as a line of standard input")
 
-    if password is None:
-        raise BadInput("nothing was done")
-
-    return password
+    return text
 
 
-def typed(question: str) -> str | None:
-    """A password that is typed twice on the terminal; None for none at all. Raises BadInput if the two differ."""
+def typed_password(question: str) -> str | None:
+    """A password that is typed twice on the terminal; None if none is typed. Raises BadInput if the two differ."""
     try:
         first = getpass.getpass(question)
         again = getpass.getpass("Once more: ") if first else ""
@@ -87,3 +78,11 @@ def typed(question: str) -> str | None:
         raise BadInput("password: the two are not the same, so nothing was done", "password")
 
     return first or None
+
+
+VERBS: dict[str, Verb] = {
+    "set-password": (_set_password, "Set the panel password of a user, and end the user's sessions.",
+                     ("[USER]", "The user; default: the only one, else named like this account."),
+                     (f"--role {'|'.join(people.ROLES)}", "What the user may do; default: as before; the first: owner.",
+                      {"type": checked("role", "choice", people.ROLES)})),
+}

@@ -1,99 +1,167 @@
-"""The parser of the command line, built from what each module of verbs registers.
+"""All verbs, and the parser that is made from what each says of itself.
 
-The rules: options are never abbreviated, so that a script keeps its meaning when another option appears; an error is
-one line; what follows `--` is a program and its arguments and is not looked at.
+The rules: only the module of the verb that is called is imported. Options are never abbreviated, so that a script keeps
+its meaning when an option is added. An error is one line. What follows `--` is a program with its arguments and is not
+parsed.
+
+A module has its verbs in VERBS, by name: (function, sentence, arguments...). An argument is (notation, sentence) and
+what else argparse.add_argument takes. The notation is that of usage lines:
+
+    "NAME"   "[NAME]"   "[NAME...]"                          a word, an optional word, any number of words
+    "--yes"   "--base URL"   "--cron, --expression EXPR"     a switch, an option with a value, one with two names
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 
 from ..errors import BadInput
-from ..version import __version__
-from . import host, init, logs, overview, panel, runs, setup, tasks, ticks, transfer
+from ..store.fields import Field, from_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Callable, NoReturn
 
-    Act = Callable[[argparse.Namespace], "int | None"]
+    Argument = tuple[Any, ...]
+    Verb = tuple[Any, ...]
 
-MODULES = (init, setup, tasks, overview, runs, ticks, logs, host, transfer, panel)
+DESCRIPTION = "Cron by URL: a signed URL runs the right command, once and to its end, and you can see what happened."
+EPILOG = "`webscheduler COMMAND --help` explains a command; `webscheduler demo` shows how it works."
 
-DESCRIPTION = "Cron by URL: a signed URL runs the right command, once, to its end, and you can see what happened."
-EPILOG = "`webscheduler demo` shows all of it in a few seconds; `webscheduler COMMAND --help` explains a command."
+# Module -> title and verbs, in the order in which help and docs show them.
+GROUPS = {
+    "demo": ("Try it out", "demo serve"),
+    "installation": ("Installation", "init config doctor probe"),
+    "tasks": ("Tasks", "add edit list show remove rename enable disable url rotate-secret commands sync"),
+    "runs": ("Runs", "run cancel status logs purge-logs"),
+    "schedule": ("Schedule", "next run-due crontab"),
+    "panel": ("Panel", "set-password"),
+    "moving": ("Moving", "export import bundle shim"),
+}
+MODULES = {verb: module for module, (_, verbs) in GROUPS.items() for verb in verbs.split()}
+
+FOR_ANYBODY = ("init", "demo", "next", "bundle")  # not only for the owner of the home
+TAKES_PROGRAM = {"add": "(--command REGISTERED | -- PROGRAM [ARGUMENT...])", "edit": "[-- PROGRAM [ARGUMENT...]]"}
+HOME = "The installation to use; default: WEBSCHEDULER_HOME, else ~/.webscheduler."
+JSON = ("--json", "Print one JSON document.")
+YES = ("--yes", "Do not ask.")
+BASE = ("--base URL", "URL of the scheduler; default: the setting baseUrl.")
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are BadInput, one line."""
 
     def error(self, message: str) -> NoReturn:
-        if "invalid choice" in message and message.startswith("argument COMMAND"):
-            message = _unknown_verb(message)
-
         raise BadInput(f"{message} (see `{self.prog} --help`)")
 
 
-def _unknown_verb(message: str) -> str:
-    from difflib import get_close_matches
+def verb(name: str) -> Verb:
+    """What the verb's module says of it. Raises BadInput for a verb that does not exist."""
+    if name not in MODULES:
+        from difflib import get_close_matches
 
-    given = message.partition("invalid choice: ")[2].partition(" (choose from")[0].strip("'\"")
-    close = get_close_matches(given, verbs(build()), 1)
-    return f"there is no command {given!r}" + (f", did you mean {close[0]!r}?" if close else "")
+        close = get_close_matches(name, MODULES, 1)
+        raise BadInput(f"there is no command {name!r}" + (f", did you mean {close[0]!r}?" if close else
+                                                         ": `webscheduler --help` lists them"))
+
+    from importlib import import_module
+
+    found: Verb = import_module(f"{__package__}.{MODULES[name]}").VERBS[name]
+    return found
 
 
-def build() -> Parser:
-    """The whole parser. Each verb's namespace has: act (what carries it out), owner (only the home's owner may),
-    home (or None), argv (what followed `--`), and its own arguments."""
-    parser = Parser(prog="webscheduler", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"webscheduler {__version__}")
-    parser.add_argument("--home", metavar="DIR", help="The installation to use; unset: WEBSCHEDULER_HOME, else "
-                                                      "~/.webscheduler.")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="verb")
+def parse_verb(words: Sequence[str]) -> argparse.Namespace:
+    """The namespace of a command line that begins with its verb. Raises BadInput, SystemExit after help."""
+    words, argv = _split(words)
+    name = words[0] if words else "--"
+    act = verb(name)[0]
 
-    def verb(name: str, act: Act, sentence: str, json: bool = False, owner: bool = True, **more: Any) -> Parser:
-        added = commands.add_parser(name, help=sentence, description=sentence, allow_abbrev=False, **more)
-        added.set_defaults(act=act, owner=owner)
-        added.add_argument("--home", metavar="DIR", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    if argv is not None and name not in TAKES_PROGRAM:
+        raise BadInput("only `add` and `edit` take a program after `--`")
 
-        if json:
-            added.add_argument("--json", action="store_true", help="Print one JSON document.")
+    args = build(name).parse_intermixed_args(words[1:])  # intermixed: options may stand between words
+    args.verb, args.act, args.owner, args.argv = name, act, name not in FOR_ANYBODY, argv
+    return args
 
-        return added
 
-    for module in MODULES:
-        module.register(verb)
+def build(name: str) -> Parser:
+    """The parser of what follows the verb."""
+    _, sentence, *arguments = verb(name)
+    parser = Parser(f"webscheduler {name}", usage(name), sentence, allow_abbrev=False,
+                    formatter_class=lambda prog: argparse.HelpFormatter(prog, width=_width()))
+    parser.add_argument("--home", help=argparse.SUPPRESS)
+
+    for notation, about, *rest in arguments:
+        names, metavar = split_notation(notation)
+        more: dict[str, Any] = {"help": about.replace("%", "%%"), **(rest[0] if rest else {})}
+
+        if names and not metavar:
+            more.setdefault("action", "store_true")
+        else:
+            more["metavar"] = metavar
+
+        if not names:
+            names = [more.pop("dest", metavar.lower())]
+            more.update({"nargs": "*"} if "..." in notation else {"nargs": "?"} if notation[0] == "[" else {})
+
+        parser.add_argument(*names, **more)
 
     return parser
 
 
-def verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The parsers of all verbs, by name."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            return dict(action.choices)
-
-    return {}
+def split_notation(notation: str) -> tuple[list[str], str]:
+    """An argument's option names (none for a word) and the name of its value (empty for a switch)."""
+    words = notation.split()
+    metavar = "" if words[-1].startswith("-") else words.pop().strip("[].")
+    return [word.rstrip(",") for word in words], metavar
 
 
-def parse(words: Sequence[str]) -> argparse.Namespace:
-    """The namespace that the words of a command line make. Raises BadInput."""
-    words, argv = _split(words)
-    args = build().parse_args(words)
+def usage(name: str) -> str:
+    """How the verb is written, on one line."""
+    if name in TAKES_PROGRAM:
+        return f"webscheduler {name} NAME [OPTION...] {TAKES_PROGRAM[name]}"
 
-    if not args.verb:
-        raise BadInput("no command is given: `webscheduler --help` lists them, `webscheduler demo` shows what it does")
+    notations = [notation for notation, *_ in verb(name)[2:]]
+    return " ".join(["webscheduler", name, *(f"[{each}]" if each.startswith("-") else each for each in notations)])
 
-    if argv is not None and args.verb not in ("add", "edit"):
-        raise BadInput("only `add` and `edit` take a program after `--`")
 
-    args.argv = argv
-    return args
+def overview() -> str:
+    """What `webscheduler --help` prints."""
+    import textwrap
+
+    width = _width()
+
+    def row(name: str, sentence: str) -> str:
+        return textwrap.fill(f"{name:13} {sentence.partition('. ')[0].rstrip('.')}", width, initial_indent="  ",
+                             subsequent_indent=" " * 16)
+
+    groups = {title: [row(name, verb(name)[1]) for name in verbs.split()] for title, verbs in GROUPS.values()}
+    groups["Before COMMAND, or after it"] = [row("--home DIR", HOME)]
+    usage = "usage: webscheduler COMMAND ...\n       webscheduler --version"
+    return "\n\n".join([usage, textwrap.fill(DESCRIPTION, width),
+                        *("\n".join([f"{title}:", *rows]) for title, rows in groups.items()), EPILOG])
+
+
+def _width() -> int:
+    """Columns of the terminal. Not by shutil, whose import takes longer than all that is done here."""
+    try:
+        columns = os.get_terminal_size().columns
+    except OSError:
+        columns = 0
+
+    return max(40, min(columns or 80, 120))
+
+
+def checked(name: str, kind: str, limit: Any) -> Callable[[str], Any]:
+    """The type of an argument that is no field of a task: checks a text by the rule of a kind of field."""
+    row = Field(kind, None, "", limit)
+    return lambda text: from_text(name, row, text)
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """The words up to `--`, and those after it. Done here, since argparse's idea of `--` changes between versions."""
+    """The words before `--`, and those after it. Not left to argparse, whose treatment of `--` varies by version."""
     before: list[str] = []
     rest = iter(words)
 
@@ -101,11 +169,11 @@ def _split(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
         if word == "--":
             return before, list(rest)
 
-        if word == "--arguments":  # its value may well look like an option: --arguments "--verbose"
+        if word == "--arguments":  # its value may look like an option: --arguments "--verbose"
             word += "=" + following if (following := next(rest, None)) is not None else ""
 
         if word.startswith("--") and word.endswith("=--"):
-            raise BadInput(f"{word[:-3]}: -- cannot be its value")  # some argparse would drop it and then fail
+            raise BadInput(f"{word[:-3]}: -- cannot be its value")  # some versions would drop it and then fail
 
         before.append(word)
 

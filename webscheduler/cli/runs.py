@@ -1,51 +1,56 @@
-"""Verbs that begin and end runs: run, cancel.
+"""Verbs that start, end and show runs.
 
-The rule: the exit status tells what became of what was run, and what it printed is shown when it has ended; while it
-runs, `logs --follow --run RUN` shows it.
+The rules: the exit status tells how a run ended, and its output is shown when it has ended; `logs --run RUN --follow`
+shows it while it runs. Of each history only as much is read as is shown. Following a history survives clean-up, which
+replaces the file, and renaming: no line is missed, and none is shown twice.
 """
 
 from __future__ import annotations
 
+import codecs
+import json
+import os
+import resource
 import sys
 import time
+from itertools import islice
 
 from .. import editing
-from ..errors import BadInput
+from ..errors import BadInput, NoSuchTask, Unusable
 from ..printable import escaped
-from ..runs import cancel
+from ..runs import cancel, due, recorder
 from ..runs.supervisor import run_by_hand
-from ..store import history, locks, state
-from ..vocabulary import SUCCESS
-from .terminal import complain, line, seconds, show
+from ..store import history, history_view, locks, state
+from ..store.settings import load_settings
+from ..store.task import DUE, file_name, load_tasks
+from ..vocabulary import FINISHED, SUCCESS
+from .parser import JSON, YES, checked
+from .tasks import NAME, without_dead_run
+from .terminal import confirm, line, local_time, print_error, print_json, print_table, seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from typing import Any, Callable
+    from collections.abc import Iterator
+    from typing import Any, BinaryIO
+
+    from ..store.settings import Settings
+    from .parser import Verb
 
 PATIENCE = 12.0
-
-
-def register(verb: Callable[..., Any]) -> None:
-    """Add this module's verbs to the parser."""
-    run = verb("run", _run, "Run a task now, in this process, whatever its schedule and limits say.", json=True)
-    run.add_argument("name", metavar="NAME", help="The task.")
-
-    ending = verb("cancel", _cancel, "End a run in progress.")
-    ending.add_argument("name", metavar="NAME", help="The task.")
-    ending.add_argument("run", nargs="?", metavar="RUN", help="The run, where several are in progress.")
+PAUSE = 0.25
 
 
 def _run(args: Namespace) -> int:
     entry = run_by_hand(args.home, args.name, "cli", time.time)
 
     if entry is None:
-        complain(f"{args.name} is running already: `webscheduler logs {args.name}` shows it, `webscheduler cancel "
-                 f"{args.name}` ends it")
+        print_error(f"{args.name} is running already: `webscheduler logs {args.name}` shows it, `webscheduler cancel "
+                    f"{args.name}` ends it")
         return 1
 
     if args.json:
-        show(entry)
+        print_json(entry)
     else:
         print(escaped(entry["output"]), end="")
         sys.stdout.flush()
@@ -66,7 +71,7 @@ def outcome(name: str, entry: dict[str, Any]) -> str:
 def _cancel(args: Namespace) -> int:
     alive = locks.live_runs(args.home, args.name)
 
-    if not alive:  # an unreadable state.json keeps nobody from ending what runs
+    if not alive:  # what runs can be ended even where state.json cannot be read
         editing.row_of(state.read(args.home), args.name)
 
     runs = [str(facts.get("run")) for facts in alive]
@@ -75,7 +80,7 @@ def _cancel(args: Namespace) -> int:
         raise BadInput(f"{args.name} has no run {args.run!r} in progress" + (f": {', '.join(runs)}" if runs else ""))
 
     if not runs:
-        complain(f"{args.name} is not running")
+        print_error(f"{args.name} is not running")
         return 1
 
     if args.run is None and len(runs) > 1:
@@ -84,9 +89,276 @@ def _cancel(args: Namespace) -> int:
     run = args.run or runs[0]
 
     if not cancel.end(args.home, args.name, run, PATIENCE):
-        complain(f"run {run} of {args.name} did not end within {PATIENCE:.0f} s: try again")
+        print_error(f"run {run} of {args.name} did not end within {PATIENCE:.0f} s: try again")
         return 1
 
     entry = next((entry for entry in history.entries(args.home, args.name) if entry.get("run") == run), None)
-    print(outcome(args.name, entry) if entry else f"run {line(run)} of {line(args.name)} is gone")
+    print(outcome(args.name, entry) if entry else f"run {line(run)} of {line(args.name)} has ended")
     return 0
+
+
+def _status(args: Namespace) -> int:
+    report = overall(load_settings(args.home), time.time())
+
+    if args.json:
+        print_json(report)
+    else:
+        print(f"{report['status']}: {len(report['unhealthy'])} of {report['tasks']} tasks need attention"
+              if report["unhealthy"] else f"{report['status']}: {report['tasks']} tasks")
+
+        if report["unhealthy"]:
+            print_table(("TASK", "STATE", "LAST RUN", "STATUS"), [
+                (each["name"], each["status"], local_time(each["lastRunAt"]), each["lastRunStatus"] or "-")
+                for each in report["unhealthy"]])
+
+        for facts in report["running"]:
+            print(f"running: {line(facts['name'])} since {local_time(facts['startedAt'])}, run {line(facts['run'])}")
+
+        print(f"last tick: {local_time(report['lastTickAt']) if report['lastTickAt'] else 'none yet'}")
+
+        for warning in report["warnings"]:
+            print(f"warning: {line(warning)}")
+
+    return 0 if report["status"] == "healthy" else 1
+
+
+def overall(settings: Settings, now: float) -> dict[str, Any]:
+    """How the installation is: status (healthy, failing or late; failing too where a file or a task cannot be loaded),
+    tasks (their number), unhealthy, running, lastTickAt, tickEverySeconds, warnings (what `doctor` finds of tasks)."""
+    from ..host import doctor
+
+    try:
+        tasks, damage = state.read_strictly(settings.home), []
+    except Unusable as error:
+        tasks, damage = state.read(settings.home), [str(error)]
+
+    good, broken = load_tasks(tasks)
+    running = [{field: facts.get(field) for field in ("name", "run", "startedAt", "trigger")}
+               for facts in locks.live_runs(settings.home)]
+    alive = {facts["name"] for facts in running}
+    unhealthy = [{"name": name, "status": "failing", "lastRunAt": None, "lastRunStatus": None} for name in broken]
+    unhealthy += [{"name": name, "status": health, "lastRunAt": good[name]["lastRunAt"],
+                   "lastRunStatus": without_dead_run(good[name], alive)["lastRunStatus"]}
+                  for name, health in due.states(settings, dict(good), now).items() if health != "healthy"]
+    found = [each["status"] for each in unhealthy] + ["failing"] * len(damage)
+    return {"status": next((health for health in ("failing", "late") if health in found), "healthy"),
+            "tasks": len(tasks), "unhealthy": unhealthy, "running": running,
+            "lastTickAt": good[DUE]["lastRunAt"] if DUE in good else None,
+            "tickEverySeconds": due.rhythm(settings.home)["every"],
+            "warnings": damage + [each.text(local_time) for each in doctor.of_tasks(settings, tasks, now)
+                                  if each.state != doctor.OK]}
+
+
+def _names(args: Namespace) -> list[str]:
+    """The histories to show: that of the task, which may be removed by now, or all."""
+    if args.name is None:
+        return history_view.names(args.home)
+
+    if args.name not in state.read(args.home) and not os.path.exists(history.path(args.home, args.name)):
+        raise NoSuchTask(args.name)
+
+    return [args.name]
+
+
+def _logs(args: Namespace) -> None:
+    if args.run is not None:
+        _one(args)
+        return
+
+    names = _names(args)
+    # Before anything is read, so that no line is missed in between.
+    followed = Followed(args.home, args.name) if args.follow else None
+    found = (entry for _, entry in history_view.merged(args.home, names)
+             if args.status in (None, entry.get("status")))
+    shown = list(islice(found, args.limit))
+
+    if followed:
+        _follow(followed, shown[::-1], args)
+    elif args.json:
+        print_json(shown)
+    elif shown:
+        print_table(("FINISHED", "TASK", "STATUS", "TOOK", "TRIGGER", "RUN"), [_row(entry) for entry in shown])
+    else:
+        print("no runs")
+
+
+def _row(entry: dict[str, Any]) -> tuple[str, ...]:
+    """An entry as the cells of a table."""
+    status = str(entry.get("status"))
+    code, reason, count = entry.get("exitCode"), entry.get("reason"), entry.get("count")
+    status += f" {reason}" if reason else f" {code}" if code else ""
+    status += f" x{count}" if isinstance(count, int) and count > 1 else ""
+    return (local_time(entry.get("finishedAt")), str(entry.get("command")), status, seconds(entry.get("duration")),
+            str(entry.get("trigger") or "-"), str(entry.get("run") or "-"))
+
+
+def _one(args: Namespace) -> None:
+    """Show one run: how it ended and all its output, or what it has printed so far."""
+    facts = next((facts for facts in locks.live_runs(args.home, args.name) if facts.get("run") == args.run), None)
+    entry = next(filter(None, (history.find(args.home, name, args.run) for name in _names(args))), None)
+
+    if entry is None:
+        if facts is None:
+            raise BadInput(f"no run has the id {args.run[:60]!r}: `webscheduler logs` shows them")
+
+        entry = {"command": facts.get("name"), "run": args.run, "status": "running",
+                 **{field: facts.get(field) for field in ("startedAt", "trigger", "strategy")},
+                 "output": _live(args.home, args.run)[0].decode("utf-8", "backslashreplace")}
+
+    if args.json:
+        print_json([entry])
+    elif entry.get("status") == "running":
+        print(f"{line(entry['command'])}: running since {local_time(entry['startedAt'])}, run {line(args.run)}")
+        print("--- output and error output so far")
+
+        if args.follow:
+            _watch(args.home, str(entry["command"]), args.run)
+        else:
+            _print_whole(entry["output"])
+    else:
+        print(outcome(entry.get("command", ""), entry))
+        print(f"started {local_time(entry.get('startedAt'))} by {line(entry.get('trigger'))}, "
+              f"strategy {line(entry.get('strategy'))}")
+
+        for title, field in (("output", "output"), ("error output", "errorOutput")):
+            print(f"--- {title}")
+            _print_whole(str(entry.get(field) or ""))
+
+
+def _print_whole(text: str) -> None:
+    print(escaped(text), end="" if text.endswith("\n") or not text else "\n")
+
+
+def _live(home: str, run: str, offset: int = 0) -> tuple[bytes, int]:
+    """What the run printed from `offset` on, and the offset of what follows. The file of a run that prints very much is
+    started again."""
+    try:
+        with open(recorder.live_file(home, run), "rb") as file:
+            file.seek(offset if offset <= file.seek(0, os.SEEK_END) else 0)
+            return file.read(), file.tell()
+    except FileNotFoundError:
+        return b"", offset
+
+
+def _watch(home: str, name: str, run: str) -> None:
+    """Print what a run prints until it ends, or until Ctrl-C."""
+    offset = 0
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    try:
+        while any(facts.get("run") == run for facts in locks.live_runs(home, name)):
+            data, offset = _live(home, run, offset)
+            print(escaped(decoder.decode(data)), end="", flush=True)
+            time.sleep(PAUSE)
+    except KeyboardInterrupt:
+        return
+
+    print(f"\n--- the run has ended: `webscheduler logs --run {run}` shows all of its output")
+
+
+class Followed:
+    """Histories that are watched for new lines, from where they end now.
+
+    A file is known by its inode, whatever its name. All lines of a file that appears are new, except those that
+    clean-up copied into it from a file that is gone.
+    """
+
+    def __init__(self, home: str, name: str | None) -> None:
+        self.home, self.name = home, name
+        self.open: dict[tuple[int, int], BinaryIO] = {}
+        self.absent: set[tuple[int, int]] = set()
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each of them stays open
+
+        for key in self._look():
+            self.open[key].seek(history.whole_end(self.open[key].fileno()))
+
+    def new(self) -> list[dict[str, Any]]:
+        """The entries that were added since the last call, oldest first."""
+        absent_before = self.absent
+        appeared = self._look()
+        found = [text for key, file in self.open.items() if key not in appeared for text in _from(file, file.tell())]
+        old = {hash(text) for key in self.absent if appeared for text in _from(self.open[key], 0)}
+        found += [text for key in appeared for text in _from(self.open[key], 0) if hash(text) not in old]
+
+        for key in absent_before & self.absent:  # absent only once, it may be in the middle of a renaming
+            self.open.pop(key).close()
+
+        return sorted(filter(None, map(history.parse, found)), key=history.ended)
+
+    def _look(self) -> set[tuple[int, int]]:
+        """Open the files that appeared and note which are absent; the keys of those that were opened."""
+        present, appeared = set(), set()
+
+        for name in history_view.names(self.home):
+            try:
+                file = open(history.path(self.home, name), "rb")
+            except FileNotFoundError:
+                continue
+
+            status = os.fstat(file.fileno())
+            key = (status.st_dev, status.st_ino)
+            present.add(key)
+
+            if key not in self.open and (self.name is None or name == file_name(self.name)):
+                self.open[key] = file
+                appeared.add(key)
+            else:
+                file.close()
+
+        self.absent = self.open.keys() - present
+        return appeared
+
+
+def _from(file: BinaryIO, position: int) -> Iterator[bytes]:
+    """The whole lines from a position on. One without its end is left for the next call, or cut off if a kill tore
+    it."""
+    end = history.whole_end(file.fileno())
+    file.seek(0, os.SEEK_END)  # drops what was read ahead: it may have been cut off since
+    file.seek(position)
+
+    while file.tell() < end:
+        yield file.readline()
+
+
+def _follow(followed: Followed, shown: list[dict[str, Any]], args: Namespace) -> None:
+    """Print entries, and then new ones as they come, until Ctrl-C."""
+    entries = shown
+
+    try:
+        while True:
+            for entry in entries:
+                if args.status in (None, entry.get("status")):
+                    print(json.dumps(entry) if args.json else "  ".join(line(cell) for cell in _row(entry)))
+
+            sys.stdout.flush()
+            time.sleep(PAUSE)
+            entries = [entry for entry in followed.new() if entry not in shown]  # what was added while those were read
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for file in followed.open.values():
+            file.close()
+
+
+def _purge_logs(args: Namespace) -> None:
+    names = _names(args)
+    confirm(f"Remove the history of {'all tasks' if args.name is None else args.name}?", args.yes)
+    gone = sum(history.clean(args.home, each, lambda entry: False) for each in names)
+    print(f"{gone} {'line is' if gone == 1 else 'lines are'} removed.")
+
+
+TASK_OR_ALL = ("[NAME]", "The task; default: all tasks.")
+VERBS: dict[str, Verb] = {
+    "run": (_run, "Run a task now, whatever its schedule and limits, and show its output.", NAME, JSON),
+    "cancel": (_cancel, "End a run in progress.", NAME, ("[RUN]", "The run; needed if several are in progress.")),
+    "status": (_status, "Show whether all tasks are healthy; exit status 1 if not.", JSON),
+    "logs": (_logs, "Show past runs, newest first.", TASK_OR_ALL,
+             (f"--status {'|'.join(FINISHED)}", "Only runs with this status.",
+              {"type": checked("--status", "choice", FINISHED)}),
+             ("--run RUN", "One run with all its output, even while it runs."),
+             ("--limit N", "How many runs; default: 20.", {"type": checked("--limit", "int", (0, 10**9)),
+                                                           "default": 20}),
+             ("--follow", "Oldest first, then new runs as they end; with --json one object a line."), JSON),
+    "purge-logs": (_purge_logs, "Remove the history of a task, or of all tasks.", TASK_OR_ALL, YES),
+}

@@ -1,80 +1,144 @@
-"""Verbs that change tasks: add edit remove rename enable disable url rotate-secret."""
+"""Verbs that change and show tasks.
+
+The rules: each field that a person may change is an option of `add` and `edit` without anybody writing one, and its
+value is checked by the field's own rule, as in the panel and in the file. A task that cannot be loaded is listed with
+what is wrong with it. A run that state.json calls running is shown so only while a process of it is alive.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
 
 from .. import editing, signing
-from ..errors import BadInput, NoSuchTask
-from ..store import state
-from ..store.settings import load_settings
-from . import fields
-from .host import base_url
-from .terminal import confirm, line, show
+from ..commands import registry
+from ..errors import BadInput, NoSuchTask, Unusable
+from ..printable import escaped
+from ..schedule import slots
+from ..schedule.describe import describe, render
+from ..store import locks, state
+from ..store.fields import Field, check, from_text
+from ..store.settings import check_base_url, load_settings
+from ..store.task import DUE, FIELDS, load_task, load_tasks
+from ..vocabulary import INTERRUPTED, RUNNING
+from .parser import BASE, JSON, YES
+from .terminal import as_text, confirm, line, local_time, print_error, print_json, print_table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from typing import Any, Callable
+    from typing import Any
 
     from ..store.settings import Settings
     from ..store.task import Task
+    from .parser import Argument, Verb
+
+OPTIONS = {"expression": "--cron, --expression", "intervalSeconds": "--every, --interval-seconds"}
+METAVARS = {"cron": "EXPR", "networks": "ADDRESS", "map": "NAME=VALUE", "text": "TEXT", "int": "N"}
+REPEATED = ("map", "networks")
+CLEARED: dict[str, dict[str, Any]] = {"argv": {"command": None, "arguments": ""}, "command": {"argv": None},
+                                      "expression": {"intervalSeconds": None}, "intervalSeconds": {"expression": None}}
 
 
-def register(verb: Callable[..., Any]) -> None:
-    """Add this module's verbs to the parser."""
-    add = verb("add", _add, "Add a task, enabled unless --disabled: a registered command, or a program with its "
-                            "arguments, which is run without a shell.", json=True,
-               usage="webscheduler add NAME [OPTION...] (--command REGISTERED | -- PROGRAM [ARGUMENT...])")
-    edit = verb("edit", _edit, "Change a task; what is not named stays, and '' clears what may be unset.", json=True,
-                usage="webscheduler edit NAME [OPTION...] [-- PROGRAM [ARGUMENT...]]")
+def kebab(field: str) -> str:
+    """ipAllowlist -> ip-allowlist."""
+    return "".join("-" + c.lower() if c.isupper() else c for c in field)
 
-    for parser in (add, edit):
-        parser.add_argument("name", metavar="NAME", help="The task.")
-        fields.add_options(parser)
 
-    edit.add_argument("--unset", action="append", default=[], metavar="FIELD",
-                      help="Put a field back to its default. May be given several times.")
+def option_fields() -> dict[str, Field]:
+    """The fields that are options; the program with its arguments follows `--` instead."""
+    return {name: row for name, row in FIELDS.items() if row.by == "user" and row.kind != "argv"}
 
-    remove = verb("remove", _remove, "Remove a task and its history.")
-    remove.add_argument("name", metavar="NAME", help="The task.")
-    remove.add_argument("--keep-logs", action="store_true", help="Leave its history.")
-    remove.add_argument("--yes", action="store_true", help="Do not ask.")
 
-    rename = verb("rename", _rename, "Give a task another name; its URL and history stay.")
-    rename.add_argument("old", metavar="OLD", help="Its name.")
-    rename.add_argument("new", metavar="NEW", help="Its new name.")
+def field_options() -> list[Argument]:
+    """The options that set fields, as a verb's arguments."""
+    found: list[Argument] = []
 
-    for name, whom in (("enable", "triggers and ticks"), ("disable", "nothing but `run`")):
-        switch = verb(name, _switch, f"Let {whom} run tasks.")
-        switch.add_argument("names", nargs="*", metavar="NAME", help="The tasks.")
-        switch.add_argument("--group", metavar="GROUP", help="All tasks of a group.")
+    for name, row in option_fields().items():
+        option, dest = OPTIONS.get(name, "--" + kebab(name)), {"dest": "field_" + name}
 
-    url = verb("url", _url, "Print the URL that runs a task, alone, to paste into a panel.", json=True)
-    url.add_argument("name", metavar="NAME", help="The task; @due runs whatever is due.")
-    url.add_argument("--base", metavar="URL", help="Where the scheduler is reached; unset: baseUrl.")
-    kind = url.add_mutually_exclusive_group()
-    kind.add_argument("--status", action="store_true", help="The URL for uptime monitors, which runs nothing.")
-    kind.add_argument("--timed", action="store_true", help="A URL that is good once and for a few minutes.")
-    url.add_argument("--query", action="store_true",
-                     help="With the task in the query, for hosts that drop the path behind a script.")
+        if row.kind == "bool":
+            off = "--disabled" if name == "enabled" else "--no-" + kebab(name)
+            found.append((option, row.sentence, {**dest, "action": "store_const", "const": True}))
+            found.append((off, f"The opposite of {option}.", {**dest, "action": "store_const", "const": False}))
+        elif row.kind in REPEATED:
+            found.append((f"{option} {METAVARS[row.kind]}", row.sentence + " May be given several times; together they "
+                          "replace the old value.", {**dest, "action": "append"}))
+        else:
+            metavar = "|".join(row.limit) if row.kind == "choice" else METAVARS[row.kind]
+            metavar = "SECONDS" if name.endswith("Seconds") or name == "timeout" else metavar
+            found.append((f"{option} {metavar}", row.sentence, dest))
 
-    rotate = verb("rotate-secret", _rotate, "Give a task a new secret; URLs made before are refused from now on.",
-                  json=True)
-    rotate.add_argument("name", metavar="NAME", help="The task.")
+    return found
+
+
+def given_fields(args: Namespace) -> dict[str, Any]:
+    """The fields that the options and the program set, checked. Raises BadInput naming the field."""
+    fields: dict[str, Any] = {}
+
+    for name, row in option_fields().items():
+        given = getattr(args, "field_" + name)
+
+        if given is None:
+            continue
+
+        if row.kind == "bool":
+            fields[name] = given
+        elif row.kind == "map":
+            fields[name] = check(name, row, _variables(name, given))
+        else:
+            fields[name] = from_text(name, row, " ".join(given) if row.kind in REPEATED else given)
+
+    if args.argv is not None:
+        fields["argv"] = check("argv", FIELDS["argv"], args.argv)
+
+    if fields.get("command") and fields.get("argv"):
+        raise BadInput("command: give either --command or a program after --, not both", "command")
+
+    if fields.get("expression") and fields.get("intervalSeconds"):
+        raise BadInput("expression: give either --cron or --every, not both", "expression")
+
+    return fields
+
+
+def _variables(field: str, given: list[str]) -> dict[str, str]:
+    found = {}
+
+    for text in filter(None, given):
+        name, equals, value = text.partition("=")
+
+        if not equals:
+            raise BadInput(f"{field}: {text[:40]!r} must be NAME=VALUE", field)
+
+        found[name] = value
+
+    return found
+
+
+def _defaults(names: list[str]) -> dict[str, Any]:
+    """The defaults of fields, named like their options. Raises BadInput."""
+    known = {option: name for name in option_fields() for option in (name, kebab(name))}
+    known.update({options.partition(",")[0][2:]: name for name, options in OPTIONS.items()})
+
+    for name in names:
+        if name not in known:
+            raise BadInput(f"--unset: no field is called {name[:60]!r}: `webscheduler edit --help` lists them", "unset")
+
+    return {known[name]: FIELDS[known[name]].default for name in names}
 
 
 def _add(args: Namespace) -> None:
-    given = fields.typed(args)
+    given = given_fields(args)
     settings = load_settings(args.home)
     task = editing.create(settings, args.name, given, time.time())
-    _hand_over(settings, task, args.json, f"{line(task.name)} is added"
-               + ("." if task["enabled"] else " and disabled: `webscheduler enable` lets it run."))
+    _print_with_secret(settings, task, args.json, f"Added {line(task.name)}" + (
+        "." if task["enabled"] else ", disabled: `webscheduler enable` lets it run."))
 
 
 def _edit(args: Namespace) -> None:
-    given = fields.typed(args)
-    change = {**fields.unset(args.unset), **fields.replaced(given), **given}
+    given = given_fields(args)
+    cleared = {name: value for field in given if given[field] for name, value in CLEARED.get(field, {}).items()}
+    change = {**_defaults(args.unset), **cleared, **given}
 
     if not change:
         raise BadInput("nothing to change is given: `webscheduler edit --help` lists the options")
@@ -83,17 +147,24 @@ def _edit(args: Namespace) -> None:
     task = editing.edit(settings, args.name, change, time.time())
 
     if args.json:
-        show(editing.public(settings, task, time.time()))
+        print_json(editing.public(settings, task, time.time()))
     else:
-        print(f"{line(task.name)} is changed: {', '.join(sorted(change))}.")
+        print(f"Changed {line(task.name)}: {', '.join(sorted(change))}.")
 
 
-def _hand_over(settings: Settings, task: Task, as_json: bool, sentence: str) -> None:
-    """Show a task whose secret was just made, this once."""
+def _rotate_secret(args: Namespace) -> None:
+    settings = load_settings(args.home)
+    editing.rotate_secret(args.home, args.name)
+    task = editing.with_keys(args.home, args.name)
+    _print_with_secret(settings, task, args.json, f"{line(task.name)} has a new secret; its old URLs no longer work.")
+
+
+def _print_with_secret(settings: Settings, task: Task, as_json: bool, sentence: str) -> None:
+    """Print a task whose secret was just made: the only time that it is shown."""
     document = editing.public(settings, task, time.time())
 
     if as_json:
-        show({**document, "secret": task["secret"]})
+        print_json({**document, "secret": task["secret"]})
         return
 
     print(sentence)
@@ -101,13 +172,93 @@ def _hand_over(settings: Settings, task: Task, as_json: bool, sentence: str) -> 
     if document["url"]:
         print(f"URL     {document['url']}")
     elif task["signature"] == "timed":
-        print(f"URL     each call needs a signature of its own: `webscheduler url {line(task.name)} --timed` makes one")
+        print(f"URL     a new one for each call: `webscheduler url {line(task.name)} --timed` prints it")
     else:
-        print(f"URL     `webscheduler url {line(task.name)}` prints it once `webscheduler config set baseUrl "
-              "https://...` is done")
+        print(f"URL     `webscheduler url {line(task.name)}` prints it after `webscheduler config set baseUrl https://...`")
 
     print(f"Slug    {task['slug']}")
     print(f"Secret  {task['secret']}    (not shown again)")
+
+
+def read_tasks(home: str) -> state.Tasks:
+    """All tasks, raw; from the copy, with an error line that says so, where state.json cannot be read."""
+    try:
+        return state.read_strictly(home)
+    except Unusable as error:
+        tasks = state.read(home)
+        print_error(f"{error}; the tasks shown are from state.json.bak")
+        return tasks
+
+
+def without_dead_run(task: Task, running: set[Any]) -> Task:
+    """The task, `interrupted` where state.json calls it running and no run of it is alive (running: names)."""
+    if task["lastRunStatus"] == RUNNING and task.name not in running:
+        task["lastRunStatus"] = INTERRUPTED
+
+    return task
+
+
+def _schedule(task: Task) -> str:
+    if task.name == DUE:
+        return "When its URL is called"
+
+    return render(*describe(task["expression"], task["intervalSeconds"]), str)
+
+
+def _next_start(settings: Settings, task: Task, now: float) -> str:
+    try:
+        at = slots.next_at(task, settings["timezone"], now)
+    except BadInput as error:
+        return f"never: {error}"
+
+    return "now" if at is not None and at <= now else local_time(at)
+
+
+def _list(args: Namespace) -> None:
+    settings, now = load_settings(args.home), time.time()
+    good, broken = load_tasks(read_tasks(args.home))
+    running = {facts.get("name") for facts in locks.live_runs(args.home)}
+    listed = [without_dead_run(task, running) for task in good.values() if args.group in (None, task["group"])]
+
+    if args.json:
+        print_json([*(editing.public(settings, task, now) for task in listed),
+                    *({"name": name, "error": problem} for name, problem in broken.items() if args.group is None)])
+        return
+
+    print_table(("TASK", "ENABLED", "SCHEDULE", "LAST RUN", "STATUS", "NEXT", "RUNNING"), [
+        (task.name, "yes" if task["enabled"] else "no", _schedule(task), local_time(task["lastRunAt"]),
+         task["lastRunStatus"] or "-", _next_start(settings, task, now), "yes" if task.name in running else "-")
+        for task in listed])
+
+    for problem in broken.values():
+        print_error(f"{problem}: correct it with `webscheduler edit`")
+
+
+def _show(args: Namespace) -> None:
+    settings, now = load_settings(args.home), time.time()
+    task = load_task(args.name, editing.row_of(read_tasks(args.home), args.name))
+    alive = locks.live_runs(args.home, args.name)
+    public = editing.public(settings, without_dead_run(task, {facts.get("name") for facts in alive}), now)
+
+    if args.json:
+        print_json(public)
+        return
+
+    print(line(task.name) + (f": {line(task['title'])}" if task["title"] else ""))
+
+    if task["description"]:
+        print(escaped(task["description"]))
+
+    facts = [("schedule", _schedule(task)), ("next", _next_start(settings, task, now)),
+             *(("running", f"{facts.get('run')} since {local_time(facts.get('startedAt'))}") for facts in alive)]
+    hidden = ("secret", "title", "description", "nextRunAt", "name")
+    facts += [(field, local_time(value) if field in FIELDS and FIELDS[field].kind == "time" else as_text(value))
+              for field, value in public.items()
+              if field not in hidden and value is not None and value not in ("", [], {})]
+    width = max(len(label) for label, _ in facts)
+
+    for label, text in facts:
+        print(f"  {label:{width}}  {line(text)}")
 
 
 def _remove(args: Namespace) -> None:
@@ -116,20 +267,20 @@ def _remove(args: Namespace) -> None:
 
     confirm(f"Remove {args.name}{'' if args.keep_logs else ' and its history'}?", args.yes)
     editing.remove(args.home, args.name, time.time(), args.keep_logs)
-    print(f"{line(args.name)} is removed{', its history is kept' if args.keep_logs else ''}.")
+    print(f"Removed {line(args.name)}{'; its history is kept' if args.keep_logs else ' and its history'}.")
 
 
 def _rename(args: Namespace) -> None:
     editing.rename(args.home, args.old, args.new, time.time())
-    print(f"{line(args.old)} is now called {line(args.new)}; its URL is the same.")
+    print(f"Renamed {line(args.old)} to {line(args.new)}; its URL is the same.")
 
 
-def _switch(args: Namespace) -> None:
-    if bool(args.names) == (args.group is not None):
+def _enable(args: Namespace) -> None:
+    if bool(args.name) == (args.group is not None):
         raise BadInput(f"{args.verb}: give either names of tasks or --group")
 
-    names = args.names or [name for name, row in state.read_strictly(args.home).items()
-                           if isinstance(row, dict) and row.get("group", "default") == args.group]
+    names = args.name or [name for name, row in state.read_strictly(args.home).items()
+                          if isinstance(row, dict) and row.get("group", "default") == args.group]
 
     if not names:
         raise BadInput(f"no task is in group {args.group!r}: `webscheduler list` shows the groups")
@@ -138,7 +289,20 @@ def _switch(args: Namespace) -> None:
     print(f"{args.verb}d: {', '.join(line(name) for name in names)}")
 
 
+def base_url(settings: Settings, given: str | None) -> str:
+    """The URL that trigger URLs start with: `given`, else the setting. Raises BadInput if there is none."""
+    base = settings["baseUrl"] if given is None else given
+
+    if not base and given is None:
+        raise BadInput("no baseUrl is set: `webscheduler config set baseUrl https://...`, or give --base", "baseUrl")
+
+    return check_base_url(base)
+
+
 def _url(args: Namespace) -> None:
+    if args.status and args.timed:
+        raise BadInput("url: --status is not allowed with --timed")
+
     task = editing.with_keys(args.home, args.name)
     base = base_url(load_settings(args.home), args.base)
 
@@ -155,13 +319,54 @@ def _url(args: Namespace) -> None:
     url = signing.by_query(url) if args.query else url
 
     if args.json:
-        show({"name": task.name, "url": url})
+        print_json({"name": task.name, "url": url})
     else:
         print(url)
 
 
-def _rotate(args: Namespace) -> None:
-    settings = load_settings(args.home)
-    editing.rotate_secret(args.home, args.name)
-    task = editing.with_keys(args.home, args.name)
-    _hand_over(settings, task, args.json, f"{line(task.name)} has a new secret; what was signed before is refused.")
+def _commands(args: Namespace) -> None:
+    found = registry.registered(load_settings(args.home)).values()
+
+    if args.json:
+        print_json([{name: getattr(command, name) for name in ("name", "source", "description", "arguments", "cwd")}
+                    for command in found])
+    else:
+        print_table(("COMMAND", "SOURCE", "ARGUMENTS", "DESCRIPTION"), [
+            (command.name, command.source, "yes" if command.arguments else "no", command.description)
+            for command in found])
+
+
+def _sync(args: Namespace) -> int:
+    from ..commands import discovery
+
+    status, output, errors = discovery.search(load_settings(args.home))
+    print(escaped(output) if output or errors else "nothing has changed\n", end="")
+    sys.stdout.flush()
+    print(escaped(errors), end="", file=sys.stderr)
+    return status
+
+
+NAME = ("NAME", "The task.")
+SEVERAL = (("[NAME...]", "The tasks."), ("--group GROUP", "All tasks of this group."))
+VERBS: dict[str, Verb] = {
+    "add": (_add, "Add a task that runs a registered command, or a program with arguments. No shell sees them.", NAME,
+            *field_options(), JSON),
+    "edit": (_edit, "Change a task. Fields that are not given stay; '' clears a field that can be empty.", NAME,
+             *field_options(), ("--unset FIELD", "Reset a field to its default. May be given several times.",
+                                {"action": "append", "default": []}), JSON),
+    "list": (_list, "List the tasks.", ("--group GROUP", "Only tasks of this group."), JSON),
+    "show": (_show, "Show everything about a task.", NAME, JSON),
+    "remove": (_remove, "Remove a task and its history.", NAME, ("--keep-logs", "Keep the history."), YES),
+    "rename": (_rename, "Rename a task; its URL and history stay.", ("OLD", "The present name."),
+               ("NEW", "The new name.")),
+    "enable": (_enable, "Enable tasks, so that their URLs and schedules run them.", *SEVERAL),
+    "disable": (_enable, "Disable tasks, so that only `run` runs them.", *SEVERAL),
+    "url": (_url, "Print only the trigger URL of a task, to paste into a hosting panel.",
+            ("NAME", "The task; @due runs all due tasks."), BASE,
+            ("--status", "The status URL, for uptime monitors; it runs nothing."),
+            ("--timed", "A URL that works once and for a few minutes."),
+            ("--query", "Put the task into the query, for hosts that drop the path after a script."), JSON),
+    "rotate-secret": (_rotate_secret, "Give a task a new secret; its old URLs stop working.", NAME, JSON),
+    "commands": (_commands, "List the registered commands, which tasks can run.", JSON),
+    "sync": (_sync, "Find the commands in the modules of the settings, and add a task for each new one."),
+}

@@ -1,8 +1,7 @@
-"""What people see: tables, times, questions, and text that is safe to show.
+"""What people see: tables, times, questions, and errors.
 
-The rules: what a command printed, or a file holds, never reaches the terminal raw, since an escape sequence can rewrite
-what was said before it and a bidirectional mark can turn it round. Times are shown in the local zone with its offset.
-JSON is plain ASCII, one document, whatever the locale.
+The rules: texts of commands and files are printed through `line` or `printable.escaped`, never raw. Times are shown in
+the local zone with its offset. JSON is one document in plain ASCII, whatever the locale.
 """
 
 from __future__ import annotations
@@ -22,31 +21,29 @@ if TYPE_CHECKING:
 
 
 def line(text: object) -> str:
-    """The text without what a terminal would obey, on one line."""
+    """The text on one line, without anything that a terminal would obey."""
     return escaped(str(text), one_line=True)
 
 
-def show(document: Any) -> None:
+def print_json(document: Any) -> None:
     """Print a document as JSON."""
     print(json.dumps(document, indent=2))
 
 
-def complain(message: object) -> None:
-    """One line for standard error."""
+def print_error(message: object) -> None:
+    """Print one line on standard error."""
     print(f"webscheduler: {line(message)}", file=sys.stderr)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under their headings, in columns as wide as they need to be."""
-    lines = [[line(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(row[column]) for row in lines) for column in range(len(head))]
-
-    for row in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    columns = [[*map(line, column)] for column in zip(head, *rows)]
+    padded = [[cell.ljust(width) for cell in column] for column in columns for width in [max(map(len, column))]]
+    print("\n".join("  ".join(row).rstrip() for row in zip(*padded)))
 
 
-def when(moment: str | float | None) -> str:
-    """An instant (ISO 8601, or Unix seconds) in the local zone: 2026-03-29 03:00:00+02:00; `-` for none."""
+def local_time(moment: str | float | None) -> str:
+    """A time (ISO 8601, or Unix seconds) in the local zone, like 2026-03-29 03:00:00+02:00; `-` for none."""
     if moment is None:
         return "-"
 
@@ -57,13 +54,13 @@ def when(moment: str | float | None) -> str:
         return line(moment)
 
 
-def in_a_word(value: Any) -> str:
-    """A value of a field or setting: texts as they are, `-` for none, the rest as JSON."""
+def as_text(value: Any) -> str:
+    """The value of a field or setting: texts as they are, `-` for none, everything else as JSON."""
     return value if isinstance(value, str) else "-" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def seconds(duration: Any) -> str:
-    """A duration for people."""
+    """A duration, like 1.5 s; `-` if it is not known."""
     return f"{duration:.1f} s" if isinstance(duration, (int, float)) else "-"
 
 
@@ -73,7 +70,7 @@ def confirm(question: str, yes: bool) -> None:
         return
 
     if not (sys.stdin and sys.stdin.isatty()):
-        raise BadInput(f"{question} Nobody is there to answer, so nothing was done: --yes answers")
+        raise BadInput(f"{question} There is no terminal to ask on, so nothing was done: --yes means yes")
 
     print(f"{line(question)} [y/N] ", end="", flush=True)
 

@@ -1,0 +1,243 @@
+"""Verbs that make and check an installation: init, config, doctor, probe.
+
+The rule of `init`: what no option says is asked on a terminal, and left as it is where there is none. A second `init`
+completes what is missing and changes nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+from contextlib import suppress
+
+from ..commands import registry
+from ..errors import BadInput, WebschedulerError
+from ..host import doctor, entry_files, probe, url_check
+from ..host.home import check_owner, create_home, program_words
+from ..store import capabilities, people
+from ..store.settings import (
+    SETTINGS,
+    Settings,
+    check_base_url,
+    find_home,
+    load_settings,
+    parse_setting,
+    save_settings,
+)
+from ..times import system_zone, time_zone
+from .panel import account, typed_password
+from .parser import BASE, JSON, checked
+from .tasks import base_url
+from .terminal import as_text, line, local_time, print_error, print_json, print_table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Callable
+
+    from .parser import Verb
+
+ACTIONS = {"list": "", "get": " KEY", "set": " KEY VALUE", "unset": " KEY"}  # of `config`, with their arguments
+
+
+def _init(args: Namespace) -> None:
+    if args.base_url is not None:
+        check_base_url(args.base_url)
+
+    if os.path.isdir(args.home):
+        check_owner(args.home)
+
+    new = create_home(args.home, time.time())
+    print(f"{line(args.home)} is {'created' if new else 'complete'}.")
+    asked = sys.stdin and sys.stdin.isatty() and not args.password_stdin
+    given = {"baseUrl": args.base_url, "timezone": args.timezone, "python": args.python}
+    folder, owner = args.cgi_bin, args.password_stdin
+
+    if asked and args.base_url is None and not load_settings(args.home)["baseUrl"]:
+        given["baseUrl"] = _ask("What will its URL be, like https://example.org/cgi-bin/webscheduler.cgi?",
+                                check_base_url)
+
+    if asked and new and args.timezone is None:
+        given["timezone"] = _ask("What is the time zone of schedules?", time_zone, system_zone())
+
+    if args.python:
+        doctor.check_python(args.home, args.python)
+
+    save_settings(args.home, {name: parse_setting(name, value) for name, value in given.items() if value})
+    settings = load_settings(args.home)
+
+    if folder:
+        _script(settings, folder)
+    elif asked and new and not args.passenger:
+        folder = _ask("In which folder does your host run scripts, like ~/cgi-bin?",
+                      lambda text: _script(settings, text))
+
+    if args.passenger:
+        path, what = entry_files.write_passenger(settings, args.passenger)
+        print(f"{line(path)} is {what}. Now, and after each change, touch tmp/restart.txt in its folder")
+
+    if owner:
+        password = (sys.stdin.readline() if sys.stdin else "").rstrip("\r\n")
+        people.set_password(args.home, owner, password, "owner", now=time.time())
+        print(f"{line(owner)} can sign in to the panel.")
+    elif asked and new:
+        _ask_password(settings, account())
+
+    if args.home != find_home():
+        print(f"This is not the default place: export WEBSCHEDULER_HOME={line(args.home)}")
+
+    found = shutil.which("webscheduler") == sys.argv[0]
+    program = "webscheduler" if found else line(shlex.join(program_words()))
+    print("Next:")
+
+    if not settings["baseUrl"]:
+        print(f"  {program} config set baseUrl https://example.org/cgi-bin/webscheduler.cgi    (your own)")
+
+    print(f"  {program} add hello --command hello --every 3600")
+    print(f"  {program} url @due    (let your hosting panel call it as often as it can: it runs all due tasks)")
+
+    if not people.read(args.home):
+        print(f"  {program} set-password    (lets you sign in to the admin panel)")
+
+    if folder or args.passenger:
+        print(f"  {program} doctor    (checks the installation)")
+
+
+def _ask(question: str, good: Callable[[str], object], default: str = "") -> str:
+    """The typed answer, asked for again while `good` raises BadInput; Enter: the default."""
+    while True:
+        print(f"{question} (Enter: {default or 'not yet known'})", flush=True)
+        text = sys.stdin.readline().strip() or default
+
+        try:
+            if text:
+                good(text)
+
+            return text
+        except BadInput as error:
+            print_error(error)
+
+
+def _ask_password(settings: Settings, user: str) -> None:
+    """Ask for a panel password until it is accepted, or none is typed."""
+    while user:
+        try:
+            password = typed_password(f"Password for {user} in the admin panel (Enter: not now): ")
+
+            if password is not None:
+                people.set_password(settings.home, user, password, "owner", now=time.time())
+                print(f"{line(user)} can sign in: {(settings['baseUrl'] or '...').rstrip('/')}/admin/")
+
+            return
+        except BadInput as error:
+            print_error(error)
+
+
+def _script(settings: Settings, folder: str) -> None:
+    path, what = entry_files.write_script(settings, folder)
+    print(f"{line(path)} is {what}.")
+
+    try:
+        written = entry_files.write_htaccess(os.path.dirname(path))
+    except BadInput as error:
+        print(f"If the server does not run it: {line(error)}")
+    else:
+        if written:
+            print(f"{line(written[0])} is {written[1]}. If the server now answers 500, the host forbids it: remove it.")
+
+    private = entry_files.python_is_private(registry.interpreter(settings))
+
+    if private:
+        print(f"Only this account can enter {line(private)}, where its Python is: the server must run the script as "
+              "this account")
+
+
+def _config(args: Namespace) -> None:
+    words = ACTIONS[args.action]
+
+    if (args.key is not None) + (args.value is not None) != words.count(" "):
+        raise BadInput(f"config {args.action} is written `webscheduler config {args.action}{words}`")
+
+    if args.key is not None and args.key not in SETTINGS:
+        raise BadInput(f"no setting is named {args.key!r}: `webscheduler config list` shows them", args.key)
+
+    if args.action in ("set", "unset"):
+        value = parse_setting(args.key, args.value) if args.action == "set" else None
+
+        if args.key == "python" and value:
+            doctor.check_python(args.home, value)
+
+        save_settings(args.home, {args.key: value})
+
+    settings = load_settings(args.home)
+
+    if args.json:
+        print_json(settings if args.key is None else settings[args.key])
+    elif args.action == "list":
+        print_table(("SETTING", "VALUE", "MEANING"), [
+            (name, as_text(settings[name]), row.sentence) for name, row in SETTINGS.items()])
+    elif args.action == "get":
+        value = settings[args.key]
+        print(line(value) if isinstance(value, str) else json.dumps(value))
+    else:
+        print(f"{args.key} is {line(as_text(settings[args.key]))}")
+
+
+def _doctor(args: Namespace) -> int:
+    found = doctor.examine(args.home, time.time())
+
+    if not args.offline:
+        with suppress(WebschedulerError):  # it is already among the findings
+            found += url_check.examine(load_settings(args.home))
+
+    if args.json:
+        print_json([{"state": each.state, "about": each.about, "text": each.text()} for each in found])
+    else:
+        for each in found:
+            print(line(f"{doctor.MARKS[each.state]:7} {each.about:10} {each.text(local_time)}"))
+
+    return int(any(finding.state == doctor.ERROR for finding in found))
+
+
+def _probe(args: Namespace) -> None:
+    settings = load_settings(args.home)
+    base = base_url(settings, args.base)
+    say = print_error if not args.json else lambda _: None
+    kind, results = probe.run(settings, base, args.seconds, time.time, say)
+
+    if args.json:
+        print_json({"server": kind, "strategies": results})
+        return
+
+    print_table(("STRATEGY", "LIVED", "ENDED", "ANSWER"), [
+        (strategy, f"{row['lived']:g} s", row["ended"],
+         f"{row['answer']['status'] or 'none'} after {row['answer']['seconds']:g} s"
+         + (", held until the job's end" if row["held"] else ""))
+        for strategy, row in results.items()])
+
+    first = next(doctor.explain(kind, capabilities.read(args.home, kind, time.time()), settings["defaultTimeout"]))
+    print(line(f"So {first.text(local_time)}."))
+
+
+VERBS: dict[str, Verb] = {
+    "init": (_init, "Create an installation, or complete an existing one.",
+             ("--base-url URL", "URL of the scheduler, as seen from outside."),
+             ("--timezone ZONE", "Time zone of schedules whose task has none."),
+             ("--python PATH", "Python that runs everything; default: this one."),
+             ("--cgi-bin DIR", "Write webscheduler.cgi into this folder, where the host runs scripts."),
+             ("--passenger DIR", "Write passenger_wsgi.py into this folder, the application root of Passenger."),
+             ("--password-stdin USER", "Set the panel password of USER to the first line of standard input.")),
+    "config": (_config, "Show or change the settings.",
+               (f"[{'|'.join(ACTIONS)}]", "What to do; default: list.",
+                {"dest": "action", "type": checked("config", "choice", tuple(ACTIONS)), "default": "list"}),
+               ("[KEY]", "The setting."), ("[VALUE]", "Its value; lists and objects as JSON."), JSON),
+    "doctor": (_doctor, "Check the installation and say what to do; exit status 1 if there is an error.",
+               ("--offline", "Do not call the scheduler's own URL."), JSON),
+    "probe": (_probe, "Test which strategies survive on this host, for `auto` to choose from.",
+              ("--seconds N", f"How long each test job runs; default: {probe.SECONDS}, at most {probe.MOST_SECONDS}.",
+               {"type": checked("--seconds", "int", (1, probe.MOST_SECONDS)), "default": probe.SECONDS}), BASE, JSON),
+}

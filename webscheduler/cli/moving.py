@@ -1,0 +1,152 @@
+"""Verbs that move tasks, or the program, to another host or scheduler: export, import, bundle, shim."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from .. import editing
+from ..errors import BadInput
+from ..host import bundle, entry_files
+from ..interchange import exporting, importing
+from ..store import state
+from ..store.files import replace_file
+from ..store.settings import load_settings
+from ..store.task import DUE, load_task
+from .parser import BASE, checked
+from .tasks import base_url
+from .terminal import line, print_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from .parser import Verb
+
+TARGETS = ("json", *exporting.FORMATS)
+SOURCES = ("json", "crontab")
+
+
+def _import(args: Namespace) -> None:
+    settings, source = load_settings(args.home), args.file
+
+    if os.path.isdir(source):
+        if os.path.realpath(source) == os.path.realpath(args.home):
+            raise BadInput(f"{source} is this installation itself")
+
+        arrival = importing.of_directory(source)
+    elif args.format == "crontab":
+        arrival = importing.of_crontab(_read(source), state.read_strictly(args.home), settings["timezone"],
+                                       not args.disabled)
+    else:
+        arrival = importing.of_document(_read(source), source)
+
+    names = importing.take_in(settings, arrival, time.time(), args.dry_run)
+
+    for name in names:
+        row = arrival.tasks[name]
+        schedule = row.get("expression") or row.get("intervalSeconds") and f"every {row['intervalSeconds']} s"
+        print(f"{line(name)}: {line(schedule or 'no schedule')}{'' if row.get('enabled') else ', disabled'}")
+
+    print(f"{len(names)} tasks {'would be imported' if args.dry_run else 'imported'}")
+    sys.stdout.flush()
+
+    for sentence in arrival.said:
+        print_error(sentence)
+
+    if args.format == "crontab" and names and not args.dry_run and not args.disabled:
+        print_error("both the crontab and the tasks run these now: remove the lines from the crontab, or `webscheduler "
+                    "disable --group crontab`")
+
+
+def _read(source: str) -> str:
+    try:
+        if source == "-":
+            data = sys.stdin.buffer.read()
+        else:
+            with open(source, "rb") as file:
+                data = file.read()
+    except OSError as error:
+        raise BadInput(f"{source}: {error.strerror}")
+
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise BadInput(f"{source} is not UTF-8: convert it with `iconv -t UTF-8 {source}`")
+
+
+def _export(args: Namespace) -> None:
+    settings = load_settings(args.home)
+    rows = state.read_strictly(args.home)
+    tasks = [load_task(name, row) for name, row in rows.items()]
+    files: dict[str, str] = {}
+    said: list[str] = []
+
+    if args.format == "json":
+        content = importing.dumps(rows, args.with_secrets)
+    else:
+        text = exporting.export(args.format, settings, tasks, args.image)
+        content, files, said = str(text), text.files, text.said
+
+    if args.output:
+        _write(os.path.abspath(args.output), files or {"": content})
+    else:
+        print(content, end="")
+
+    sys.stdout.flush()
+
+    for sentence in said:
+        print_error(sentence)
+
+
+def _write(place: str, files: dict[str, str]) -> None:
+    """Write the one file, or files with these names into a directory."""
+    try:
+        if "" not in files:
+            os.makedirs(place, exist_ok=True)
+
+        for name, content in files.items():
+            replace_file(os.path.join(place, name) if name else place, content.encode())
+    except OSError as error:
+        raise BadInput(f"{place} cannot be written: {error.strerror}")
+
+
+def _bundle(args: Namespace) -> None:
+    lowest = bundle.write(args.output, args.require_python, args.python)
+    print(f"{line(args.output)} runs on Python {lowest[0]}.{lowest[1]} and later: upload it into the folder where your "
+          "host runs scripts, and chmod 755 it there")
+
+
+def _shim(args: Namespace) -> None:
+    base = base_url(load_settings(args.home), args.base)
+    task = editing.with_keys(args.home, args.name)
+
+    if task["signature"] == "timed":
+        raise BadInput(f"{args.name} takes timed signatures only: `webscheduler edit {args.name} --signature either`")
+
+    print(entry_files.php_shim(base, args.name, task["slug"], task["secret"]), end="")
+
+
+VERBS: dict[str, Verb] = {
+    "export": (_export, "Print the tasks for another scheduler, or as JSON for `import`.",
+               ("|".join(TARGETS), "The format.",
+                {"dest": "format", "type": checked("export", "choice", TARGETS)}),
+               ("--with-secrets", "json: include the secrets, so that URLs stay valid."),
+               ("--image IMAGE", "kubernetes: the image; default: the placeholder IMAGE.", {"default": "IMAGE"}),
+               ("--output PATH", "Write to this file, for systemd into this directory.")),
+    "import": (_import, "Import tasks from an export, a state.json, the directory of one, or a crontab.",
+               (f"[{'|'.join(SOURCES)}]", "The format; default: json.",
+                {"dest": "format", "type": checked("import", "choice", SOURCES), "default": "json"}),
+               ("FILE", "The file or directory; -: standard input."),
+               ("--dry-run", "Only show what would be imported."),
+               ("--disabled", "Import the jobs of a crontab as disabled tasks.")),
+    "bundle": (_bundle, "Write the whole program into one file that runs without installing anything.",
+               ("--output FILE", f"The file; default: {entry_files.NAME}.", {"default": entry_files.NAME}),
+               ("--require-python VERSION", "Fail unless it runs on this Python, like 3.9."),
+               ("--python PATH", f"Interpreter in its first line; default: {bundle.PYTHON}.",
+                {"default": bundle.PYTHON})),
+    "shim": (_shim, "Print a PHP file that calls a task, for panels that run files but call no URLs.",
+             ("php", "The language.", {"dest": "language", "type": checked("shim", "choice", ("php",))}),
+             ("[NAME]", f"The task; default: {DUE}.", {"default": DUE}), BASE),
+}
