@@ -22,7 +22,7 @@ from ..interchange import exporting, importing
 from ..runs import notifications
 from ..store import state
 from ..store.fields import Field, check
-from ..store.settings import SETTINGS, Settings, check_setting, parse_setting, read_settings, save_settings
+from ..store.settings import CHANNELS, SETTINGS, Settings, check_setting, parse_setting, read_settings, save_settings
 from ..store.task import DUE, FIELDS, file_name, load_tasks, new_task
 from ..version import __version__
 from . import session
@@ -46,10 +46,9 @@ SECTIONS = {
              "tickBudgetSeconds": "Seconds for starting"},
     "History": {"logRetentionDays": "Days of history", "failureRetentionDays": "Days of failed runs",
                 "logOutput": "Keep output", "logErrorOutput": "Keep error output"},
-    "Notifications": {"email": "Notify by mail", "url": "Notify a webhook"},
+    "Notifications": {name: label for name, (label, _) in CHANNELS.items()},
 }
-WAYS = {"email": Field("text", "", "Address that is told when a task begins to fail and when it is well again."),
-        "url": Field("text", "", "URL that the same is posted to, as JSON.")}
+WAYS = {name: rule for name, (_, rule) in CHANNELS.items()}
 RULES = {name: WAYS.get(name) or SETTINGS[name] for labels in SECTIONS.values() for name in labels}
 SHELL_FIELDS = ("argv", "cwd", "environment")
 MINUTES = (5, 10, 15, 30, 60, 1)
@@ -84,7 +83,7 @@ def index(visit: Visit) -> Response:
 def _save(visit: Visit, form: Form) -> bool:
     def parse(name: str, rule: Field, text: str) -> Any:
         if name in WAYS:
-            return check("notify", SETTINGS["notify"], {name: text} if text else {})
+            return check(name, rule, text) if text else ""
 
         return parse_setting(name, text)
 

@@ -160,16 +160,22 @@ def _map(value: Any, _: Any) -> str:
     return ""
 
 
-def _notify(value: Any, _: Any) -> str:
-    if not isinstance(value, dict) or not set(value) <= {"email", "url"}:
-        return 'must be like {"email": "me@example.org", "url": "https://example.org/hook"}, one or both'
+def _email(value: Any, most: Any) -> str:
+    good = not _text(value, most) and "@" in value and value.isprintable()
+    return "" if good else "must be an address like me@example.org"
 
-    email, url = value.get("email", "@"), value.get("url", "https://")
 
-    if _text(email, 200) or "@" not in email or not email.isprintable():
-        return "email must be an address"
+def _url(value: Any, most: Any) -> str:
+    good = not _text(value, most) and value.startswith(("http://", "https://"))
+    return "" if good else "must start with http:// or https://"
 
-    return "" if not _text(url, 2000) and url.startswith(("http://", "https://")) else "url must be http:// or https://"
+
+def _notify(value: Any, channels: Any) -> str:
+    if not isinstance(value, dict) or not value.keys() <= channels.keys():
+        return f'must be like {{"email": "me@example.org"}}, with any of: {", ".join(channels)}'
+
+    problems = {name: PROBLEMS[channels[name][1].kind](text, channels[name][1].limit) for name, text in value.items()}
+    return next((f"{name}: {problem}" for name, problem in problems.items() if problem), "")
 
 
 def _commands(value: Any, _: Any) -> str:
@@ -223,5 +229,5 @@ def _time(value: Any, _: Any) -> str:
 PROBLEMS = {
     "bool": _bool, "int": _int, "float": _float, "text": _text, "cron": _text, "hex": _hex, "choice": _choice,
     "argv": _argv, "lines": _lines, "map": _map, "networks": _networks, "time": _time, "commands": _commands,
-    "notify": _notify,
+    "notify": _notify, "email": _email, "url": _url,
 }

@@ -55,6 +55,13 @@ else:
 FORMAT = 1
 PATIENCE = 10.0  # seconds that a change of settings waits for another
 
+# Ways to notify somebody, which the setting `notify` may hold: name -> (label, field). runs/notifications sends.
+CHANNELS: dict[str, tuple[str, Field]] = {
+    "email": ("Notify by mail", Field("email", "", "Address to notify when a task starts to fail and when it recovers.",
+                                      200)),
+    "url": ("Notify a webhook", Field("url", "", "URL that the same is posted to, as JSON.", 2000)),
+}
+
 SETTINGS: dict[str, Field] = {
     "baseUrl": Field("text", None, "Address of the scheduler as seen from outside, like https://example.org/cgi-bin/"
                      "webscheduler.cgi; trigger URLs start with it.", 1000, True),
@@ -81,7 +88,8 @@ SETTINGS: dict[str, Field] = {
                       "may add some), description, cwd."),
     "trustedProxies": Field("networks", [], "Proxies whose X-Forwarded-For is trusted; `unix`: one on a Unix socket."),
     "signatureWindowSeconds": Field("int", 300, "How many seconds a timed signature's time may be off.", (1, 86400)),
-    "notify": Field("notify", {}, "Where to send notifications: {\"email\": ADDRESS, \"url\": WEBHOOK}, one or both."),
+    "notify": Field("notify", {}, "Where to send notifications: {\"email\": ADDRESS, \"url\": WEBHOOK}, one or both.",
+                    CHANNELS),
 }
 
 
