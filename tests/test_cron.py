@@ -354,6 +354,33 @@ def test_a_day_that_never_was() -> None:
     ]
 
 
+def test_shifts_at_odd_seconds() -> None:
+    """Liberia's clocks went back by 82 seconds in 1919, and forward by 44 minutes and a half in 1972."""
+    assert come("* * * * *", "Africa/Monrovia", "1919-03-01T00:41:00+00:00", "1919-03-01T00:45:00+00:00") == (
+        came("* * * * *", "Africa/Monrovia", "1919-03-01T00:41:00+00:00", "1919-03-01T00:45:00+00:00")) == [
+        "1919-02-28T23:58-00:43:08",
+        "1919-02-28T23:59-00:43:08",
+        "1919-02-28T23:59-00:44:30",
+        "1919-03-01T00:00-00:44:30",
+    ]
+
+    monrovia = ZoneInfo("Africa/Monrovia")
+    skipped = Cron("0,30 0 7 1 *").next(datetime(1972, 1, 1, tzinfo=UTC), monrovia)
+    assert skipped == datetime(1972, 1, 7, 0, 44, 30, tzinfo=UTC)
+    assert Cron("0,30 0 7 1 *").previous(datetime(1972, 2, 1, tzinfo=UTC), monrovia) == skipped
+    assert Cron("*/30 0 7 1 *").next(datetime(1972, 1, 1, tzinfo=UTC), monrovia) == datetime(1973, 1, 7, tzinfo=UTC)
+
+
+def test_what_a_year_keeps_apart() -> None:
+    """A wildcard in the first pass of a repeated hour comes in the second pass before it comes in another year."""
+    cron, paris = Cron("*/15 2 25 10 *"), ZoneInfo("Europe/Paris")
+    first_pass = datetime.fromisoformat("2026-10-25T02:45+02:00")
+    second_pass = datetime.fromisoformat("2026-10-25T02:00+01:00")
+
+    assert cron.next(first_pass, paris) == second_pass
+    assert cron.previous(second_pass - timedelta(seconds=1), paris) == first_pass
+
+
 # -- properties --------------------------------------------------------------------------------------------------------
 
 

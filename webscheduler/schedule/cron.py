@@ -25,10 +25,9 @@ from datetime import date, datetime, timedelta, timezone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import tzinfo
 
-    _Field = tuple[str, int, int, int, tuple[str, ...]]
+    _Slot = tuple[int, int, int, int, int]  # a minute of the wall clock: year, month, day, hour, minute
 
 __all__ = ["Cron", "CronError"]
 
@@ -38,19 +37,36 @@ _LONGEST = 200
 # February of 29 days, returns within 40 years even across a century that has no leap day.
 _MONTHS_SEARCHED = 12 * 42
 
+_UTC = timezone.utc
+_EPOCH = datetime(1970, 1, 1, tzinfo=_UTC)
 _SECOND = timedelta(seconds=1)
-_ZERO = timedelta(0)
 
-# Name, lowest and highest value, largest step, names. cron takes a step beyond the field, and it never does what its
-# writer meant: */90 is every hour, not every 90 minutes.
-_FIELDS = (
-    ("minute", 0, 59, 60, ()),
-    ("hour", 0, 23, 24, ()),
-    ("day-of-month", 1, 31, 31, ()),
-    ("month", 1, 12, 12, ("", "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")),
-    ("day-of-week", 0, 7, 7, ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")),
-)
-_MINUTES, _HOURS, _DATES, _MONTHS, _WEEKDAYS = _FIELDS
+# A set of minutes, hours, days, months or weekdays is an integer whose bit n stands for the value n. The next value is
+# the lowest bit above the present one, which takes a shift and no loop.
+_SIX_WEEKS = sum(1 << 7 * week for week in range(6))  # bits of weekdays times this: those of six weeks
+_MONTH_LENGTHS = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_NO_DAYS: frozenset[int] = frozenset()
+_NO_PLACES: frozenset[tuple[int, int]] = frozenset()
+
+
+class _Field:
+    """What a field may hold. `all` are the bits of `*`, `numbers` the values by their usual spelling."""
+
+    __slots__ = ("all", "high", "largest_step", "low", "name", "names", "numbers")
+
+    def __init__(self, name: str, low: int, high: int, largest_step: int, names: tuple[str, ...] = ()) -> None:
+        self.name, self.low, self.high, self.largest_step, self.names = name, low, high, largest_step, names
+        self.all = (2 << high) - (1 << low)
+        self.numbers = {str(value): value for value in range(low, high + 1)}
+
+
+# cron takes a step beyond the field, and it never does what its writer meant: */90 is every hour, not every 90 minutes.
+_MINUTES = _Field("minute", 0, 59, 60)
+_HOURS = _Field("hour", 0, 23, 24)
+_DATES = _Field("day-of-month", 1, 31, 31)
+_MONTHS = _Field("month", 1, 12, 12,
+                 ("", "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"))
+_WEEKDAYS = _Field("day-of-week", 0, 7, 7, ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"))
 
 _ALIASES = {
     "@hourly": "0 * * * *",
@@ -80,140 +96,202 @@ class Cron:
     whether a day must match dates and weekdays, or either; `wildcard` how it meets daylight saving.
     """
 
-    __slots__ = ("_calendar", "both", "dates", "expression", "hours", "minutes", "months", "nearest", "nth", "weekdays",
-                 "wildcard")
+    __slots__ = ("_any_weekday", "_dates", "_hours", "_minutes", "_months", "_weekdays", "both", "expression",
+                 "nearest", "nth", "wildcard")
 
     def __init__(self, expression: str) -> None:
         # Checked before anything is quoted in a message: what follows may be printed to a terminal or a page.
         if len(expression) > _LONGEST:
             raise CronError("expression", f"is longer than {_LONGEST} characters")
-        if not all(" " <= character <= "~" or character == "\t" for character in expression):
+        if not (expression.isascii() and expression.replace("\t", " ").isprintable()):
             raise CronError("expression", "holds a character that is not printable ASCII")
 
         fields = expression.split()
         self.expression = " ".join(fields)
-        if self.expression.startswith("@"):
+        if self.expression[:1] == "@":
             fields = _alias(self.expression).split()
         if len(fields) != 5:
             raise CronError("expression", f"has {len(fields)} fields; cron has 5: minute hour day month weekday")
 
         minute, hour, dates, month, weekdays = fields
-        self.minutes = tuple(sorted(_values(_MINUTES, minute)))
-        self.hours = tuple(sorted(_values(_HOURS, hour)))
-        self.months = tuple(sorted(_values(_MONTHS, month)))
-        self.dates, self.nearest = _parse_dates(dates)
-        self.weekdays, self.nth = _parse_weekdays(weekdays)
+        self._minutes = _parse_values(_MINUTES, minute)
+        self._hours = _parse_values(_HOURS, hour)
+        self._months = _parse_values(_MONTHS, month)
+        self._dates, self.nearest = _parse_dates(dates)
+        bits, self.nth = _parse_weekdays(weekdays)
+        self._weekdays = (bits | bits >> 7) & 0b1111111  # 7 is Sunday as well
+        self._any_weekday = weekdays in ("*", "?") and not self.nearest
         self.both = dates[0] in "*?" or weekdays[0] in "*?"
         self.wildcard = minute[0] == "*" or hour[0] == "*"
-        self._calendar: dict[tuple[int, int], tuple[int, ...]] = {}
+
+    @property
+    def minutes(self) -> tuple[int, ...]:
+        return _values(self._minutes)
+
+    @property
+    def hours(self) -> tuple[int, ...]:
+        return _values(self._hours)
+
+    @property
+    def months(self) -> tuple[int, ...]:
+        return _values(self._months)
+
+    @property
+    def dates(self) -> frozenset[int]:
+        return frozenset(_values(self._dates))
+
+    @property
+    def weekdays(self) -> frozenset[int]:
+        return frozenset(_values(self._weekdays))
 
     def next(self, after: datetime, tz: tzinfo) -> datetime | None:
         """The first instant strictly later than `after`, read on the clocks of `tz`; None where it never comes."""
-        return self._search(after, tz, 1)
+        try:
+            after, local = _read_clocks(after, tz)
+            year, month, day, hour, minute = local.year, local.month, local.day, local.hour, local.minute
+            end = 12 * year + month + _MONTHS_SEARCHED
+            slot = self._first_slot(year, month, day, hour, minute + 1, end)
+
+            if slot is not None and (not self.wildcard or slot[:3] == (year, month, day)):
+                # The usual case: no shift lies between. A wildcard would miss its times in a repeated hour if clocks
+                # had gone back and forth meanwhile; within a day none has (the closest shifts in tzdata: four days).
+                wall = datetime(*slot, tzinfo=tz)
+                instant = after + (wall - local)
+                shown = instant.astimezone(tz)
+                if shown == wall and not shown.fold:
+                    return instant
+
+            if self.wildcard and not local.fold and (repeats := _repeat_of(local)) != after:
+                # The first pass of a repeated hour: when it is over, the clock shows again what has matched already.
+                second_pass = _find_shift(after, repeats, tz)
+                if slot is None or datetime(*slot, tzinfo=tz).astimezone(_UTC) >= second_pass:
+                    at = second_pass.astimezone(tz)
+                    slot = self._first_slot(at.year, at.month, at.day, at.hour, at.minute + (at.second > 0), end)
+
+            while slot is not None:
+                for instant in self._instants(slot, tz):
+                    if instant > after:
+                        return instant
+
+                year, month, day, hour, minute = slot
+                slot = self._first_slot(year, month, day, hour, minute + 1, end)
+        except OverflowError:
+            pass  # the edge of year 9999
+
+        return None
 
     def previous(self, before: datetime, tz: tzinfo) -> datetime | None:
         """The last instant not later than `before`, read on the clocks of `tz`; None where it never came."""
-        return self._search(before, tz, -1)
+        try:
+            before, local = _read_clocks(before, tz)
+            end = 12 * local.year + local.month - _MONTHS_SEARCHED
+            slot = self._last_slot(local.year, local.month, local.day, local.hour, local.minute, end)
+
+            if local.fold:
+                # The second pass of a repeated hour: in the first one the clock got further than it is now.
+                second_pass = _find_shift(local.replace(fold=0).astimezone(_UTC), before, tz)
+                if not self.wildcard or slot is None or _repeat_of(datetime(*slot, tzinfo=tz)) < second_pass:
+                    at = (second_pass - datetime.resolution).astimezone(tz)
+                    slot = self._last_slot(at.year, at.month, at.day, at.hour, at.minute, end)
+
+            while slot is not None:
+                for instant in reversed(self._instants(slot, tz)):
+                    if instant <= before:
+                        return instant
+
+                year, month, day, hour, minute = slot
+                slot = self._last_slot(year, month, day, hour, minute - 1, end)
+        except OverflowError:
+            pass  # the edge of year 1
+
+        return None
 
     def never(self) -> bool:
         """Whether no calendar has a day for it, like the 30th of February."""
-        return not any(
-            self._days(length, first)
-            for month in self.months
-            for length in ((28, 29) if month == 2 else (_month_length(2001, month),))
-            for first in range(7)
-        )
+        # Within 28 years each month, and February of both lengths, begins on each weekday.
+        return not any(self._days(year, month) for year in range(2000, 2028) for month in range(1, 13))
 
-    def _search(self, moment: datetime, tz: tzinfo, order: int) -> datetime | None:
-        """The nearest instant after `moment` (`order` 1), or the nearest that is not after it (-1).
+    def _first_slot(self, year: int, month: int, day: int, hour: int, minute: int, end: int) -> _Slot | None:
+        """The first matching minute of the wall clock, from the given one on (60: from the next hour on) and before the
+        month `end`, which is 12 * year + month."""
+        days = self._days(year, month) & -1 << day
+        if days >> day & 1:
+            hours = self._hours & -1 << hour
+            if hours >> hour & 1:
+                minutes = self._minutes & -1 << minute
+                if minutes:
+                    return year, month, day, hour, _lowest(minutes)
+                hours &= -2 << hour
+            if hours:
+                return year, month, day, _lowest(hours), _lowest(self._minutes)
+            days &= -2 << day
 
-        Walks the wall clock, where a slot may stand for no instant, one, or two. Only within a repeated hour do wall
-        clock and time disagree about what comes first: the walk then begins an hour early and takes the best it passes.
-        """
-        if moment.tzinfo is None:
-            raise ValueError("an instant needs a time zone")
+        while not days:
+            year, month = (year, month + 1) if month < 12 else (year + 1, 1)
+            if 12 * year + month >= end or year > 9999:
+                return None
+            days = self._days(year, month)
 
-        forward = order > 0
-        best = None
-        try:
-            # By way of UTC, since a datetime that is in `tz` already might show a wall time that does not exist.
-            local = moment.astimezone(timezone.utc).astimezone(tz)
-            wall = local.replace(tzinfo=None, fold=0)
-            # What is repeated of the wall clock here; nothing, mostly. Never negative: what is skipped is not shown.
-            overlap = _offset(wall, 0, tz) - _offset(wall, 1, tz)
+        return year, month, _lowest(days), _lowest(self._hours), _lowest(self._minutes)
 
-            for slot in self._slots(wall - order * overlap, order):
-                for instant in self._instants(slot, tz):
-                    if (instant > moment) == forward and (best is None or (instant < best) == forward):
-                        best = instant
+    def _last_slot(self, year: int, month: int, day: int, hour: int, minute: int, end: int) -> _Slot | None:
+        """The last matching minute of the wall clock, up to the given one (-1: up to the hour before) and after the
+        month `end`, which is 12 * year + month."""
+        days = self._days(year, month) & (2 << day) - 1
+        if days >> day & 1:
+            hours = self._hours & (2 << hour) - 1
+            if hours >> hour & 1:
+                minutes = self._minutes & (1 << minute + 1) - 1
+                if minutes:
+                    return year, month, day, hour, _highest(minutes)
+                hours &= (1 << hour) - 1
+            if hours:
+                return year, month, day, _highest(hours), _highest(self._minutes)
+            days &= (1 << day) - 1
 
-                if best is not None and (slot > wall) == forward:
-                    break
-        except OverflowError:
-            pass  # the edge of year 1 or 9999
+        while not days:
+            year, month = (year, month - 1) if month > 1 else (year - 1, 12)
+            if 12 * year + month <= end or year < 1:
+                return None
+            days = self._days(year, month)
 
-        return best
+        return year, month, _highest(days), _highest(self._hours), _highest(self._minutes)
 
-    def _slots(self, start: datetime, order: int) -> Iterator[datetime]:
-        """The matching minutes of the wall clock (naive) from `start` on, it included, forwards or backwards."""
-        origin = start.year * 12 + start.month - 1
-        for ordinal in range(origin, origin + order * _MONTHS_SEARCHED, order):
-            year, month = ordinal // 12, ordinal % 12 + 1
-            if not 1 <= year <= 9999:
-                return
-            if month not in self.months:
-                continue
-
-            # `on_…`: all larger units are still those of `start`, so that this one has to be compared.
-            on_month = ordinal == origin
-            first = date(year, month, 1).isoweekday() % 7
-            for day in self._days(_month_length(year, month), first)[::order]:
-                if on_month and (day - start.day) * order < 0:
-                    continue
-
-                on_day = on_month and day == start.day
-                for hour in self.hours[::order]:
-                    if on_day and (hour - start.hour) * order < 0:
-                        continue
-
-                    on_hour = on_day and hour == start.hour
-                    for minute in self.minutes[::order]:
-                        if not (on_hour and (minute - start.minute) * order < 0):
-                            yield datetime(year, month, day, hour, minute)  # noqa: DTZ001 - the wall clock's
-
-    def _instants(self, slot: datetime, tz: tzinfo) -> tuple[datetime, ...]:
+    def _instants(self, slot: _Slot, tz: tzinfo) -> tuple[datetime, ...]:
         """When the wall clock's `slot` comes in real time, ascending: the daylight saving rule of the module."""
-        before, after = _offset(slot, 0, tz), _offset(slot, 1, tz)
         # PEP 495: fold 0 and 1 give the offsets before and after the shift that skips or repeats this wall time.
-        early = (slot - before).replace(tzinfo=timezone.utc)
-        if before == after:
+        early = datetime(*slot, tzinfo=tz).astimezone(_UTC)
+        late = datetime(*slot, tzinfo=tz, fold=1).astimezone(_UTC)
+        if early == late:
             return (early,)
-
-        late = (slot - after).replace(tzinfo=timezone.utc)
-        if before > after:
+        if early < late:
             return (early, late) if self.wildcard else (early,)
 
-        return () if self.wildcard else (_shift(late, early, tz),)
+        return () if self.wildcard else (_find_shift(late, early, tz),)
 
-    def _days(self, length: int, first: int) -> tuple[int, ...]:
-        """The days that match in a month of `length` days whose first is weekday `first` (0: Sunday), ascending."""
-        days = self._calendar.get((length, first))
-        if days is not None:
-            return days
+    def _days(self, year: int, month: int) -> int:
+        """The days that match in a month, as bits."""
+        if not self._months >> month & 1:
+            return 0
 
-        dates = {day or length for day in self.dates if day <= length}
-        dates.update(_working_day(day or length, length, first) for day in self.nearest if day <= length)
+        leap = month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+        length = _MONTH_LENGTHS[month] + leap
+        dates = self._dates | (self._dates & 1) << length  # 0 is the last
+        days_of_month = (2 << length) - 2
+        if self._any_weekday:
+            return dates & days_of_month
 
-        weekdays = {day for day in range(1, length + 1) if (first + day - 1) % 7 in self.weekdays}
-        for weekday, nth in self.nth:
-            those = range(1 + (weekday - first) % 7, length + 1, 7)
-            if nth <= len(those):
-                weekdays.add(those[nth - 1])  # nth 0 is the last
+        first = date(year, month, 1).isoweekday() % 7  # the weekday of the 1st, 0: Sunday
+        for day in self.nearest:
+            if day <= length:
+                dates |= 1 << _working_day(day or length, length, first)
 
-        days = tuple(sorted(dates & weekdays if self.both else dates | weekdays))
-        self._calendar[length, first] = days
+        weekdays = self._weekdays * _SIX_WEEKS >> first << 1
+        for weekday, place in self.nth:
+            day = 1 + (weekday - first) % 7
+            weekdays |= 1 << (day + 7 * (place - 1) if place else day + (length - day) // 7 * 7)
 
-        return days
+        return (dates & weekdays if self.both else dates | weekdays) & days_of_month
 
 
 def _alias(expression: str) -> str:
@@ -226,33 +304,40 @@ def _alias(expression: str) -> str:
     return _ALIASES[alias]
 
 
-def _parse_dates(text: str) -> tuple[frozenset[int], frozenset[int]]:
-    """Days of the month, and those of which the nearest working day is meant. In both, 0 is the last."""
-    if text == "?":
-        text = "*"
+def _parse_dates(text: str) -> tuple[int, frozenset[int]]:
+    """Bits of days of the month, and those of which the nearest working day is meant. In both, 0 is the last."""
+    if text in ("*", "?"):
+        return _DATES.all, _NO_DAYS
 
-    dates: set[int] = set()
+    upper = text.upper()
+    if "L" not in upper and "W" not in upper:
+        return _parse_values(_DATES, text), _NO_DAYS
+
+    dates = 0
     nearest: set[int] = set()
     for item in text.split(","):
         sign = item.upper()
         if sign == "L":
-            dates.add(0)
+            dates |= 1
         elif sign == "LW":
             nearest.add(0)
         elif sign.endswith("W"):
             nearest.add(_number(_DATES, item[:-1]))
         else:
-            dates.update(_values(_DATES, item))
+            dates |= _parse_values(_DATES, item)
 
-    return frozenset(dates), frozenset(nearest)
+    return dates, frozenset(nearest)
 
 
-def _parse_weekdays(text: str) -> tuple[frozenset[int], frozenset[tuple[int, int]]]:
-    """Days of the week (0: Sunday), and pairs of such a day and its place in the month, of which 0 is the last."""
-    if text == "?":
-        text = "*"
+def _parse_weekdays(text: str) -> tuple[int, frozenset[tuple[int, int]]]:
+    """Bits of weekdays (0 and 7: Sunday), and pairs of such a day and its place in the month, 0 the last."""
+    if text in ("*", "?"):
+        return _WEEKDAYS.all, _NO_PLACES
 
-    weekdays: set[int] = set()
+    if "L" not in text.upper() and "#" not in text:
+        return _parse_values(_WEEKDAYS, text), _NO_PLACES
+
+    weekdays = 0
     nth: set[tuple[int, int]] = set()
     for item in text.split(","):
         day, hash_, place = item.partition("#")
@@ -265,58 +350,73 @@ def _parse_weekdays(text: str) -> tuple[frozenset[int], frozenset[tuple[int, int
         elif item.upper().endswith("L"):
             nth.add((_number(_WEEKDAYS, item[:-1]) % 7, 0))
         else:
-            weekdays.update(value % 7 for value in _values(_WEEKDAYS, item))
+            weekdays |= _parse_values(_WEEKDAYS, item)
 
-    return frozenset(weekdays), frozenset(nth)
+    return weekdays, frozenset(nth)
 
 
-def _values(field: _Field, text: str) -> set[int]:
-    """The values that a list of `*`, numbers, ranges and steps stands for."""
-    name, low, high, largest_step, _ = field
-    values: set[int] = set()
+def _parse_values(field: _Field, text: str) -> int:
+    """The values that a list of `*`, numbers, ranges and steps stands for, as bits."""
+    if text == "*":
+        return field.all
+    if text in field.numbers:
+        return 1 << field.numbers[text]
+
+    values = 0
     for item in text.split(","):
         span, slash, step = item.partition("/")
         start, dash, end = span.partition("-")
         if span == "*":
-            first, last = low, high
+            first, last = field.low, field.high
         else:
             first = _number(field, start)
             last = _number(field, end) if dash else first
 
         if first > last:
-            raise CronError(name, f"{span!r} runs backwards; write two ranges, or a list")
-        if slash and not dash and span != "*":
-            raise CronError(name, f"{item!r} has a step but no range; write {span}-{high}/{step} if you mean that")
-        if slash and not (step.isdigit() and 1 <= int(step) <= largest_step):
-            raise CronError(name, f"{item!r} needs a step of 1 to {largest_step}")
+            raise CronError(field.name, f"{span!r} runs backwards; write two ranges, or a list")
+        if not slash:
+            values |= (2 << last) - (1 << first)
+            continue
+        if not dash and span != "*":
+            raise CronError(field.name, f"{item!r} has a step but no range; "
+                                        f"write {span}-{field.high}/{step} if you mean that")
+        if not (step.isdigit() and 1 <= int(step) <= field.largest_step):
+            raise CronError(field.name, f"{item!r} needs a step of 1 to {field.largest_step}")
 
-        values.update(range(first, last + 1, int(step) if slash else 1))
+        for value in range(first, last + 1, int(step)):
+            values |= 1 << value
 
     return values
 
 
 def _number(field: _Field, text: str) -> int:
     """One value: digits (ASCII, as the whole expression is) or a name."""
-    name, low, high, _, names = field
+    if text in field.numbers:
+        return field.numbers[text]
     if not text:
-        raise CronError(name, "a value is missing")
+        raise CronError(field.name, "a value is missing")
     if text.isdigit():
         value = int(text)
-    elif text.upper() in names:
-        value = names.index(text.upper())
+    elif text.upper() in field.names:
+        value = field.names.index(text.upper())
     else:
-        raise CronError(name, f"{text!r} is no number{' or name' if names else ''}")
-    if not low <= value <= high:
-        raise CronError(name, f"{text!r} is not within {low}-{high}")
+        raise CronError(field.name, f"{text!r} is no number{' or name' if field.names else ''}")
+    if not field.low <= value <= field.high:
+        raise CronError(field.name, f"{text!r} is not within {field.low}-{field.high}")
 
     return value
 
 
-def _month_length(year: int, month: int) -> int:
-    if month == 2:
-        return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
+def _values(bits: int) -> tuple[int, ...]:
+    return tuple(value for value in range(bits.bit_length()) if bits >> value & 1)
 
-    return 30 if month in (4, 6, 9, 11) else 31
+
+def _lowest(bits: int) -> int:
+    return (bits & -bits).bit_length() - 1
+
+
+def _highest(bits: int) -> int:
+    return bits.bit_length() - 1
 
 
 def _working_day(day: int, length: int, first: int) -> int:
@@ -330,18 +430,38 @@ def _working_day(day: int, length: int, first: int) -> int:
     return day
 
 
-def _offset(wall: datetime, fold: int, tz: tzinfo) -> timedelta:
-    return wall.replace(tzinfo=tz, fold=fold).utcoffset() or _ZERO
+def _read_clocks(moment: datetime, tz: tzinfo) -> tuple[datetime, datetime]:
+    """The moment in UTC, and what the clocks of `tz` show then."""
+    if moment.tzinfo is None:
+        raise ValueError("an instant needs a time zone")
+
+    # By way of UTC, since a datetime that is in `tz` already might show a wall time that does not exist.
+    moment = moment.astimezone(_UTC)
+    return moment, moment.astimezone(tz)
 
 
-def _shift(before: datetime, after: datetime, tz: tzinfo) -> datetime:
-    """The instant at which the clocks of `tz` shift, between two instants of which the first is before it."""
-    offset = before.astimezone(tz).utcoffset()
-    while after - before > _SECOND:
-        middle = before + (after - before) // _SECOND // 2 * _SECOND
-        if middle.astimezone(tz).utcoffset() == offset:
-            before = middle
+def _repeat_of(wall: datetime) -> datetime:
+    """When clocks show that time again, where a shift back repeats it; else its only instant."""
+    return wall.replace(fold=1).astimezone(_UTC)
+
+
+def _find_shift(before: datetime, after: datetime, tz: tzinfo) -> datetime:
+    """The instant, to the second, at which the clocks of `tz` shift, between two of which the first is before it."""
+    low, high = (before - _EPOCH) // _SECOND, (after - _EPOCH) // _SECOND
+    offset = datetime.fromtimestamp(low, tz).utcoffset()
+
+    # Nearly all shifts come at a quarter of an hour, so these are tried first; then the interval is halved.
+    quarter = low - low % 900 + 900
+    while quarter < high and datetime.fromtimestamp(quarter, tz).utcoffset() == offset:
+        low, quarter = quarter, quarter + 900
+
+    high = min(high, quarter)
+    middle = high - 1
+    while high - low > 1:
+        if datetime.fromtimestamp(middle, tz).utcoffset() == offset:
+            low = middle
         else:
-            after = middle
+            high = middle
+        middle = (low + high) // 2
 
-    return after
+    return datetime.fromtimestamp(high, _UTC)
