@@ -246,9 +246,9 @@ def parse(content: bytes, file_name: str) -> Tasks:
     try:
         tasks = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise Unusable(
-            f"{file_name} cannot be parsed ({str(error)[:100]}): repair it, or copy state.json.bak over it"
-        )
+        # What Python says of too deep a nesting differs from call to call (3.14).
+        why = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:100]
+        raise Unusable(f"{file_name} cannot be parsed ({why}): repair it, or copy state.json.bak over it")
 
     if not isinstance(tasks, dict):
         raise Unusable(f"{file_name} must hold an object keyed by task name: repair it, or copy state.json.bak over it")
