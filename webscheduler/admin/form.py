@@ -213,7 +213,7 @@ def _page(visit: Visit, task: Task | None, form: Form, stamp: str) -> Response:
         made.update({name: field(visit, name, visit.t(text), fixed) for name, text in SECTIONS["What it runs"].items()})
 
     if not visit.settings["notify"]:
-        form.about["notify"] = visit.t("When it begins to fail and when it is well again. Nobody is told yet: the "
+        form.about["notify"] = visit.t("When it begins to fail and when it recovers. Nobody is notified yet: the "
                                        "settings name no address.")
 
     query = {"name": task.name} if task is not None else {"copy": visit.query.get("copy", "")}

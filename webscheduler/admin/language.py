@@ -1,7 +1,7 @@
 """The panel's languages: English as it stands in the code, and others from a catalogue each.
 
 The rule: a message is its own key. A catalogue is a JSON file beside this one: `messages` from English to the other
-language, and `errors` likewise, whose `{}` stand for whatever is in a one-line error there.
+language; `errors` likewise, whose `{}` stand for any text of a one-line error; `singular`, the numbers that take it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import json
 import pkgutil
 import re
 
+from ..vocabulary import LANGUAGES
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-LANGUAGES = {"en": "English", "fr": "Français"}
 
 
 def choose(setting: str, accepted: str) -> str:
@@ -39,6 +39,11 @@ def choose(setting: str, accepted: str) -> str:
 def translate(language: str, message: str) -> str:
     """The message in the language; as it is where the catalogue has none."""
     return message if language == "en" else str(catalogue(language)["messages"].get(message, message))
+
+
+def singular(language: str) -> list[int]:
+    """The numbers that take the first of two messages (CLDR plural rules, category "one")."""
+    return [1] if language == "en" else list(catalogue(language)["singular"])
 
 
 def error(language: str, text: str, deep: int = 3) -> str:

@@ -25,9 +25,9 @@ from ..store.fields import Field, check
 from ..store.settings import CHANNELS, SETTINGS, Settings, check_setting, parse_setting, read_settings, save_settings
 from ..store.task import DUE, FIELDS, file_name, load_tasks, new_task
 from ..version import __version__
+from ..vocabulary import LANGUAGES
 from . import session
 from .controls import Form
-from .language import LANGUAGES
 from .show import ask, button, facts, link, moment, page, plain, warning
 from .tasks import label, named
 from .web import Html, Refused, error_text, h, respond

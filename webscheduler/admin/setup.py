@@ -18,9 +18,9 @@ from ..errors import WebschedulerError
 from ..host.home import create_home
 from ..store import people
 from ..store.settings import parse_setting, save_settings
+from ..vocabulary import LANGUAGES
 from . import session
 from .account import FILLS, NEW, form_of, new_password, stack
-from .language import LANGUAGES
 from .show import ask, button, page, warning
 from .web import error_text, h
 

@@ -154,8 +154,7 @@ class Visit:
 
     def count(self, number: int, one: str, several: str) -> Html:
         """One of two messages by number; `several` holds {n}."""
-        single = number <= 1 if self.language == "fr" else number == 1
-        return self.t(one if single else several, n=number)
+        return self.t(one if number in language.singular(self.language) else several, n=number)
 
     def read_form(self) -> None:
         """Read the body into `form`. Raises Refused."""

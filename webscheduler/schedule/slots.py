@@ -13,6 +13,7 @@ from __future__ import annotations
 from ..errors import BadInput
 from ..store.task import Task
 from ..times import format_time, instant, time_zone
+from ..vocabulary import FAILED, TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def _retry_at(task: Task, last_start: float) -> float | None:
     attempt = task["lastRunAttempt"] or 1
     begun = instant(task["lastRunAt"])
 
-    if task["lastRunStatus"] not in ("failed", "timeout") or attempt > task["retries"] or last_start > begun + 0.01:
+    if task["lastRunStatus"] not in (FAILED, TIMEOUT) or attempt > task["retries"] or last_start > begun + 0.01:
         return None
 
     return begun + (task["lastRunDuration"] or 0.0) + float(task["retryDelaySeconds"])

@@ -12,6 +12,7 @@ import os
 
 from ..errors import BadInput, Busy, Unusable
 from ..times import time_zone
+from ..vocabulary import LANGUAGES
 from .fields import MAX_SECONDS, Field, check, from_text
 from .files import find_home as find_home
 from .files import lock_file, replace_file
@@ -67,7 +68,7 @@ SETTINGS: dict[str, Field] = {
                      "webscheduler.cgi; trigger URLs start with it.", 1000, True),
     "name": Field("text", "webscheduler", "Name of this installation, shown in the panel and in notifications.", 100),
     "timezone": Field("text", "UTC", "Time zone, like Europe/Paris; a task may have its own.", 100),
-    "language": Field("choice", "auto", "Language of the panel; auto: the browser's.", ("auto", "en", "fr")),
+    "language": Field("choice", "auto", "Language of the panel; auto: the browser's.", ("auto", *LANGUAGES)),
     "defaultTimeout": Field("int", 300, "Time limit of a run in seconds, for tasks without one; 0: no limit.",
                             (0, MAX_SECONDS)),
     "maxConcurrentTasks": Field("int", 5, "How many due tasks may run at the same time.", (1, 1000)),

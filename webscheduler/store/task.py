@@ -10,6 +10,7 @@ from __future__ import annotations
 from ..errors import BadInput
 from ..times import format_time
 from ..vocabulary import DUE as DUE
+from ..vocabulary import STRATEGIES
 from .fields import MAX_SECONDS, Field, check
 from .files import file_name as file_name
 
@@ -65,7 +66,7 @@ FIELDS: dict[str, Field] = {
     "environment": Field("map", {}, "Environment variables, besides those of the settings."),
     "strategy": Field("choice", "auto", "Whether a run is detached from the response (fork), follows it (close) or "
                       "comes before it (sync); `auto`: the best that works here.",
-                      ("auto", "fork", "close", "sync")),
+                      ("auto", *STRATEGIES)),
     "minIntervalSeconds": Field("int", 0, "Least seconds between two starts by URL; calls in between are skipped.",
                                 (0, MAX_SECONDS)),
     "ipAllowlist": Field("networks", [], "Addresses or networks that may call the URL; empty: all."),
