@@ -1,4 +1,4 @@
-"""Notifications: told once when a task begins to fail and once when it is well again, by webhook and by mail."""
+"""Notifications: told once when a task begins to fail and once when it has recovered, by webhook and by mail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from webscheduler.host.home import create_home
 from webscheduler.runs import notifications
 from webscheduler.runs.supervisor import run_by_hand
 from webscheduler.store import locks, state
-from webscheduler.store.settings import load_settings, save_settings
+from webscheduler.store.settings import CHANNELS, load_settings, save_settings
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_told_once_when_it_fails_and_once_when_it_is_well(home, tmp_path, hook):
 
     assert [document["status"] for document in got] == ["failed", "success"]
     assert got[0]["text"] == "[webscheduler] job ended as failed"
-    assert got[1]["text"] == "[webscheduler] job is well again"
+    assert got[1]["text"] == "[webscheduler] job has recovered"
 
 
 def test_a_failure_with_tries_left_is_not_told(home, tmp_path, hook):
@@ -111,7 +111,7 @@ def test_settings_that_cannot_be(home, value):
 
 
 def test_a_task_with_notify_false_is_never_told_of(home, tmp_path, hook):
-    """Neither its failure, nor that it is well again, nor that it comes late; the same tick tells of another."""
+    """Neither its failure, nor that it has recovered, nor that it comes late; the same tick tells of another."""
     url, got = hook
     save_settings(home, {"notify": {"url": url}})
     settings, long_ago = load_settings(home), "2020-01-01T00:00:00+00:00"
@@ -126,7 +126,7 @@ def test_a_task_with_notify_false_is_never_told_of(home, tmp_path, hook):
             "failed" if broken else "success"] * 2
 
     assert [document["text"] for document in got] == ["[webscheduler] heard ended as failed",
-                                                      "[webscheduler] heard is well again"]
+                                                      "[webscheduler] heard has recovered"]
 
     def age(tasks):
         for name in ("quiet", "heard"):
@@ -143,4 +143,9 @@ def test_a_task_with_notify_false_is_never_told_of(home, tmp_path, hook):
     entry = run_by_hand(home, "@due", "cli", time.time)
     assert sorted(entry["started"]) == ["heard", "quiet"]
     assert [(document["text"], document["late"]) for document in got] == [
-        ("[webscheduler] 1 tasks come late, the first heard", "heard")]
+        ("[webscheduler] late tasks: 1, the first is heard", "heard")]
+
+
+def test_every_channel_has_a_sender():
+    """Who adds a channel to the settings cannot forget to send to it."""
+    assert set(notifications.SENDERS) == set(CHANNELS)

@@ -119,7 +119,7 @@ HISTORY: dict[str, tuple[Any, str]] = {
     "duration": (None, "seconds, by a clock that nobody can set; null where nobody was left to measure"),
     "status": (None, "how it ended: see below"),
     "exitCode": (None, "0 to 255; 128 + N for signal N; null where it is not known"),
-    "output": ("", "standard output, at most 64 KiB: the first and the last part; a line between says how much is missing"),
+    "output": ("", "standard output: at most 64 KiB, its first and last part, with a line between on what is missing"),
     "errorOutput": ("", "standard error, likewise"),
     "run": (None, "the run's id; null in lines of skips and rejections"),
     "reason": (None, "why, where the status does not say it: see below"),

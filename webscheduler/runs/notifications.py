@@ -1,9 +1,8 @@
-"""Telling people: that a task fails, that it is well again, that it comes late.
+"""Notifications: a task fails, has recovered, or is late.
 
-The rules: told once when it begins and once when it ends, not at each run, and nothing of a task whose `notify` is
-false. What cannot be sent is said where it is seen (the exit line of whoever asked for a test) and never disturbs a
-run, which is recorded before. By mail through the host's sendmail, or by a POST of JSON to a webhook; both take what
-they send from history, nothing else.
+The rules: one when it starts to fail and one when it recovers, not at each run, and none about a task whose `notify` is
+false. A run is recorded before anything is sent, so what cannot be sent disturbs no run; only who sends a test sees the
+error. What is sent comes from history and nothing else.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import os
 
 from ..errors import Unusable
 from ..fetching import fetch
+from ..vocabulary import SUCCESS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from ..store.task import Task
 
 SENDMAIL = ("/usr/sbin/sendmail", "/usr/lib/sendmail", "/usr/bin/msmtp")
-PATIENCE = 20  # seconds for each way
+PATIENCE = 20  # seconds for each channel
 EXCERPT = 2000
 
 
 def after_run(settings: Settings, task: Task, entry: dict[str, Any], failures_before: int) -> None:
-    """Tell of a run where it changed how the task is: the first failure (after its retries), or the first success
-    after failures. Never raises."""
+    """Notify if the run changed how the task is: its first failure (after the retries), or its first success after
+    failures. failures_before: how many runs before it failed in a row. Never raises."""
     if not settings["notify"] or not task["notify"]:
         return
 
-    success, attempt = entry["status"] == "success", entry["attempt"] or 1
+    success, attempt = entry["status"] == SUCCESS, entry["attempt"] or 1
 
     if success and failures_before or not success and attempt > task["retries"] and failures_before < attempt:
-        what = "is well again" if success else f"ended as {entry['status']}"
+        what = "has recovered" if success else f"ended as {entry['status']}"
         try_send(settings, f"{entry['command']} {what}", entry)
 
 
 def try_send(settings: Settings, subject: str, facts: dict[str, Any]) -> str:
-    """Send, and return an empty text, or what went wrong."""
+    """Send; empty text, or what went wrong."""
     try:
         send(settings, subject, facts)
     except Unusable as error:
@@ -50,21 +50,21 @@ def try_send(settings: Settings, subject: str, facts: dict[str, Any]) -> str:
 
 
 def send(settings: Settings, subject: str, facts: dict[str, Any]) -> None:
-    """Send by each way that the settings name. Raises Unusable saying which could not."""
+    """Send to each channel that the settings name. Raises Unusable saying which failed."""
     problems = []
 
-    for way, act in (("email", _mail), ("url", _post)):
-        if settings["notify"].get(way):
+    for channel, target in settings["notify"].items():
+        if target:
             try:
-                act(settings, subject, facts)
-            except Exception as error:  # whatever a mail program or a web server does, the run is recorded
-                problems.append(f"{way}: {getattr(error, 'reason', None) or error}".split("\n")[0])
+                SENDERS[channel](settings, target, subject, facts)
+            except Exception as error:  # a mail program and a web server may do anything
+                problems.append(f"{channel}: {getattr(error, 'reason', None) or error}".split("\n")[0])
 
     if problems:
         raise Unusable("notification not sent: " + "; ".join(problems))
 
 
-def _mail(settings: Settings, subject: str, facts: dict[str, Any]) -> None:
+def _mail(settings: Settings, target: str, subject: str, facts: dict[str, Any]) -> None:
     import subprocess
     from email.message import EmailMessage
 
@@ -74,7 +74,7 @@ def _mail(settings: Settings, subject: str, facts: dict[str, Any]) -> None:
         raise Unusable("this host has no sendmail: use a webhook")
 
     message = EmailMessage()
-    message["To"] = settings["notify"]["email"]
+    message["To"] = target
     message["Subject"] = f"[{settings['name']}] {subject}"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
     shown = {key: value for key, value in facts.items() if key not in ("output", "errorOutput") and value is not None}
@@ -87,11 +87,15 @@ def _mail(settings: Settings, subject: str, facts: dict[str, Any]) -> None:
         raise Unusable(f"{program} ended with {done.returncode}: {done.stderr.decode('utf-8', 'replace')[:200]}")
 
 
-def _post(settings: Settings, subject: str, facts: dict[str, Any]) -> None:
+def _post(settings: Settings, target: str, subject: str, facts: dict[str, Any]) -> None:
     short = {key: value[-EXCERPT:] if isinstance(value, str) else value for key, value in facts.items()}
-    # `text` is what chat services show of a webhook.
+    # Chat services show `text`.
     body = json.dumps({"text": f"[{settings['name']}] {subject}", "installation": settings["name"], **short}).encode()
-    answer = fetch(settings["notify"]["url"], PATIENCE, {"Content-Type": "application/json"}, body, follow=True)
+    answer = fetch(target, PATIENCE, {"Content-Type": "application/json"}, body, follow=True)
 
     if not 200 <= answer.status < 300:
         raise Unusable(answer.problem or f"HTTP {answer.status}")
+
+
+# For each of settings.CHANNELS: sends to the target that the setting `notify` names. May raise anything.
+SENDERS = {"email": _mail, "url": _post}

@@ -130,7 +130,7 @@ def _tick(
     if late and settings["notify"]:
         from .notifications import try_send
 
-        try_send(settings, f"{len(late)} tasks come late, the first {late[0]}", {"late": ", ".join(late[:50])})
+        try_send(settings, f"late tasks: {len(late)}, the first is {late[0]}", {"late": ", ".join(late[:50])})
 
     lines = [f"started {name}" for name in report["started"]] + [f"left due {name}" for name in report["left"]]
     status = "failed" if report["problems"] else "success"

@@ -17,7 +17,6 @@ import os
 
 from ..times import format_time, parse_time
 from ..version import __version__
-from ..vocabulary import CLOSE, FORK, STRATEGIES, SYNC
 from .files import replace_file
 
 TYPE_CHECKING = False
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     Rows = dict[str, dict[str, Any]]  # strategy -> {"probe": what probe.collect returns, "deaths": [{at, after, run}]}
 
 FILE = "capabilities.json"
-ORDER = tuple(STRATEGIES)
+ORDER = ("fork", "close", "sync")
 PROBE = "@probe"  # the group of the tasks that a probe makes: they get the strategy they ask for, whatever is known
 KEPT_SECONDS = 30 * 86400.0
 ONE_DEATH_COUNTS = 86400.0
@@ -48,12 +47,12 @@ def elect(home: str, kind: str, timeout: float, now: float) -> list[str]:
 
 def following(home: str, kind: str, wanted: str, now: float) -> list[str]:
     """The strategies to try where the task asks for one: those after it may take over if it cannot work here."""
-    return after(carried(kind, {} if wanted == SYNC else read(home, kind, now)), wanted)
+    return after(carried(kind, {} if wanted == "sync" else read(home, kind, now)), wanted)
 
 
 def after(reaches: Carried, wanted: str) -> list[str]:
     """`following` for what is known."""
-    return [each for each in ORDER[ORDER.index(wanted):] if each != CLOSE or reaches[CLOSE][0] > 0]
+    return [each for each in ORDER[ORDER.index(wanted):] if each != "close" or reaches["close"][0] > 0]
 
 
 def ranked(reaches: Carried, timeout: float) -> list[str]:
@@ -62,8 +61,8 @@ def ranked(reaches: Carried, timeout: float) -> list[str]:
     fitting = [strategy for strategy in ORDER if reaches[strategy][0] > min(limit, 1e9)]
     others = sorted((each for each in ORDER if each not in fitting),
                     key=lambda each: -reaches[each][0] / (1 + reaches[each][1]))
-    order = [each for each in (*fitting, *others) if reaches[each][0] > 0 or each == SYNC]
-    return order[: order.index(SYNC) + 1]  # which needs nothing that could be missing
+    order = [each for each in (*fitting, *others) if reaches[each][0] > 0 or each == "sync"]
+    return order[: order.index("sync") + 1]  # which needs nothing that could be missing
 
 
 def carried(kind: str, rows: Rows) -> Carried:
@@ -100,7 +99,7 @@ def reach(kind: str, strategy: str, rows: Rows) -> float:
     probe = row.get("probe") or {}
     whole = probe.get("ended") == "finished"
 
-    if strategy == CLOSE:
+    if strategy == "close":
         # Under CGI only where it was seen to work: the script that goes on is the one the server knows.
         if kind in ENDS_SCRIPTS or kind.startswith("cgi/") and kind != "cgi/nginx" and not whole:
             return 0.0
@@ -116,7 +115,7 @@ def reach(kind: str, strategy: str, rows: Rows) -> float:
     if deaths:
         return float(min(deaths))
 
-    return ANY if strategy == FORK else max(REQUEST_LIVES, probe.get("lived", 0.0))
+    return ANY if strategy == "fork" else max(REQUEST_LIVES, probe.get("lived", 0.0))
 
 
 def read(home: str, kind: str, now: float) -> Rows:
