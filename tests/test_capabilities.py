@@ -38,6 +38,14 @@ def result(lived: float = 10.0, ended: str = "finished", age: float = 0.0, **mor
             "held": False, "answer": {"status": 202, "seconds": 0.1}, **more}  # fmt: skip
 
 
+def order(home: str, kind: str, wanted: str, timeout: float, now: float) -> list[str]:
+    return capabilities.order(capabilities.expect(kind, capabilities.read(home, kind, now)), wanted, timeout)
+
+
+def elect(home: str, kind: str, timeout: float, now: float) -> list[str]:
+    return order(home, kind, "auto", timeout, now)
+
+
 def died(after: float, age: float = 0.0) -> dict[str, Any]:
     return {"at": format_time(NOW - age), "after": after, "run": "r"}
 
@@ -55,7 +63,7 @@ def died(after: float, age: float = 0.0) -> dict[str, Any]:
 )
 def test_without_a_probe_the_kind_decides(tmp_path: Path, kind: str, chosen: list[str]) -> None:
     """Where nothing was seen, detaching is tried first, and a script goes on after its response only under nginx."""
-    assert capabilities.elect(str(tmp_path), kind, 300, NOW) == chosen
+    assert elect(str(tmp_path), kind, 300, NOW) == chosen
 
 
 @pytest.mark.parametrize(
@@ -83,8 +91,8 @@ def test_what_was_seen_decides(tmp_path: Path, rows: dict[str, Any], timeout: fl
     """The first strategy that carries the time limit is elected, else the one that carried longest."""
     home = str(tmp_path)
     capabilities.store_probe(home, "wsgi/x", rows)
-    assert capabilities.elect(home, "wsgi/x", timeout, NOW)[0] == chosen
-    assert capabilities.elect(home, "wsgi/y", timeout, NOW)[0] == "fork", "another kind of server is another host"
+    assert elect(home, "wsgi/x", timeout, NOW)[0] == chosen
+    assert elect(home, "wsgi/y", timeout, NOW)[0] == "fork", "another kind of server is another host"
 
 
 @pytest.mark.parametrize("stale", [{"age": 30 * DAY}, {"package": "0.0.1"}])
@@ -92,9 +100,9 @@ def test_results_expire(tmp_path: Path, stale: dict[str, Any]) -> None:
     """A probe counts for 30 days and for the version that made it."""
     home = str(tmp_path)
     capabilities.store_probe(home, "cgi/x", {"fork": result(0.0, "killed")})
-    assert capabilities.elect(home, "cgi/x", 5, NOW) == ["sync"]
+    assert elect(home, "cgi/x", 5, NOW) == ["sync"]
     capabilities.store_probe(home, "cgi/x", {"fork": result(0.0, "killed", **stale)})
-    assert capabilities.elect(home, "cgi/x", 5, NOW) == ["fork", "sync"]
+    assert elect(home, "cgi/x", 5, NOW) == ["fork", "sync"]
 
 
 def test_close_under_cgi_needs_to_be_seen(tmp_path: Path) -> None:
@@ -104,10 +112,10 @@ def test_close_under_cgi_needs_to_be_seen(tmp_path: Path) -> None:
     for kind in ("cgi/x", "cgi/apache", "cgi/lighttpd"):
         capabilities.store_probe(home, kind, {"close": result()})
 
-    assert "close" in capabilities.elect(home, "cgi/x", 5, NOW)
-    assert capabilities.following(home, "cgi/x", "close", NOW) == ["close", "sync"]
-    assert capabilities.following(home, "cgi/apache", "close", NOW) == ["sync"]
-    assert capabilities.following(home, "cgi/lighttpd", "fork", NOW) == ["fork", "sync"]
+    assert "close" in elect(home, "cgi/x", 5, NOW)
+    assert order(home, "cgi/x", "close", 5, NOW) == ["close", "sync"]
+    assert order(home, "cgi/apache", "close", 5, NOW) == ["sync"]
+    assert order(home, "cgi/lighttpd", "fork", 5, NOW) == ["fork", "sync"]
 
 
 def claim(**more: Any) -> dict[str, Any]:
@@ -121,14 +129,14 @@ def test_one_death_counts_for_a_day_and_two_for_a_month(tmp_path: Path) -> None:
     home = str(tmp_path)
 
     def elected(now: float) -> str:
-        return capabilities.elect(home, "wsgi/x", 300, now)[0]
+        return elect(home, "wsgi/x", 300, now)[0]
 
-    capabilities.lower(home, claim(), 20.0, NOW)
+    capabilities.record_death(home, claim(), 20.0, NOW)
     assert elected(NOW) == "close"
-    capabilities.lower(home, claim(), 25.0, NOW + 5)  # of the same cause
+    capabilities.record_death(home, claim(), 25.0, NOW + 5)  # of the same cause
     assert elected(NOW + 2 * DAY) == "fork"
 
-    capabilities.lower(home, claim(), 30.0, NOW + 3 * DAY)
+    capabilities.record_death(home, claim(), 30.0, NOW + 3 * DAY)
     assert elected(NOW + 20 * DAY) == "close"
     assert elected(NOW + 34 * DAY) == "fork"
 
@@ -137,17 +145,17 @@ def test_what_a_death_does_not_show(tmp_path: Path) -> None:
     """A run that began before the machine did, that came through no server, or that a probe's job outlived, lowers
     nothing; and a probe that outlives the deaths clears them."""
     home = str(tmp_path)
-    capabilities.lower(home, claim(startedAt="2001-01-01T00:00:00Z"), 1.0, time.time())
-    capabilities.lower(home, claim(server=None), 1.0, NOW)
+    capabilities.record_death(home, claim(startedAt="2001-01-01T00:00:00Z"), 1.0, time.time())
+    capabilities.record_death(home, claim(server=None), 1.0, NOW)
     assert capabilities.kinds(home) == []
 
     capabilities.store_probe(home, "wsgi/x", {"fork": result(10.0)})
-    capabilities.lower(home, claim(), 3.0, NOW)
-    assert capabilities.elect(home, "wsgi/x", 300, NOW)[0] == "fork"
-    capabilities.lower(home, claim(), 3.0, NOW + 100)
-    assert capabilities.elect(home, "wsgi/x", 300, NOW + 100)[0] == "close"
+    capabilities.record_death(home, claim(), 3.0, NOW)
+    assert elect(home, "wsgi/x", 300, NOW)[0] == "fork"
+    capabilities.record_death(home, claim(), 3.0, NOW + 100)
+    assert elect(home, "wsgi/x", 300, NOW + 100)[0] == "close"
     capabilities.store_probe(home, "wsgi/x", {"fork": result(10.0)})
-    assert capabilities.elect(home, "wsgi/x", 300, NOW + 100)[0] == "fork"
+    assert elect(home, "wsgi/x", 300, NOW + 100)[0] == "fork"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"servers": {"wsgi/x": []}}', '{"servers": {"wsgi/x": {"fork": 1}}}',
@@ -155,7 +163,7 @@ def test_what_a_death_does_not_show(tmp_path: Path) -> None:
 def test_a_file_that_makes_no_sense_means_nothing_is_known(tmp_path: Path, text: str) -> None:
     """A capabilities.json that was damaged stops no run."""
     (tmp_path / "capabilities.json").write_text(text)
-    assert capabilities.elect(str(tmp_path), "wsgi/x", 300, NOW) == ["fork", "close", "sync"]
+    assert elect(str(tmp_path), "wsgi/x", 300, NOW) == ["fork", "close", "sync"]
 
 
 def test_the_choice_is_explained(tmp_path: Path) -> None:
@@ -209,7 +217,7 @@ def test_a_due_run_that_died_counts_for_the_server_of_its_tick(installation: Ins
 
     assert [line["status"] for line in installation.runs()] == ["interrupted"]
     assert capabilities.kinds(str(installation.home)) == ["cgi/apache"]
-    assert capabilities.elect(str(installation.home), "cgi/apache", 300, time.time()) == ["sync"]
+    assert elect(str(installation.home), "cgi/apache", 300, time.time()) == ["sync"]
 
 
 # On real servers

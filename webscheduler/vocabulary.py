@@ -68,6 +68,51 @@ if TYPE_CHECKING:
         failuresBefore: int
         outcome: Entry
 
+    class Probe(TypedDict, total=False):
+        """What a probe saw of a strategy, as in capabilities.json. seconds: how long its job was to run; lived: how
+        long it did; ended: `finished`, or what ended it; held: whether the response waited for it; answer: status,
+        seconds and perhaps problem of the call."""
+
+        at: str
+        package: str
+        seconds: float
+        lived: float
+        ended: str
+        held: bool
+        answer: dict[str, Any]
+
+    class Death(TypedDict):
+        """A run that died, as in capabilities.json; after: how many seconds it had lived at most."""
+
+        at: str
+        after: float
+        run: str | None
+
+    class Seen(TypedDict, total=False):
+        """What was seen of a strategy, as in capabilities.json."""
+
+        probe: Probe
+        deaths: list[Death]
+
+    class Declared(TypedDict, total=False):
+        """A command found in Python code, as in commands.json. target: the module that declares it, or `entry point
+        NAME`; the rest is for its task."""
+
+        target: str
+        expression: str | None
+        intervalSeconds: int | None
+        group: str
+        description: str
+
+    class Refusal(TypedDict, total=False):
+        """A request without a valid signature, as in refused.json; problem: what was wrong, in words."""
+
+        at: str
+        ip: str
+        method: str
+        slug: str
+        problem: str
+
 DUE = "@due"  # the built-in task that runs all due tasks
 
 # How a run ended, or a call that started none. `running` is in state.json alone.

@@ -120,8 +120,8 @@ def raised() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("text", [*url_check.CAUSES.values(), "no answer, timed out", "HTTP 301 to https://example.org/",
-                                  "the host gave no process", "killed, with nothing left to say so",
-                                  "the job alone got signal 9", "failed, exit code 1"])  # fmt: skip
+                                  "the host gave no process", "killed without a trace",
+                                  "only the job was ended, by signal 9", "failed, exit code 1"])  # fmt: skip
 def test_what_a_finding_says_of_a_fault_is_translated(text: str) -> None:
     """Likely causes, what came back, and how a probe ended are parts of messages; they are found by their pattern."""
     assert language.error("fr", text) != text

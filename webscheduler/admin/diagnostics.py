@@ -88,7 +88,7 @@ def _said(visit: Visit, message: str, values: dict[str, Any]) -> Html:
 def _strategies(visit: Visit, kind: str) -> Html:
     limit = visit.settings["defaultTimeout"]
     rows = capabilities.read(visit.home, kind, visit.now)
-    elected = capabilities.ranked(capabilities.carried(kind, rows), limit)[0]
+    elected = capabilities.order(capabilities.expect(kind, rows), "auto", limit)[0]
     said: dict[str, list[Html]] = {}
     cells = []
 
@@ -96,7 +96,7 @@ def _strategies(visit: Visit, kind: str) -> Html:
         said.setdefault(each.about, []).append(h("<p>{text}</p>", text=_said(visit, each.message, each.values)))
 
     for strategy in STRATEGIES:
-        reach = capabilities.reach(kind, strategy, rows)
+        reach = capabilities.survives(kind, strategy, rows)
         carries = visit.t("any length") if reach == capabilities.ANY else visit.t("not used") if reach <= 0 else \
             roughly(visit, reach)
         mark = h(' <span class="badge success">{text}</span>', text=visit.t("elected")) if strategy == elected else ""

@@ -24,6 +24,7 @@ from ..store.settings import check_setting, load_settings
 from ..store.task import DUE, load_tasks
 from ..times import format_time, parse_time
 from ..version import __version__
+from ..vocabulary import STRATEGIES
 from .home import FOLDERS, document_root_above
 
 TYPE_CHECKING = False
@@ -378,15 +379,14 @@ def _strategies(settings: Settings, tasks: state.Tasks, now: float) -> Iterator[
 
         for name, task in load_tasks(tasks)[0].items():
             limit = settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
-            wanted = task["strategy"]
-            best = capabilities.ranked(capabilities.carried(kind, rows), limit)[0] if wanted == "auto" else wanted
-            reach = capabilities.reach(kind, best, rows)
+            best = capabilities.order(capabilities.expect(kind, rows), task["strategy"], limit)[0]
+            far = capabilities.survives(kind, best, rows)
 
-            if name != DUE and task["enabled"] and limit and reach < limit:
+            if name != DUE and task["enabled"] and limit and far < limit:
                 yield Finding(WARNING, "server",
                               "{task} may run for {limit} s, but {strategy} is expected to survive only {n} s on "
                               "{kind}: lower its timeout, or split it", task=name,
-                              limit=limit, kind=kind, strategy=best, n=f"{reach:g}")
+                              limit=limit, kind=kind, strategy=best, n=f"{far:g}")
 
 
 def explain(kind: str, rows: capabilities.Rows, timeout: float) -> Iterator[Finding]:
@@ -394,11 +394,11 @@ def explain(kind: str, rows: capabilities.Rows, timeout: float) -> Iterator[Find
     is known of each strategy."""
     yield Finding(OK, "server", "on {kind} `auto` chooses {strategy} for runs of up to {n} s" if timeout else
                   "on {kind} `auto` chooses {strategy} for runs of any length", kind=kind, n=f"{timeout:g}",
-                  strategy=capabilities.ranked(capabilities.carried(kind, rows), timeout)[0])
+                  strategy=capabilities.order(capabilities.expect(kind, rows), "auto", timeout)[0])
 
-    for strategy in capabilities.ORDER:
+    for strategy in STRATEGIES:
         row = rows.get(strategy, {})
-        probe, deaths, far = row.get("probe"), row.get("deaths"), capabilities.reach(kind, strategy, rows)
+        probe, deaths, far = row.get("probe"), row.get("deaths"), capabilities.survives(kind, strategy, rows)
 
         if probe:
             yield Finding(OK, strategy, "a probe ended after {n} s, at {when}: {error}; valid until {until}"

@@ -1,9 +1,9 @@
-"""Finding out what the host lets live: short-lived tasks whose job writes heartbeats past the end of its request.
+"""Tests which strategies survive on this host: short tasks whose job prints heartbeats after the end of its request.
 
-The rules: the scheduler's own signed URLs are called,
-so a job runs as every run does, from inside the web server; who calls them (the command line here, a browser for the
-panel, since a server with one worker cannot call itself) measures what the response did. A job that lost its supervisor
-stops beating: the run is as good as dead. The tasks are removed with all they left.
+The rules: the jobs run as all runs do, inside the web server, since the scheduler's own signed URLs are called. Who
+calls them measures the response: the command line here, or for the panel a browser, since a server with one worker
+cannot call itself. A job that lost its supervisor stops, since the run is as good as dead. In the end the tasks are
+removed with all their files.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ..store import capabilities, history, locks, state
 from ..store.task import new_task
 from ..times import format_time
 from ..version import __version__
+from ..vocabulary import STRATEGIES
 from . import url_check
 
 TYPE_CHECKING = False
@@ -28,32 +29,33 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from ..store.settings import Settings
+    from ..vocabulary import Probe
 
 BEAT = 0.5
 SECONDS, MOST_SECONDS = 10, 600
 MARGIN = 60  # seconds that a request may wait behind the others
 
 
-def start(settings: Settings, base: str, seconds: int, now: float) -> list[dict[str, Any]]:
-    """Make the tasks. Returns what to call, in this order: `strategy` and `url` of each. Raises BadInput.
+def start(settings: Settings, base: str, seconds: int, now: float) -> list[dict[str, str]]:
+    """Create the tasks. Returns the calls to make, in this order: `strategy` and `url` of each. Raises BadInput.
 
-    The next URL should be called as soon as the answer of the one before is there.
+    Each URL should be called as soon as the one before it has been answered.
     """
     if not 1 <= seconds <= MOST_SECONDS:
-        raise BadInput(f"seconds: a probe takes 1 to {MOST_SECONDS}", "seconds")
+        raise BadInput(f"seconds: must be from 1 to {MOST_SECONDS}", "seconds")
 
     rows = {}
 
-    for strategy in capabilities.ORDER:
+    for strategy in STRATEGIES:
         name = capabilities.probe_task(strategy)
         argv = registry.python(settings, "webscheduler.host.probe:heartbeat", settings.home, name, str(seconds))
         rows[name] = new_task(now, {"enabled": True, "group": capabilities.PROBE, "argv": argv, "strategy": strategy,
                                     "timeout": seconds + MARGIN, "logOutput": True,
-                                    "title": "A probe of the host, removed when it ends"})
+                                    "title": "Test of this host, removed when it ends"})
 
     for name, row in state.read(settings.home).items():
         if name in rows and row.get("group") != capabilities.PROBE:
-            raise BadInput(f"a task is named {name}, which is the probe's: rename yours", "name")
+            raise BadInput(f"a task is named {name}, which is a name that the probe needs: rename it", "name")
 
     stop(settings.home, now)
     state.update(settings.home, lambda tasks: tasks.update(rows))
@@ -63,15 +65,10 @@ def start(settings: Settings, base: str, seconds: int, now: float) -> list[dict[
 
 def collect(
     home: str, seconds: int, answers: dict[str, Answer], now: float
-) -> tuple[str, dict[str, dict[str, Any]]] | None:
-    """(kind of server, results by strategy), kept, and the tasks removed; None while a job runs. Raises BadInput if
-    none of the calls arrived.
-
-    answers: by strategy what the caller saw, `status` (HTTP, or 0 for no answer at all) and `seconds` until the answer
-    was whole. A result has at, package, seconds (asked for), lived, ended (`finished`, or what ended it), held (whether
-    the answer waited for the job) and answer.
-    """
-    found: dict[str, dict[str, Any]] = {}
+) -> tuple[str, dict[str, Probe]] | None:
+    """Store the results and remove the tasks: (kind of server, results by strategy); None while a job runs. answers: of
+    the calls, by strategy. Raises BadInput if none of the calls arrived."""
+    found: dict[str, Probe] = {}
     kind = problem = ""
 
     for strategy, answer in answers.items():
@@ -103,8 +100,8 @@ def collect(
 
 def _result(
     strategy: str, seconds: int, answer: Answer, entry: dict[str, Any], now: float
-) -> tuple[str, dict[str, Any]]:
-    """(kind of server, or empty; what to keep)."""
+) -> tuple[str, Probe]:
+    """(kind of server, or empty; the result)."""
     beat = re.findall(r"^(\S+) ([\d.]+)$", entry["output"], re.MULTILINE)[-1:] or [("-", "0")]
     kind, lived = beat[0][0].strip("-"), float(beat[0][1])
 
@@ -113,9 +110,9 @@ def _result(
     elif entry["status"] == "success":
         ended, lived = "finished", float(seconds)
     elif entry["status"] == "interrupted":
-        ended = "SIGTERM" if entry["reason"] == "terminated" else "killed, with nothing left to say so"
+        ended = "SIGTERM" if entry["reason"] == "terminated" else "killed without a trace"
     elif entry["signal"]:
-        ended = f"the job alone got signal {entry['signal']}"
+        ended = f"only the job was ended, by signal {entry['signal']}"
     else:
         ended = f"{entry['status']}, exit code {entry['exitCode']}"
 
@@ -127,7 +124,7 @@ def _result(
 
 
 def stop(home: str, now: float) -> None:
-    """Remove what is left of a probe. Raises BadInput while one runs."""
+    """Remove the tasks of a probe. Raises BadInput while one runs."""
     for name, row in state.read(home).items():
         if isinstance(row, dict) and row.get("group") == capabilities.PROBE:
             editing.remove(home, name, now)
@@ -135,10 +132,10 @@ def stop(home: str, now: float) -> None:
 
 def run(
     settings: Settings, base: str, seconds: int, clock: Callable[[], float], say: Callable[[str], object]
-) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Probe from here: (kind of server, results by strategy). Raises BadInput if the URL does not lead here."""
+) -> tuple[str, dict[str, Probe]]:
+    """Make the calls from here: (kind of server, results by strategy). Raises BadInput if none arrived."""
     limit = 2 * seconds + MARGIN
-    answers = {}
+    answers: dict[str, Answer] = {}
 
     for call in start(settings, base, seconds, clock()):
         say(f"{call['strategy']} ...")
@@ -156,9 +153,9 @@ def run(
 
 
 def heartbeat(home: str, name: str, seconds: str) -> int:
-    """The job: print on what server it runs and for how long, until the time is over or the supervisor is gone."""
+    """The job: print the kind of server and the seconds so far, until the time is over or the supervisor is gone."""
     supervisor, begun = os.getppid(), time.monotonic()
-    facts: dict[str, Any] = next(iter(locks.live_runs(home, name)), {})
+    facts = next(iter(locks.live_runs(home, name)), {})
     lived = 0.0
 
     while lived < int(seconds) and os.getppid() == supervisor:

@@ -132,7 +132,7 @@ def _note_host_kill(home: str, facts: dict[str, Any], entry: dict[str, Any], now
 
         found = now - parse_time(entry["startedAt"])
         after = min(found, facts.get("timeout") or found) if entry["duration"] is None else entry["duration"]
-        capabilities.lower(home, facts, after, now)
+        capabilities.record_death(home, facts, after, now)
 
 
 def _update_state(

@@ -80,11 +80,9 @@ def _order(home: str, known: Known, view: View, server: str, now: float) -> list
         return [known.strategy, "sync"]
 
     until, packed = view.kinds.get(server, (0.0, ""))
-    reaches = (capabilities.unpack(packed) if now < until else
-               capabilities.carried(server, capabilities.read(home, server, now)))
-
-    if known.strategy != "auto":
-        return capabilities.after(reaches, known.strategy)
+    expected = (capabilities.unpack(packed) if now < until else
+               capabilities.expect(server, capabilities.read(home, server, now)))
 
     # A tick itself ends within its budget; what it starts has the time limits of the tasks.
-    return capabilities.ranked(reaches, view.timeout if known.timeout < 0 or known.name == DUE else known.timeout)
+    limit = view.timeout if known.timeout < 0 or known.name == DUE else known.timeout
+    return capabilities.order(expected, known.strategy, limit)

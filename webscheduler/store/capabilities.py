@@ -1,14 +1,14 @@
-"""What this host lets a run do: which strategy carries how long a run, as seen; `auto` is chosen from it.
+"""What runs survive on this host: how long each strategy was seen to, from which `auto` chooses.
 
 The rules:
-- A strategy is judged by what was seen, never by whether a function exists: by a probe, whose job wrote heartbeats
-  past the end of its request, and by runs that died `interrupted` under it. Without either, by the kind of server.
-- A run gets the first of fork, close, sync that carries its time limit. Where none does, the one that carried longest,
-  but that one that was seen to end counts half against one that was not: else nobody would ever look.
-- What was seen counts for one kind of server, one version of the package and 30 days. A single run that died may have
-  died of something else: it counts for a day, unless a probe outlived it, and for all 30 days once a second one did.
-- A request reads one small file, and only for a task whose strategy is `auto`. It is replaced as a whole and without a
-  lock: when two write at once the later one wins, and what got lost is seen again.
+- A strategy is judged by what was seen, never by whether a function exists: by a probe, whose job writes heartbeats
+  after the end of its request, and by runs that died under it (`interrupted`). Without either, by the kind of server.
+- A run gets the first of fork, close and sync that is expected to survive its time limit. If there is none, it gets the
+  one that survives longest; one that was seen to end counts half, or nobody would ever find out about the others.
+- What was seen is valid for one kind of server, one version of the package and 30 days. A single death may have another
+  cause: it is valid for a day, unless a probe survived longer, and for 30 days once there was a second one.
+- The file is replaced as a whole and without a lock: if two processes write at once, the later one wins, and what was
+  lost is seen again.
 """
 
 from __future__ import annotations
@@ -17,123 +17,121 @@ import os
 
 from ..times import format_time, parse_time
 from ..version import __version__
+from ..vocabulary import STRATEGIES
 from .files import replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Carried = dict[str, tuple[float, bool]]  # strategy -> (seconds, whether it was seen to end a run)
-    Rows = dict[str, dict[str, Any]]  # strategy -> {"probe": what probe.collect returns, "deaths": [{at, after, run}]}
+    from ..vocabulary import Death, Probe, Seen
+
+    Rows = dict[str, Seen]  # by strategy
+    Expected = dict[str, tuple[float, bool]]  # by strategy: seconds that runs survive, whether one was seen to end
 
 FILE = "capabilities.json"
-ORDER = ("fork", "close", "sync")
-PROBE = "@probe"  # the group of the tasks that a probe makes: they get the strategy they ask for, whatever is known
+PROBE = "@probe"  # the group of a probe's tasks, which get the strategy that they ask for
 KEPT_SECONDS = 30 * 86400.0
 ONE_DEATH_COUNTS = 86400.0
-SAME_DEATH = 60.0  # runs that die within as many seconds die of one thing
+SAME_DEATH = 60.0  # runs that die within so many seconds die of the same cause
 MAX_DEATHS = 5
 ANY = float("inf")
-REQUEST_LIVES = 60.0  # seconds that a request may take where nobody has seen more: Apache's Timeout and nginx's
+REQUEST_LIVES = 60.0  # seconds that a request may take if nothing was seen: the default of Apache and nginx
 
-# Servers that end a CGI script which goes on after its response (docs/reference/servers.md).
+# Servers that end a CGI script which continues after its response (docs/reference/servers.md).
 ENDS_SCRIPTS = ("cgi/apache", "cgi/lighttpd")
 
 
-def elect(home: str, kind: str, timeout: float, now: float) -> list[str]:
-    """The strategies to try, in order, for a run of at most `timeout` seconds (0: any)."""
-    return ranked(carried(kind, read(home, kind, now)), timeout)
+def order(expected: Expected, wanted: str, timeout: float) -> list[str]:
+    """The strategies to try, the best first, for a run of at most `timeout` seconds (0: any). wanted: `auto`, or the
+    strategy to begin with; those after it are tried if it does not work here."""
+    strategies = [*STRATEGIES]
 
+    if wanted != "auto":
+        usable = [each for each in strategies if each != "close" or expected["close"][0] > 0]
+        return [each for each in usable if strategies.index(each) >= strategies.index(wanted)]
 
-def following(home: str, kind: str, wanted: str, now: float) -> list[str]:
-    """The strategies to try where the task asks for one: those after it may take over if it cannot work here."""
-    return after(carried(kind, {} if wanted == "sync" else read(home, kind, now)), wanted)
-
-
-def after(reaches: Carried, wanted: str) -> list[str]:
-    """`following` for what is known."""
-    return [each for each in ORDER[ORDER.index(wanted):] if each != "close" or reaches["close"][0] > 0]
-
-
-def ranked(reaches: Carried, timeout: float) -> list[str]:
-    """`elect` for what is known."""
     limit = timeout or ANY
-    fitting = [strategy for strategy in ORDER if reaches[strategy][0] > min(limit, 1e9)]
-    others = sorted((each for each in ORDER if each not in fitting),
-                    key=lambda each: -reaches[each][0] / (1 + reaches[each][1]))
-    order = [each for each in (*fitting, *others) if reaches[each][0] > 0 or each == "sync"]
-    return order[: order.index("sync") + 1]  # which needs nothing that could be missing
+    fitting = [each for each in strategies if expected[each][0] > min(limit, 1e9)]
+    others = sorted((each for each in strategies if each not in fitting),
+                    key=lambda each: -expected[each][0] / (1 + expected[each][1]))
+    found = [each for each in (*fitting, *others) if expected[each][0] > 0 or each == "sync"]
+    return found[: found.index("sync") + 1]  # sync always works
 
 
-def carried(kind: str, rows: Rows) -> Carried:
-    """How many seconds each strategy is expected to carry a run, and whether it was seen to end one."""
-    return {strategy: (reach(kind, strategy, rows), _seen_to_end(rows.get(strategy, {}))) for strategy in ORDER}
+def expect(kind: str, rows: Rows) -> Expected:
+    """What is expected of each strategy on this kind of server."""
+    return {each: (survives(kind, each, rows), _seen_to_end(rows.get(each, {}))) for each in STRATEGIES}
 
 
-def pack(reaches: Carried) -> str:
-    """`carried` as a line of the index."""
-    return " ".join(f"{seconds!r} {int(ended)}" for seconds, ended in reaches.values())
+def pack(expected: Expected) -> str:
+    """`expect` as a line of the index."""
+    return " ".join(f"{seconds!r} {int(ended)}" for seconds, ended in expected.values())
 
 
-def unpack(text: str) -> Carried:
-    """What `pack` packed."""
+def unpack(text: str) -> Expected:
+    """The reverse of `pack`."""
     words = text.split()
-    return {strategy: (float(words[2 * place]), words[2 * place + 1] == "1") for place, strategy in enumerate(ORDER)}
+    return {each: (float(words[2 * place]), words[2 * place + 1] == "1") for place, each in enumerate(STRATEGIES)}
 
 
-def changes_at(home: str, kind: str, now: float) -> float:
-    """Unix seconds until when what was seen says the same."""
-    moments = [parse_time(seen["at"]) + age for row in _load(home).get(kind, {}).values()
-               for seen in (row.get("probe"), *row.get("deaths", ())) if seen
-               for age in (ONE_DEATH_COUNTS, KEPT_SECONDS)]
+def valid_until(home: str, kind: str, now: float) -> float:
+    """When what is expected may change because what was seen gets old (Unix seconds)."""
+    seen: list[Probe | Death] = []
+
+    for row in _load(home).get(kind, {}).values():
+        seen += [*([row["probe"]] if row.get("probe") else []), *row.get("deaths", ())]
+
+    moments = (parse_time(each["at"]) + age for each in seen for age in (ONE_DEATH_COUNTS, KEPT_SECONDS))
     return min((moment for moment in moments if moment > now), default=ANY)
 
 
-def _seen_to_end(row: dict[str, Any]) -> bool:
-    return bool(row.get("deaths")) or (row.get("probe") or {}).get("ended", "finished") != "finished"
+def _seen_to_end(row: Seen) -> bool:
+    probe = row.get("probe")
+    return bool(row.get("deaths")) or probe is not None and probe["ended"] != "finished"
 
 
-def reach(kind: str, strategy: str, rows: Rows) -> float:
-    """Seconds that a run may be expected to live under the strategy; 0 where it cannot be used."""
+def survives(kind: str, strategy: str, rows: Rows) -> float:
+    """Seconds that a run is expected to survive under the strategy; 0 if it cannot be used here."""
     row = rows.get(strategy, {})
-    probe = row.get("probe") or {}
-    whole = probe.get("ended") == "finished"
+    probe = row.get("probe")
+    whole = probe is not None and probe["ended"] == "finished"
 
     if strategy == "close":
-        # Under CGI only where it was seen to work: the script that goes on is the one the server knows.
+        # Under CGI only if it was seen to work: it is the script that the server knows which continues.
         if kind in ENDS_SCRIPTS or kind.startswith("cgi/") and kind != "cgi/nginx" and not whole:
             return 0.0
 
-        if probe.get("held"):  # then it is a `sync` that cannot tell how the run ended
+        if probe and probe.get("held"):  # then it is a `sync` that cannot tell how the run ended
             return 0.0
 
-    deaths = [death["after"] for death in row.get("deaths", ())]
+    ends = [death["after"] for death in row.get("deaths", ())]
 
     if probe and not whole:
-        deaths.append(probe["lived"])
+        ends.append(probe["lived"])
 
-    if deaths:
-        return float(min(deaths))
+    if ends:
+        return float(min(ends))
 
-    return ANY if strategy == "fork" else max(REQUEST_LIVES, probe.get("lived", 0.0))
+    return ANY if strategy == "fork" else max(REQUEST_LIVES, probe["lived"] if probe else 0.0)
 
 
 def read(home: str, kind: str, now: float) -> Rows:
-    """What was seen of this kind of server and still counts."""
+    """What was seen of this kind of server and is still valid."""
     rows: Rows = {}
 
     for strategy, row in _load(home).get(kind, {}).items():
-        probe, deaths = row.get("probe"), row.get("deaths", [])
-        kept: dict[str, Any] = {}
+        kept: Seen = {}
+        probe, lived = row.get("probe"), 0.0
 
         if probe and probe.get("package") == __version__ and _age(probe, now) < KEPT_SECONDS:
             kept["probe"] = probe
+            lived = probe["lived"] if probe["ended"] == "finished" else 0.0
 
-        deaths = [death for death in deaths if _age(death, now) < KEPT_SECONDS]
-        lived = kept["probe"]["lived"] if kept.get("probe", {}).get("ended") == "finished" else 0.0
-        outlived = all(death["after"] < lived for death in deaths)
+        deaths = [death for death in row.get("deaths", ()) if _age(death, now) < KEPT_SECONDS]
+        survived = all(death["after"] < lived for death in deaths)
 
-        if len(deaths) > 1 or deaths and not outlived and _age(deaths[0], now) < ONE_DEATH_COUNTS:
+        if len(deaths) > 1 or deaths and not survived and _age(deaths[0], now) < ONE_DEATH_COUNTS:
             kept["deaths"] = deaths
 
         if kept:
@@ -143,17 +141,17 @@ def read(home: str, kind: str, now: float) -> Rows:
 
 
 def probe_task(strategy: str) -> str:
-    """What the task of a probe is called."""
+    """Name of the task of a probe."""
     return f"probe-{strategy}"
 
 
 def kinds(home: str) -> list[str]:
-    """The kinds of server that something was seen of."""
+    """The kinds of server of which something was seen."""
     return sorted(_load(home))
 
 
-def store_probe(home: str, kind: str, results: Rows) -> None:
-    """Keep the results of a probe, by strategy. A job that outlived the runs which died clears them."""
+def store_probe(home: str, kind: str, results: dict[str, Probe]) -> None:
+    """Store the results of a probe, by strategy. They replace the deaths of runs that its job survived."""
     servers = _load(home)
     rows = servers.setdefault(kind, {})
 
@@ -162,17 +160,17 @@ def store_probe(home: str, kind: str, results: Rows) -> None:
         row["probe"] = probe
 
         if probe["ended"] == "finished":
-            row["deaths"] = [death for death in row.get("deaths", []) if death["after"] > probe["lived"]]
+            row["deaths"] = [death for death in row.get("deaths", ()) if death["after"] > probe["lived"]]
 
     _save(home, servers)
 
 
-def lower(home: str, facts: dict[str, Any], after: float, now: float) -> None:
-    """A run died under its strategy within `after` seconds. `facts` of its claim say which, and on what server.
+def record_death(home: str, facts: dict[str, Any], after: float, now: float) -> None:
+    """A run died within `after` seconds. facts: of its claim, for its strategy and server.
 
     A run that began before the machine did (proc(5), /proc/uptime) shows nothing.
     """
-    kind, strategy, run = facts.get("server"), facts.get("strategy"), facts.get("run")
+    kind, strategy, run = facts.get("server"), facts.get("strategy", ""), facts.get("run")
 
     try:
         with open("/proc/uptime", "rb") as file:
@@ -183,11 +181,11 @@ def lower(home: str, facts: dict[str, Any], after: float, now: float) -> None:
     except (OSError, KeyError, ValueError, TypeError):
         pass
 
-    if kind and strategy in ORDER and facts.get("name") != probe_task(strategy):
+    if kind and strategy in STRATEGIES and facts.get("name") != probe_task(strategy):
         servers = _load(home)
         row = servers.setdefault(kind, {}).setdefault(strategy, {})
-        death = {"at": format_time(now), "after": round(max(0.0, after), 3), "run": run}
-        deaths = [one for one in row.get("deaths", []) if _age(one, now) < KEPT_SECONDS]
+        death: Death = {"at": format_time(now), "after": round(max(0.0, after), 3), "run": run}
+        deaths = [each for each in row.get("deaths", ()) if _age(each, now) < KEPT_SECONDS]
 
         if deaths and _age(deaths[-1], now) < SAME_DEATH:
             death["after"] = min(death["after"], deaths.pop()["after"])
@@ -197,11 +195,11 @@ def lower(home: str, facts: dict[str, Any], after: float, now: float) -> None:
 
 
 def _load(home: str) -> dict[str, Rows]:
-    """The file as it is; none, or one that makes no sense, means that nothing is known."""
+    """The whole file, by kind of server; empty if there is none, or none that makes sense."""
     if not os.path.exists(os.path.join(home, FILE)):
         return {}
 
-    import json  # 5 ms, where something was seen
+    import json  # 5 ms, only if something was seen
 
     try:
         with open(os.path.join(home, FILE), "rb") as file:
@@ -212,10 +210,10 @@ def _load(home: str) -> dict[str, Rows]:
                 probe = row.get("probe")
 
                 if probe is not None:
-                    float(probe["lived"]), float(probe["seconds"]), len(probe["ended"]), parse_time(probe["at"])
+                    _ = (float(probe["lived"]), float(probe["seconds"]), len(probe["ended"]), parse_time(probe["at"]))
 
-                for death in row.get("deaths", []):
-                    float(death["after"]), parse_time(death["at"])
+                for death in row.get("deaths", ()):
+                    _ = (float(death["after"]), parse_time(death["at"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
@@ -229,8 +227,8 @@ def _save(home: str, servers: dict[str, Rows]) -> None:
         content = json.dumps({"version": 1, "servers": servers}, indent=1).encode()
         replace_file(os.path.join(home, FILE), content + b"\n")
     except OSError:
-        pass  # nothing depends on it but how well the next choice is
+        pass  # only the next choice is worse
 
 
-def _age(seen: dict[str, Any], now: float) -> float:
+def _age(seen: Probe | Death, now: float) -> float:
     return now - parse_time(seen["at"])

@@ -133,8 +133,8 @@ def _content(home: str, seen: list[str], unchanged: Index | None) -> list[bytes]
                   " ".join(("proxies", *settings["trustedProxies"]))]
 
         for kind in capabilities.kinds(home):
-            packed = capabilities.pack(capabilities.carried(kind, capabilities.read(home, kind, now)))
-            values.append(f"{kind} {capabilities.changes_at(home, kind, now)!r} {packed}")
+            packed = capabilities.pack(capabilities.expect(kind, capabilities.read(home, kind, now)))
+            values.append(f"{kind} {capabilities.valid_until(home, kind, now)!r} {packed}")
 
     head = "\n".join([FORMAT, boot(), str(len(body) // LINE), str(HEADER + len(body)), *seen, *values]) + "\n"
 

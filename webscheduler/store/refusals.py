@@ -1,6 +1,6 @@
-"""refused.json: the last requests without a valid signature, so that a mangled paste leaves a trace.
+"""refused.json: the last requests without a valid signature, so that a URL pasted wrongly leaves a trace.
 
-The rule: rewritten at most once a minute and bounded, so nobody fills the disk from outside.
+The rule: it is written at most once a minute and has a limit, so that nobody can fill the disk from outside.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from ..vocabulary import Refusal
 
 MOST = 50
 EVERY = 60.0
 
 
 def add_refusal(home: str, now: float, method: str, slug: str, address: str, problem: str) -> None:
-    """Note a request without a valid signature, unless one was noted less than a minute ago. problem: what is wrong, in
-    words. Never raises."""
+    """Record a request without a valid signature, unless another was recorded less than a minute ago. problem: what was
+    wrong, in words. Never raises."""
     file = os.path.join(home, "refused.json")
 
     try:
@@ -36,17 +36,17 @@ def add_refusal(home: str, now: float, method: str, slug: str, address: str, pro
     try:
         replace_file(file, json.dumps([refusal, *read_refusals(home)[: MOST - 1]]).encode() + b"\n")
     except OSError:
-        pass  # the answer is the same neutral one whether or not a trace could be left
+        pass  # the response is the same, whether or not this could be written
 
 
-def read_refusals(home: str) -> list[dict[str, Any]]:
-    """The refusals noted last, newest first."""
+def read_refusals(home: str) -> list[Refusal]:
+    """The recorded refusals, newest first."""
     import json
 
     try:
         with open(os.path.join(home, "refused.json"), "rb") as file:
-            found = json.loads(file.read())
+            found: list[Refusal] = json.loads(file.read())
     except (OSError, ValueError, RecursionError):
         return []
 
-    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
