@@ -600,13 +600,13 @@ def test_a_secret_that_changes_at_this_moment(installation: Installation) -> Non
     assert refresh(home)
 
     for view, secret in ((look(home), "f" * 64), (Parsed(home), "e" * 64)):
-        ticket = Ticket(view.find(row["slug"]), None, 300, "192.0.2.1")
+        ticket = Ticket(view.in_full(view.find(row["slug"])), None, 300, "192.0.2.1")
         installation.edit(secret=secret)
         assert decide(home, "task", Cause("url", ticket), time.time(), view).status == "changed"
 
     installation.edit(enabled=False)
     view = Parsed(home)
-    ticket = Ticket(view.find(row["slug"]), None, 300, "192.0.2.1")
+    ticket = Ticket(view.in_full(view.find(row["slug"])), None, 300, "192.0.2.1")
     assert decide(home, "task", Cause("url", ticket), time.time(), view).reason == "disabled"
     assert installation.claims() == []
 

@@ -18,7 +18,7 @@ import pytest
 from tests import accounts
 from tests.commandline import Done, call, environment, finished, start
 from tests.installation import Installation, until, waits_for
-from webscheduler.runs import due
+from webscheduler.runs import health
 from webscheduler.store import history, locks, state
 from webscheduler.store.settings import load_settings
 from webscheduler.store.task import DUE
@@ -477,22 +477,22 @@ def test_a_task_is_late_a_quarter_of_an_hour_after_its_slot(installation: Instal
     settings = load_settings(str(installation.home))
     installation.add("task", expression="7 3 * * *", createdAt="2026-03-01T03:07:00Z")
 
-    def health(now: str) -> Any:
-        return due.health(settings, state.read(settings.home), "task", parse_time(now))["status"]
+    def told(now: str) -> Any:
+        return health.health(settings, state.read(settings.home), "task", parse_time(now))["status"]
 
-    assert [health(f"2026-03-02T03:{minute}:00Z") for minute in ("00", "07", "22", "23")] == [
+    assert [told(f"2026-03-02T03:{minute}:00Z") for minute in ("00", "07", "22", "23")] == [
         "healthy", "healthy", "healthy", "late"]
 
 
 def test_the_rhythm_of_ticks_is_the_median_of_their_last_gaps(installation: Installation) -> None:
     home = str(installation.home)
-    assert due.rhythm(home) == {"lastAt": None, "every": None}
+    assert health.rhythm(home) == {"lastAt": None, "every": None}
 
     for second in (0, 900, 1800, 2700, 90000, 90900):  # a night without calls is no rhythm
         history.append(home, DUE, {"run": f"r{second}", "startedAt": format_time(1767225600 + second)})
         history.append(home, DUE, {"run": None, "startedAt": format_time(1767225600 + second + 1)})
 
-    assert due.rhythm(home) == {"lastAt": format_time(1767225600 + 90900), "every": 900}
+    assert health.rhythm(home) == {"lastAt": format_time(1767225600 + 90900), "every": 900}
 
 
 def test_status_names_what_is_finer_than_the_ticks_or_as_fine(installation: Installation) -> None:

@@ -74,6 +74,7 @@ def test_it_says_of_each_task_what_state_says(indexed: Installation) -> None:
     for name, row in state.read(home).items():
         one, other = by_index.find(row["slug"]), parsed.find(row["slug"])
         assert one is not None and other is not None
+        other = parsed.in_full(other)
 
         if one.unusual:
             assert name in ("listed", "naïve: ü" + "x" * 90, "broken")

@@ -23,6 +23,7 @@ import pytest
 from tests.installation import Installation
 from webscheduler.runs import due, recorder
 from webscheduler.runs.admission import Cause, decide
+from webscheduler.store import state
 from webscheduler.store.settings import load_settings
 from webscheduler.times import format_time
 
@@ -122,7 +123,7 @@ def test_each_task_starts_at_the_first_tick_after_a_slot_and_at_no_other(rhythm:
     ticks = RHYTHMS[rhythm]()
 
     for now in ticks:
-        due.tick(settings, started_at(home, now), 55.0, now)
+        due.tick(settings, state.read(home), started_at(home, now), 55.0, now)
 
     for name in TASKS:
         wanted = [format_time(at) for at in expected(name, ticks)]

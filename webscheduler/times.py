@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 def parse_time(text: str) -> float:
     """Unix seconds of an ISO 8601 instant with offset or `Z`; an instant without a zone is taken as UTC."""
+    if len(text) == 29 and text.isascii() and text[23:] == "+00:00" and text[10] == "T" and text[19] == ".":
+        found = _own(text)  # datetime costs a request 3 ms
+
+        if found is not None:
+            return found
+
     from datetime import datetime, timezone
 
     # fromisoformat understands `Z` only from Python 3.11 on, and colonless offsets (as PHP's DATE_ISO8601) neither.
@@ -25,6 +31,25 @@ def parse_time(text: str) -> float:
 
     instant = datetime.fromisoformat(text)
     return (instant if instant.tzinfo else instant.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def _own(text: str) -> float | None:
+    """Unix seconds of an instant as `format_time` writes it; None for one that is not quite that."""
+    words = (text[0:4], text[5:7], text[8:10], text[11:13], text[14:16], text[17:19], text[20:23])
+
+    if not all(word.isdigit() for word in words):
+        return None
+
+    year, month, day, hour, minute, second, milli = map(int, words)
+
+    if not (text[4] == text[7] == "-" and text[13] == text[16] == ":" and year > 0 and 0 < month < 13
+            and 0 < day < 29 and hour < 24 and minute < 60 and second < 60):
+        return None  # the last days of a month are left to datetime
+
+    # Days since 1970 in the proleptic Gregorian calendar, counted from March, so that leap days come last.
+    years = year - (month < 3)
+    days = 365 * years + years // 4 - years // 100 + years // 400 + (153 * ((month + 9) % 12) + 2) // 5 + day - 719469
+    return days * 86400 + hour * 3600 + minute * 60 + second + milli / 1000
 
 
 def instant(value: Any) -> float:

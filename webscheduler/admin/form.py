@@ -13,7 +13,7 @@ from itertools import islice
 from .. import editing
 from ..commands import registry
 from ..errors import BadInput
-from ..runs import due
+from ..runs import health
 from ..schedule.slots import check_expression, starts, too_fine_for_ticks
 from ..store import state
 from ..store.fields import MAX_SECONDS, Field, from_text
@@ -192,7 +192,7 @@ def _preview(visit: Visit, form: dict[str, str]) -> Html:
 
 def _warning(visit: Visit, task: Task) -> Html:
     """What is to be known of the rhythm in which calls come."""
-    rhythm, text = due.rhythm(visit.home), Html("")
+    rhythm, text = health.rhythm(visit.home), Html("")
 
     if rhythm["lastAt"] is None:
         text = visit.t("Schedules need calls of the URL for everything that is due; none has come so far.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import groupby, islice, takewhile
 
 from ..commands import registry
-from ..runs import due
+from ..runs import health
 from ..schedule import slots
 from ..store import capabilities, history_view, locks, state
 from ..store.task import DUE, load_tasks
@@ -94,7 +94,7 @@ def _pages(visit: Visit, number: int, pages: int, count: int) -> Html:
 
 
 def _due(visit: Visit, task: Task, rows: state.Tasks, names: list[str]) -> Html:
-    rhythm = due.rhythm(visit.home)
+    rhythm = health.rhythm(visit.home)
     last = moment(visit, rhythm["lastAt"])
     call = _last_call(visit, history_view.recent(visit.home, DUE, 10))
     state, alarms = "good", []
@@ -130,11 +130,11 @@ def _late(visit: Visit, rows: state.Tasks, names: list[str]) -> list[str]:
     stored `nextRunAt`, which every tick brings up to date, is past, or not known."""
     past = [name for name in names if isinstance(row := rows[name], dict) and row.get("enabled") and (
         row.get("nextRunAt") or row.get("expression") or row.get("intervalSeconds"))
-        and instant(row.get("nextRunAt")) < visit.now - due.MIN_LATE]
+        and instant(row.get("nextRunAt")) < visit.now - health.MIN_LATE]
     late: list[str] = []
 
     for place in range(0, len(past), PAGE):
-        states = due.states(visit.settings, {name: rows[name] for name in past[place:place + PAGE]}, visit.now)
+        states = health.states(visit.settings, {name: rows[name] for name in past[place:place + PAGE]}, visit.now)
         late += [str(rows[name].get("title") or name) for name, state in states.items() if state == "late"]
 
         if len(late) > LATE_NAMES:

@@ -18,7 +18,7 @@ from itertools import islice
 from .. import editing
 from ..errors import BadInput, NoSuchTask, Unusable
 from ..printable import escaped
-from ..runs import cancel, due, recorder
+from ..runs import cancel, health, recorder
 from ..runs.supervisor import run_by_hand
 from ..store import history, history_view, locks, state
 from ..store.settings import load_settings
@@ -137,14 +137,14 @@ def overall(settings: Settings, now: float) -> dict[str, Any]:
                for facts in locks.live_runs(settings.home)]
     alive = {facts["name"] for facts in running}
     unhealthy = [{"name": name, "status": "failing", "lastRunAt": None, "lastRunStatus": None} for name in broken]
-    unhealthy += [{"name": name, "status": health, "lastRunAt": good[name]["lastRunAt"],
+    unhealthy += [{"name": name, "status": how, "lastRunAt": good[name]["lastRunAt"],
                    "lastRunStatus": without_dead_run(good[name], alive)["lastRunStatus"]}
-                  for name, health in due.states(settings, dict(good), now).items() if health != "healthy"]
+                  for name, how in health.states(settings, dict(good), now).items() if how != "healthy"]
     found = [each["status"] for each in unhealthy] + ["failing"] * len(damage)
-    return {"status": next((health for health in ("failing", "late") if health in found), "healthy"),
+    return {"status": next((how for how in ("failing", "late") if how in found), "healthy"),
             "tasks": len(tasks), "unhealthy": unhealthy, "running": running,
             "lastTickAt": good[DUE]["lastRunAt"] if DUE in good else None,
-            "tickEverySeconds": due.rhythm(settings.home)["every"],
+            "tickEverySeconds": health.rhythm(settings.home)["every"],
             "warnings": damage + [each.text(local_time) for each in doctor.of_tasks(settings, tasks, now)
                                   if each.state != doctor.OK]}
 

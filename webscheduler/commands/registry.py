@@ -13,9 +13,11 @@ import sys
 
 from ..errors import BadInput
 from ..store.task import check_name
+from ..version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container
     from typing import Any
 
     from ..store.settings import CommandRow, Settings
@@ -69,6 +71,35 @@ def discovered(home: str, part: str = "commands") -> dict[str, Any]:
 
     kind = dict if part == "commands" else str
     return {name: facts for name, facts in found.items() if isinstance(facts, kind)} if isinstance(found, dict) else {}
+
+
+def may_have_changed(settings: Settings, tasks: Container[str]) -> bool:
+    """Whether the code may declare other commands than the last `sync` found, or one of them has no task. What modules
+    declare is known only once they are imported; the rest is files, whose times tell."""
+    try:
+        found = os.stat(os.path.join(settings.home, "commands.json")).st_mtime
+    except OSError:
+        return True
+
+    if settings["modules"] or settings["setup"] or discovered(settings.home, "sync").get("package") != __version__:
+        return True
+
+    if any(name not in tasks for name in (*discovered(settings.home), *files(settings.home))):
+        return True
+
+    directory = os.path.join(settings.home, "commands")
+    places = [os.path.join(settings.home, "config.json"), directory, *_candidates(settings.home), *sys.path]
+
+    for place in places:
+        try:
+            status = os.stat(place)
+        except OSError:
+            continue
+
+        if max(status.st_mtime, status.st_ctime) > found - 1:
+            return True
+
+    return False
 
 
 def files(home: str) -> dict[str, str]:
@@ -199,11 +230,12 @@ def package_root() -> str:
     return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def python(config: Settings, target: str, *words: str) -> list[str]:
+def python(config: Settings, target: str, *words: str, site: bool = True) -> list[str]:
     """argv of a Python process that calls `module:function` of this package with the words that follow.
 
     It finds the package where this process found it, be that a bundle, and libraries where this process finds them,
-    after its own: beside an installed package lie others, which must not come before those of that Python.
+    after its own: beside an installed package lie others, which must not come before those of that Python. site: False
+    for a process that runs none of the user's code, which then starts 5 ms sooner.
     """
     root = package_root()
     code = (
@@ -211,8 +243,8 @@ def python(config: Settings, target: str, *words: str) -> list[str]:
         "sys.path[:]=[r]+[e for e in sys.path+p.split(':')+[r][b:] if e];"
         "b or __import__('webscheduler');del sys.path[0];"
         "b and exec(compile(open(r,'rb').read(),r,'exec'),{'__name__':'bundle','__file__':r});"
-        "del sys.argv[1:4];m,f=t.split(':');import importlib;"
-        "sys.exit(getattr(importlib.import_module(m),f)(*sys.argv[1:]))"
+        "del sys.argv[1:4];m,f=t.split(':');"
+        "sys.exit(getattr(__import__(m,fromlist=['_']),f)(*sys.argv[1:]))"
     )
     path = ":".join(entry for entry in sys.path if os.path.isabs(entry))
-    return [interpreter(config), "-I", "-c", code, root, path, target, *words]
+    return [interpreter(config), *(["-I"] if site else ["-I", "-S"]), "-c", code, root, path, target, *words]

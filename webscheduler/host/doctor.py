@@ -15,7 +15,7 @@ import time
 
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
-from ..runs import due
+from ..runs import health
 from ..runs.retention import record_all_dead
 from ..schedule import slots
 from ..store import capabilities, locks, state
@@ -290,7 +290,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 
 def _tasks(settings: Settings, good: dict[str, Task], broken: dict[str, str], now: float) -> Iterator[Finding]:
-    every = due.rhythm(settings.home)["every"]
+    every = health.rhythm(settings.home)["every"]
 
     for name, task in good.items():
         try:
@@ -335,7 +335,7 @@ def _runs(home: str, tasks: state.Tasks, now: float) -> Iterator[Finding]:
 
 
 def _ticks(home: str, tasks: dict[str, Task], now: float) -> Iterator[Finding]:
-    rhythm = due.rhythm(home)
+    rhythm = health.rhythm(home)
     last, every = DUE in tasks and tasks[DUE]["lastRunAt"] or rhythm["lastAt"], rhythm["every"]
 
     if not any(task["enabled"] and (task["expression"] or task["intervalSeconds"] or task["retries"])
@@ -350,7 +350,7 @@ def _ticks(home: str, tasks: dict[str, Task], now: float) -> Iterator[Finding]:
         yield Finding(ERROR, "ticks", "tasks have a schedule, but `@due` was never called: let your hosting panel call "
                                      "the URL that `webscheduler url @due` prints")
     else:
-        missed = now - parse_time(last) > (max(due.MIN_LATE, 3 * every) if every else NO_TICK)
+        missed = now - parse_time(last) > (max(health.MIN_LATE, 3 * every) if every else NO_TICK)
         yield Finding(ERROR if missed else OK, "ticks",
                       "the last one was at {when}: does your hosting panel still call the URL that `webscheduler url "
                       "@due` prints?" if missed else "the last one was at {when}; they come every {n} s" if every else

@@ -6,12 +6,12 @@ known from `store.capabilities`.
 
 from __future__ import annotations
 
-from ..store import capabilities
 from ..vocabulary import DUE
 from . import detach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any, Callable
 
     from ..store.index import Known
@@ -74,15 +74,22 @@ def start_run(
         raise
 
 
-def _order(home: str, known: Known, view: View, server: str, now: float) -> list[str]:
+def _order(home: str, known: Known, view: View, server: str, now: float) -> Iterator[str]:
     """The strategies to try, the first first."""
     if known.probe:
-        return [known.strategy, "sync"]
+        yield from (known.strategy, "sync")
+        return
 
     until, packed = view.kinds.get(server, (0.0, ""))
-    expected = (capabilities.unpack(packed) if now < until else
-               capabilities.expect(server, capabilities.read(home, server, now)))
+    first = known.strategy in ("auto", "fork") and view.signed and not packed
 
+    if first:
+        yield "fork"  # an index that knows nothing of this kind of server: nobody has seen it end a detached run
+
+    from ..store import capabilities
+
+    expected = (capabilities.unpack(packed) if now < until else
+                capabilities.expect(server, capabilities.read(home, server, now)))
     # A tick itself ends within its budget; what it starts has the time limits of the tasks.
     limit = view.timeout if known.timeout < 0 or known.name == DUE else known.timeout
-    return capabilities.order(expected, known.strategy, limit)
+    yield from capabilities.order(expected, known.strategy, limit)[first:]

@@ -85,7 +85,7 @@ def _tick(
 ) -> tuple[dict[str, Any], dict[str, Any], dict[int, str]]:
     """The run of @due: start what is due. Each task gets a supervisor of its own, which does not inherit our claim.
     (outcome; what `due.tick` reports; tasks still running, by pid)."""
-    from ..commands.registry import python
+    from ..commands import registry
     from . import due, recorder, retention
 
     home, facts = settings.home, claim.facts()
@@ -111,17 +111,18 @@ def _tick(
 
         return detach.start_child(job, [writing])
 
-    # What the code declares may have changed; in a process of its own, for it imports that code.
-    argv = python(settings, "webscheduler.commands.discovery:sync", home)
+    if registry.may_have_changed(settings, tasks):
+        # In a process of its own, for it imports that code.
+        argv = registry.python(settings, "webscheduler.commands.discovery:sync", home)
 
-    try:
-        detach.start_child(lambda: os.execv(argv[0], argv))  # noqa: S606 (no shell is wanted)
-    except OSError:
-        pass  # no process to be had: if that lasts, what is due says so
+        try:
+            detach.start_child(lambda: os.execv(argv[0], argv))  # noqa: S606 (no shell is wanted)
+        except OSError:
+            pass  # no process to be had: if that lasts, what is due says so
 
     # Only a request has a host's limit on its time.
     budget = settings["tickBudgetSeconds"] or due.BUDGETS["fork" if facts.get("trigger") == "cli" else strategy]
-    report, children = due.tick(settings, start, budget, clock())
+    report, children = due.tick(settings, tasks, start, budget, clock())
     os.close(writing)
     os.read(reading, 1)
     os.close(reading)
@@ -156,7 +157,7 @@ def resume_argv(home: str, claim: Claim) -> list[str]:
     """argv of a fresh Python that supervises the run in our stead."""
     from ..commands.registry import python
 
-    return python(load_settings(home), "webscheduler.runs.supervisor:resume", home, str(claim.descriptor))
+    return python(load_settings(home), "webscheduler.runs.supervisor:resume", home, str(claim.descriptor), site=False)
 
 
 def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float]) -> dict[str, Any]:

@@ -79,12 +79,16 @@ class Index:
         steps = self._count.bit_length()
 
         for _ in range(steps):
-            middle = (low + high) // 2
-            low, high = (middle + 1, high) if self._read(HEADER + middle * LINE, 32) < key and low < high else (
-                low, middle)
+            middle = min((low + high) // 2, self._count - 1)
+            below = self._read(HEADER + middle * LINE, 32) < key and low < high
+            low, high = (middle + 1, high) if below else (low, middle)
 
         line = self._read(HEADER + min(low, self._count - 1) * LINE, LINE) if self._count else b""
         return known(line.decode()) if line.startswith(key) else None
+
+    def in_full(self, known: Known) -> Known:
+        """All that is to be known of a task, if it is not unusual."""
+        return known
 
     def body(self) -> bytes:
         """All lines."""

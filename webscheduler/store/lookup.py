@@ -11,17 +11,18 @@ import os
 import time
 
 from ..errors import WebschedulerError
-from .index import identities, open_index
+from .index import NOBODY, Known, identities, open_index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Union
 
-    from .index import Index, Known
+    from .index import Index
 
     View = Union[Index, "Parsed"]
 
 SETTLE = 1.1  # seconds; by then the clock of any file system has ticked: see `still`
+HEX = frozenset("0123456789abcdef")
 WATCHED = ("state.json", "config.json")
 
 
@@ -52,12 +53,21 @@ class Parsed:
                        if isinstance(row, dict) and isinstance(row.get("slug"), str)}
 
     def find(self, slug: str) -> Known | None:
-        """The task of that slug; of two the later counts. One that is not there costs the same work."""
+        """The task of that slug, as far as its signature needs it; of two the later counts. What a task asks for costs
+        nobody anything before that is valid: see `in_full`."""
+        name = self._names.get(slug)
+        row = self.tasks[name] if name is not None else {}
+        secret, kind = row.get("secret"), row.get("signature", "static")
+        keyed = isinstance(secret, str) and len(secret) == 64 and HEX.issuperset(secret)
+        found = Known(name or "", slug, str(secret) if keyed else NOBODY)
+        found.kind, found.unusual = kind if kind in ("timed", "either") else "static", True
+        return found if name is not None else None
+
+    def in_full(self, known: Known) -> Known:
+        """All that is to be known of a task that `find` found."""
         from .indexing import known_of
 
-        name = self._names.get(slug)
-        found = known_of(name or "-", {"slug": slug} if name is None else self.tasks[name])
-        return None if name is None else found
+        return known_of(known.name, self.tasks[known.name]) or known
 
     def still(self) -> bool:
         """Whether the files are what was read. The same identity proves that only if the bytes were the same once more,

@@ -114,8 +114,11 @@ def load_task(name: str, raw: object) -> Task:
     values = {}
 
     for field, row in FIELDS.items():
+        value = raw.get(field, row.default)
+
         try:
-            values[field] = check(field, row, raw.get(field, row.default))
+            # Most fields are as they were made, and need no look.
+            values[field] = value if value is row.default else check(field, row, value)
         except BadInput as error:
             raise BadInput(f"task {name}: {error}", field)
 

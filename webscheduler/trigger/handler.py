@@ -79,12 +79,14 @@ def _answer_run(
         view = _look(home, kept)
         known, problem = authenticate(request, view, now)
 
-        if known and known.unusual:  # there is more to know of it than a line of the index says
+        if known and known.unusual and view.signed:  # there is more to know of it than a line of the index says
             view = _parsed(home)
             known, problem = authenticate(request, view, now)
 
         if known is None:
             break
+
+        known = view.in_full(known)
 
         if known.problem:
             raise Unusable(f"state.json: {known.problem}: repair it with `webscheduler edit`")
@@ -144,13 +146,17 @@ def _answer_status(request: Request, home: str, kept: dict[str, View] | None, no
     if known is None:
         return _json(404, {"found": False})
 
-    from ..runs import due
+    from ..runs.health import health
     from ..store import state
     from ..store.settings import load_settings
+    from ..vocabulary import DUE
 
-    tasks = state.read(home)
-    name = next((name for name, row in tasks.items() if isinstance(row, dict) and row.get("slug") == request.slug), "")
-    report = due.health(load_settings(home), tasks, name, now)
+    if known.unusual:  # its name is too long for the index
+        known = _parsed(home).find(request.slug) or known
+
+    # What @due says is about all tasks; of another its own line is enough.
+    tasks = state.read(home) if known.name == DUE else {known.name: state.read_row(home, known.name)}
+    report = health(load_settings(home), tasks, known.name, now)
     return _json(200 if report["status"] == "healthy" else 503, report)
 
 
