@@ -75,7 +75,7 @@ def script(installation: Installation) -> Path:
 
 def imported(installation: Installation, environ: dict[str, str]) -> list[str]:
     """What had been imported when the request was answered."""
-    words = [sys.executable, "-I", "-S", "-c", LISTING]
+    words = [sys.executable, "-I", "-S", "-c", LISTING, str(LIBRARY)]
 
     with installation.start_cgi(environ, words=words, script=script(installation)) as process:
         return sorted(public(set(answered(process).errors.split())))
