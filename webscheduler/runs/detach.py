@@ -110,12 +110,19 @@ def start_child(job: Callable[[], int], keep: Sequence[int] = ()) -> int:
 _spawned: list[subprocess.Popen[bytes]] = []
 
 
+def _leave_running() -> None:
+    """At the end of this process: what it started goes on, and is no resource that was left open."""
+    for child in _spawned:
+        child.returncode = 0
+
+
 def spawn(argv: Sequence[str], keep: Sequence[int], wait: bool = False) -> bytes:
     """Start `argv` in a session of its own with nothing of ours open but `keep`; it stands when exec succeeded.
 
     With `wait` its end is awaited and what it wrote to standard output is returned. Raises OSError when it cannot be
     started.
     """
+    import atexit
     import subprocess
 
     # Children of earlier calls that ended since: reaped here, so a long-lived worker gathers no zombies.
@@ -135,6 +142,8 @@ def spawn(argv: Sequence[str], keep: Sequence[int], wait: bool = False) -> bytes
         return child.communicate()[0]
 
     _spawned.append(child)
+    atexit.unregister(_leave_running)
+    atexit.register(_leave_running)
     return b""
 
 
