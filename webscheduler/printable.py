@@ -17,22 +17,22 @@ _HIDDEN = (
     "\u200b-\u200d\u2060-\u2065\ufeff"  # Cf: what has no width
     "\U000e0000-\U000e007f"  # Cf: tags, which can carry a text that nobody sees
 )
-_IN_TEXT, _IN_LINE = re.compile(f"[{_HIDDEN}]"), re.compile(f"[{_HIDDEN}\t\n]")
+_IN_TEXT, _IN_LINE = f"[{_HIDDEN}]", f"[{_HIDDEN}\t\n]"  # compiled when first needed
 
 
 def escaped(text: str, one_line: bool = False) -> str:
     """The text for a terminal, with each such character written as its escape, like `\\x1b`. one_line: those of tab and
     line break, too."""
-    if text.isprintable():  # the longer way is for few texts: none of these characters is printable
+    if text.isprintable():  # as most texts are, and none of these characters is
         return text
 
-    return (_IN_LINE if one_line else _IN_TEXT).sub(_escape, text)
+    return re.sub(_IN_LINE if one_line else _IN_TEXT, _escape, text)
 
 
 def pictured(text: str) -> str:
     """The text for a page, with each such character as a sign that readers see: control pictures for C0, code points
     like ⟨U+202E⟩ for the rest."""
-    return text if text.isprintable() else _IN_TEXT.sub(_picture, text)
+    return text if text.isprintable() else re.sub(_IN_TEXT, _picture, text)
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     _Slot = tuple[int, int, int, int, int]  # a minute of the wall clock: year, month, day, hour, minute
 
-__all__ = ["Cron", "CronError"]
+__all__ = ["Cron", "CronError", "parsed"]
 
 _LONGEST = 200
 
@@ -292,6 +292,21 @@ class Cron:
             weekdays |= 1 << (day + 7 * (place - 1) if place else day + (length - day) // 7 * 7)
 
         return (dates & weekdays if self.both else dates | weekdays) & days_of_month
+
+
+_parsed: dict[str, Cron] = {}
+
+
+def parsed(expression: str) -> Cron:
+    """The same as Cron(expression), parsed once by a process: many tasks have the same schedule. Raises CronError."""
+    found = _parsed.get(expression)
+    if found is None:
+        if len(_parsed) >= 1000:
+            _parsed.clear()
+
+        found = _parsed[expression] = Cron(expression)
+
+    return found
 
 
 def _alias(expression: str) -> str:

@@ -10,11 +10,15 @@ valid expression.
 
 from __future__ import annotations
 
-from .cron import Cron, CronError
+import functools
+
+from .cron import CronError, parsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .cron import Cron
 
     Description = tuple[str, dict[str, str]]
 
@@ -99,10 +103,11 @@ def render(message: str, values: dict[str, str], translate: Callable[[str], str]
     return translate(message).format(**{**values, **words})
 
 
+@functools.lru_cache(1000)
 def _cron(expression: str) -> Description | None:
     """An expression in words, or None where no message says exactly what it means."""
     try:
-        cron = Cron(expression)
+        cron = parsed(expression)
     except CronError:
         return None
 

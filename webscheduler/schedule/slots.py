@@ -49,8 +49,8 @@ def check_expression(text: str) -> None:
 
 def counted_from(task: Task, last_start: float, now: float) -> float:
     """Unix seconds from which slots of the task's schedule count; 0: nothing is known of it yet."""
-    times = [instant(task[field]) for field in ("lastRunAt", "createdAt", "scheduledSince")]
-    return min(max(last_start, *times), now)
+    times = {task["lastRunAt"], task["createdAt"], task["scheduledSince"]}
+    return min(max(last_start, *map(instant, times)), now)
 
 
 def ahead(task: Task, now: float) -> list[str]:
@@ -65,7 +65,7 @@ def slot(task: Task, default_zone: str, last_start: float, now: float) -> Slot |
     if not task["enabled"]:
         return None
 
-    at = _due_at(task, default_zone, last_start, now)
+    at = _slot_at(task, default_zone, last_start, now)
 
     if at is not None and at <= now:
         limit = task["catchUpSeconds"]
@@ -84,11 +84,7 @@ def next_at(task: Task, default_zone: str, now: float) -> float | None:
     if not task["enabled"]:
         return None
 
-    times = [_due_at(task, default_zone, 0.0, now), _retry_at(task, 0.0)]
-
-    if task["expression"] and (times[0] is None or times[0] > now):
-        times[0] = _cron(task, default_zone, now, True)
-
+    times = (_slot_at(task, default_zone, 0.0, now), _retry_at(task, 0.0))
     return min((at for at in times if at is not None), default=None)
 
 
@@ -158,12 +154,12 @@ def _closest(task: Task, default_zone: str, now: float) -> float:
     return min((later - earlier for earlier, later in zip(slots, slots[1:])), default=0.0)
 
 
-def _due_at(task: Task, default_zone: str, last_start: float, now: float) -> float | None:
-    begun = counted_from(task, last_start, now)
-
+def _slot_at(task: Task, default_zone: str, last_start: float, now: float) -> float | None:
+    """The last slot of the schedule if the task has not run for it, else the next one; Unix seconds."""
     if task["expression"]:  # wins over an interval
-        at = _cron(task, default_zone, now, False)
-        return at if at is not None and at > begun > 0 else None
+        read = _read(task, default_zone)
+        at = _nearest(*read, counted_from(task, last_start, now) or now, True)
+        return at if at is None or at > now else _nearest(*read, now, False)
 
     if task["intervalSeconds"]:
         started = min(max(last_start, instant(task["lastRunAt"])), now)
@@ -174,10 +170,10 @@ def _due_at(task: Task, default_zone: str, last_start: float, now: float) -> flo
 
 def _read(task: Task, default_zone: str) -> tuple[Cron, tzinfo]:
     """Expression and zone. Raises BadInput naming the task."""
-    from .cron import Cron, CronError
+    from .cron import CronError, parsed
 
     try:
-        return Cron(task["expression"]), time_zone(task["timezone"] or default_zone)
+        return parsed(task["expression"]), time_zone(task["timezone"] or default_zone)
     except CronError as error:
         raise BadInput(f"task {task.name}: expression: {error}", "expression")
     except BadInput as error:
@@ -199,10 +195,12 @@ def _nearest(expression: Cron, place: tzinfo, now: float, later: bool) -> float 
 
 def _retry_at(task: Task, last_start: float) -> float | None:
     """`failed` and `timeout` are tried again; `interrupted` is not, since nobody knows how far it got."""
-    attempt = task["lastRunAttempt"] or 1
+    if task["lastRunStatus"] not in (FAILED, TIMEOUT) or (task["lastRunAttempt"] or 1) > task["retries"]:
+        return None
+
     begun = instant(task["lastRunAt"])
 
-    if task["lastRunStatus"] not in (FAILED, TIMEOUT) or attempt > task["retries"] or last_start > begun + 0.01:
+    if last_start > begun + 0.01:
         return None
 
     return begun + (task["lastRunDuration"] or 0.0) + float(task["retryDelaySeconds"])
