@@ -22,7 +22,7 @@ from tests.servers import KINDS, Kind, Server, as_user, give, keeper, python, st
 from webscheduler import editing, signing
 from webscheduler.host import doctor, probe
 from webscheduler.host.home import create_home
-from webscheduler.runs import recorder
+from webscheduler.runs import dead_runs
 from webscheduler.store import capabilities, locks, state
 from webscheduler.store.task import new_task
 from webscheduler.times import format_time
@@ -213,7 +213,7 @@ def test_a_due_run_that_died_counts_for_the_server_of_its_tick(installation: Ins
     until(lambda: not locks.alive(facts["command"]), "the end of the command")
 
     with locks.Gate(str(installation.home), "task"):
-        recorder.record_dead_runs(str(installation.home), "task", time.time())
+        dead_runs.record_dead_runs(str(installation.home), "task", time.time())
 
     assert [line["status"] for line in installation.runs()] == ["interrupted"]
     assert capabilities.kinds(str(installation.home)) == ["cgi/apache"]

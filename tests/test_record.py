@@ -29,7 +29,7 @@ FAILING = ["sh", "-c", "echo out; echo err >&2; exit 3"]
 KILLED = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
-from webscheduler.runs import recorder
+from webscheduler.runs import dead_runs, recorder
 from webscheduler.runs.supervisor import run_by_hand
 from webscheduler.store import history, locks, state
 module, function = eval(sys.argv[3])
@@ -58,7 +58,7 @@ print("went on")
 """
 # Each step of a record, and which of its calls: the outcome into the claim comes after supervisor, state and limits.
 STEPS = {
-    "the outcome": ('(recorder, "_entry")', 1),
+    "the outcome": ('(recorder, "entry_of")', 1),
     "history": ("(history, 'append')", 1),
     "state": ("(state, 'update_row')", 1),
     "the claim's removal": ("(locks.Claim, 'remove')", 1),
@@ -141,7 +141,7 @@ def test_killed_around_a_step(installation: Installation, step: tuple[str, int],
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
 def test_state_counts_each_failure_once(installation: Installation, step: tuple[str, int], side: str) -> None:
     """However a failed run was recorded, it is one failure in a row."""
-    from webscheduler.runs import recorder
+    from webscheduler.runs import dead_runs
     from webscheduler.store import locks
 
     installation.add(argv=FAILING)
@@ -149,7 +149,7 @@ def test_state_counts_each_failure_once(installation: Installation, step: tuple[
     assert subprocess.run(program).returncode == -9
 
     with locks.Gate(str(installation.home), "task"):
-        assert recorder.record_dead_runs(str(installation.home), "task", time.time()) == []
+        assert dead_runs.record_dead_runs(str(installation.home), "task", time.time()) == []
 
     assert installation.row()["consecutiveFailures"] == 1
     assert installation.row()["lastRunStatus"] == installation.runs()[0]["status"]

@@ -11,11 +11,12 @@ from tests import PACKAGE
 
 MOST = 11000
 MOST_ON_THE_WAY = 2000
-# What a request for /run goes through, from the environ to the line of history, under CGI and WSGI.
+# What a plain request for /run goes through under CGI, from the environ to the line of history. What only unusual
+# requests need (a timed signature, a list of addresses, no index), and what comes after the record, is not on it.
 WAY = """
-    cgi wsgi errors vocabulary times signing addresses response query
+    cgi errors vocabulary times response query
     trigger/handler trigger/request trigger/authentication
-    store/files store/index store/indexing store/lookup store/locks store/state store/history store/refusals
+    store/files store/index store/locks store/state store/history store/refusals
     runs/admission runs/strategies runs/detach runs/supervisor runs/process runs/recorder
 """
 NOTHING = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}

@@ -16,7 +16,7 @@ from .. import editing, signing
 from ..commands import registry
 from ..errors import BadInput
 from ..fetching import Answer, fetch
-from ..runs import recorder
+from ..runs import dead_runs
 from ..store import capabilities, history, locks, state
 from ..store.task import new_task
 from ..times import format_time
@@ -28,8 +28,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from ..shapes import Probe
     from ..store.settings import Settings
-    from ..vocabulary import Probe
 
 BEAT = 0.5
 SECONDS, MOST_SECONDS = 10, 600
@@ -75,7 +75,7 @@ def collect(
         name = capabilities.probe_task(strategy)
 
         with locks.Gate(home, name):
-            if recorder.record_dead_runs(home, name, now):
+            if dead_runs.record_dead_runs(home, name, now):
                 return None
 
         entry = next((entry for entry in history.entries(home, name) if entry.get("run")), None)

@@ -100,7 +100,7 @@ def decide(home: str, name: str, cause: Cause, now: float, view: View | None = N
                 return Decision("changed", None)
 
         # Something of the task is dead: what records it is not imported under the gate.
-        from .recorder import record_dead_runs
+        from .dead_runs import record_dead_runs
 
         record_dead = record_dead_runs
     else:
@@ -219,7 +219,7 @@ def _settle(gate: Gate, decision: Decision, cause: Cause, now: float) -> int:
 def with_gates(home: str, names: list[str], now: float, act: Callable[[], T]) -> T:
     """Do something to tasks that must not run meanwhile (rename, remove), under their gates; what it returns. Raises
     BadInput naming the task that runs."""
-    from .recorder import record_dead_runs
+    from .dead_runs import record_dead_runs
 
     if not names:
         return act()

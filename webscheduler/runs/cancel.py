@@ -15,7 +15,7 @@ from contextlib import suppress
 from ..errors import Busy
 from ..store import locks
 from ..store.task import file_name
-from . import recorder
+from . import dead_runs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def end(home: str, name: str, run: str, patience: float) -> bool:
         elif supervisor or not facts:
             # Nobody is left to record the run: that is done under the gate, which also ends the command by its group.
             with suppress(Busy), locks.Gate(home, name):
-                recorder.record_dead_runs(home, name, time.time())
+                dead_runs.record_dead_runs(home, name, time.time())
 
         time.sleep(PAUSE)
 

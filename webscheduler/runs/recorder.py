@@ -1,16 +1,13 @@
 """Records what became of a run, exactly once, whatever is killed and whenever.
 
 The rule is an order, all of it while the claim is held: the outcome into the claim; the line of history; the state;
-the claim removed; the lock let go. Whoever finds a dead claim, under the gate, does what is left of it: it writes the
-outcome that the claim holds, else `interrupted` with the tail of the live output, unless history has a whole line of
-that run already. State refers to the run's id, so a late finisher never touches what a newer run said.
+the claim removed; the lock let go. Whoever finds a dead claim does what is left of it (`dead_runs`). State refers to
+the run's id, so a late finisher never touches what a newer run said.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-import time
 
 from ..errors import BadInput, Unusable, WebschedulerError
 from ..schedule import slots
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
     from ..store.index import Index
     from ..store.locks import Claim
 
-GRACE = 5.0
-START_TAKES = 2.0
 
 
 def live_file(home: str, run: str) -> str:
@@ -63,7 +58,7 @@ def finish(
     """Record a run that this process supervised, and let its claim go. (the line of history; how many runs before it
     failed in a row; what `indexing.refresh` takes). zone: of schedules whose task names none."""
     facts = claim.facts()
-    entry = _entry(claim, facts, ended, now)
+    entry = entry_of(claim, facts, ended, now)
 
     try:
         claim.append({"outcome": entry})
@@ -71,8 +66,8 @@ def finish(
         _remove_live_output(home, claim.run)
         claim.append({"outcome": {**entry, "output": "", "errorOutput": ""}})
 
-    _append_history(home, claim, entry)
-    _note_host_kill(home, facts, entry, now)
+    append_history(home, claim, entry)
+    note_host_kill(home, facts, entry, now)
 
     # A host that gave no process ran nothing: the slot that a tick took for it is given back.
     unrun = entry["reason"] == "no_process" and entry["trigger"] == "due"
@@ -82,37 +77,11 @@ def finish(
             gate.last_start = 0.0
             gate.save()
 
-    failures, index = _update_state(home, claim, entry, zone, facts, unrun)
+    failures, index = update_state(home, claim, entry, zone, facts, unrun)
     return entry, failures, index
 
 
-def record_dead_run(home: str, claim: Claim, now: float, reason: str = "found_dead") -> None:
-    """Record a run whose supervisor is gone; the caller holds the task's gate."""
-    facts = claim.facts()
-    entry = facts.get("outcome")
-
-    # The outcome stands in the claim before any line is written, so without one there is none to be looked for.
-    if isinstance(entry, dict) and entry.get("run") == claim.run:
-        told = history.find(home, claim.name, claim.run) is not None
-    else:
-        ended = outcome(INTERRUPTED, "cancelled" if facts.get("cancelled") else reason, duration=None,
-                        output=_tail(live_file(home, claim.run)))
-        entry, told = _entry(claim, facts, ended, now), False
-
-        try:
-            claim.append({"outcome": entry})
-        except OSError as error:
-            raise Unusable(f"{claim.path} cannot be written: {error.strerror}")
-
-        _note_host_kill(home, facts, entry, now)
-
-    if not told:
-        _append_history(home, claim, entry)
-
-    _update_state(home, claim, entry, facts=facts)
-
-
-def _append_history(home: str, claim: Claim, entry: dict[str, Any]) -> None:
+def append_history(home: str, claim: Claim, entry: dict[str, Any]) -> None:
     try:
         history.append(home, claim.name, entry)
     except Unusable:
@@ -124,7 +93,7 @@ def _append_history(home: str, claim: Claim, entry: dict[str, Any]) -> None:
         history.append(home, claim.name, entry)
 
 
-def _note_host_kill(home: str, facts: dict[str, Any], entry: dict[str, Any], now: float) -> None:
+def note_host_kill(home: str, facts: dict[str, Any], entry: dict[str, Any], now: float) -> None:
     """A run that was ended from outside tells what its strategy carries here. When one found dead died is not known:
     within its time limit, and before it was found."""
     if entry["status"] == INTERRUPTED and entry["reason"] != "cancelled" and facts.get("server"):
@@ -135,7 +104,7 @@ def _note_host_kill(home: str, facts: dict[str, Any], entry: dict[str, Any], now
         capabilities.record_death(home, facts, after, now)
 
 
-def _update_state(
+def update_state(
     home: str, claim: Claim, entry: dict[str, Any], zone: str | None = None, facts: dict[str, Any] | None = None,
     unrun: bool = False,
 ) -> tuple[int, Index | None]:
@@ -188,80 +157,7 @@ def _remove_live_output(home: str, run: str) -> None:
         pass
 
 
-def record_dead_runs(home: str, name: str, now: float) -> list[dict[str, Any]]:
-    """Record every dead run of the task and end every orphan whose time is up; the caller holds the gate.
-
-    Returns the facts of the runs that live. An orphan is a run whose supervisor is gone while its command lives: its
-    claim is locked, and nobody but the next holder of the gate is there to end it.
-    """
-    alive = []
-
-    for claim, unlocked in locks.claims(home, name):
-        try:
-            facts = claim.facts()
-            watched = "supervisor" not in facts or locks.alive(facts["supervisor"])
-            dead, reason = unlocked, "found_dead"
-
-            # An unlocked claim may belong to a command that closed what it inherited, as ssh and sudo do.
-            if unlocked or not watched:
-                command = _command_of(claim, facts)
-
-                if not unlocked or locks.alive(command):
-                    reason = "time_limit" if _end_orphan({**facts, "command": command}) else "supervisor_gone"
-                    # With the command gone too, only a stray descendant holds the descriptor: the run is over.
-                    dead = not locks.alive(command) and not _just_starting(claim, command)
-
-            if dead:
-                record_dead_run(home, claim, now, reason)
-            else:
-                alive.append({**facts, "run": claim.run})
-        finally:
-            claim.close()
-
-    return alive
-
-
-def _command_of(claim: Claim, facts: dict[str, Any]) -> list[int] | None:
-    """The command of a run without a supervisor: as the claim names it, or else by the run's id in its environment."""
-    command: list[int] | None = facts.get("command") or locks.process_of(claim.run)
-
-    if command and "command" not in facts:
-        claim.append({"command": command})
-
-    return command
-
-
-def _just_starting(claim: Claim, command: list[int] | None) -> bool:
-    """Whether the supervisor may have been killed between fork and exec, when its command is known by nothing yet but
-    the lock that it holds; that takes milliseconds."""
-    return command is None and time.time() - os.fstat(claim.descriptor).st_mtime < START_TAKES
-
-
-def _end_orphan(facts: dict[str, Any]) -> bool:
-    """TERM when the time of an orphan is up, and KILL when its grace is, too; to its whole group. Whether its time was
-    up."""
-    command, deadline = facts.get("command"), facts.get("deadline")
-    late = time.monotonic() - deadline if isinstance(deadline, (int, float)) else -1.0
-
-    if late < 0 or not isinstance(command, list) or not locks.alive(command):
-        return False
-
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        # What is left of the group when its leader has ended is stubborn; its number is not given anew meanwhile.
-        if number == signal.SIGTERM or late > GRACE or not locks.alive(command):
-            try:
-                os.killpg(command[0], number)
-            except (ProcessLookupError, PermissionError):
-                pass
-
-        for _ in range(15):  # 0.3 seconds: those who wait for the gate wait a whole one
-            if locks.alive(command):
-                time.sleep(0.02)
-
-    return True
-
-
-def _entry(claim: Claim, facts: dict[str, Any], ended: dict[str, Any], now: float) -> dict[str, Any]:
+def entry_of(claim: Claim, facts: dict[str, Any], ended: dict[str, Any], now: float) -> dict[str, Any]:
     begun = facts.get("startedAt")
 
     if not instant(begun):  # killed before it could say so
@@ -270,13 +166,3 @@ def _entry(claim: Claim, facts: dict[str, Any], ended: dict[str, Any], now: floa
     known = {key: facts[key] for key in ENTRY if key in facts}
     return {**ENTRY, "attempt": 1, **known, **ended, "command": claim.name, "startedAt": begun,
             "finishedAt": format_time(now), "run": claim.run}
-
-
-def _tail(file: str) -> str:
-    try:
-        with open(file, "rb") as source:
-            size = source.seek(0, os.SEEK_END)
-            source.seek(max(0, size - history.LIMIT // 2))
-            return history.clip(b"", source.read(), max(0, size - history.LIMIT // 2))
-    except OSError:
-        return ""

@@ -13,7 +13,7 @@ from ..errors import WebschedulerError
 from ..store import history, locks, state
 from ..store.files import file_name
 from ..vocabulary import FAILURES
-from . import recorder
+from . import dead_runs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,6 +94,6 @@ def record_all_dead(home: str, tasks: state.Tasks, now: float) -> None:
         if file_name(name) in claimed:
             try:
                 with locks.Gate(home, name):
-                    recorder.record_dead_runs(home, name, now)
+                    dead_runs.record_dead_runs(home, name, now)
             except (WebschedulerError, OSError):
                 pass

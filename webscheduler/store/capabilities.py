@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..vocabulary import Death, Probe, Seen
+    from ..shapes import Death, Probe, Seen
 
     Rows = dict[str, Seen]  # by strategy
     Expected = dict[str, tuple[float, bool]]  # by strategy: seconds that runs survive, whether one was seen to end

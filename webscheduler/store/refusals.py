@@ -9,7 +9,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..vocabulary import Refusal
+    from ..shapes import Refusal
 
 MOST = 50
 EVERY = 60.0

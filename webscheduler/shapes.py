@@ -1,0 +1,112 @@
+"""The shapes of what files and stages hand on, for the type checker alone: nothing of this module exists at run time.
+
+The rule: a shape has one name, and stands here once two modules share it. What the words in it mean: `vocabulary`.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypedDict
+
+    class Entry(TypedDict, total=False):
+        """One line of history; HISTORY says what each key means. Times are ISO 8601."""
+
+        command: str
+        startedAt: str
+        finishedAt: str
+        duration: float | None
+        status: str
+        exitCode: int | None
+        output: str
+        errorOutput: str
+        run: str | None
+        reason: str | None
+        strategy: str | None
+        trigger: str | None
+        triggeredAt: str | None
+        ip: str | None
+        scheduledFor: str | None
+        signal: int | None
+        attempt: int | None
+        count: int
+
+    class Outcome(TypedDict):
+        """How a run ended, as its process shows it: the part of an entry that is not in the claim."""
+
+        status: str
+        reason: str | None
+        exitCode: int | None
+        signal: int | None
+        duration: float | None
+        output: str
+        errorOutput: str
+
+    class Facts(TypedDict, total=False):
+        """What a claim says about its run. A process: [pid, start time in clock ticks]; deadline: monotonic seconds."""
+
+        run: str
+        name: str
+        startedAt: str
+        trigger: str
+        triggeredAt: str
+        ip: str | None
+        scheduledFor: str
+        attempt: int
+        starter: list[int]
+        supervisor: list[int]
+        command: list[int]
+        strategy: str
+        server: str
+        timeout: float
+        deadline: float | None
+        cancelled: bool
+        previousRunId: str | None
+        previousRunAt: str | None
+        failuresBefore: int
+        outcome: Entry
+
+    class Probe(TypedDict, total=False):
+        """What a probe saw of a strategy, as in capabilities.json. seconds: how long its job was to run; lived: how
+        long it did; ended: `finished`, or what ended it; held: whether the response waited for it; answer: status,
+        seconds and perhaps problem of the call."""
+
+        at: str
+        package: str
+        seconds: float
+        lived: float
+        ended: str
+        held: bool
+        answer: dict[str, Any]
+
+    class Death(TypedDict):
+        """A run that died, as in capabilities.json; after: how many seconds it had lived at most."""
+
+        at: str
+        after: float
+        run: str | None
+
+    class Seen(TypedDict, total=False):
+        """What was seen of a strategy, as in capabilities.json."""
+
+        probe: Probe
+        deaths: list[Death]
+
+    class Declared(TypedDict, total=False):
+        """A command found in Python code, as in commands.json. target: the module that declares it, or `entry point
+        NAME`; the rest is for its task."""
+
+        target: str
+        expression: str | None
+        intervalSeconds: int | None
+        group: str
+        description: str
+
+    class Refusal(TypedDict, total=False):
+        """A request without a valid signature, as in refused.json; problem: what was wrong, in words."""
+
+        at: str
+        ip: str
+        method: str
+        slug: str
+        problem: str
