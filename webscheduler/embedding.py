@@ -1,7 +1,7 @@
-"""What an application that embeds the scheduler calls: `webscheduler.trigger_url`, `run`, `run_due`. A door.
+"""Functions for applications that embed the scheduler: `webscheduler.trigger_url`, `run`, `run_due`.
 
-The rule: the same as on the command line, with values instead of text and exceptions (`errors`) instead of lines. Runs
-are supervised in the calling process, which for that needs its main thread and no others.
+The rule: they do what the command line does, with values instead of text and exceptions (`errors`) instead of lines.
+The calling process supervises the run, so call them in its main thread, while it has no other threads.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def trigger_url(name: str, home: str | None = None) -> str:
-    """The signed URL that runs the task; of one that takes timed signatures alone, a URL that is good now, and once.
-    Raises NoSuchTask, and BadInput where no baseUrl is set."""
+    """The signed URL that runs the task; for a task with timed signatures a URL that works once, within minutes. Raises
+    NoSuchTask, and BadInput if no baseUrl is set."""
     settings = load_settings(home or find_home())
     task = editing.with_keys(settings.home, name)
 
@@ -33,11 +33,11 @@ def trigger_url(name: str, home: str | None = None) -> str:
 
 
 def run(name: str, home: str | None = None) -> dict[str, Any] | None:
-    """Run a task now, whatever its schedule and limits say; its line of history, or None if it is running already."""
+    """Run a task now, whatever its schedule and limits say. Its line of history; None if it is already running."""
     return run_by_hand(home or find_home(), name, "cli", time.time)
 
 
 def run_due(home: str | None = None) -> dict[str, Any] | None:
-    """Run all that is due and wait for it; the tick's line of history with `codes` (task -> 0 success, 1 not, 3
-    skipped), or None if another tick is at it."""
+    """Run all due tasks and wait for them. The tick's line of history with `codes` (task -> 0 success, 1 failure, 3
+    skipped); None if another tick is at work."""
     return run(DUE, home)

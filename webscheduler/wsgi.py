@@ -1,8 +1,8 @@
 """The WSGI door (PEP 3333).
 
-The rule: the application never forks and starts no thread, and it keeps nothing but what it read, for as long as the
-files are the same: a server may run it in many processes, threads or sub-interpreters. A run that is not detached is
-awaited in the call (sync) or in the response's close().
+The rule: a server may run the application in many processes, threads or sub-interpreters. So it never forks and starts
+no thread, and keeps only what it read from files, while they are unchanged. A run that is not detached is awaited in
+the call (`sync`) or in the response's close() (`close`).
 No `Connection` header is sent: PEP 3333 forbids hop-by-hop headers to applications, and some servers refuse them.
 """
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 
 def create_app(home: str | None = None, user: User = None) -> Application:
-    """A WSGI application for the installation at `home`, or where WEBSCHEDULER_HOME says when it is called.
+    """A WSGI application for the installation at `home`; without it, at WEBSCHEDULER_HOME as it is at each call.
 
-    user: tells the admin panel who is signed in at the site that embeds it (see `admin`).
+    user: tells the panel who is signed in at the site that embeds it (see `admin`).
     """
 
     kept: dict[str, View] = {}

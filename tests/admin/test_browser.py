@@ -163,7 +163,7 @@ def test_the_whole_way(chrome: Any, site: Site, script: bool) -> None:
             visitor.says("Every day at 03:00")
 
         page.click("button:has-text('Save')")
-        visitor.says("The secret of this task")
+        visitor.says("Secret of this task")
         field = page.locator("input[id^=url-]")
 
         if script:
@@ -176,7 +176,7 @@ def test_the_whole_way(chrome: Any, site: Site, script: bool) -> None:
             assert not page.is_visible("button.copy")
 
         page.reload()
-        assert "The secret of this task" not in page.content()
+        assert "Secret of this task" not in page.content()
         assert page.locator("h1").inner_text() == "Watched <task>"
 
         answer = fetch(url)
@@ -192,8 +192,8 @@ def test_the_whole_way(chrome: Any, site: Site, script: bool) -> None:
         page.click("text=Watched <task>") if page.locator("a:has-text('Watched <task>')").count() else visitor.go(
             "task?name=shop%3Awatched")
         page.click("text=New secret")
-        page.click("button:has-text('Make a new secret')")
-        visitor.says("The old URL is refused from now on.")
+        page.click("button:has-text('Create a new secret')")
+        visitor.says("The old URL no longer works.")
         fresh = page.locator("input[id^=url-]").input_value()
         assert fresh != url
         assert fetch(url) == {"accepted": False}
@@ -201,7 +201,7 @@ def test_the_whole_way(chrome: Any, site: Site, script: bool) -> None:
         visitor.go("history")
         page.select_option("select[name=status]", "problems")
         page.click("button:has-text('Filter')")
-        visitor.says("no run matches")
+        visitor.says("No runs found")
         page.select_option("select[name=status]", "success")
         page.click("button:has-text('Filter')")
         assert page.locator("tbody tr").count() == 1
@@ -209,7 +209,7 @@ def test_the_whole_way(chrome: Any, site: Site, script: bool) -> None:
         visitor.go("task?name=shop%3Awatched")
         page.click("a:has-text('Delete')")
         page.click("button:has-text('Delete')")
-        visitor.says("Watched <task> is removed.")
+        visitor.says("Watched <task> is deleted.")
         assert fetch(fresh) == {"accepted": False}
         page.click("button:has-text('Sign out')")
         visitor.says("You are signed out.")
@@ -258,8 +258,8 @@ def test_setting_up(chrome: Any, tmp_path: Path, name: str, host: str) -> None:
             chrome, site, host=host, timezone_id="Asia/Tokyo") as visitor:
         page = visitor.page
         page.goto(visitor.url)
-        page.click("text=Make the directory")
-        visitor.says("First show that the account is yours")
+        page.click("text=Create the directory")
+        visitor.says("First prove that this hosting account is yours")
         page.fill("#code", (site.installation.home / setup.CODE).read_text())
         assert page.input_value("#timezone") == "Asia/Tokyo"
         page.fill("#timezone", "Europe/Paris")

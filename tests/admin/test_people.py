@@ -56,7 +56,7 @@ def test_a_wrong_name_and_a_wrong_password_read_the_same(inhabited: Installation
     name = name.encode("utf-8", "replace").decode()
     page = browser.post("/cron/admin/sign-in", {"token": browser.token(), "user": name, "password": password})
     assert page.status == 403
-    assert "Name or password is wrong." in page
+    assert "Wrong name or password." in page
     assert page.header("Set-Cookie") is None or "device" not in str(page.headers)
 
 
@@ -338,10 +338,10 @@ def test_who_may_only_read_sees_nothing_like_a_signature(inhabited: Installation
 def test_plain_http_is_said(inhabited: Installation, environ: dict[str, str], said: bool) -> None:
     """Where passwords and settings are typed, unless it is this machine or something before it speaks https."""
     browser = Browser(inhabited, **environ)
-    assert ("plain http" in browser.get("sign-in")) == said
+    assert ("without encryption" in browser.get("sign-in")) == said
     browser.sign_in()
-    assert ("plain http" in browser.get("settings")) == said
-    assert "plain http" not in browser.get()
+    assert ("without encryption" in browser.get("settings")) == said
+    assert "without encryption" not in browser.get()
 
 
 def test_a_length_of_many_digits_is_too_long(owner: Browser) -> None:
@@ -432,8 +432,9 @@ def test_a_new_password_ends_every_other_session(inhabited: Installation) -> Non
     one.sign_in()
     two.sign_in()
     one.get("account")
-    assert "This is not your password." in one.submit("account", old="wrong", password="a fresh password", again="x")
-    assert "The two differ." in one.submit("account", old=PASSWORD, password="a fresh password", again="x")
+    typed = {"password": "a fresh password", "again": "x"}
+    assert "This is not your current password." in one.submit("account", old="wrong", **typed)
+    assert "The two passwords are different." in one.submit("account", old=PASSWORD, **typed)
     page = one.submit("account", old=PASSWORD, password="a fresh password", again="a fresh password")
     assert "Your password is changed" in page
     assert "Sign in" in two.get()
@@ -618,7 +619,7 @@ def test_brute_force_is_slowed_and_locks_nobody_out(inhabited: Installation) -> 
     attacker.get("sign-in")
 
     for number in range(10):
-        assert "Name or password is wrong." in attacker.submit("sign-in", user=f"user{number}", password="guess")
+        assert "Wrong name or password." in attacker.submit("sign-in", user=f"user{number}", password="guess")
 
     assert "Too many failed sign-ins" in attacker.submit("sign-in", user=OWNER, password=PASSWORD)
     other = Browser(inhabited, clock=clock, REMOTE_ADDR="192.0.2.67")
@@ -651,7 +652,7 @@ def test_one_password_is_no_way_to_others(inhabited: Installation) -> None:
                                                        again="a fresh password")
     viewer.cookies.clear()
     viewer.get("sign-in")
-    assert "Name or password is wrong." in viewer.submit("sign-in", user=OWNER, password="guess")
+    assert "Wrong name or password." in viewer.submit("sign-in", user=OWNER, password="guess")
     assert "Too many failed sign-ins" in viewer.submit("sign-in", user=OWNER, password="guess")
 
 

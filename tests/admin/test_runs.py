@@ -52,7 +52,7 @@ def test_run_now_answers_at_once_and_opens_the_live_output(owner: Browser, inhab
 
     owner.get("task", name="long")
     assert "run-now" not in owner.page
-    assert "is running already" in owner.post("/cron/admin/run-now?name=long", {"token": owner.token()})
+    assert "is already running" in owner.post("/cron/admin/run-now?name=long", {"token": owner.token()})
     go_on.touch()
     inhabited.idle()
     done = owner.request(page.url)
@@ -74,7 +74,7 @@ def test_cancelling(owner: Browser, inhabited: Installation) -> None:
     assert "The run is cancelled." in page
     assert "cancelled by hand" in owner.request(page.url)
     assert [line["reason"] for line in inhabited.runs("long")] == ["cancelled"]
-    assert "had ended already" in owner.post(page.url.replace("/run?", "/cancel?"), {"token": owner.token()})
+    assert "had already ended" in owner.post(page.url.replace("/run?", "/cancel?"), {"token": owner.token()})
 
 
 def test_a_run_id_names_no_file(owner: Browser, inhabited: Installation) -> None:
@@ -135,7 +135,7 @@ def test_colours_end_where_they_should() -> None:
 
 
 @pytest.mark.parametrize(("code", "words"), [
-    (126, "not executable"), (127, "program not found"), (137, "out of memory"), (143, "told to end"), (3, "status 3")])
+    (126, "not executable"), (127, "program not found"), (137, "out of memory"), (143, "terminated"), (3, "status 3")])
 def test_exit_codes_in_words(owner: Browser, inhabited: Installation, code: int, words: str) -> None:
     inhabited.add("task")
     write(inhabited, "task", [entry(1, time.time(), status="failed", exitCode=code)])
@@ -183,7 +183,7 @@ def test_history_is_paged_and_filtered(owner: Browser, filled: tuple[Installatio
     assert failed == [f"two-{number}" for number in range(110, -1, -10)]
     assert pages(owner, status="timeout") == [[]]
     assert pages(owner, **{"from": "2000-01-01", "to": "2000-01-02"}) == [[]]
-    assert "no run matches" in owner.page
+    assert "No runs found" in owner.page
     assert len(pages(owner, **{"from": "2000-01-01"})) == 5
 
 

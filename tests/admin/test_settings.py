@@ -222,15 +222,15 @@ def programs(tmp_path: Path, inhabited: Installation, monkeypatch: pytest.Monkey
 def test_settings_start_no_process_unless_asked(owner: Browser, programs: Path) -> None:
     """The page itself looks at files; the crontab's page looks at the crontab, where our line is put in and taken out
     again."""
-    assert "Look at the crontab" in owner.get("settings")
+    assert "Show the crontab" in owner.get("settings")
     assert not programs.exists()
     page = owner.get("crontab", every=15)
     assert "crontab" in programs.read_text()
     assert "*/15 * * * *" in page
-    assert "The line is in the crontab." in owner.submit("crontab")
+    assert "The line is installed." in owner.submit("crontab")
     assert "*/15 * * * *" in programs.with_name("table").read_text()
     page = owner.submit("crontab")
-    assert "The line is out of the crontab." in page
+    assert "The line is removed." in page
     assert "*/5 * * * *" in page
     assert programs.with_name("table").read_text() == ""
 
@@ -249,7 +249,7 @@ def test_an_update_is_finished_by_one_button(owner: Browser, inhabited: Installa
     home = inhabited.home
     (home / "config.json").write_text('{"baseUrl": "https://example.org/cron", "version": 0, "kept": 1}')
     (home / "state.json").write_text('{"@due": {"enabled": true}, "old": {"enabled": true, "command": "hello"}}')
-    assert "last brought up to date" not in owner.get("settings")  # there is nothing that could be of old
+    assert "last updated with another version" not in owner.get("settings")  # there is nothing that could be of old
     (home / "commands.json").write_text('{"at": "2020-01-01T00:00:00+00:00", "commands": {}, "broken": {}}')
     assert "an earlier version" in owner.get("settings")
     (home / "commands.json").write_text(json.dumps({
@@ -276,7 +276,7 @@ def test_an_update_is_finished_by_one_button(owner: Browser, inhabited: Installa
     assert (raw["version"], raw["kept"]) == (FORMAT, 1)
     assert "finished the update" in (home / "audit.jsonl").read_text()
     assert "locks work between processes" in owner.submit("check")
-    assert "last brought up to date" not in owner.get("settings")
+    assert "last updated with another version" not in owner.get("settings")
 
 
 def test_an_update_that_cannot_be_finished_says_why(owner: Browser, inhabited: Installation) -> None:
@@ -323,7 +323,7 @@ def test_a_test_notification(owner: Browser, inhabited: Installation) -> None:
     """It says what went wrong, or that it went out; nothing is sent without an address."""
     owner.get("settings")
     page = owner.post("/cron/admin/notify-test", {"token": owner.token()})
-    assert "Nobody is to be notified" in page
+    assert "nobody to notify" in page
     inhabited.configure(notify={"url": "http://127.0.0.1:9/"})
     owner.get("settings")
     assert "could not be sent" in owner.submit("notify-test")
@@ -337,7 +337,7 @@ def test_diagnostics(owner: Browser, inhabited: Installation) -> None:
         "fork": {"at": "2020-01-01T00:00:00+00:00", "package": "0", "seconds": 10, "lived": 10, "ended": "finished"}})
     page = owner.request("/cron/admin/diagnostics", HTTP_AUTHORIZATION="Basic c2VjcmV0", HTTP_X_API_KEY="hidden-key",
                          DB_PASSWORD="hidden-password", SERVER_SOFTWARE="Test/1")
-    assert "elected" in page
+    assert "selected" in page
     assert "the signature is not 64 hexadecimal digits" in page
     assert "shop.jobs" in page
     assert "Test/1" in page
@@ -399,7 +399,7 @@ def test_a_probe_whose_calls_do_not_arrive_says_why(inhabited: Installation) -> 
     browser.get("diagnostics")
     browser.submit("probe")
     page = browser.submit("probe", fork="403:0.100")
-    assert "L’essai n’a rien appris. fork\u00a0: l’appel n’est pas arrivé" in page
+    assert "L’essai n’a donné aucun résultat. fork\u00a0: l’appel n’est pas arrivé" in page
     assert "HTTP 403" in page and "pare-feu" in page
     assert list(state.read(str(inhabited.home))) == ["@due"]
 
@@ -438,7 +438,7 @@ GOOD = {"language": "fr", "timezone": "Europe/Paris", "baseUrl": "https://exampl
 
 def begin(browser: Browser) -> Path:
     """Go as far as the form; the file of the code."""
-    assert "Make the directory" in browser.get()
+    assert "Create the directory" in browser.get()
     browser.submit("setup")
     return Path(browser.home, setup.CODE)
 
@@ -525,7 +525,7 @@ def test_a_forgotten_password(owner: Browser, inhabited: Installation) -> None:
     stranger.submit("setup")
     code = Path(inhabited.home, setup.CODE).read_text()
     fresh = {"user": "eve", "password": "brand new password", "again": "brand new password"}
-    assert "Nobody has this name." in stranger.submit("setup", code=code, **{**fresh, "user": "nobody"})
+    assert "There is no person with this name." in stranger.submit("setup", code=code, **{**fresh, "user": "nobody"})
     page = stranger.submit("setup", code=code, **fresh)
     assert page.url == "/cron/admin/"
     assert people.verify(str(inhabited.home), "eve", "brand new password") == people.Person("eve", "editor")

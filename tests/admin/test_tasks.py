@@ -66,7 +66,7 @@ def test_a_new_secret_refuses_the_old_url(owner: Browser, inhabited: Installatio
     assert inhabited.wsgi(old).document["accepted"]
     inhabited.idle()
     page = owner.submit("secret")
-    assert "The old URL is refused from now on." in page
+    assert "The old URL no longer works." in page
     assert inhabited.row("first")["secret"] in page
     assert inhabited.wsgi(old).refused
     assert inhabited.wsgi(inhabited.signed("first")).document["accepted"]
@@ -189,7 +189,7 @@ def test_a_form_of_another_state_is_not_saved_unseen(owner: Browser, inhabited: 
     inhabited.edit("task", priority=7, retries=2)
     page = owner.submit("edit", do="save", title="Mine")
     assert page.status == 422
-    assert "was changed meanwhile" in page
+    assert "else changed this task" in page
     assert inhabited.row("task")["title"] == ""
     owner.submit("edit", do="save", priority="7", retries="2")
     row = inhabited.row("task")
@@ -217,7 +217,7 @@ def test_the_preview(owner: Browser) -> None:
     assert page.status == 200
     assert page.text.count("<li><time") == 5
     assert "Every day at 03:00" in page
-    assert "none has come so far" in page
+    assert "has been no call so far" in page
     part = owner.get("preview", kind="interval", amount="90", unit="60")
     assert part.text.startswith('<div id="preview"')
     assert "Every 90 minutes" in part
@@ -267,7 +267,7 @@ def test_enabling_duplicating_renaming_and_deleting(owner: Browser, inhabited: I
     assert inhabited.row("second")["slug"] == two["slug"]
     page = owner.get("delete", name="second")
     assert "cannot be undone" in page
-    assert "Mine is removed." in owner.submit("delete")
+    assert "Mine is deleted." in owner.submit("delete")
     assert "second" not in state.read(str(inhabited.home))
     assert owner.get("delete", name="second").status == 404
 
@@ -391,7 +391,7 @@ def test_a_task_that_cannot_be_read_is_shown_and_the_others_too(owner: Browser, 
     assert page.status == 200
     assert "priority" in page
     assert "good" in page
-    assert "No such command is registered any more" in page
+    assert "no longer registered" in page
 
 
 HOSTILE = ["<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "{token}", "{0.__class__}", "[[Tasks]]",

@@ -2,10 +2,10 @@
 
     create_panel(home, user=None)    a WSGI application for requests of kind "admin" (request.kind)
 
-The rules: loaded only when /admin is asked for, and each page's module only with the page. One table, PAGES, says who
-may see a page and who may change something through it; a change is checked for its token and where it comes from
-before anything of it is read. REMOTE_USER and headers are never believed: an embedding site hands over its own
-signed-in person as `user(environ)` or environ["webscheduler.user"], {"name": …, "role": "viewer|editor|owner"} or None.
+The rules: this package is loaded only for requests below /admin, and the module of a page only with the page. PAGES
+says who may see a page and who may change something with it. The token and the origin of a change are checked first.
+REMOTE_USER and headers are never trusted: an embedding site tells who is signed in by `user(environ)` or
+environ["webscheduler.user"], {"name": …, "role": "viewer|editor|owner"} or None.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Environ = dict[str, Any]
     User = Optional[Callable[[Environ], Any]]
 
-# Page -> its function, the role that may see it, and the role that may send it by POST (None: nobody; "": anybody).
+# Page -> its function, the role that may see it, the role that may POST to it (None: nobody; "": anybody).
 PAGES: dict[str, tuple[str, str | None, str | None]] = {
     "": ("overview:index", "viewer", None),
     "task": ("tasks:one", "viewer", None),
@@ -63,8 +63,8 @@ PAGES: dict[str, tuple[str, str | None, str | None]] = {
     "sign-out": ("account:sign_out", None, "viewer"),
 }
 ASSETS = ("style", "script", "icon")
-# What who may only read never sees, wherever a title, an argument or an output has it: the signature of a trigger URL,
-# or the part of one that was cut, and whatever could be a signature or a secret, but the token of a form.
+# What viewers never see, even in a title, an argument or an output: the signature of a trigger URL, whole or cut, and
+# anything that could be a signature or a secret, except the token of a form.
 KEPT_BACK = re.compile(rb'(?<=sig=)[0-9a-f]+|(?<!name="token" value=")[0-9a-f]{64,}', re.IGNORECASE)
 
 
@@ -86,13 +86,13 @@ def answer(
     environ: Environ, home: str | None, user: User = None, clock: Callable[[], float] = time.time,
     in_process: bool = False,
 ) -> Response:
-    """The answer to a request for the panel. in_process: see `trigger.answer`."""
+    """The response to a request for the panel. in_process: see `trigger.handler.answer`."""
     if not kind(environ):
         return _front(environ)
 
     try:
         home = home or find_home()
-    except WebschedulerError as error:  # there is nothing yet that could be kept from anybody
+    except WebschedulerError as error:  # no installation, so nothing to hide
         return respond(f"webscheduler: {error}\n", 503, "text/plain")
 
     present, problem = os.path.isdir(home), None
@@ -122,7 +122,7 @@ def answer(
         response = _problem(visit, refused.status, visit.t(refused.message))
     except (WebschedulerError, OSError) as error:
         environ["wsgi.errors"].write("webscheduler: " + str(error).replace("\n", " ") + "\n")
-        text = visit.t("The server's error log says more.")
+        text = visit.t("The server's error log has the details.")
         response = _problem(visit, 503, error_text(visit, error) if visit.may("editor") else text)
 
     if not visit.may("editor"):
@@ -133,7 +133,7 @@ def answer(
 
 
 def _answer(visit: Visit, user: User, problem: Exception | None) -> Response:
-    """The page, or what is wrong with the settings to whoever is signed in; without them nobody can do more."""
+    """The page. problem: what is wrong with the settings; then no page works, and people who are signed in are told."""
     from . import session
 
     if visit.page not in PAGES:
@@ -148,7 +148,7 @@ def _answer(visit: Visit, user: User, problem: Exception | None) -> Response:
         raise problem
 
     if needed is None or visit.method not in ("GET", "HEAD", "POST"):
-        raise Refused(405, "This is done by a button only." if change else "This cannot be done here.")
+        raise Refused(405, "Use the button for this." if change else "This is not possible here.")
 
     if visit.method == "POST":
         visit.read_form()
@@ -156,7 +156,7 @@ def _answer(visit: Visit, user: User, problem: Exception | None) -> Response:
 
     if visit.person is None and needed:
         if visit.embedded:
-            raise Refused(403, "Sign in at the site first; it did not say who you are.")
+            raise Refused(403, "Sign in at the site first.")
 
         response = _stranger(visit)
     elif needed and visit.person and not visit.person.may(needed):
@@ -173,13 +173,13 @@ def _answer(visit: Visit, user: User, problem: Exception | None) -> Response:
 
 
 def _stranger(visit: Visit) -> Response:
-    """Sign in first, and then go on to where the visitor wanted to."""
+    """Ask the visitor to sign in; the page that was asked for comes after that."""
     from urllib.parse import urlencode
 
     if visit.environ.get("HTTP_SEC_FETCH_SITE") == "cross-site" and visit.method == "GET":
         from .show import page
 
-        # A link on another site brought no cookie (SameSite=Strict); our own page, asking once more, does.
+        # A link on another site sends no cookie (SameSite=Strict). Our own page loads itself again, which does.
         return page(visit, visit.t("Sign in"), h(""), head=h('\n<meta http-equiv="refresh" content="0">'))
 
     wanted = visit.page + ("?" + urlencode(visit.query) if visit.query else "") if visit.method == "GET" else ""
@@ -187,7 +187,7 @@ def _stranger(visit: Visit) -> Response:
 
 
 def _front(environ: Environ) -> Response:
-    """The bare URL leads to the panel; by a query where /admin/ was asked for and the host dropped PATH_INFO."""
+    """Redirect the bare URL to the panel; with a query if /admin/ was asked for and the host dropped PATH_INFO."""
     root = mount(environ)
     dropped = "/admin" in str(environ.get("REQUEST_URI", "")).partition("?")[0][len(root) - 1:]
     target = f"{root}?admin=" if dropped else f"{root.rstrip('/')}/admin/"
@@ -197,7 +197,7 @@ def _front(environ: Environ) -> Response:
 def _problem(visit: Visit, status: int, text: Html) -> Response:
     from .show import ask, link
 
-    return ask(visit, visit.t("That did not work"), text, link(visit, visit.t("To the tasks"), ""), status)
+    return ask(visit, visit.t("That did not work"), text, link(visit, visit.t("Back to the tasks"), ""), status)
 
 
 def _page(name: str) -> Callable[[Visit], Response]:

@@ -1,7 +1,7 @@
-"""Signing in and out, one's own password, and the people.
+"""Signing in and out, a person's own password, and the list of people.
 
-The rules: a wrong name and a wrong password read the same; where to go after signing in is a page of this panel or the
-list of tasks, whatever the request says; changing a password asks for the old one and ends every other session.
+The rules: a wrong name and a wrong password have the same message. After signing in, the next page is always one of
+this panel, whatever the request says. A new password needs the old one, and signs out all other sessions.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from ..response import Response
     from .web import Visit
 
-ROLE_NAMES = {"viewer": "Viewer: reads", "editor": "Editor: also runs and changes tasks",
-              "owner": "Owner: also settings and people"}
+ROLE_NAMES = {"viewer": "Viewer: can read", "editor": "Editor: can also run and change tasks",
+              "owner": "Owner: can also change settings and people"}
 # The forms: control -> label.
 SIGN_IN = {"user": "Name", "password": "Password"}
-NEW = {"password": "New password, at least 10 characters", "again": "New password, once more"}
+NEW = {"password": "New password, at least 10 characters", "again": "New password again"}
 FILLS = dict.fromkeys(NEW, "new-password")
-CHANGE = {"old": "Present password", **NEW}
+CHANGE = {"old": "Current password", **NEW}
 PERSON = {"user": "Name", "password": "Password, at least 10 characters", "role": "Role"}
 
 
@@ -53,7 +53,7 @@ def sign_in(visit: Visit) -> Response:
 
         try:
             person = session.verify(visit, user, form.typed["password"])
-            form.errors[""] = visit.t("Name or password is wrong.")
+            form.errors[""] = visit.t("Wrong name or password.")
         except Refused as refused:
             form.errors[""] = visit.t(refused.message)
 
@@ -80,14 +80,14 @@ def sign_out(visit: Visit) -> Response:
 
 
 def account(visit: Visit) -> Response:
-    """One's own password and sessions."""
+    """The visitor's own password and sessions."""
     assert visit.person is not None
     who = visit.t("Signed in as {name}. {role}.", name=visit.person.name, role=visit.t(ROLE_NAMES[visit.person.role]))
 
     if visit.embedded:
         return page(visit, visit.t("Your account"), visit.html(
             "account", who=who, parts=h("<p>{text}</p>", text=visit.t(
-                "The site that this panel is part of signs you in and out."))))
+                "You sign in and out at the site that this panel is part of."))))
 
     name, form = visit.person.name, form_of(visit, CHANGE, {"old": "current-password", **FILLS})
 
@@ -95,13 +95,13 @@ def account(visit: Visit) -> Response:
         password = new_password(form, name)
 
         if session.verify(visit, name, form.typed["old"]) is None:
-            form.errors = {"old": visit.t("This is not your password.")}
+            form.errors = {"old": visit.t("This is not your current password.")}
 
         if not form.errors:
             people.set_password(visit.home, name, password, now=visit.now)
             session.begin(visit, visit.person)
             visit.note("changed the password of", name)
-            visit.tell("Your password is changed, and every other session is ended.")
+            visit.tell("Your password is changed. All other sessions are signed out.")
             return visit.redirect("account")
 
     parts = [visit.html("password", form=stack(form, CHANGE, visit.t("Change the password"), h(
@@ -117,12 +117,12 @@ def account(visit: Visit) -> Response:
 
 
 def people_page(visit: Visit) -> Response:
-    """Who may sign in: roles, new passwords, removal."""
+    """The people who may sign in: their roles and passwords."""
     if visit.embedded:
         raise Refused(404, "There is no such page.")
 
     form = form_of(visit, PERSON, FILLS)
-    form.choices["role"] = [("", visit.t("As before; somebody new: viewer")), *_roles(visit)]
+    form.choices["role"] = [("", visit.t("No change; new people: viewer")), *_roles(visit)]
 
     if visit.method == "POST":
         try:
@@ -151,7 +151,7 @@ def _change_people(visit: Visit, user: str, role: str) -> Response:
     elif what == "role":
         people.set_role(visit.home, user, role)
         visit.note("changed the role of", user)
-        visit.tell("{name} has another role.", name=user)
+        visit.tell("{name} has a new role.", name=user)
     elif what == "remove":
         people.remove(visit.home, user)
         visit.note("removed the person", user)
@@ -165,7 +165,7 @@ def _roles(visit: Visit) -> list[tuple[str, Html]]:
 
 
 def form_of(visit: Visit, labels: Iterable[str], fills: dict[str, str], **stored: object) -> Form:
-    """A form of lines of text, and of settings as they are stored. fills: see `Form`."""
+    """A form of text fields, and of settings with their stored values. fills: see `Form`."""
     rules = {name: SETTINGS[name] if name in stored else Field("text", "", "") for name in labels}
     form = Form(visit, rules, {**dict.fromkeys(labels, ""), **stored})
     form.fills = fills
@@ -173,19 +173,19 @@ def form_of(visit: Visit, labels: Iterable[str], fills: dict[str, str], **stored
 
 
 def stack(form: Form, labels: dict[str, str], text: Html, more: object = "", do: str = "") -> Html:
-    """The form as HTML, sent to its own page: controls, one below the other, and a button."""
+    """The form as HTML: controls one below the other, and a button that sends it to this page."""
     return form.visit.html("stack", action=form.visit.href(form.visit.page), text=text, do=do, fields=[
         more, *(form.row(name, label) for name, label in labels.items())])
 
 
 def new_password(form: Form, user: str) -> str:
-    """The password that the form has twice; what is wrong with it, or with the name, goes to its errors."""
+    """The new password, which is typed twice. What is wrong with it, or with the name, goes to the form's errors."""
     try:
         people.check_password(user, form.typed["password"])
     except BadInput as error:
         form.errors[error.field] = error_text(form.visit, error)
 
     if form.typed["password"] != form.typed["again"]:
-        form.errors["again"] = form.visit.t("The two differ.")
+        form.errors["again"] = form.visit.t("The two passwords are different.")
 
     return form.typed["password"]

@@ -1,7 +1,7 @@
-"""The style sheet, the script and the icon, which lie beside this file as text.
+"""The style sheet, the script and the icon, which are files beside this one.
 
-The rule: a link carries the version of what it leads to, so browsers keep the files for as long as they like; a page
-works without the script.
+The rule: links to them carry a hash of their content, so that browsers may keep the files for a year. Every page works
+without the script.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ FILES = {"style": ("panel.css", "text/css"), "script": ("panel.js", "text/javasc
 
 @functools.cache
 def content(name: str) -> bytes:
-    """What the file holds."""
+    """The content of the file."""
     return pkgutil.get_data(__name__, FILES[name][0]) or b""
 
 
 def version(name: str) -> str:
-    """Changes with the content."""
+    """A hash of the content, for links."""
     return hashlib.sha256(content(name)).hexdigest()[:12]
 
 

@@ -1,8 +1,8 @@
-"""Forms made from a table of fields: what the controls show, what came back changed, and their HTML.
+"""Forms made from a table of fields: what the controls show, which of them were changed, and their HTML.
 
-The rules: a form shows what is stored, and what comes back the same changes nothing: only controls that were changed
-are given back, so that a value which a form cannot carry exactly stays as it is. Errors stand beside their fields, and
-nothing typed is lost. The help beside a control is the sentence of its field, as on the command line and in the docs.
+The rules: only controls that were changed are saved, so that a value that a form cannot show exactly stays as it is.
+Errors are shown beside their fields, and nothing typed is lost. The help beside a control is the sentence of its field,
+the same as on the command line and in the docs.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ CHECKED = Html(" checked")
 
 
 class Form:
-    """A form about what is stored, or what was typed into it.
+    """A form with stored values, or with what somebody typed.
 
-    rules: the field of each control; start: texts that the controls show to begin with, as a browser would send them
-    back; typed: what they hold now; errors: what is wrong, by control ("": with all of it); choices, about: options of
-    a control (values and texts) and help beside it, where they are not those of its field; fills: what a password
-    manager is told of a control (HTML, autofill), which then must not be empty.
+    rules: the field of each control. start: the stored values as a browser would send them back; typed: what the
+    controls hold now. errors: by control; "" is for the whole form. choices, about: options (values and texts) and help
+    of a control, if they differ from those of its field. fills: the `autocomplete` word of a control (HTML, autofill),
+    which then must not be empty.
     """
 
     __slots__ = ("about", "choices", "errors", "fills", "rules", "start", "typed", "visit")
@@ -47,7 +47,7 @@ class Form:
         self.fills: dict[str, str] = {}
 
     def changed(self, every: bool = False, parse: Callable[[str, Field, str], Any] = from_text) -> dict[str, Any]:
-        """The values of the controls that were changed, or of all; what is wrong goes to `errors`."""
+        """The values of the changed controls, or of all; what is wrong goes to `errors`."""
         found = {}
 
         for name, rule in self.rules.items():
@@ -62,12 +62,12 @@ class Form:
         return found
 
     def problem(self) -> Html | None:
-        """What the page says at its head."""
-        marked = self.visit.t("Nothing is saved yet: see the fields marked below.") if self.errors else None
+        """The message at the top of the page, if something is wrong."""
+        marked = self.visit.t("Not saved yet: correct the fields marked below.") if self.errors else None
         return self.errors.get("") or marked
 
     def sections(self, table: dict[str, dict[str, str]], made: dict[str, Html]) -> list[Html]:
-        """The controls under their headings. table: heading -> control -> label; made: rows of the caller's own."""
+        """The controls under their headings. table: heading -> control -> label. made: rows that the caller made."""
         parts = []
 
         for heading, labels in table.items():
@@ -78,7 +78,7 @@ class Form:
         return parts
 
     def row(self, name: str, label: str) -> Html:
-        """A control with its label and what is beside it."""
+        """A control with its label, help and error."""
         visit, rule, value = self.visit, self.rules[name], self.typed[name]
         pairs = self.choices.get(name, ())
         template = "field"
@@ -109,7 +109,7 @@ class Form:
 
 
 def _shown(name: str, rule: Field, value: Any) -> str:
-    """A value as a browser sends it back: what is invisible is shown, a single line has no line breaks."""
+    """A value as a browser sends it back: invisible characters are shown, and one line has no line breaks."""
     if isinstance(value, bool):
         return "true" if value else "false" if rule.nullable else ""
 

@@ -1,8 +1,7 @@
-"""Pages about the host: what is known of it, and finding out anew.
+"""Pages about the host: what is known of it, a check, and a probe.
 
-The rules: nothing that could be secret is shown: of the server's variables only those of a list, and only to editors.
-The browser makes the probe's calls, since a server with one worker cannot call itself; without a script the person
-opens the links one after the other.
+The rules: nothing secret is shown; of the server's variables editors see those on a list. The browser makes the probe's
+calls, because a server with one worker cannot call itself; without JavaScript the person opens the links.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ BADGES = {doctor.ERROR: "failed", doctor.WARNING: "timeout", doctor.OK: "success
 
 
 def index(visit: Visit) -> Response:
-    """What is known of the host, and what was refused."""
+    """What is known of the host, and the calls that were refused."""
     kinds = sorted({visit.server, *capabilities.kinds(visit.home)}, key=lambda kind: (kind != visit.server, kind))
     again = button(visit, "probe", visit.t("Probe again"), fields={"do": "start"}) if visit.may("editor") else ""
     variables = _variables(visit) if visit.may("editor") else ""
-    check_button = button(visit, "check", visit.t("Check everything")) if visit.may("editor") else ""
+    check_button = button(visit, "check", visit.t("Check the installation")) if visit.may("editor") else ""
     return page(visit, visit.t("Diagnostics"), visit.html(
         "diagnostics", again=again, check=check_button, host=facts(_host(visit)), refusals=_refusals(visit),
         strategies=[_strategies(visit, kind) for kind in kinds], variables=variables,
@@ -64,7 +63,7 @@ def _host(visit: Visit) -> list[tuple[Html, object]]:
 
 
 def check(visit: Visit) -> Response:
-    """What `doctor` finds from within; it may take some seconds, and records dead runs."""
+    """What `doctor` finds, except by calling the URL. May take some seconds; records dead runs."""
     visit.note("checked the installation")
     return page(visit, visit.t("Check"), visit.html(
         "checked", rows=_findings(visit, doctor.examine(visit.home, visit.now)), back=visit.href("diagnostics"),
@@ -99,12 +98,12 @@ def _strategies(visit: Visit, kind: str) -> Html:
         reach = capabilities.survives(kind, strategy, rows)
         carries = visit.t("any length") if reach == capabilities.ANY else visit.t("not used") if reach <= 0 else \
             roughly(visit, reach)
-        mark = h(' <span class="badge success">{text}</span>', text=visit.t("elected")) if strategy == elected else ""
+        mark = h(' <span class="badge success">{text}</span>', text=visit.t("selected")) if strategy == elected else ""
         cells.append(h(
             "<tr><td>{name}{mark}<br><span class=\"sub\">{about}</span></td><td>{carries}</td><td>{seen}</td></tr>",
             name=strategy, mark=mark, about=visit.t(STRATEGIES[strategy]), carries=carries, seen=said[strategy]))
 
-    names = [visit.t("Strategy"), visit.t("Carries runs of"), visit.t("Seen")]
+    names = [visit.t("Strategy"), visit.t("Longest run"), visit.t("Observed")]
     return h("<h3>{kind}</h3>{why}{table}", kind=kind, why=said["server"],
              table=table(visit, escape(kind), names, cells))
 
@@ -114,7 +113,7 @@ def _refusals(visit: Visit) -> Html:
               when=moment(visit, entry.get("at")), method=entry.get("method"),
               problem=language.error(visit.language, str(entry.get("problem"))))
             for entry in read_refusals(visit.home)]
-    names = [visit.t("Time"), visit.t("Address"), visit.t("Method"), visit.t("What was wrong")]
+    names = [visit.t("Time"), visit.t("Address"), visit.t("Method"), visit.t("Problem")]
     return table(visit, visit.t("Refused calls"), names, rows) if rows else h(
         '<p class="empty">{text}</p>', text=visit.t("No call was refused."))
 
@@ -142,7 +141,7 @@ def _audit(visit: Visit) -> Html:
 
 
 def probing(visit: Visit) -> Response:
-    """Start a probe; or read its results, with what the browser saw of each call."""
+    """Start a probe, or show its results together with what the browser saw of each call."""
     if visit.form.get("do") == "collect":
         return _collect(visit)
 
@@ -160,7 +159,7 @@ def probing(visit: Visit) -> Response:
 
 
 def _address(visit: Visit, url: str) -> str:
-    """The probe's URL below our own mount, in the form that this host understands."""
+    """The probe's URL on this site, in the form that this host understands."""
     root = "" if visit.mount == "/" else visit.mount
     return re.sub(r"^/run/([0-9a-f]+)\?", rf"{visit.mount}?task=\1&", url) if visit.by_query else root + url
 
@@ -171,8 +170,8 @@ def _probe_page(visit: Visit, calls: dict[str, str], seen: dict[str, str], note:
         if url else strategy) for strategy, url in calls.items()]
     return page(visit, visit.t("Probe"), visit.html(
         "probe", calls=rows, seconds=probe.SECONDS, action=visit.href("probe"), note=note, about=visit.t(
-            "Each call starts a job that writes a heartbeat for {n} seconds. What lives to its end shows what this "
-            "host allows.", n=probe.SECONDS)))
+            "Each call starts a job that writes a heartbeat for {n} seconds. The jobs that reach their end show which "
+            "strategies work on this host.", n=probe.SECONDS)))
 
 
 def _collect(visit: Visit) -> Response:
@@ -187,10 +186,10 @@ def _collect(visit: Visit) -> Response:
         if probe.collect(visit.home, probe.SECONDS, answers, visit.now) is None:
             return _probe_page(visit, dict.fromkeys(seen, ""), seen, h(
                 '<p role="status">{badge} {text}</p>', badge=badge(visit, RUNNING),
-                text=visit.t("A job still runs: read the results in some seconds.")))
+                text=visit.t("A job is still running. Show the results again in a few seconds.")))
 
         visit.tell("The probe has ended; its results are below.")
     except BadInput as error:
-        visit.tell("The probe learnt nothing. {problem}", kind="bad", problem=str(error))
+        visit.tell("The probe has no result. {problem}", kind="bad", problem=str(error))
 
     return visit.redirect("diagnostics")

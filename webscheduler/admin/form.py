@@ -1,7 +1,7 @@
 """The form of a task.
 
-The rules: those of `controls`; and a form made from another state than the present one is not saved unseen. What names
-a program, a directory or the environment is not here.
+The rules: those of `controls`. If the task changed since the form was made, the form is shown again before it is
+saved. Programs, directories and the environment cannot be changed here.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ if TYPE_CHECKING:
 PRESETS = {"*/5 * * * *": "Every 5 minutes", "*/15 * * * *": "Every 15 minutes", "0 * * * *": "Every hour",
            "0 3 * * *": "Every day at 03:00", "30 9 * * 1-5": "Weekdays at 09:30", "0 4 * * 0": "Every Sunday at 04:00",
            "0 5 1 * *": "On the first day of the month at 05:00", "0 5 L * *": "On the last day of the month at 05:00"}
-KINDS = {"none": "Only when its URL is called, or by hand", "cron": "By a cron expression",
-         "interval": "At an interval"}
+KINDS = {"none": "No schedule: only by its URL or by hand", "cron": "Cron expression",
+         "interval": "Fixed interval"}
 UNIT_NAMES = {86400: "days", 3600: "hours", 60: "minutes", 1: "seconds"}
 SCHEDULE = ("kind", "expression", "amount", "unit")
 
-# Heading -> control -> its label; kind, limits and help are those of the field in FIELDS.
+# Heading -> control -> label; kind, limits and help come from FIELDS.
 SECTIONS = {
     "Task": {"name": "Name", "title": "Title", "group": "Group", "description": "Description", "enabled": "Enabled"},
     "What it runs": {"command": "Command", "arguments": "Arguments"},
     "When it runs": {"schedule": "Schedule", "timezone": "Time zone", "catchUpSeconds": "Catch up within",
                      "priority": "Priority"},
     "When it fails": {"retries": "Retries", "retryDelaySeconds": "Delay before a retry", "notify": "Notify"},
-    "How it runs": {"timeout": "Time limit", "preventOverlap": "Never twice at once", "strategy": "Strategy"},
-    "Its URL": {"signature": "Signature", "minIntervalSeconds": "Least interval", "ipAllowlist": "Allowed addresses",
-                "failureStatus": "Status on failure"},
+    "How it runs": {"timeout": "Time limit", "preventOverlap": "One run at a time", "strategy": "Strategy"},
+    "Its URL": {"signature": "Signature", "minIntervalSeconds": "Minimum interval", "ipAllowlist": "Allowed addresses",
+                "failureStatus": "HTTP status on failure"},
     "History": {"logOutput": "Keep output", "logErrorOutput": "Keep error output",
-                "logRetentionDays": "Days of history"},
+                "logRetentionDays": "Keep history (days)"},
 }
-NAME = Field("text", "", "Short and stable: it names the files of the history. Letters, digits, : . _ -")
+NAME = Field("text", "", "Keep it short: files are named after it. Letters, digits, : . _ -")
 RULES = {"name": NAME, **{name: FIELDS[name] for labels in SECTIONS.values() for name in labels if name in FIELDS},
          **dict.fromkeys(SCHEDULE, Field("text", "", ""))}
 OF_DUE = ("title", "description", "enabled", "strategy", "signature", "minIntervalSeconds", "ipAllowlist", "notify",
@@ -63,7 +63,7 @@ OF_COMMAND = ("command", "arguments")
 
 
 def edit(visit: Visit) -> Response:
-    """Make a task, or change one."""
+    """Create or change a task."""
     task = named(visit) if visit.query.get("name") else None
     copied = state.read(visit.home).get(visit.query.get("copy", "")) if task is None else None
     source = task or (load_task(visit.query["copy"], copied) if copied else None)
@@ -78,8 +78,7 @@ def edit(visit: Visit) -> Response:
 
     if sent and visit.form.get("was", "") != stamp:
         form.errors[""] = visit.t(
-            "The task was changed meanwhile by somebody else. What you typed is below; what differs from what is "
-            "stored now is saved when you send it again.")
+            "Somebody else changed this task in the meantime. Your input is still below: check it and save again.")
 
     if task is None and source and source["argv"] and not form.typed["command"]:
         form.errors["command"] = visit.t(
@@ -97,7 +96,7 @@ def edit(visit: Visit) -> Response:
 
 
 def _values(task: Task | None, source: Task | None) -> dict[str, Any]:
-    """What the controls stand for: the task, or for a new one the task that it is made after, or the defaults."""
+    """Values of the controls: those of the task, or for a new one those of the task to copy, or the defaults."""
     values = {name: known.default for name, known in FIELDS.items()} | (source or {})
     seconds = values["intervalSeconds"] or 3600
     unit = next(size for size in UNIT_NAMES if seconds % size == 0)
@@ -108,7 +107,7 @@ def _values(task: Task | None, source: Task | None) -> dict[str, Any]:
 
 
 def _fields(form: Form, every: bool) -> dict[str, Any]:
-    """The fields that the form changes, and `name`; of a new task all."""
+    """The fields that the form changes, and `name`; all fields for a new task."""
     found = form.changed(every)
 
     if "command" in form.rules and not form.typed["command"]:
@@ -147,7 +146,7 @@ def _save(visit: Visit, task: Task | None, fields: dict[str, Any]) -> Response:
 
 
 def _schedule(form: dict[str, str]) -> dict[str, Any]:
-    """The two fields of a schedule. Raises BadInput."""
+    """`expression` and `intervalSeconds`, of which one is None. Raises BadInput."""
     if form["kind"] == "cron":
         if not form["expression"].strip():
             raise BadInput("expression: is empty", "expression")
@@ -168,14 +167,14 @@ def _schedule(form: dict[str, str]) -> dict[str, Any]:
 
 
 def preview(visit: Visit) -> Response:
-    """The part of the form that says when the task would run, for the script to put in place."""
+    """The part of the form that says when the task would run; the script fetches it."""
     form = {name: visit.query.get(name, "") for name in ("kind", "expression", "amount", "unit", "timezone")}
     return respond(_preview(visit, form))
 
 
 def _preview(visit: Visit, form: dict[str, str]) -> Html:
     if form["kind"] not in ("cron", "interval"):
-        text = visit.t("Runs only when its URL is called, or by hand.")
+        text = visit.t("Runs only when its URL is called or somebody starts it.")
         return h('<div id="preview" aria-live="polite"><p>{text}</p></div>', text=text)
 
     try:
@@ -191,11 +190,11 @@ def _preview(visit: Visit, form: dict[str, str]) -> Html:
 
 
 def _warning(visit: Visit, task: Task) -> Html:
-    """What is to be known of the rhythm in which calls come."""
+    """A warning if the calls of `@due` are missing, or too rare for this schedule."""
     rhythm, text = health.rhythm(visit.home), Html("")
 
     if rhythm["lastAt"] is None:
-        text = visit.t("Schedules need calls of the URL for everything that is due; none has come so far.")
+        text = visit.t("Schedules work only if the URL of `@due` is called. There has been no call so far.")
     elif rhythm["every"] and (said := too_fine_for_ticks(task, visit.settings["timezone"], rhythm["every"], visit.now)):
         text = visit.t("The task {said}.", said=translated(visit.language, said))
 
@@ -213,8 +212,8 @@ def _page(visit: Visit, task: Task | None, form: Form, stamp: str) -> Response:
         made.update({name: field(visit, name, visit.t(text), fixed) for name, text in SECTIONS["What it runs"].items()})
 
     if not visit.settings["notify"]:
-        form.about["notify"] = visit.t("When it begins to fail and when it recovers. Nobody is notified yet: the "
-                                       "settings name no address.")
+        form.about["notify"] = visit.t("Send a message when the task starts to fail and when it recovers. Nobody is "
+                                       "told yet: the settings have no address.")
 
     query = {"name": task.name} if task is not None else {"copy": visit.query.get("copy", "")}
     body = visit.html("form", title=title, problem=warning(form.problem()), action=visit.href("edit", **query),

@@ -1,7 +1,8 @@
-"""The panel's languages: English as it stands in the code, and others from a catalogue each.
+"""The panel's languages: English, which is in the code, and one catalogue for each other language.
 
-The rule: a message is its own key. A catalogue is a JSON file beside this one: `messages` from English to the other
-language; `errors` likewise, whose `{}` stand for any text of a one-line error; `singular`, the numbers that take it.
+The rule: an English message is its own key. A catalogue is a JSON file beside this one: `messages` maps English to the
+other language; `errors` does the same for one-line errors, where `{}` stands for any text; `singular` lists the numbers
+that take the first of two messages.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def choose(setting: str, accepted: str) -> str:
-    """The language that is set, else the first that the browser's Accept-Language (RFC 9110, 12.5.4) asks for."""
+    """The language of the setting, else the one that the browser prefers (Accept-Language; RFC 9110, 12.5.4)."""
     if setting in LANGUAGES:
         return setting
 
@@ -37,7 +38,7 @@ def choose(setting: str, accepted: str) -> str:
 
 
 def translate(language: str, message: str) -> str:
-    """The message in the language; as it is where the catalogue has none."""
+    """The message in the language, or unchanged if the catalogue does not have it."""
     return message if language == "en" else str(catalogue(language)["messages"].get(message, message))
 
 
@@ -47,8 +48,8 @@ def singular(language: str) -> list[int]:
 
 
 def error(language: str, text: str, deep: int = 3) -> str:
-    """A one-line error in the language, found by the pattern that it was made from; so are the parts of it that are
-    errors themselves, so many times deep, and what is said of a field. What no pattern fits stays as it is."""
+    """A one-line error in the language, found by its pattern. Parts of it that are errors themselves are translated,
+    at most `deep` levels, and so is what follows the name of a field. Without a pattern the text stays as it is."""
     if language == "en" or not deep:
         return text
 
@@ -64,7 +65,7 @@ def error(language: str, text: str, deep: int = 3) -> str:
 
 @functools.cache
 def catalogue(language: str) -> dict[str, Any]:
-    """The catalogue as its file has it."""
+    """The content of the catalogue's file."""
     found: dict[str, Any] = json.loads(pkgutil.get_data(__name__, f"{language}.json") or b"")
     return found
 

@@ -1,7 +1,7 @@
 """The list of tasks, a page of 50 at a time, headed by the card of `@due`.
 
-The rule: all tasks are sorted from their raw rows; only those that the page shows are checked, and only of them are
-history, schedule and next run looked at. Links to other pages keep the rest of the query.
+The rule: all tasks are sorted by their raw rows. Fields, history, schedule and next run are read only for the tasks on
+the page. Links to other pages keep the rest of the query.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PAGE = 50  # tasks
 DAY = 86400.0
 TIMELINE_TASKS = 15
-TIMELINE_SLOT = DAY / 99  # starts that are closer than that would be drawn over each other
+TIMELINE_SLOT = DAY / 99  # closer starts would be drawn over each other
 LATE_NAMES = 5
 
 
@@ -59,7 +59,7 @@ def index(visit: Visit) -> Response:
 
 
 def _sorted(rows: state.Tasks) -> list[str]:
-    """The names of the tasks that people made, by group and then by what they are called."""
+    """The names of all tasks but the built-in ones, sorted by group and then by title or name."""
 
     def key(name: str) -> tuple[str, str, str]:
         row = rows[name] if isinstance(rows[name], dict) else {}
@@ -71,7 +71,7 @@ def _sorted(rows: state.Tasks) -> list[str]:
 
 
 def _page_number(visit: Visit, count: int) -> tuple[int, int]:
-    """(the page that the query asks for, or the nearest that there is; how many there are)."""
+    """(number of the page to show, from 1; number of pages). A page that does not exist becomes the nearest one."""
     asked, pages = visit.query.get("page", ""), max(1, -(-count // PAGE))
     return min(max(int(asked), 1), pages) if asked.isascii() and asked.isdigit() and len(asked) < 9 else 1, pages
 
@@ -100,20 +100,21 @@ def _due(visit: Visit, task: Task, rows: state.Tasks, names: list[str]) -> Html:
     state, alarms = "good", []
 
     if rhythm["every"]:
-        text = visit.t("Calls come about {time} apart; last {when}.", time=roughly(visit, rhythm["every"]), when=last)
+        text = visit.t("Time between calls: about {time}. Last call: {when}.", when=last,
+                       time=roughly(visit, rhythm["every"]))
     elif rhythm["lastAt"]:
-        text = visit.t("Called once, {when}.", when=last)
+        text = visit.t("Called once so far: {when}.", when=last)
     else:
         state = "waiting"
-        text = visit.t("Never called so far. Have your hosting panel call this URL as often as it can: it runs every "
-                       "task that is due.")
+        text = visit.t("Never called so far. Set up your hosting panel to call this URL as often as it can. Each call "
+                       "runs all due tasks.")
 
     if state == "good" and (late := _late(visit, rows, names)):
         alarms.append(visit.t("Late: {names}. Is the URL still called?", names=", ".join(late[:LATE_NAMES])
                               + (" …" if len(late) > LATE_NAMES else "")))
 
     if not task["enabled"]:
-        alarms.append(visit.t("Disabled: nothing runs by schedule."))
+        alarms.append(visit.t("Disabled: no task runs on its schedule."))
 
     parts = [h("<p>{text}</p>", text=text), *(h('<p class="warning">{text}</p>', text=alarm) for alarm in alarms)]
 
@@ -126,8 +127,8 @@ def _due(visit: Visit, task: Task, rows: state.Tasks, names: list[str]) -> Html:
 
 
 def _late(visit: Visit, rows: state.Tasks, names: list[str]) -> list[str]:
-    """What tasks that are late are called; at most one more than the card shows. Looked at closely are only those whose
-    stored `nextRunAt`, which every tick brings up to date, is past, or not known."""
+    """Titles of late tasks, at most one more than the card shows. Only tasks whose stored `nextRunAt` is past or
+    unknown are examined; every tick keeps that field up to date."""
     past = [name for name in names if isinstance(row := rows[name], dict) and row.get("enabled") and (
         row.get("nextRunAt") or row.get("expression") or row.get("intervalSeconds"))
         and instant(row.get("nextRunAt")) < visit.now - health.MIN_LATE]
@@ -144,14 +145,14 @@ def _late(visit: Visit, rows: state.Tasks, names: list[str]) -> list[str]:
 
 
 def _last_call(visit: Visit, entries: list[dict[str, Any]]) -> Html | None:
-    """The last call of a URL: when, where from, and what became of it."""
+    """The last call of the URL: when, from which address, and its outcome."""
     call = next((entry for entry in entries if entry.get("trigger") == "url"), None)
     return None if call is None else h("{when} · {ip} · {outcome}", when=moment(visit, call.get("triggeredAt")),
                                        ip=call.get("ip") or "–", outcome=outcome(visit, call))
 
 
 def _timeline(visit: Visit, tasks: list[Task], next_starts: dict[str, Coming], partial: bool) -> Html:
-    """The next 24 hours of the tasks on this page. partial: there are other pages."""
+    """The starts in the next 24 hours of the tasks on this page. partial: there are other pages."""
     soon = sorted((at, place, task) for place, task in enumerate(tasks) if (task["expression"] or task[
         "intervalSeconds"]) and isinstance(at := next_starts[task.name], float) and at <= visit.now + DAY)
     rest = len(soon) - TIMELINE_TASKS
@@ -159,7 +160,7 @@ def _timeline(visit: Visit, tasks: list[Task], next_starts: dict[str, Coming], p
         task, visit.settings["timezone"], visit.now, TIMELINE_SLOT))), show.in_words(visit, task))
         for _, _, task in islice(soon, TIMELINE_TASKS)]
     more = visit.count(rest, "And one more task.", "And {n} more tasks.") if rest > 0 else ""
-    about = visit.t("Of the tasks on this page.") if partial else ""
+    about = visit.t("For the tasks on this page.") if partial else ""
     return visit.html("timeline", picture=show.timeline(visit, rows), more=h(
         '<p class="sub">{about} {more}</p>', about=about, more=more) if about or more else "") if rows else Html("")
 
@@ -172,7 +173,7 @@ def _row(visit: Visit, task: Task, running: bool, commands: Collection[str], at:
 
     if task["command"] and task["command"] not in commands:
         notes.append(h('<p class="warning">{text}</p>', text=visit.t(
-            "No such command is registered any more: the task cannot run.")))
+            "Its command is no longer registered, so the task cannot run.")))
 
     return visit.html(
         "row", state="" if task["enabled"] else "off", href=visit.href("task", name=task.name), title=label(task),

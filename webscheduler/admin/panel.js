@@ -1,4 +1,4 @@
-// What is pleasant and not needed: copying, a preview while typing, output that goes on by itself.
+// Optional comfort: copy buttons, a preview while typing, output that updates itself. Every page works without it.
 "use strict";
 
 for (const part of document.querySelectorAll(".no-script")) part.hidden = true;
@@ -12,14 +12,14 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     try {
       await navigator.clipboard.writeText(field.value);
     } catch {
-      document.execCommand("copy"); // without https there is no clipboard object
+      document.execCommand("copy"); // there is no clipboard object without https
     }
     button.textContent = button.dataset.done;
     setTimeout(() => { button.textContent = text; }, 2000);
   });
 }
 
-// Set-up: what the browser knows better than the server that lies behind a proxy.
+// Set-up: the browser knows the zone, and whether a proxy adds https.
 const code = document.getElementById("code");
 if (code && document.getElementById("baseUrl")) {
   const [zone, base] = ["timezone", "baseUrl"].map((id) => document.getElementById(id));
@@ -47,7 +47,7 @@ if (form) {
       try {
         const fresh = await part(url, "preview");
         if (fresh) document.getElementById("preview").replaceChildren(...fresh.childNodes);
-      } catch { /* the server checks again when the form is sent */ }
+      } catch { /* the server checks the form when it is sent */ }
     }, 250);
   };
   form.addEventListener("input", (event) => {
@@ -65,7 +65,7 @@ if (live && Number(live.dataset.refresh)) {
   const bottom = () => { const box = live.querySelector(".output"); if (box) box.scrollTop = box.scrollHeight; };
   bottom();
   const url = new URL(location.href);
-  url.searchParams.set("poll", "1"); // nobody did anything: the session is not to live longer by it
+  url.searchParams.set("poll", "1"); // nobody did anything, so this must not prolong the session
   const again = async () => {
     try {
       const fresh = await part(url, "live");
@@ -75,13 +75,13 @@ if (live && Number(live.dataset.refresh)) {
       live.replaceWith(fresh);
       live = fresh;
       if (follow) bottom();
-    } catch { /* the next try may go through */ }
+    } catch { /* the next try may work */ }
     setTimeout(again, Number(live.dataset.refresh) * 750);
   };
   setTimeout(again, 1000);
 }
 
-// The browser makes the probe's calls, one after the other, and then asks for what became of them.
+// The browser makes the probe's calls, one after the other, and then asks for the results.
 const probe = document.getElementById("probe");
 if (probe) {
   (async () => {
@@ -97,7 +97,7 @@ if (probe) {
         const answer = await fetch(link.href, { credentials: "omit", cache: "no-store" });
         await answer.text();
         status = answer.status;
-      } catch { /* no answer at all: 0 */ }
+      } catch { /* no response at all: status 0 */ }
       field.value = `${status}:${Math.min(9999, (performance.now() - begun) / 1000).toFixed(3)}`;
       state.textContent = field.value.replace(":", " – ") + " s";
       called = true;

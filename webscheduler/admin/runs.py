@@ -1,7 +1,7 @@
-"""Pages about runs: history, one run, its raw output, ending it.
+"""Pages about runs: history, one run, its raw output, cancelling it.
 
-The rules: what a command printed is text; raw, it is text/plain. A run in progress is shown from its live file, whose
-last part is read, never the whole. A run is found by its id alone, and nothing from a request becomes a path.
+The rules: the output of a command is text, never markup; raw output is sent as text/plain. Of a run in progress only
+the last part of its output file is read. A run is found by its id; nothing from a request becomes a path.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..store.task import file_name
 from ..times import time_zone
 from ..vocabulary import FAILURES, RUNNING, STATUSES, TRIGGERS
 from . import show
-from .show import badge, button, duration, facts, link, moment, options, outcome, page
+from .show import badge, button, confirm, duration, facts, link, moment, options, outcome, page
 from .web import Html, Refused, h, respond
 
 TYPE_CHECKING = False
@@ -31,15 +31,15 @@ REFRESH = 2  # seconds
 
 
 def table(visit: Visit, entries: Sequence[dict[str, Any]], alive: Sequence[dict[str, Any]], single: bool) -> Html:
-    """Runs as a table, those in progress first. `single`: all of one task."""
-    # In a claim `command` is a process, in a line of history the task's name.
+    """Runs as a table, those in progress first. single: all belong to one task."""
+    # `command` is a process in a claim, and the task's name in a line of history.
     rows = [_row(visit, {**known, "command": known.get("name"), "status": RUNNING, "finishedAt": None}, single)
             for known in alive] + [_row(visit, entry, single) for entry in entries]
 
     if not rows:
-        return h('<p class="empty">{text}</p>', text=visit.t("Nothing to show: no run matches."))
+        return h('<p class="empty">{text}</p>', text=visit.t("No runs found."))
 
-    names = [visit.t("Time"), *([] if single else [visit.t("Task")]), visit.t("Outcome"), visit.t("Took"),
+    names = [visit.t("Time"), *([] if single else [visit.t("Task")]), visit.t("Outcome"), visit.t("Duration"),
              visit.t("Started by")]
     return show.table(visit, visit.t("Runs"), names, rows)
 
@@ -62,7 +62,7 @@ def _by(visit: Visit, entry: dict[str, Any]) -> Html:
 
 
 def index(visit: Visit) -> Response:
-    """What became of runs, newest first, of one task or all."""
+    """The history of one task or of all, newest first."""
     query = visit.query
     name, status = query.get("name", ""), query.get("status", "")
     known = history_view.names(visit.home, state.read(visit.home))
@@ -75,7 +75,7 @@ def index(visit: Visit) -> Response:
         start = min(until, float(cursor)) if cursor else until
         entries, more = history_view.page(visit.home, names, statuses, since, start, int(skip or 0))
     except (ValueError, OverflowError):
-        raise Refused(400, "What was sent cannot be read.")
+        raise Refused(400, "The request cannot be read.")
 
     alive = [] if cursor or status not in ("", RUNNING) else [
         each for each in locks.live_runs(visit.home) if name in ("", each.get("name"))]
@@ -93,7 +93,8 @@ def index(visit: Visit) -> Response:
 
 
 def _day(visit: Visit, text: str, more: int, absent: float) -> float:
-    """The beginning of a day (YYYY-MM-DD) in the installation's zone, or of the day after."""
+    """Unix seconds at which a day (YYYY-MM-DD) begins in the installation's zone, or with `more` just before it ends;
+    `absent` for what is no day."""
     try:
         day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=time_zone(visit.settings["timezone"]))
         return (day + timedelta(days=more)).timestamp() - (0.001 if more else 0.0)
@@ -102,7 +103,7 @@ def _day(visit: Visit, text: str, more: int, absent: float) -> float:
 
 
 def one(visit: Visit) -> Response:
-    """One run: what is known of it, and its output; refreshed while it is in progress."""
+    """One run with its output; the page refreshes itself while the run is in progress."""
     name, run, known, entry = _asked(visit)
     title = visit.t("Run of {name}", name=name)
     again = visit.href("run", name=name, run=run, poll=1)
@@ -113,13 +114,13 @@ def one(visit: Visit) -> Response:
 
 
 def _asked(visit: Visit) -> tuple[str, str, dict[str, Any] | None, dict[str, Any] | None]:
-    """(the task's name, the run's id, its facts while it is alive, else its record) of the run that the query names;
-    neither of the last two for one whose process is gone, and nobody recorded it yet. Raises Refused."""
+    """(task, run id, facts of the run while it is alive, else its line of history) of the run that the query names. The
+    last two are None for a run whose process is gone and that nobody has recorded yet. Raises Refused."""
     name, run = visit.query.get("name", ""), visit.query.get("run", "")
     claim = f"{file_name(name)}@{run}"
 
-    if len(claim) < 200:  # else no name of a file, so of no run
-        # It may end, or its process may, between one look and the next.
+    if len(claim) < 200:  # a longer one cannot be the name of a file
+        # The run, or its process, may end between one look and the next.
         known = _alive(visit, name, run)
         entry = None if known else _entry(visit, name, run)
         known = known or (None if entry else _alive(visit, name, run))
@@ -133,7 +134,7 @@ def _asked(visit: Visit) -> tuple[str, str, dict[str, Any] | None, dict[str, Any
 def _running(visit: Visit, name: str, run: str, known: dict[str, Any] | None) -> Html:
     state = h("{badge} {text}", badge=badge(visit, RUNNING), text=visit.t(
         "since {when}", when=moment(visit, known.get("startedAt"), exact=True))) if known else visit.t(
-            "Its process is gone; the next call of the task records how far it got.")
+            "Its process is gone. The next call of the task records how far it got.")
     return visit.html(
         "running", seconds=REFRESH if known else 0, state=state,
         stop=button(visit, "cancel", visit.t("Cancel the run"), "danger", name=name, run=run)
@@ -150,9 +151,9 @@ def _ended(visit: Visit, entry: dict[str, Any]) -> Html:
         "ended", outcome=outcome(visit, entry), again=again, facts=facts([
             (visit.t("Started"), moment(visit, entry.get("startedAt"), exact=True)),
             (visit.t("Ended"), moment(visit, entry.get("finishedAt"), exact=True)),
-            (visit.t("Took"), duration(entry.get("duration"))), (visit.t("Started by"), _by(visit, entry)),
+            (visit.t("Duration"), duration(entry.get("duration"))), (visit.t("Started by"), _by(visit, entry)),
             (visit.t("Strategy"), entry.get("strategy") or "–"),
-            (visit.t("Due at"), moment(visit, entry["scheduledFor"])) if entry.get("scheduledFor") else None,
+            (visit.t("Scheduled for"), moment(visit, entry["scheduledFor"])) if entry.get("scheduledFor") else None,
             (visit.t("Attempt"), entry["attempt"]) if (entry.get("attempt") or 1) > 1 else None,
             (visit.t("Run"), h("<code>{run}</code>", run=run))]),
         streams=[_output(visit, title, str(entry.get(stream) or ""), visit.href("output", stream=stream, **query))
@@ -194,30 +195,28 @@ def raw(visit: Visit) -> Response:
 
 
 def stop(visit: Visit) -> Response:
-    """End a run in progress."""
+    """Cancel a run in progress."""
     name, run, known, _ = _asked(visit)
 
     if known is None:
-        visit.tell("The run had ended already.")
+        visit.tell("The run had already ended.")
     else:
         visit.note("cancelled", f"{name} {run}")
         ended = cancel.end(visit.home, name, run, 3.0)
-        visit.tell("The run is cancelled." if ended else "The run was told to end, and is given some seconds for it.")
+        visit.tell("The run is cancelled." if ended else "The run was asked to stop. It has a few seconds to do so.")
 
     return visit.redirect("run", name=name, run=run)
 
 
 def clear(visit: Visit) -> Response:
-    """Ask, and remove history."""
+    """Ask, then delete history."""
     name = visit.query.get("name", "")
     names = [each for each in history_view.names(visit.home, state.read(visit.home)) if name in ("", each)]
 
     if visit.method != "POST":
-        title = visit.t("Clear the history of {name}?", name=name) if name else visit.t("Clear the whole history?")
-        return show.ask(visit, title, visit.t(
-            "The records of past runs and what they printed are removed. This cannot be undone."),
-            [button(visit, "clear", visit.t("Clear"), "danger", name=name),
-             link(visit, visit.t("Keep it as it is"), "history", name=name)])
+        title = visit.t("Clear the history of {name}?" if name else "Clear the history of all tasks?", name=name)
+        text = visit.t("This deletes the records of past runs and their output, and cannot be undone.")
+        return confirm(visit, title, text, visit.t("Clear"), "history", name=name)
 
     for each in names:
         history.clean(visit.home, each, lambda entry: False)

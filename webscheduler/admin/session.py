@@ -1,13 +1,12 @@
-"""Sessions, what forms must bring along, and how often somebody may try.
+"""Sessions, the tokens of forms, and limits on sign-ins.
 
-The rules: a cookie is signed by session.key with a salt for each purpose, and a session of a person stands in
-users.json besides, so that one that was signed out is dead wherever it was copied to. It ends after IDLE seconds
-without a request by the person (a page that refreshes itself asks with `poll`, and prolongs nothing), and ABSOLUTE
-seconds after the sign-in, which always makes a new id. A change needs the token of the session it comes from, and must
-not come from another site.
-Failed sign-ins are counted before the password is looked at, on disk, by address and in all; each counter leaks. A
-browser that signed in before has a counter of its own, so that a stranger who uses up the others locks nobody out. What
-they leave in audit.jsonl is a line a minute, so that they cannot wash away what others did.
+The rules: cookies are signed with session.key, with another salt for each purpose. The session of a person is also
+stored in users.json, so that after signing out no copy of the cookie works. A session ends after IDLE seconds without a
+request (a page that refreshes itself asks with `poll`, which does not count), and ABSOLUTE seconds after the sign-in;
+each sign-in makes a new id. A change needs the token of its session, and must not come from another site.
+Failed sign-ins are counted on disk, before the password is checked: by address and in total; counts go down with time.
+A browser that signed in before has its own counter, so that strangers who use up the others lock nobody out. They can
+add one line a minute to audit.jsonl, so that they cannot push out what others did.
 """
 
 from __future__ import annotations
@@ -39,22 +38,22 @@ RENEW = 60
 NOTICE_SECONDS = 60
 DEVICE_SECONDS = 180 * 86400
 COOKIE, NOTICE, DEVICE = "webscheduler", "webscheduler_notice", "webscheduler_device"
-# A request that comes from another site brings no cookie, however signed in the person is (SameSite=Strict). What it is
-# given must not take the place of the person's own: any link and any form elsewhere would sign out.
+# A request from another site brings no cookie, even if the person is signed in (SameSite=Strict). The cookie that it
+# gets must not replace the person's own: else any link or form elsewhere would sign people out.
 STRANGER = "webscheduler_stranger"
 
-# How often something is borne (failed sign-ins, but for `once`), and seconds after which one time is forgotten.
+# Counter -> how often something may happen (failed sign-ins, except `once`), seconds until one time is forgotten.
 LIMITS = {"ip": (10, 60.0), "device": (10, 60.0), "all": (100, 5.0), "once": (1, float(NOTICE_SECONDS))}
 MOST_COUNTERS = 1000
 
 
 def keys(home: str) -> list[bytes]:
-    """The keys of session.key, one a line as hexadecimal, oldest first; the file is made when it is not there."""
+    """The keys in session.key, oldest first: hexadecimal, one on each line. Creates the file if it is missing."""
     path = os.path.join(home, "session.key")
 
     if not os.path.exists(path):
         with people.locked(home, "session.key"):
-            if not os.path.exists(path):  # else another request was faster
+            if not os.path.exists(path):  # another request may have been faster
                 replace_file(path, os.urandom(32).hex().encode() + b"\n")
 
     with open(path, "rb") as file:
@@ -67,13 +66,13 @@ def keys(home: str) -> list[bytes]:
 
 
 def sign(home: str, purpose: str, value: Any) -> str:
-    """A value (JSON) as text for a cookie, signed for one purpose by the newest key."""
+    """A JSON value as text for a cookie, signed with the newest key for one purpose."""
     payload = base64.urlsafe_b64encode(json.dumps(value, separators=(",", ":")).encode()).rstrip(b"=")
     return f"{payload.decode()}.{mac(keys(home)[-1], purpose, payload)}"
 
 
 def unsign(home: str, purpose: str, text: str) -> Any:
-    """The value that `sign` made the text of, or None."""
+    """The value in a text made by `sign`; None if the signature is wrong."""
     payload, _, given_mac = text.partition(".")
     data = payload.encode("ascii", "replace")
     given = given_mac.encode("ascii", "replace")
@@ -88,13 +87,13 @@ def unsign(home: str, purpose: str, text: str) -> Any:
 
 
 def mac(key: bytes, purpose: str, data: bytes) -> str:
-    """HMAC-SHA256 with a key derived for one purpose, as hexadecimal."""
+    """HMAC-SHA256 in hexadecimal, with a key derived for one purpose."""
     derived = hmac.digest(key, b"webscheduler " + purpose.encode(), "sha256")
     return hmac.digest(derived, data, "sha256").hex()
 
 
 def cookies(visit: Visit) -> dict[str, str]:
-    """The cookies of the request; the first of a name, which is that of the longest path (RFC 6265, 5.4)."""
+    """The cookies of the request. Of several with one name the first counts: the longest path (RFC 6265, 5.4)."""
     found: dict[str, str] = {}
 
     for part in str(visit.environ.get("HTTP_COOKIE", ""))[:16384].split(";"):
@@ -105,15 +104,15 @@ def cookies(visit: Visit) -> dict[str, str]:
 
 
 def set_cookie(visit: Visit, name: str, value: str, seconds: int | None = None) -> None:
-    """Have the answer set a cookie, for this session of the browser or for so many seconds."""
+    """Set a cookie with the response, for `seconds` or until the browser is closed."""
     age = "" if seconds is None else f"; Max-Age={seconds}"
     secure = "; Secure" if visit.secure else ""
     visit.cookies[name] = f"{name}={value}; Path={visit.mount}; HttpOnly; SameSite=Strict{age}{secure}"
 
 
 def enter(visit: Visit, embedded: Callable[[dict[str, Any]], Any] | None) -> None:
-    """Find out who visits: whom the embedding site names, or who signed in here. Starts a session for a stranger, too,
-    since the form to sign in needs a token as well."""
+    """Find out who visits: the person that the embedding site names, or who signed in here. Strangers get a session,
+    too, because the sign-in form needs a token."""
     given = cookies(visit)
 
     for cookie in (COOKIE, STRANGER):
@@ -142,11 +141,11 @@ def enter(visit: Visit, embedded: Callable[[dict[str, Any]], Any] | None) -> Non
     notice = unsign(visit.home, "notice", given.get(NOTICE, ""))
 
     if notice and notice[0] == session and notice[1] > visit.now and visit.method == "GET" and (
-            "poll" not in visit.query):  # a page that refreshes itself does not take what another one is to say
+            "poll" not in visit.query):  # a page that refreshes itself must not use up a notice
         visit.notice = notice[2]
 
         if "secret" in visit.notice and not take(visit, f"once {given[NOTICE][-16:]}"):
-            del visit.notice["secret"]  # a copy of the cookie shows it no second time
+            del visit.notice["secret"]  # a copy of the cookie must not show it again
 
 
 def _believed(user: Any) -> Person | None:
@@ -159,26 +158,27 @@ def _believed(user: Any) -> Person | None:
 
 
 def keep_notice(visit: Visit) -> None:
-    """Hand what the action has to say to the page after it: it is shown there once, and no reload shows it again."""
+    """Give the message of an action to the next page, which shows it once."""
     value = [visit.session, int(visit.now) + NOTICE_SECONDS, visit.notice]
     set_cookie(visit, NOTICE, sign(visit.home, "notice", value), NOTICE_SECONDS)
 
 
 def check(visit: Visit) -> None:
-    """Refuse a change that does not come from a form of this session, or comes from another site. Raises Refused."""
+    """Refuse a change that comes from another site or without this session's token. Raises Refused."""
     check_site(visit, unknown=True)
 
     if not hmac.compare_digest(visit.form.get("token", "").encode("utf-8", "replace"), visit.token.encode()):
-        raise Refused(403, "This form has expired. Go back, load the page anew, and send it again.")
+        raise Refused(403, "This form has expired. Go back, reload the page and send the form again.")
 
 
 def check_site(visit: Visit, unknown: bool = False) -> None:
-    """Refuse a change that comes from another site, or (but for `unknown`) from nobody knows where. Raises Refused.
+    """Refuse a change that comes from another site, or, without `unknown`, from an unknown place. Raises Refused.
 
     Our pages have the policy `no-referrer`, so their forms send the origin `null` (Fetch, "append a request Origin
-    header"), as do sandboxed frames and whatever else hides where it comes from. Browsers say Sec-Fetch-Site besides,
-    but not over plain http, and Safari not before 16.4. So there `null` must do where a token is looked at: it is bound
-    to a cookie that no request from elsewhere carries (SameSite=Strict), and no other site can read it.
+    header"); sandboxed frames and others that hide their origin send the same. Browsers also send Sec-Fetch-Site, but
+    not over plain http, and Safari only from 16.4 on. So where the token is checked as well, `null` is accepted: the
+    token belongs to a cookie that no request from another site carries (SameSite=Strict), and no other site can read
+    it.
     """
     site, origin = visit.environ.get("HTTP_SEC_FETCH_SITE"), visit.environ.get("HTTP_ORIGIN")
 
@@ -198,12 +198,12 @@ def _own(visit: Visit, origin: str) -> bool:
     if base and origin.lower() == "/".join(base.lower().split("/")[:3]):
         return True
 
-    # A proxy may speak https for us; a page that came by http is never ours where we know that we speak https.
+    # A proxy may add https in front of us. But if the request came by https, a page that came by http is not ours.
     return host == str(visit.environ.get("HTTP_HOST", "")).lower() and (scheme == "https" or not visit.secure)
 
 
 def verify(visit: Visit, user: str, password: str) -> Person | None:
-    """The person whose name and password these are. Raises Refused when there were too many tries."""
+    """The person with this name and password, or None. Raises Refused after too many tries."""
     device = unsign(visit.home, "device", cookies(visit).get(DEVICE, ""))
     known = device and device[0] == user
     counters = [f"device {device[1]}"] if known else [f"ip {_network(visit.address)}", "all"]
@@ -212,22 +212,22 @@ def verify(visit: Visit, user: str, password: str) -> Person | None:
 
     if person:
         with people.changing_counters(visit.home) as found:
-            for counter in set(counters) & set(found):  # this try, not those before it: else who has one password
-                found[counter][0] = max(0.0, found[counter][0] - 1)  # could try others' for ever
+            for counter in set(counters) & set(found):  # only this try is forgiven: else somebody with one password
+                found[counter][0] = max(0.0, found[counter][0] - 1)  # could try other people's without limit
     elif take(visit, f"once sign-in {free}"):
-        # A name that nobody has may be a password in the wrong field.
+        # An unknown name may be a password that was typed into the wrong field.
         visit.note("sign-in failed" if free else "sign-in refused",
                    user if user in people.read(visit.home) else "")
 
     if not free:
-        raise Refused(429, "Too many failed sign-ins. Wait some minutes and try again.")
+        raise Refused(429, "Too many failed sign-ins. Wait a few minutes and try again.")
 
     return person
 
 
 def begin(visit: Visit, person: Person, password: str | None = None) -> None:
-    """Start a new session for the person, in a browser that is known from now on. password: as it was kept when it was
-    looked at; one that was changed since begins nothing."""
+    """Start a new session for the person, and remember the browser. password: the stored one that was checked; if it
+    has changed since, no session starts."""
     visit.person, visit.session = person, os.urandom(16).hex()
     _keep(visit, person.name, visit.now)
     people.open_session(visit.home, person.name, visit.session, visit.now, password)
@@ -236,7 +236,7 @@ def begin(visit: Visit, person: Person, password: str | None = None) -> None:
 
 
 def end(visit: Visit, everywhere: bool) -> None:
-    """Sign out here, or everywhere."""
+    """Sign out in this browser, or everywhere."""
     assert visit.person is not None
     people.close_sessions(visit.home, visit.person.name, None if everywhere else visit.session)
     visit.session = os.urandom(16).hex()
@@ -251,7 +251,7 @@ def _keep(visit: Visit, name: str, started: float) -> None:
 
 
 def _network(address: str) -> str:
-    """The address, or the /64 network of an IPv6 address, which is what one customer has; hashed, to be of one size."""
+    """The address, or the /64 network of an IPv6 address, which one customer usually has; hashed to one size."""
     if ":" in address:
         from ..addresses import network
 
@@ -262,7 +262,7 @@ def _network(address: str) -> str:
 
 
 def take(visit: Visit, *counters: str) -> bool:
-    """Count one time in each counter, unless one of them is full."""
+    """Add one to each counter; False, and no change, if one of them is full."""
     with people.changing_counters(visit.home) as found:
         return _take(found, counters, visit.now)
 
@@ -273,7 +273,7 @@ def _take(found: Counters, counters: Sequence[str], now: float) -> bool:
     for counter in counters:
         most, leak = LIMITS[counter.split(" ")[0]]
         level, when = found.get(counter, [0.0, now])
-        levels[counter] = max(0.0, level - abs(now - when) / leak)  # a clock that was wrong locks nobody out
+        levels[counter] = max(0.0, level - abs(now - when) / leak)  # abs: a clock that was wrong locks nobody out
 
         if levels[counter] + 1 > most:
             return False

@@ -1,10 +1,9 @@
-"""Pages about the installation: settings, notifications, crontab, backup, version, and what to take along. Imports
-`controls`, `show`, `web` and the core.
+"""Pages about the installation: settings, notifications, crontab, backup, version, exports.
 
-The rules: nothing here names a program, a directory, a module or the environment; those settings are shown and changed
-on the command line. A backup carries a seal made with session.key. One whose seal is whole comes back whole; from any
-other file such fields are left out, so that who has stolen a password still has no shell. No page starts a process
-unless somebody asked for what it tells.
+The rules: nothing here can change a program, a directory, a module or the environment; that is for the command line,
+so that a stolen password is not a shell. A backup is signed with session.key. From a backup with a valid signature
+everything is restored; from any other file tasks with such fields are left out. A page starts a process only when
+somebody pressed its button.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ if TYPE_CHECKING:
     from ..response import Response
     from .web import Visit
 
-# Heading -> setting -> its label; help and rules are those of SETTINGS. The other settings are the command line's.
+# Heading -> setting -> label; help and rules come from SETTINGS. All other settings are for the command line.
 SECTIONS = {
     "General": {"name": "Name", "baseUrl": "Address", "timezone": "Time zone", "language": "Language"},
-    "Runs": {"defaultTimeout": "Time limit", "maxConcurrentTasks": "Runs at once",
-             "tickBudgetSeconds": "Seconds for starting"},
-    "History": {"logRetentionDays": "Days of history", "failureRetentionDays": "Days of failed runs",
+    "Runs": {"defaultTimeout": "Time limit", "maxConcurrentTasks": "Runs at the same time",
+             "tickBudgetSeconds": "Time to start tasks"},
+    "History": {"logRetentionDays": "Keep history (days)", "failureRetentionDays": "Keep failed runs (days)",
                 "logOutput": "Keep output", "logErrorOutput": "Keep error output"},
     "Notifications": {name: label for name, (label, _) in CHANNELS.items()},
 }
@@ -52,13 +51,13 @@ WAYS = {name: rule for name, (_, rule) in CHANNELS.items()}
 RULES = {name: WAYS.get(name) or SETTINGS[name] for labels in SECTIONS.values() for name in labels}
 SHELL_FIELDS = ("argv", "cwd", "environment")
 MINUTES = (5, 10, 15, 30, 60, 1)
-PATIENCE = 50  # seconds: less than servers give a request
+PATIENCE = 50  # seconds; servers end requests after 60
 
 
 def index(visit: Visit) -> Response:
-    """The settings, and all that is about the installation as a whole."""
+    """The settings, and everything else that concerns the whole installation."""
     form = Form(visit, RULES, {**visit.settings, **dict.fromkeys(WAYS, ""), **visit.settings["notify"]})
-    form.choices["language"] = [("auto", visit.t("as the browser")), *LANGUAGES.items()]
+    form.choices["language"] = [("auto", visit.t("like the browser")), *LANGUAGES.items()]
 
     if visit.method == "POST" and _save(visit, form):
         return visit.redirect("settings")
@@ -74,10 +73,10 @@ def index(visit: Visit) -> Response:
         form=visit.html("settings-form", sections=form.sections(SECTIONS, {}), action=visit.href("settings"), test=test)
         if owner else visit.html("shown", facts=facts(shown)),
         others=visit.html("others", facts=facts(others)) if owner else "",
-        crontab=visit.html("to-crontab", link=link(visit, visit.t("Look at the crontab"), "crontab")) if owner else "",
+        crontab=visit.html("to-crontab", link=link(visit, visit.t("Show the crontab"), "crontab")) if owner else "",
         backup=visit.html("backup", action=visit.href("backup"), download=button(
             visit, "backup", visit.t("Download a backup"), fields={"do": "download"})) if owner else "",
-        take=_take_along(visit) if visit.may("editor") else ""), 422 if form.errors else 200)
+        take=_elsewhere(visit) if visit.may("editor") else ""), 422 if form.errors else 200)
 
 
 def _save(visit: Visit, form: Form) -> bool:
@@ -103,7 +102,7 @@ def _save(visit: Visit, form: Form) -> bool:
 
 
 def _version(visit: Visit) -> Html:
-    """Which version runs, and whether the installation was brought up to date with it."""
+    """Which version runs, and whether the installation was updated to it."""
     last, text = registry.discovered(visit.home, "sync"), h("webscheduler {version}.", version=__version__)
     known = os.path.exists(os.path.join(visit.home, "commands.json"))
 
@@ -114,11 +113,11 @@ def _version(visit: Visit) -> Html:
         if "package" in last else visit.t("an earlier version")
     return h('<p>{text}</p><p class="warning">{stale}</p>{act}', text=text, act=button(
         visit, "update", visit.t("Finish the update")) if visit.may("owner") else "", stale=visit.t(
-            "The installation was last brought up to date with another version: {version}.", version=before))
+            "This installation was last updated with another version: {version}.", version=before))
 
 
 def update(visit: Visit) -> Response:
-    """After an upload: look for commands with this version's code, and write the settings in its format."""
+    """After an upload: search for commands with the new code, and write the settings in the new format."""
     try:
         save_settings(visit.home, {})
         _, said, problems = discovery.search(visit.settings, PATIENCE)
@@ -130,16 +129,17 @@ def update(visit: Visit) -> Response:
         return visit.redirect("settings")
 
     visit.note("finished the update", __version__)
-    text = visit.t("Commands were looked for with webscheduler {version}, and the settings are in its format.",
+    text = visit.t("webscheduler {version} has searched for commands, and the settings are in its format.",
                    version=__version__)
     return _lines(visit, visit.t("The update is finished"), text, (said + problems).splitlines(), [
-        button(visit, "check", visit.t("Check everything"), "main"), link(visit, visit.t("Settings"), "settings")])
+        button(visit, "check", visit.t("Check the installation"), "main"),
+        link(visit, visit.t("Settings"), "settings")])
 
 
 def notify_test(visit: Visit) -> Response:
-    """Send a notification, to see that it arrives."""
+    """Send a test notification."""
     if not visit.settings["notify"]:
-        visit.tell("Nobody is to be notified: save an address first.", kind="bad")
+        visit.tell("There is nobody to notify: save an address first.", kind="bad")
         return visit.redirect("settings")
 
     problem = notifications.try_send(visit.settings, "a test from the panel", {"command": "test", "status": "success"})
@@ -147,13 +147,13 @@ def notify_test(visit: Visit) -> Response:
     if problem:
         visit.tell("The test could not be sent: {problem}", problem=problem, kind="bad")
     else:
-        visit.tell("The test is on its way.")
+        visit.tell("The test was sent.")
 
     return visit.redirect("settings")
 
 
 def crontab(visit: Visit) -> Response:
-    """Our line of the account's crontab: see it, install it, remove it."""
+    """Show, install or remove our line in the account's crontab."""
     given = visit.form.get("every") or visit.query.get("every")
     minutes = next((each for each in MINUTES if str(each) == given), MINUTES[0])
 
@@ -167,16 +167,15 @@ def crontab(visit: Visit) -> Response:
         lines = ours or [tables.line(visit.settings, minutes)]
     except WebschedulerError as error:
         return ask(visit, h("crontab"), h("{text} {why}", why=error_text(visit, error), text=visit.t(
-            "A line of a crontab can stand for the calls of the URL, where the host allows one. Here it cannot be "
-            "used:")), back)
+            "A line in a crontab can replace the calls of the URL. On this host it is not possible:")), back)
 
     rhythms = {each: visit.count(each, "every minute", "every {n} minutes") for each in sorted(MINUTES)}
     choices = [h("<b>{text}</b> ", text=text) if each == minutes else h(
         "{link} ", link=link(visit, text, "crontab", every=each)) for each, text in rhythms.items()]
     act = button(visit, "crontab", visit.t("Remove the line"), "danger", {"do": "remove"}) if ours else button(
         visit, "crontab", visit.t("Install the line"), "main", {"do": "install", "every": str(minutes)})
-    text = visit.t("This line of the account's crontab runs everything that is due, without any call of a URL. Other "
-                   "lines are never touched.")
+    text = visit.t("This line in the account's crontab runs all due tasks without any call of a URL. Other lines are "
+                   "never changed.")
     return _lines(visit, h("crontab"), text, lines, [act, back],
                   "" if ours else h("<p>{choices}</p>", choices=choices))
 
@@ -191,19 +190,19 @@ def _change_crontab(visit: Visit, minutes: int) -> Response:
         if visit.form.get("do") == "install":
             tables.install(visit.settings, minutes)
             visit.note("installed the crontab line")
-            visit.tell("The line is in the crontab.")
+            visit.tell("The line is installed.")
         else:
             tables.uninstall(visit.home)
             visit.note("removed the crontab line")
-            visit.tell("The line is out of the crontab.")
+            visit.tell("The line is removed.")
     except WebschedulerError as error:
-        visit.tell("The crontab is as it was: {problem}", problem=str(error), kind="bad")
+        visit.tell("The crontab was not changed: {problem}", problem=str(error), kind="bad")
 
     return visit.redirect("crontab")
 
 
 def backup(visit: Visit) -> Response:
-    """Hand out a backup; or take one in."""
+    """Send a backup, or restore one."""
     if visit.form.get("do") == "download":
         visit.note("took a backup")
         document = {**json.loads(importing.dumps(state.read_strictly(visit.home), True)),
@@ -277,7 +276,7 @@ def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str]]:
     return len(rows) - len(left_out), left_out, lost
 
 
-def _take_along(visit: Visit) -> Html:
+def _elsewhere(visit: Visit) -> Html:
     base = visit.settings["baseUrl"]
     shims = [h("<li>{link}</li>", link=link(visit, h("{name}", name=label(task)), "shim", name=name))
              for name, task in load_tasks(state.read(visit.home))[0].items()
@@ -301,7 +300,7 @@ def shim(visit: Visit) -> Response:
 
 
 def export_page(visit: Visit) -> Response:
-    """The tasks as another scheduler reads them; for owners, since it holds the environment, and so passwords."""
+    """The tasks in the format of another scheduler. For owners only: it holds the environment, and so passwords."""
     tasks = list(load_tasks(state.read(visit.home))[0].values())
     wanted = visit.query.get("kind", "")
 

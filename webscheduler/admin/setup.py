@@ -1,11 +1,9 @@
-"""Setting up an installation that was uploaded alone, and a new password for who forgot it.
+"""Set-up of an installation that was uploaded without a shell, and a new password for people who forgot theirs.
 
-
-
-The rules: whoever may read the home's files, or write beside the script, is the owner. For the first there is a code of
-128 bits in the home, made with O_EXCL and unlinked before the password is written, so it is good once. For
-the second this session is given a text to upload, which is of no use to any other session. A home below a document
-root is refused, and nothing is learnt from a Host header: the address is a suggestion that the owner confirms.
+The rules: whoever can read files of the home, or write beside the script, is the owner. The first is proved by a code
+of 128 bits in the home: it is created with O_EXCL and deleted before the password is written, so it works once. The
+second is proved by uploading a text that is valid for this session alone. A home below a document root is refused. The
+Host header is not trusted: it makes a suggestion for the address, which the owner confirms.
 """
 
 from __future__ import annotations
@@ -35,11 +33,11 @@ LABELS = {"code": "Code", "language": "Language", "timezone": "Time zone", "base
           **NEW}
 CODE = "setup-code"
 UPLOAD = "webscheduler-code.txt"
-LATEST = 86400.0  # a code that nobody used in a day is replaced
+LATEST = 86400.0  # seconds; a code that nobody used for so long is replaced
 
 
 def begin(visit: Visit) -> Response:
-    """There is no home yet: make it, once a button says so."""
+    """There is no home yet: create it when the button is pressed."""
     title = visit.t("Set up webscheduler")
 
     if visit.method == "POST":
@@ -53,14 +51,14 @@ def begin(visit: Visit) -> Response:
         _make_code(visit)
         return visit.redirect("setup")
 
-    # No home, no key, no token: so this page lets its form say where it comes from (see session.check_site).
+    # Without a home there is no key and no token, so the browser must say where the form comes from (check_site).
     return page(visit, title, visit.html("begin", home=visit.home, action=visit.href("setup"),
                                          help=visit.html("home-help")),
                 head=h('\n<meta name="referrer" content="same-origin">'))
 
 
 def setup(visit: Visit) -> Response:
-    """Language, zone, address and owner of a new installation; or, where there are people, a new password."""
+    """Language, zone, address and owner of a new installation; if it has people already, a new password."""
     if visit.embedded:
         return visit.redirect("")
 
@@ -72,15 +70,15 @@ def setup(visit: Visit) -> Response:
         return visit.redirect("setup")
 
     if not os.path.exists(os.path.join(visit.home, CODE)):
-        return ask(visit, title, visit.t("First show that the account is yours, by a code in a file of the home."),
-                   button(visit, "setup", visit.t("Make a code"), "main", {"do": "code"}))
+        text = visit.t("First prove that this hosting account is yours, with a code from a file in the home directory.")
+        return ask(visit, title, text, button(visit, "setup", visit.t("Create a code"), "main", {"do": "code"}))
 
     guess = f"{'https' if visit.secure else 'http'}://{visit.environ.get('HTTP_HOST', 'example.org')}{visit.mount}"
     labels = {name: label for name, label in LABELS.items() if first or name not in ASKED}
     form = form_of(visit, labels, {"user": "username", **FILLS}, **{
         name: visit.settings[name] or guess.rstrip("/") for name in ASKED if first})
-    form.choices["language"] = [("auto", visit.t("as the browser")), *LANGUAGES.items()]
-    form.about["code"] = visit.t("From the file in the home; empty, if you uploaded the text instead.")
+    form.choices["language"] = [("auto", visit.t("like the browser")), *LANGUAGES.items()]
+    form.about["code"] = visit.t("The code from the file above. Leave it empty if you uploaded the text file instead.")
 
     if visit.method == "POST" and _take(visit, form, first):
         return visit.redirect("")
@@ -94,35 +92,35 @@ def setup(visit: Visit) -> Response:
 
 
 def _take(visit: Visit, form: Form, first: bool) -> bool:
-    """Check all of the form, then consume the code, then write; False if something is wrong."""
+    """Check the whole form, use up the code, then write. False if something is wrong."""
     user, proof = form.typed["user"].strip(), _proof(visit, form.typed["code"].strip())
     given = form.changed(True, lambda name, _, text: parse_setting(name, text) if name in ASKED else text)
     password = new_password(form, user)
 
-    if proof and not first and user not in people.read(visit.home):  # not for strangers to know
-        form.errors["user"] = visit.t("Nobody has this name.")
+    if proof and not first and user not in people.read(visit.home):  # strangers must not learn who exists
+        form.errors["user"] = visit.t("There is no person with this name.")
 
     try:
         if proof and not form.errors:
-            os.unlink(os.path.join(visit.home, CODE))  # of two who come at once one fails here
+            os.unlink(os.path.join(visit.home, CODE))  # of two at the same time one fails here
     except FileNotFoundError:
         proof = ""
 
     if not proof:
-        form.errors["code"] = visit.t("This is not the code, or it was used.")
+        form.errors["code"] = visit.t("This is not the code, or it was already used.")
 
     if form.errors:
         return False
 
-    with suppress(OSError):  # the script may not write there; the text is of no use to anybody else
+    with suppress(OSError):  # the script may not be allowed to; nobody else can use the text
         os.unlink(proof)
 
     save_settings(visit.home, {name: given[name] for name in ASKED if first})
     people.set_password(visit.home, user, password, "owner" if first else None, now=visit.now)
     visit.note("set a password by code", user)
     session.begin(visit, people.Person(user, people.read(visit.home)[user]["role"]))
-    visit.tell("Welcome. Have your hosting panel call the URL below: the card turns green at the first call."
-               if first else "Your password is changed, and every other session is ended.")
+    visit.tell("Welcome. Set up your hosting panel to call the URL below. The card turns green at the first call."
+               if first else "Your password is changed. All other sessions are signed out.")
     return True
 
 
@@ -145,7 +143,7 @@ def _make_code(visit: Visit) -> None:
 
 
 def _proof(visit: Visit, code: str) -> str:
-    """The file that holds what the visitor was to show: the code, or this session's text; empty if none does."""
+    """The file that holds the proof, which is the code or this session's text; empty if none does."""
     beside = _beside(visit)
     file, expected = (os.path.join(visit.home, CODE), code) if code else (
         os.path.join(beside, UPLOAD), _challenge(visit))
@@ -160,7 +158,7 @@ def _proof(visit: Visit, code: str) -> str:
 
 
 def _challenge(visit: Visit) -> str:
-    """What this session alone may upload: it changes with the code in the home, so it is good once, too."""
+    """The text that this session may upload. It changes with the code in the home, so it works once, too."""
     try:
         with open(os.path.join(visit.home, CODE), "rb") as file:
             return session.mac(session.keys(visit.home)[-1], "setup", visit.session.encode() + file.read())[:32]
@@ -169,6 +167,6 @@ def _challenge(visit: Visit) -> str:
 
 
 def _beside(visit: Visit) -> str:
-    """The directory of the script; empty where the server does not say."""
+    """The directory of the script; empty if the server does not tell."""
     script = str(visit.environ.get("SCRIPT_FILENAME", ""))
     return os.path.dirname(script) if os.path.isabs(script) else ""

@@ -1,8 +1,8 @@
 """Parts that pages share: the frame, status, times, pictures, output.
 
-The rules: a status is told by a word and never by colour alone; a time is absolute, with its zone, and relative as its
-title; a picture has a text that says the same; output is text whose colours are classes of the style sheet, and
-nothing in it is markup. No style attributes: the policy of the pages forbids them.
+The rules: a status is a word, never a colour alone. A time is shown with its zone, and relative to now as its title. A
+picture has a text that says the same. Output is text, never markup; its colours are classes of the style sheet, since
+the pages' policy forbids style attributes.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from .web import Visit
 
 EXITS = {
-    126: "found, but not executable", 127: "program not found", 129: "ended by a hang-up (SIGHUP)",
+    126: "found, but not executable", 127: "program not found", 129: "hang-up (SIGHUP)",
     130: "interrupted (SIGINT)", 134: "aborted (SIGABRT)", 135: "bus error (SIGBUS)", 136: "arithmetic error (SIGFPE)",
     137: "killed (SIGKILL), probably out of memory", 139: "crashed (SIGSEGV)", 141: "broken pipe (SIGPIPE)",
-    143: "told to end (SIGTERM)", 152: "CPU time limit of the host (SIGXCPU)",
+    143: "terminated (SIGTERM)", 152: "CPU time limit of the host (SIGXCPU)",
 }
 UNITS = ((86400, "one day", "{n} days"), (3600, "one hour", "{n} hours"), (60, "one minute", "{n} minutes"),
          (1, "one second", "{n} seconds"))
@@ -70,25 +70,25 @@ def _notice(visit: Visit) -> Html:
 
 
 def warning(text: Html | None) -> Html:
-    """A problem at the head of a page or form."""
+    """A problem, shown at the top of a page or form."""
     return h('<p class="notice bad" role="alert">{text}</p>', text=text) if text else Html("")
 
 
 def plain(visit: Visit) -> Html:
-    """Said where passwords are typed, if they come unencrypted from another machine."""
-    said = str(visit.environ.get("HTTP_X_FORWARDED_PROTO", "")).strip().lower()  # by anybody: it silences a word only
+    """A warning where people type passwords that would travel without encryption."""
+    said = str(visit.environ.get("HTTP_X_FORWARDED_PROTO", "")).strip().lower()  # from anybody: it hides a warning
 
     if visit.secure or said == "https" or not visit.address or visit.address.startswith(("127.", "::1")):
         return Html("")
 
     return h('<p class="warning">{text}</p>', text=visit.t(
-        "This page came over plain http: whoever is on the way can read passwords and trigger URLs. Open it by https, "
-        "if your host has that."))
+        "This page came over http, without encryption: others on the network can read passwords and trigger URLs. Use "
+        "https if your host offers it."))
 
 
 def button(visit: Visit, page: str, text: Html, /, kind: str = "", fields: dict[str, str] | None = None,
            **query: object) -> Html:
-    """A form of one button that changes something; forms are never nested."""
+    """A form with one button that changes something; forms are never nested."""
     return visit.html("button", href=visit.href(page, **query), text=text, kind=kind, fields=[
         h('<input type="hidden" name="{name}" value="{value}">', name=name, value=value)
         for name, value in (fields or {}).items()])
@@ -101,8 +101,14 @@ def link(visit: Visit, text: Html, page: str, kind: str = "", **query: object) -
 
 
 def ask(visit: Visit, title: Html, text: Html, buttons: object, status: int = 200) -> Response:
-    """A page that says one thing, and perhaps asks before what cannot be undone."""
+    """A page with one message and some buttons."""
     return page(visit, title, visit.html("ask", title=title, text=text, buttons=buttons), status)
+
+
+def confirm(visit: Visit, title: Html, text: Html, label: Html, back: str, name: str) -> Response:
+    """Ask before this page does to `name` what cannot be undone. back: the page that `Cancel` leads to."""
+    return ask(visit, title, text, [button(visit, visit.page, label, "danger", name=name),
+                                    link(visit, visit.t("Cancel"), back, name=name)])
 
 
 def facts(pairs: Sequence[tuple[Html, object] | None]) -> list[Html]:
@@ -111,20 +117,20 @@ def facts(pairs: Sequence[tuple[Html, object] | None]) -> list[Html]:
 
 
 def options(pairs: Sequence[tuple[str, object]], chosen: object) -> list[Html]:
-    """The <option>s of a <select>: values, and texts as they are."""
+    """The <option>s of a <select>, from pairs of value and text."""
     return [h('<option value="{value}"{selected}>{text}</option>', value=value, text=text,
               selected=Html(" selected") if value == (chosen or "") else "") for value, text in pairs]
 
 
 def table(visit: Visit, label: Html, names: Sequence[Html], rows: Sequence[Html]) -> Html:
-    """A table that may be wider than its place."""
+    """A table that scrolls sideways where it does not fit."""
     return visit.html("table", label=label, rows=rows,
                       head=[h('<th scope="col">{name}</th>', name=name) for name in names])
 
 
 def field(visit: Visit, name: str, label: Html, control: str, help_text: Html | None = None,
           problem: Html | None = None, template: str = "field") -> Html:
-    """A control with its label, the help beside it and what is wrong with it. control: with `{common}` in its tag."""
+    """A control with its label, its help and its error. control: HTML whose tag has ` common` where attributes go."""
     described = [f"{name}-{kind}" for kind, there in (("help", help_text), ("error", problem)) if there]
     common = h(' id="{name}" name="{name}"{described}{invalid}', name=name, described=h(
         ' aria-describedby="{ids}"', ids=" ".join(described)) if described else "",
@@ -151,7 +157,7 @@ def moment(visit: Visit, text: str | None, absent: str = "never", exact: bool = 
 
 
 def relative(visit: Visit, seconds: float) -> Html:
-    """How far an instant is from now."""
+    """How long ago an instant was, or how soon it comes."""
     gap = seconds - visit.now
 
     if abs(gap) < 1:
@@ -161,7 +167,7 @@ def relative(visit: Visit, seconds: float) -> Html:
 
 
 def roughly(visit: Visit, seconds: float) -> Html:
-    """A length of time in its largest unit, rounded down; for how long ago, never for what is saved."""
+    """A length of time in its largest unit, rounded down. Only for reading: what is saved is exact."""
     size, one, several = next((row for row in UNITS if seconds >= row[0]), UNITS[-1])
     return visit.count(int(seconds // size), one, several)
 
@@ -180,7 +186,7 @@ def duration(seconds: float | None) -> str:
 
 
 def in_words(visit: Visit, row: dict[str, Any]) -> str:
-    """A task's schedule in words; the expression itself where no words say exactly what it means."""
+    """A task's schedule in words, or its expression where no words are exact."""
     if not row.get("expression") and not row.get("intervalSeconds"):
         return html.unescape(visit.t("Only when called"))
 
@@ -189,14 +195,14 @@ def in_words(visit: Visit, row: dict[str, Any]) -> str:
 
 
 def schedule(visit: Visit, row: dict[str, Any]) -> Html:
-    """A task's schedule in words and as it stands."""
+    """A task's schedule in words and as its expression."""
     words, raw = in_words(visit, row), row.get("expression")
     return h("{words} {raw}", words=words if words != raw else "",
              raw=h('<code class="raw">{raw}</code>', raw=raw) if raw else "")
 
 
 def badge(visit: Visit, status: str | None) -> Html:
-    """A status in a word, with its colour."""
+    """A status as a coloured word."""
     text = STATUSES.get(status or "", "Never ran" if not status else "Unknown")
     return h('<span class="badge {kind}">{text}</span>', kind=status if status in STATUSES else "none",
              text=visit.t(text))
@@ -219,7 +225,7 @@ def outcome(visit: Visit, entry: dict[str, Any]) -> Html:
 
 
 def strip(visit: Visit, entries: Sequence[dict[str, Any]]) -> Html:
-    """The last runs as bars, the newest to the right: the higher, the longer it took."""
+    """The last runs as bars, the newest on the right. A higher bar is a longer run."""
     runs = [entry for entry in entries if entry.get("run")][:20][::-1]
 
     if not runs:
@@ -242,7 +248,7 @@ def strip(visit: Visit, entries: Sequence[dict[str, Any]]) -> Html:
 
 
 def timeline(visit: Visit, rows: Sequence[tuple[str, Sequence[float], str]]) -> Html:
-    """The next 24 hours, a line for each task: title, Unix seconds of its starts, schedule in words."""
+    """A picture of the next 24 hours. rows: title, starts in Unix seconds and schedule in words of each task."""
     place = time_zone(visit.settings["timezone"])
     height = 22 + 20 * len(rows)
     marks, text, lines = [], [], []
@@ -275,7 +281,7 @@ SEQUENCE = re.compile(r"\x1b(?:\[([0-9;:]*)([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)
 
 
 def output(text: str) -> Html:
-    """What a command printed: its ANSI colours (ECMA-48, SGR) as classes, all other controls shown or dropped."""
+    """Output of a command: ANSI colours (ECMA-48, SGR) become classes, other controls are shown or dropped."""
     parts: list[Html] = []
     state: dict[str, str] = {}
     position = 0
@@ -299,7 +305,7 @@ def output(text: str) -> Html:
 
 
 def _colour(state: dict[str, str], numbers: list[int]) -> None:
-    """Bring the classes up to date: bold, faint, italic, underlined, and the 16 colours of text and background."""
+    """Change the classes by SGR numbers: bold, faint, italic, underlined, 16 colours of text and background."""
     while numbers:
         number = numbers.pop(0)
         kind, sign, bright = COLOURS.get(number // 10, ("", "", 0))
@@ -307,7 +313,7 @@ def _colour(state: dict[str, str], numbers: list[int]) -> None:
         if number == 0:
             state.clear()
         elif number in (38, 48):
-            del numbers[: 2 if numbers[:1] == [5] else 4]  # 256 or all colours: none of ours
+            del numbers[: 2 if numbers[:1] == [5] else 4]  # 256 or 24-bit colours have no class
         elif number in ENDS:
             for old in ENDS[number]:
                 state.pop(old, None)

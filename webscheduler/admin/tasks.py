@@ -1,8 +1,8 @@
-"""Pages about one task: what is known of it, and what its buttons do.
+"""Pages about one task, and what its buttons do.
 
-The rules: no GET changes anything; each action ends in a redirect and a message. Everything that changes a task goes
-through `editing`. Who may only read sees no trigger URL, since whoever has it can run the task. A secret is shown by
-the page after its making, once.
+The rules: no GET changes anything; each action ends with a redirect and a message. Tasks are changed by `editing`
+alone. Viewers see no trigger URL, since anyone who has it can run the task. A secret is shown once, on the page after
+it was created.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..store.task import DUE, load_task
 from ..times import format_time
 from ..vocabulary import INTERRUPTED, RUNNING
 from . import show
-from .show import ask, badge, button, duration, facts, link, moment, outcome, page
+from .show import badge, button, confirm, duration, facts, link, moment, outcome, page
 from .web import Html, Refused, error_text, h
 
 TYPE_CHECKING = False
@@ -45,12 +45,12 @@ def named(visit: Visit) -> Task:
 
 
 def label(task: Task) -> str:
-    """What the task is called on pages."""
+    """The task's name on pages: its title, if it has one."""
     return str(task["title"] or task.name)
 
 
 def url_box(visit: Visit, task: Task) -> Html:
-    """The trigger URL with a button that copies it, for those who may run the task."""
+    """The trigger URL with a button that copies it, for people who may run the task."""
     base = visit.settings["baseUrl"]
 
     if not visit.may("editor"):
@@ -62,17 +62,17 @@ def url_box(visit: Visit, task: Task) -> Html:
 
     if task["signature"] == "timed":
         return h('<p class="sub">{text}</p>', text=visit.t(
-            "Accepts timed signatures only: each call is signed anew, so there is no URL to paste."))
+            "This task accepts only timed signatures. Each call needs a new one, so there is no URL to paste."))
 
     if not task["slug"] or not task["secret"]:
-        return h('<p class="sub">{text}</p>', text=visit.t("Has no URL yet: make a new secret."))
+        return h('<p class="sub">{text}</p>', text=visit.t("This task has no URL yet: create a new secret."))
 
     url = signing.trigger_url(base, task["slug"], task["secret"])
     return visit.html("url", key="url-" + task["slug"], label=visit.t("Trigger URL"), text=url)
 
 
 def command_line(task: Task) -> Html:
-    """What the task runs, as a shell would be told."""
+    """What the task runs, written as for a shell."""
     text = shlex.join(task["argv"]) if task["argv"] else f"{task['command'] or ''} {task['arguments']}".strip()
     return h("<code>{text}</code>", text=text)
 
@@ -84,7 +84,7 @@ def badges(visit: Visit, task: Task, running: bool) -> list[Html]:
 
 
 def coming(visit: Visit, task: Task) -> Coming:
-    """When the task starts next: Unix seconds, None if never, or (HTML) why nobody can tell."""
+    """When the task starts next, in Unix seconds; None for never; HTML that says what is wrong with its schedule."""
     try:
         return slots.next_at(task, visit.settings["timezone"], visit.now)
     except BadInput as error:
@@ -92,7 +92,7 @@ def coming(visit: Visit, task: Task) -> Coming:
 
 
 def next_run(visit: Visit, at: Coming) -> Html:
-    """What `coming` found, for people."""
+    """The result of `coming` as HTML."""
     if isinstance(at, Html):
         return h('<span class="warning">{text}</span>', text=at)
 
@@ -120,7 +120,7 @@ def last_run(visit: Visit, task: Task, entries: list[dict[str, Any]], running: b
 
 
 def buttons(visit: Visit, task: Task, running: bool) -> list[Html]:
-    """What may be done to the task: run it, edit it, and what is needed less often."""
+    """Buttons for the task, the most used first: run it, edit it, and so on."""
     if not visit.may("editor"):
         return []
 
@@ -160,14 +160,14 @@ def one(visit: Visit) -> Response:
 
 
 def _secret(visit: Visit, task: Task) -> Html:
-    """What is shown once: the secret, and how to use the URL."""
+    """The secret, which is shown once, and how to use the URL."""
     base, ways = visit.settings["baseUrl"], []
 
     if base and task["signature"] != "timed":
         url = signing.trigger_url(base, task["slug"], task["secret"])
-        ways = [(visit.t("On a command line"), f"curl -fsS {shlex.quote(url)}"),
-                (visit.t("cPanel, under “Cron Jobs”, as the command"), f"curl -fsS {shlex.quote(url)} >/dev/null"),
-                (visit.t("Infomaniak, under “Scheduled tasks”, as the URL"), url)]
+        ways = [(visit.t("On the command line"), f"curl -fsS {shlex.quote(url)}"),
+                (visit.t("In cPanel, “Cron Jobs”, as the command"), f"curl -fsS {shlex.quote(url)} >/dev/null"),
+                (visit.t("At Infomaniak, “Scheduled tasks”, as the URL"), url)]
 
     return visit.html(
         "secret", secret=visit.html("url", key="secret", label=visit.t("Secret"), text=task["secret"]),
@@ -176,17 +176,17 @@ def _secret(visit: Visit, task: Task) -> Html:
 
 
 def run_now(visit: Visit) -> Response:
-    """Start the task, and open its output."""
+    """Start the task, then show its output."""
     name = named(visit).name
     cause = admission.Cause("admin", by_hand=True)
     decided = admission.decide(visit.home, name, cause, visit.now)
 
     if decided.claim is None or decided.known is None or decided.view is None:
-        visit.tell("{name} is running already.", name=name, kind="bad")
+        visit.tell("{name} is already running.", name=name, kind="bad")
         return visit.redirect("task", name=name)
 
     run = decided.claim.run
-    decided.known.strategy = "auto"  # the page answers at once where the host allows it, whatever the URL does
+    decided.known.strategy = "auto"  # whatever the URL does, the page should answer at once
 
     try:
         started = start_run(visit.home, decided.claim, decided.known, decided.view, visit.in_process, visit.clock,
@@ -215,30 +215,28 @@ def enable(visit: Visit) -> Response:
 
 
 def secret(visit: Visit) -> Response:
-    """Ask, and give the task a new secret."""
+    """Ask, then give the task a new secret."""
     task = named(visit)
 
     if visit.method != "POST":
-        return ask(visit, visit.t("New secret for {name}?", name=label(task)), visit.t(
-            "Every URL of this task that was pasted anywhere stops working at once. The new one is shown on the next "
-            "page."), [button(visit, "secret", visit.t("Make a new secret"), "danger", name=task.name),
-                       link(visit, visit.t("Keep it as it is"), "task", name=task.name)])
+        return confirm(visit, visit.t("New secret for {name}?", name=label(task)), visit.t(
+            "The present URL of this task stops working at once, wherever it was pasted. The next page shows the new "
+            "URL."), visit.t("Create a new secret"), "task", name=task.name)
 
     editing.rotate_secret(visit.home, task.name)
     visit.note("made a new secret", task.name)
-    visit.tell("The old URL is refused from now on.", secret=task.name)
+    visit.tell("The old URL no longer works.", secret=task.name)
     return visit.redirect("task", name=task.name)
 
 
 def delete(visit: Visit) -> Response:
-    """Ask, and remove the task with its history."""
+    """Ask, then delete the task with its history."""
     task = named(visit)
 
     if visit.method != "POST":
-        return ask(visit, visit.t("Delete {name}?", name=label(task)), visit.t(
-            "The task, its URL and its history are removed. This cannot be undone."),
-            [button(visit, "delete", visit.t("Delete"), "danger", name=task.name),
-             link(visit, visit.t("Keep it as it is"), "task", name=task.name)])
+        return confirm(visit, visit.t("Delete {name}?", name=label(task)), visit.t(
+            "This deletes the task, its URL and its history, and cannot be undone."), visit.t("Delete"), "task",
+            name=task.name)
 
     try:
         editing.remove(visit.home, task.name, visit.now)
@@ -247,5 +245,5 @@ def delete(visit: Visit) -> Response:
         return visit.redirect("task", name=task.name)
 
     visit.note("removed", task.name)
-    visit.tell("{name} is removed.", name=label(task))
+    visit.tell("{name} is deleted.", name=label(task))
     return visit.redirect("")

@@ -60,7 +60,7 @@ def h(template: str, **values: object) -> Html:
 
 @functools.cache
 def templates() -> dict[str, str]:
-    """The parts of pages.html by name: `{name}` stands for a value, `[[text]]` for a message to translate."""
+    """The parts of pages.html by name. In them `{name}` is a value and `[[text]]` a message to translate."""
     text = (pkgutil.get_data(__name__, "pages.html") or b"").decode()
     parts = re.split(r"^<!-- ([a-z-]+) -->\n", text, flags=re.MULTILINE)
     return {name: content.rstrip("\n") for name, content in zip(parts[1::2], parts[2::2])}
@@ -79,7 +79,7 @@ def _translated(tongue: str, template: str) -> str:
 
 
 def respond(body: str | bytes, status: int = 200, kind: str = "text/html", **headers: str) -> Response:
-    """A page, or another answer of the panel, with the headers that keep it safe. Text is sent as UTF-8."""
+    """A page, or another response of the panel, with its security headers. Text is sent as UTF-8."""
     return Response(
         body if isinstance(body, bytes) else body.encode("utf-8", "backslashreplace"), status,
         kind + ("; charset=utf-8" if kind.startswith("text/") else ""),
@@ -87,7 +87,7 @@ def respond(body: str | bytes, status: int = 200, kind: str = "text/html", **hea
 
 
 class Refused(Exception):
-    """The request is not answered with what it asked for. status: of HTTP; message: to translate, for the person."""
+    """The request is refused. status: of HTTP; message: for the person, to be translated."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -97,9 +97,9 @@ class Refused(Exception):
 class Visit:
     """One request. page: the path below /admin, without slashes; query and form: the last value of each name.
 
-    person: who is signed in; token: what a form must bring along, bound to the session; address: of the client;
-    in_process, server, clock: what a run needs to be laid around the answer (trigger.lay);
-    notice: what the page is to say about the action before it; cookies: to be set, by name.
+    person: who is signed in; token: what forms of this session must carry; address: of the client; in_process, server,
+    clock: for starting a run (`strategies.start_run`); notice: the message of the action before; cookies: to set, by
+    name.
     """
 
     def __init__(self, environ: dict[str, Any], settings: Settings, now: float) -> None:
@@ -124,11 +124,11 @@ class Visit:
         self.language = language.choose(settings["language"], str(environ.get("HTTP_ACCEPT_LANGUAGE", "")))
 
     def may(self, role: str) -> bool:
-        """Whether somebody is signed in whose role includes this one."""
+        """Whether the visitor is signed in and has this role or a higher one."""
         return self.person is not None and self.person.may(role)
 
     def href(self, page: str, /, **query: object) -> str:
-        """The link to a page of the panel, in the form that this host understands."""
+        """A link to a page of the panel, in the form that this host understands."""
         pairs = {name: value for name, value in query.items() if value not in (None, "")}
         root = "" if self.mount == "/" else self.mount
 
@@ -138,22 +138,22 @@ class Visit:
         return f"{root}/admin/{page}" + (f"?{urlencode(pairs)}" if pairs else "")
 
     def hidden(self, page: str, /, **query: object) -> Html:
-        """What a form with method GET must carry so that it leads to the page."""
+        """Hidden fields that a form with method GET needs to reach the page."""
         pairs = {**({"admin": page} if self.by_query else {}), **query}
         return h("{fields}", fields=[h('<input type="hidden" name="{name}" value="{value}">', name=name, value=value)
                                      for name, value in pairs.items() if value not in (None, "")])
 
     def t(self, message: str, **values: object) -> Html:
-        """The message in the visitor's language as HTML, its values escaped and put in, `text` in it as code."""
+        """The message in the visitor's language as HTML, with its values escaped; `text` becomes code."""
         return h(_said(self.language, message), **values)
 
     def html(self, template: str, **values: object) -> Html:
-        """A part of pages.html with its messages translated and its values escaped and put in."""
+        """A part of pages.html, translated, with its values escaped."""
         text = _translated(self.language, template)
         return h(text, **{"token": self.token, "language": self.language, **values})
 
     def count(self, number: int, one: str, several: str) -> Html:
-        """One of two messages by number; `several` holds {n}."""
+        """The message for this number: `one`, or `several`, which holds {n}."""
         return self.t(one if number in language.singular(self.language) else several, n=number)
 
     def read_form(self) -> None:
@@ -161,32 +161,32 @@ class Visit:
         length = str(self.environ.get("CONTENT_LENGTH") or "0")
 
         if not (length.isascii() and length.isdigit()) or len(length) > 9 or int(length) > MAX_BODY:
-            raise Refused(413, "What was sent is too long.")
+            raise Refused(413, "The request is too long.")
 
         body = self.environ["wsgi.input"].read(int(length))
         kind = str(self.environ.get("CONTENT_TYPE", ""))
 
         if kind.lower().startswith("multipart/form-data"):
-            if not self.may("owner"):  # only a backup comes so, and this parser takes minutes for a hostile body
-                raise Refused(400, "What was sent cannot be read.")
+            if not self.may("owner"):  # only backups come so, and hostile input can keep this parser busy for minutes
+                raise Refused(400, "The request cannot be read.")
 
             self.form = _multipart(kind, body)
         else:
             self.form = {name: value.replace("\r\n", "\n") for name, value in _last(body.decode("latin-1")).items()}
 
     def redirect(self, page: str, /, **query: object) -> Response:
-        """See another page of the panel: the end of each action."""
+        """Redirect to a page of the panel, as each action does at its end."""
         return respond("", 303, Location=self.href(page, **query))
 
     def note(self, action: str, subject: str = "") -> None:
-        """Add a line to audit.jsonl about what the visitor did."""
+        """Add a line about the visitor's action to audit.jsonl."""
         from ..store import people
 
         people.note(self.home, self.now, self.person, self.address, action, subject)
 
     def tell(self, message: str, **values: str) -> None:
-        """What the next page says once: a message to translate, and its values, of which `problem` is a one-line error.
-        Long ones are cut, since a cookie has to hold them, and browsers drop those above 4 KiB (RFC 6265, 6.1)."""
+        """Show a message once, on the next page, translated; of its values, `problem` is a one-line error. Long values
+        are cut, because a cookie carries them and browsers drop cookies above 4 KiB (RFC 6265, 6.1)."""
         if "problem" in values:
             values["problem"] = language.error(self.language, values["problem"])
 
@@ -195,12 +195,12 @@ class Visit:
 
 
 def mount(environ: dict[str, Any]) -> str:
-    """The path that the application answers at, as a link has it; never that of another host (`//name`)."""
+    """The path of the application, for links; never one that leads to another host (`//name`)."""
     return "/" + quote(str(environ.get("SCRIPT_NAME", "")).encode("latin-1", "replace").strip(b"/"))
 
 
 def error_text(visit: Visit, error: Exception) -> Html:
-    """What is wrong, in the visitor's language; with a field, without its name."""
+    """An error in the visitor's language, without the name of its field."""
     text, field = str(error), getattr(error, "field", "")
     text = text.partition(f"{field}: ")[2] or text if field else text
     return escape(language.error(visit.language, text))
@@ -209,7 +209,7 @@ def error_text(visit: Visit, error: Exception) -> Html:
 def _last(text: str) -> dict[str, str]:
     """The last value of each name. Raises Refused where some would be left out: half a form changes nothing."""
     if text.count("&") >= query.MAX_FIELDS:
-        raise Refused(400, "What was sent cannot be read.")
+        raise Refused(400, "The request cannot be read.")
 
     return dict(query.pairs(text, MAX_BODY))
 

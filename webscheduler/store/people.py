@@ -1,12 +1,10 @@
-"""The panel's people: who may sign in, with what password, in what role; and what they did.
+"""Who may sign in to the panel (users.json), how often (throttle.json), and what they did (audit.jsonl).
 
-    set_password(home, user, password, role=None, now=…)    what `webscheduler set-password` calls; raises BadInput
-
-users.json: {NAME: {"role", "password", "createdAt", "sessions": {ID: Unix seconds of sign-in}}}. A session counts only
-while its id stands there: signing out takes it out, a new password and "sign out everywhere" take out all.
-The rules: passwords are kept as scrypt, or as pbkdf2 where this Python has no scrypt or the host no memory for it; an
-unknown name costs the same work as a known one; at least one owner remains. Each file is changed under a lock of its
-own, and one that is damaged is never taken for empty.
+A session is valid only while users.json holds its id: signing out removes it; a new password and "sign out everywhere"
+remove all.
+The rules: passwords are stored as scrypt, or as pbkdf2 where this Python has no scrypt or the host too little memory
+for it. An unknown name costs the same work as a known one. At least one owner remains. Each file is changed under its
+own lock, and a damaged file is never treated as empty.
 """
 
 from __future__ import annotations
@@ -53,25 +51,25 @@ ROLES = ("viewer", "editor", "owner")
 LEAST_PASSWORD = 10
 MOST_SESSIONS = 20
 AUDIT_LIMIT = 1024 * 1024
-# 16 MiB for about 0.2 s, or as many rounds as take as long; OWASP's password storage cheat sheet.
+# scrypt with 16 MiB takes about 0.2 s, and so do the rounds of pbkdf2 (OWASP's password storage cheat sheet).
 METHODS = ("scrypt$16384$8$5", "pbkdf2$600000")
 KEPT = re.compile(r"(scrypt\$\d+\$\d+\$\d+|pbkdf2\$\d+)\$[0-9a-f]{32}\$[0-9a-f]{64}")
 NAME = re.compile(r"[^\W_][\w.@+-]{0,63}")
 
 
 class Person(NamedTuple):
-    """Who is signed in."""
+    """A person who is signed in."""
 
     name: str
     role: str
 
     def may(self, role: str) -> bool:
-        """Whether the person's role includes this one."""
+        """Whether the person has this role or a higher one."""
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
 def read(home: str) -> Users:
-    """The people by name; empty where nobody was let in yet. Raises Unusable when users.json is damaged."""
+    """The people by name; empty if there are none yet. Raises Unusable if users.json is damaged."""
     found: Users = _read(home, "users.json")
     return found
 
@@ -113,7 +111,7 @@ def _is_sound(file: str, row: Any) -> bool:
 
 @contextmanager
 def locked(home: str, file: str) -> Iterator[str]:
-    """The path of a file of the panel's, while nobody else may change it. Raises Busy, and Unusable for an OSError."""
+    """The path of a file of the panel, locked against other writers. Raises Busy, and Unusable for an OSError."""
     from filelock import FileLock, Timeout
 
     path = os.path.join(home, file)
@@ -139,8 +137,8 @@ def _changing(home: str, file: str) -> Iterator[Any]:
 
 
 def set_password(home: str, user: str, password: str, role: str | None = None, *, now: float) -> bool:
-    """Give a person a password, and a role (a new one is owner where there is none yet, else viewer); True if the
-    person is new. Ends all sessions of that person. Raises BadInput."""
+    """Give a person a password and a role; True if the person is new. Without `role` the first person becomes
+    owner, and other new people viewers. Signs the person out everywhere. Raises BadInput."""
     check_password(user, password)
 
     if role is not None and role not in ROLES:
@@ -160,7 +158,7 @@ def set_password(home: str, user: str, password: str, role: str | None = None, *
 
 
 def set_role(home: str, user: str, role: str) -> None:
-    """Give a person another role, at once and in every session. Raises BadInput."""
+    """Give a person another role, which counts at once in every session. Raises BadInput."""
     with changing(home) as users:
         if user not in users or role not in ROLES:
             raise BadInput("role: no such person or role", "role")
@@ -170,7 +168,7 @@ def set_role(home: str, user: str, role: str) -> None:
 
 
 def remove(home: str, user: str) -> None:
-    """Remove a person, who is signed out by that. Raises BadInput for the last owner."""
+    """Remove a person and sign them out. Raises BadInput for the last owner."""
     with changing(home) as users:
         users.pop(user, None)
         _keep_owner(users)
@@ -182,13 +180,13 @@ def _keep_owner(users: Users) -> None:
 
 
 def check_name(user: str) -> None:
-    """Refuse a name that could be mistaken. Raises BadInput."""
+    """Refuse a name that could be confused with another. Raises BadInput."""
     if not NAME.fullmatch(user):
         raise BadInput("user: must be 1 to 64 letters, digits, or . @ + - _", "user")
 
 
 def check_password(user: str, password: str) -> None:
-    """Refuse a password that is guessed at once, and a name that is none. Raises BadInput."""
+    """Refuse a password that is easy to guess, and an invalid name. Raises BadInput."""
     check_name(user)
 
     if not LEAST_PASSWORD <= len(password) <= 1000:
@@ -199,15 +197,15 @@ def check_password(user: str, password: str) -> None:
 
 
 def verify(home: str, user: str, password: str) -> Person | None:
-    """The person whose name and password these are."""
+    """The person with this name and password, or None."""
     users = read(home)
-    row = users.get(user) or next(iter(users.values()), None)  # for a stranger somebody else's: the same work
+    row = users.get(user) or next(iter(users.values()), None)  # for an unknown name another row: the same work
     good = row and hmac.compare_digest(_keep(password, row["password"]), row["password"])
     return Person(user, users[user]["role"]) if good and user in users else None
 
 
 def _keep(password: str, like: str = "") -> str:
-    """The password as it is kept: with a new salt, or as the kept one is that it may be."""
+    """The password as it is stored: with a new salt, or with method and salt of the stored one `like`."""
     method, *numbers, salt, _ = (like or f"{METHODS[0]}${os.urandom(16).hex()}$").split("$")
     data, seed = password.encode("utf-8", "surrogateescape"), bytes.fromhex(salt)
 
@@ -227,8 +225,7 @@ def _keep(password: str, like: str = "") -> str:
 
 
 def open_session(home: str, user: str, session: str, now: float, password: str | None = None) -> None:
-    """Note that the person signed in, unless `password` is not what is kept any more; of too many sessions the oldest
-    end."""
+    """Store a new session, unless the stored password is no longer `password`. Above MOST_SESSIONS the oldest end."""
     with changing(home) as users:
         if user in users and password in (None, users[user]["password"]):
             sessions = {**users[user]["sessions"], session: int(now)}
@@ -244,7 +241,7 @@ def close_sessions(home: str, user: str, session: str | None = None) -> None:
 
 
 def note(home: str, now: float, person: Person | None, address: str, action: str, subject: str = "") -> None:
-    """Add a line to audit.jsonl: who did what, when, from where. One file of AUDIT_LIMIT bytes before it is kept."""
+    """Add a line to audit.jsonl: who did what, when, from where. At AUDIT_LIMIT bytes it becomes audit.jsonl.1."""
     line: AuditLine = {"at": format_time(now), "who": person.name if person else None, "ip": address, "did": action,
                        "to": subject}
 
