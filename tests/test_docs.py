@@ -92,7 +92,10 @@ def commands(page: Path) -> Iterator[str]:
 
 def check(words: str) -> None:
     """Raises BadInput or ValueError for what the command line would refuse, but for names that only a home knows."""
-    args = parse(shlex.split(words))
+    try:
+        args = parse(shlex.split(words))
+    except SystemExit:  # --help and --version, which were printed
+        return
 
     if args.verb in ("add", "edit") and (expression := given_fields(args).get("expression")):
         slots.check_expression(expression)

@@ -110,15 +110,10 @@ def _failed(message: str, status: int) -> int:
 
 def _finish_output() -> None:
     """Print what is still buffered; if that fails, keep Python from trying again when it ends."""
-    try:
-        sys.stdout.flush()
-        return
-    except (OSError, ValueError, AttributeError):
-        pass
+    from contextlib import suppress
 
-    try:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
-    except (OSError, ValueError, AttributeError):
-        pass
+    with suppress(OSError, ValueError, AttributeError):
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
