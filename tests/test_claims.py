@@ -22,7 +22,7 @@ import pytest
 
 from tests import CHECKOUT, LIBRARY
 from tests.installation import DOORS, Answer, Installation, answered, until, waits_for
-from webscheduler.runs import dead_runs
+from webscheduler.runs import dead_runs, recorder
 from webscheduler.runs.admission import Cause, decide
 from webscheduler.store import locks
 from webscheduler.times import format_time
