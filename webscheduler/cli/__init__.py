@@ -6,6 +6,7 @@ standard error that says what is wrong and what to do. Begin with `parser`: GROU
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -23,7 +24,7 @@ ENDED_BY_PIPE, ENDED_BY_KEYBOARD = 128 + 13, 128 + 2  # how a shell reports the 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command line; its exit status."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # printing never fails, whatever the locale
 
     try:

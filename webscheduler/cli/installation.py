@@ -37,7 +37,7 @@ from .terminal import as_text, line, local_time, print_error, print_json, print_
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from typing import Callable
+    from typing import Any, Callable
 
     from .parser import Verb
 
@@ -159,32 +159,35 @@ def _script(settings: Settings, folder: str) -> None:
 def _config(args: Namespace) -> None:
     words = ACTIONS[args.action]
 
-    if (args.key is not None) + (args.value is not None) != words.count(" "):
+    given = [word for word in (args.key, args.value) if word is not None]
+    key = str(args.key)
+
+    if len(given) != words.count(" "):
         raise BadInput(f"config {args.action} is written `webscheduler config {args.action}{words}`")
 
-    if args.key is not None and args.key not in SETTINGS:
-        raise BadInput(f"no setting is named {args.key!r}: `webscheduler config list` shows them", args.key)
+    if given and key not in SETTINGS:
+        raise BadInput(f"no setting is named {key!r}: `webscheduler config list` shows them", key)
 
     if args.action in ("set", "unset"):
-        value = parse_setting(args.key, args.value) if args.action == "set" else None
+        value = parse_setting(key, args.value) if args.action == "set" else None
 
-        if args.key == "python" and value:
+        if key == "python" and value:
             doctor.check_python(args.home, value)
 
-        save_settings(args.home, {args.key: value})
+        save_settings(args.home, {key: value})
 
     settings = load_settings(args.home)
 
     if args.json:
-        print_json(settings if args.key is None else settings[args.key])
+        print_json(settings[key] if given else settings)
     elif args.action == "list":
         print_table(("SETTING", "VALUE", "MEANING"), [
             (name, as_text(settings[name]), row.sentence) for name, row in SETTINGS.items()])
     elif args.action == "get":
-        value = settings[args.key]
+        value = settings[key]
         print(line(value) if isinstance(value, str) else json.dumps(value))
     else:
-        print(f"{args.key} is {line(as_text(settings[args.key]))}")
+        print(f"{key} is {line(as_text(settings[key]))}")
 
 
 def _doctor(args: Namespace) -> int:
@@ -213,11 +216,12 @@ def _probe(args: Namespace) -> None:
         print_json({"server": kind, "strategies": results})
         return
 
+    rows: dict[str, Any] = {**results}  # whole ones: older files may lack a part
     print_table(("STRATEGY", "LIVED", "ENDED", "ANSWER"), [
         (strategy, f"{row['lived']:g} s", row["ended"],
          f"{row['answer']['status'] or 'none'} after {row['answer']['seconds']:g} s"
          + (", held until the job's end" if row["held"] else ""))
-        for strategy, row in results.items()])
+        for strategy, row in rows.items()])
 
     first = next(doctor.explain(kind, capabilities.read(args.home, kind, time.time()), settings["defaultTimeout"]))
     print(line(f"So {first.text(local_time)}."))
