@@ -16,7 +16,7 @@ import pytest
 from tests import LIBRARY
 from tests.installation import Installation
 from webscheduler.errors import Unusable
-from webscheduler.store import history
+from webscheduler.store import history, history_view
 from webscheduler.store.settings import load_settings
 from webscheduler.times import format_time
 
@@ -287,3 +287,56 @@ def test_a_stopped_holder_hangs_nobody_for_ever(installation: Installation, monk
 
     history.append(home, "task", {"run": "three"})
     assert [entry["run"] for entry in history.entries(home, "task")] == ["three", "one"]
+
+
+# The histories of several tasks as one
+
+def paged(home: str, names: list[str], most: int, until: float) -> list[list[str]]:
+    """The runs of all pages, each begun where the one before said."""
+    pages, skip = [], 0
+
+    while True:
+        entries, cursor = history_view.page(home, names, (), 0.0, until, skip, most)
+        pages.append([entry["run"] for entry in entries])
+
+        if cursor is None:
+            return pages
+
+        assert len(pages) < 20, "the pages do not end"
+        until, skip = cursor
+
+
+@pytest.mark.parametrize("most", range(1, 9))
+def test_pages_begin_within_an_instant(home: str, most: int) -> None:
+    """Runs that ended at the same instant, of one task and of several, are on one page each, however many pages the
+    instant goes over; all but the last page are full."""
+    names = ["a", "b", "c"]
+
+    for name, moments in zip(names, [(1, 2, 2, 2, 2, 3), (2, 2, 2, 3, 3), (2, 4)]):
+        for number, moment in enumerate(moments):
+            history.append(home, name, timed(moment, f"{name}{number}"))
+
+    whole = [entry["run"] for _, entry in history_view.merged(home, names, 4.0)]
+    assert len(set(whole)) == 13
+    pages = paged(home, names, most, 4.0)
+    assert [run for page in pages for run in page] == whole
+    assert [len(page) for page in pages[:-1]] == [most] * (len(pages) - 1)
+
+
+def test_the_newest_entries_are_few_where_they_are_long(home: str) -> None:
+    """As many as are asked for; but no more once they are long together, though always one."""
+    for number in range(30):
+        history.append(home, "task", timed(number, f"r{number}"))
+
+    assert [entry["run"] for entry in history_view.recent(home, "task", 5)] == ["r29", "r28", "r27", "r26", "r25"]
+    assert len(history_view.recent(home, "task")) == 20
+
+    for field in ("output", "errorOutput"):
+        for number in range(5):
+            history.append(home, "long", {**timed(number, f"{field}{number}"), field: "x" * (history_view.RECENT // 2)})
+
+        # Half, all, and past it: what is long for a page is not read on.
+        assert [entry["run"] for entry in history_view.recent(home, "long")] == [f"{field}4", f"{field}3"]
+
+    history.append(home, "long", {**timed(9, "huge"), "output": "x" * history_view.RECENT})
+    assert [entry["run"] for entry in history_view.recent(home, "long")] == ["huge"]

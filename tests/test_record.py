@@ -116,6 +116,29 @@ def test_told_to_end_while_recording(installation: Installation, told: str) -> N
     assert installation.claims() == []
 
 
+@pytest.mark.parametrize("by", ["the host", "its owner"])
+def test_what_the_host_ended_is_remembered_of_its_strategy(installation: Installation, by: str) -> None:
+    """A supervisor that the host tells to end records its run, and that this strategy does not carry one that long
+    here; what its owner cancels shows nothing."""
+    installation.add(argv=waits_for(installation.home / "never"), strategy="fork")
+    assert installation.trigger("cgi").document["accepted"]
+    facts = installation.command_runs()
+
+    if by == "the host":
+        os.kill(facts["supervisor"][0], signal.SIGTERM)
+    else:
+        assert cancel.end(str(installation.home), "task", facts["run"], 10)
+
+    installation.idle()
+    (line,) = installation.runs()
+    assert line["status"] == "interrupted"
+    seen = installation.home / "capabilities.json"
+    servers = json.loads(seen.read_text())["servers"] if seen.exists() else {}
+    deaths = [(strategy, death["run"], death["after"]) for row in servers.values()
+              for strategy, of in row.items() for death in of.get("deaths", ())]
+    assert deaths == ([("fork", line["run"], line["duration"])] if by == "the host" else [])
+
+
 @pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
 def test_killed_around_a_step(installation: Installation, step: tuple[str, int], side: str) -> None:
