@@ -113,7 +113,7 @@ def test_options_are_not_abbreviated(verb: str, installation: Installation, caps
     (["list", "--colour"], "unrecognized arguments: --colour"),
     (["show"], "required: NAME"),
     (["show", "a", "b"], "unrecognized arguments: b"),
-    (["add", "a"], "give either a registered command or a program"),
+    (["add", "a"], "give either a registered command, or a program"),
     (["list", "--", "true"], "only `add` and `edit`"),
     (["--home", "", "list"], "--home"),
     (["list", "--home"], "expected one argument"),

@@ -81,11 +81,11 @@ def test_a_file_runs_with_its_arguments(installation: Installation, name: str, t
 @pytest.mark.parametrize(
     ("name", "mode", "directory_mode", "why"),
     [
-        ("x.sh", 0o620, 0o700, "x.sh may be written by others: chmod go-w it"),
-        ("x.sh", 0o602, 0o700, "x.sh may be written by others: chmod go-w it"),
-        ("x.sh", 0o777, 0o700, "x.sh may be written by others: chmod go-w it"),
-        ("x.sh", 0o600, 0o770, "commands may be written by others: chmod go-w it"),
-        ("x.sh", 0o600, 0o777, "commands may be written by others: chmod go-w it"),
+        ("x.sh", 0o620, 0o700, "x.sh can be changed by others: chmod go-w it"),
+        ("x.sh", 0o602, 0o700, "x.sh can be changed by others: chmod go-w it"),
+        ("x.sh", 0o777, 0o700, "x.sh can be changed by others: chmod go-w it"),
+        ("x.sh", 0o600, 0o770, "commands can be changed by others: chmod go-w it"),
+        ("x.sh", 0o600, 0o777, "commands can be changed by others: chmod go-w it"),
         ("@x.sh", 0o600, 0o700, "name: '@x' must be"),
         (".#x.sh", 0o600, 0o700, "name: '.#x' must be"),
         ("-x.py", 0o600, 0o700, "name: '-x' must be"),
@@ -109,7 +109,7 @@ def test_a_file_that_others_may_write_is_no_command(
 def test_a_file_of_somebody_else_is_no_command(installation: Installation) -> None:
     os.chown(write(installation, "x.sh"), 54321, 54321)
     assert registry.files(str(installation.home)) == {}
-    assert "belongs to somebody else" in call(installation.home, "sync").out
+    assert "belongs to another user" in call(installation.home, "sync").out
 
 
 @pytest.mark.parametrize("kind", ["directory", "dangling"])
@@ -162,10 +162,10 @@ def test_arguments_reach_only_a_command_that_is_registered_to_take_them(installa
     """Refused where they are entered, and, should they be in the file, where they would be used."""
     installation.configure(commands={"no": {"argv": ["echo"]}, "yes": {"argv": ["echo"], "arguments": True}})
     refused = call(installation.home, "add", "task", "--command", "no", "--arguments", "x")
-    assert (refused.status, refused.complaint) == (2, "arguments: no is not registered to take any")
+    assert (refused.status, refused.complaint) == (2, "arguments: no is not registered to take arguments")
     assert argv(installation, command="yes", arguments="a 'b c'") == ["echo", "a", "b c"]
 
-    with pytest.raises(BadInput, match="not registered to take any"):
+    with pytest.raises(BadInput, match="not registered to take arguments"):
         argv(installation, command="no", arguments="x")
 
     assert argv(installation, command="no", arguments=" ") == ["echo"]

@@ -306,7 +306,7 @@ def test_nothing_is_written_when_the_crontab_cannot_be_read(
     account.program(f'[ "$1" = -l ] || {{ touch {written}; exit 0; }}\n{text}\n')
     done = account.call(home, "crontab", action)
     assert done.status == status
-    assert done.complaint.startswith("`crontab -l` fails, so nothing is touched: ")
+    assert done.complaint.startswith("`crontab -l` fails, so nothing is changed: ")
     assert says in done.complaint
     assert not written.exists()
 
@@ -315,10 +315,10 @@ def test_a_crontab_that_refuses_or_swallows_a_change_is_told(account: Account) -
     """What was written is read back."""
     home = account.home()
     account.program('[ "$1" = -l ] && exit 0\necho "line 1: too long" >&2; exit 1\n')
-    assert "refuses the change, so nothing is changed: line 1: too long" in account.call(
+    assert "did not accept the change, so nothing is changed: line 1: too long" in account.call(
         home, "crontab", "install").complaint
     account.program('[ "$1" = -l ] && echo "1 1 * * * x"\ncat > /dev/null\n')
-    assert "does not hold it: it is as it was" in account.call(home, "crontab", "install").complaint
+    assert "does not contain it: it is as it was" in account.call(home, "crontab", "install").complaint
 
 
 def test_a_last_line_without_its_break_gets_one(account: Account) -> None:
@@ -338,8 +338,8 @@ def test_a_host_without_crontab_gets_a_clear_answer(account: Account) -> None:
     for action in ("install", "uninstall", "status"):
         done = call(home, "crontab", action, env=environment(home, PATH=str(account.directory / "bin")))
         assert done.status == 1
-        assert done.complaint == ("this host has no `crontab`: have its panel call what `webscheduler url @due` prints "
-                                  "instead")
+        assert done.complaint == ("this host has no `crontab`: let its panel call the URL that `webscheduler url @due` "
+                                  "prints")
 
 
 def test_an_account_that_may_have_no_crontab(debian: Debian) -> None:

@@ -124,10 +124,10 @@ def test_a_module_that_cannot_be_imported_is_reported_and_skipped(code: Code, te
 
 
 @pytest.mark.parametrize(("text", "why"), [
-    ("import os\nos._exit(0)", "ends the process when imported"),
-    ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", "ends the process when imported"),
-    ("import time\ntime.sleep(600)", "does not come back from its import within 1 s"),
-    ("while True:\n  try: import time; time.sleep(600)\n  except BaseException: pass", "does not come back"),
+    ("import os\nos._exit(0)", "its import ends the process"),
+    ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", "its import ends the process"),
+    ("import time\ntime.sleep(600)", "its import does not end within 1 s"),
+    ("while True:\n  try: import time; time.sleep(600)\n  except BaseException: pass", "its import does not end"),
 ])  # fmt: skip
 def test_a_module_that_ends_the_search_is_told_of(code: Code, text: str, why: str) -> None:
     """Or that never comes back: it is named and skipped, the others are found, and what it declared before stays."""
@@ -168,7 +168,7 @@ def test_a_file_of_nested_lists_means_nothing_is_known(installation: Installatio
     assert (done.status, {each["name"] for each in done.document}) == (0, {"hello", "http"})
     assert call(installation.home, "doctor", "--offline").err == ""
     assert call(installation.home, "sync").status == 0
-    assert registry.discovered(str(installation.home), "sync")
+    assert registry.last_sync(str(installation.home), "sync")
 
 
 def test_what_a_module_prints_is_shown_and_harmless(code: Code) -> None:
@@ -186,14 +186,14 @@ def test_a_schedule_that_nobody_edited_follows_the_code(code: Code) -> None:
         return row["expression"], row["intervalSeconds"]
 
     declare("expression='0 3 * * *'")
-    assert declare("interval=60").out == "job has the schedule of its code now\n"
+    assert declare("interval=60").out == "job now has the schedule of its code\n"
     assert schedule() == (None, 60)
-    assert declare("interval=90").out == "job has the schedule of its code now\n"
+    assert declare("interval=90").out == "job now has the schedule of its code\n"
 
     # Edited by hand it stays, and sync says so, once for each time that the code differs.
     call(code.installation.home, "edit", "job", "--cron", "5 5 * * *")
     assert declare("interval=90").out == "nothing has changed\n"
-    assert declare("interval=120").out == "job keeps its edited schedule; its code says 120\n"
+    assert declare("interval=120").out == "job keeps its edited schedule; that of its code is 120\n"
     assert schedule() == ("5 5 * * *", None)
 
     # Other fields are the person's from the beginning.
@@ -234,7 +234,7 @@ def test_a_task_whose_command_vanished_is_shown_and_not_run_and_not_deleted(code
 def test_two_tasks_whose_files_would_be_the_same_are_told(code: Code) -> None:
     code.installation.add("app_job")
     code.write("jobs", "@schedulable('app:job')\ndef job(): ...")
-    assert code.sync().out == "app:job is skipped: its files would be those of app_job\n"
+    assert code.sync().out == "app:job is skipped: it would share its files with app_job\n"
 
 
 def test_every_tick_looks_for_commands(code: Code) -> None:
@@ -328,7 +328,7 @@ def test_a_function_that_is_gone_since_the_last_sync(code: Code) -> None:
     code.write("jobs", "")
     line = code.run("job")
     assert (line["status"], line["exitCode"]) == ("failed", 127)
-    assert line["errorOutput"] == "job is not declared in jobs any more: `webscheduler sync`\n"
+    assert line["errorOutput"] == "job is no longer declared in jobs: `webscheduler sync`\n"
 
 
 def test_setup_runs_before_discovery_and_before_each_function(code: Code) -> None:
@@ -443,7 +443,7 @@ def test_a_console_script_that_is_not_there(code: Code) -> None:
     code.task("x")
     line = code.run("x")
     assert (line["exitCode"], line["errorOutput"]) == (
-        127, "no console script is called no-such-script in this environment\n")
+        127, "this environment has no console script no-such-script\n")
 
 
 def test_a_real_console_script(code: Code, environment: Path) -> None:

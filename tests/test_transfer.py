@@ -96,9 +96,9 @@ def test_each_line_of_a_crontab_becomes_a_task(installation: Installation) -> No
     }  # fmt: skip
     said = done.err.splitlines()
     assert [line.removeprefix("webscheduler: ")[:45] for line in said] == [
-        "times without CRON_TZ are read in this instal",
+        "lines without CRON_TZ use the time zone of th",
         "line 12 is neither a job nor NAME=value: 'non",
-        "MAILTO=me@example.org is not taken over: fail",
+        "MAILTO=me@example.org is not imported: the se",
         "line 10 is left out: expression: @reboot has ",
         "line 11 is left out: expression: minute: '61'",
         "both the crontab and the tasks run these now:",
@@ -112,14 +112,14 @@ def test_each_task_gets_keys_and_every_one_can_be_triggered(installation: Instal
     assert installation.runs("echo-hi")[0]["output"] == "hi\n"
 
 
-ZONE_SAID = ("webscheduler: times without CRON_TZ are read in this installation's zone, UTC: is it that of the "
-             "crontab's machine? Else `webscheduler config set timezone ZONE`\n")
+ZONE_SAID = ("webscheduler: lines without CRON_TZ use the time zone of this installation, UTC: if that of the "
+             "crontab's machine is another, `webscheduler config set timezone ZONE`\n")
 
 
 def test_the_zone_of_times_that_name_none_is_told(installation: Installation) -> None:
     """cron reads its machine's clock; here they would run at other hours without a word."""
     installation.configure(timezone="Europe/Paris")
-    assert "read in this installation's zone, Europe/Paris" in come(installation, "5 4 * * * a\n", "crontab").err
+    assert "time zone of this installation, Europe/Paris" in come(installation, "5 4 * * * a\n", "crontab").err
     assert "zone" not in come(installation, "CRON_TZ=UTC\n5 4 * * * b\n", "crontab").err
 
 
@@ -128,7 +128,7 @@ def test_a_crontab_comes_in_once(installation: Installation) -> None:
     come(installation, "5 4 * * * a\n", "crontab")
     done = come(installation, "5 4 * * * a\n6 4 * * * a\n5 4 * * * a x\n5 4 * * * a\n", "crontab")
     assert done.out == "a-2: 6 4 * * *\na-x: 5 4 * * *\n2 tasks imported\n"
-    assert "line 1 is here already" in done.err
+    assert "line 1 is a task already" in done.err
     assert len(tasks_of(installation)) == 4
 
 
@@ -199,15 +199,15 @@ def test_an_own_line_is_no_task(installation: Installation) -> None:
     line = crontab.line(load_settings(str(installation.home)), 1)
     done = come(installation, line + "\n", "crontab")
     assert done.out == "0 tasks imported\n"
-    assert "is left out: it is a webscheduler's own" in done.complaint
+    assert "is left out: webscheduler wrote it" in done.complaint
 
 
 @pytest.mark.parametrize(("text", "words", "says"), [
     (b"@daily \xff\n", ["crontab"], "is not UTF-8"),
     ("{", [], "is not JSON"),
     ("@daily true", [], "is not JSON"),
-    ("[1]", [], "must hold an object of tasks"),
-    ('{"a": 1}', [], "must hold an object of tasks"),
+    ("[1]", [], "must contain an object of tasks"),
+    ('{"a": 1}', [], "must contain an object of tasks"),
     ('{"format": "webscheduler tasks", "version": 2, "tasks": {}}', [], "made by a newer webscheduler"),
     ('{"format": "webscheduler tasks", "tasks": {}}', [], "made by a newer webscheduler"),
     ("{}", ["systemd"], "must be one of json, crontab"),

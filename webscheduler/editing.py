@@ -1,7 +1,7 @@
-"""Changing tasks: what the command line and the panel do, in one place.
+"""Changes to tasks, for the command line and the panel.
 
 The rules: what a person enters is checked as a whole before anything is written, and an error names the field. A task
-that runs is neither renamed nor removed. A secret is handed out once, by the call that makes it.
+is not renamed or removed while it runs. A secret is shown once, by the call that makes it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 
 
 def create(settings: Settings, name: str, fields: dict[str, Any], now: float, panel: bool = False) -> Task:
-    """Add a task with these fields (names of FIELDS), enabled unless they say otherwise. Raises BadInput."""
+    """Add a task with these fields (names of FIELDS), enabled unless they say otherwise. panel: as in `check_task`.
+    Raises BadInput."""
     check_name(name)
 
     def change(tasks: state.Tasks) -> Task:
-        _free(tasks, name)
+        _check_free(tasks, name)
         row = new_task(now, {"enabled": True, **fields})
-        task = entered(settings, name, row, panel)
+        task = check_task(settings, name, row, panel)
         tasks[name] = row
         return task
 
@@ -44,8 +45,8 @@ def create(settings: Settings, name: str, fields: dict[str, Any], now: float, pa
 def edit(
     settings: Settings, name: str, fields: dict[str, Any], now: float, panel: bool = False, new: str = ""
 ) -> Task:
-    """Change fields of a task, and its name if it is to have a new one: all or nothing. Fields not named stay. Enabling
-    or another schedule counts from now. Raises BadInput."""
+    """Change fields of a task, and its name if `new` is given: all or nothing. Other fields stay. Once enabled, or with
+    another schedule, it is due from now on. Raises BadInput."""
 
     def change(tasks: state.Tasks) -> Task:
         row = {**row_of(tasks, name), **fields}
@@ -55,8 +56,8 @@ def edit(
         if any(row.get(field) != before.get(field) for field in scheduled):
             row.update(scheduledSince=format_time(now), nextRunAt=None)
 
-        _mend(row)
-        task = entered(settings, new or name, row, panel, before)
+        _reset_wrong(row)
+        task = check_task(settings, new or name, row, panel, before)
         tasks[name] = row
         return task
 
@@ -68,12 +69,12 @@ def edit(
 
 
 def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
-    """Remove a task, and its history unless that is to be kept. Raises BadInput while it runs."""
+    """Remove a task and, unless `keep_logs`, its history. Raises BadInput while it runs."""
     if name == DUE:
-        raise BadInput("@due is built in and cannot be removed: `webscheduler disable @due` switches it off", "name")
+        raise BadInput("@due is built in and cannot be removed: `webscheduler disable @due` turns it off", "name")
 
     def change(tasks: state.Tasks) -> None:
-        if name not in tasks:  # one that is no object, by a slip of an editor, can be removed, too
+        if name not in tasks:  # a row that is not an object, after a wrong edit by hand, can be removed, too
             raise NoSuchTask(name)
 
         del tasks[name]
@@ -89,16 +90,16 @@ def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
 
 
 def rename(home: str, old: str, new: str, now: float, also: Callable[[state.Tasks], Any] = lambda tasks: None) -> Any:
-    """Give a task another name; its URL, history and limits go with it. also: what else is to change in the same write;
-    what it returns is returned. Raises BadInput while the task runs."""
+    """Give a task another name; it keeps URL, history and limits. also: changes more in the same write; its result is
+    returned. Raises BadInput while the task runs."""
     if DUE in (old, new):
-        raise BadInput("@due is built in: it cannot be renamed, and no other task can be called so", "name")
+        raise BadInput("@due is built in: it cannot be renamed, and no other task can have its name", "name")
 
     check_name(new)
 
     def change(tasks: state.Tasks) -> Any:
         row_of(tasks, old)
-        _free([name for name in tasks if name != old], new)
+        _check_free([name for name in tasks if name != old], new)
         result = also(tasks)
         items = [(new if name == old else name, row) for name, row in tasks.items()]
         tasks.clear()
@@ -121,7 +122,7 @@ def rename(home: str, old: str, new: str, now: float, also: Callable[[state.Task
 
 
 def set_enabled(home: str, names: Iterable[str], enabled: bool, now: float) -> None:
-    """Enable or disable tasks, all or none."""
+    """Enable or disable tasks: all, or on an error none."""
 
     def change(tasks: state.Tasks) -> None:
         for name in names:
@@ -134,7 +135,7 @@ def set_enabled(home: str, names: Iterable[str], enabled: bool, now: float) -> N
 
 
 def rotate_secret(home: str, name: str) -> str:
-    """Give the task a new secret, and a slug if it has none; every URL signed before is refused from now on."""
+    """Give the task a new secret, and a slug if it has none. URLs that were signed before are no longer valid."""
     secret = signing.new_secret()
 
     def change(tasks: state.Tasks) -> None:
@@ -146,7 +147,7 @@ def rotate_secret(home: str, name: str) -> str:
 
 
 def with_keys(home: str, name: str) -> Task:
-    """The task, given a slug and a secret first if it came without (a state.json of the first fields only)."""
+    """The task. One without slug or secret, as another scheduler's state.json has it, gets them first."""
     row = row_of(state.read(home), name)
 
     if row.get("slug") and row.get("secret"):
@@ -161,8 +162,8 @@ def with_keys(home: str, name: str) -> Task:
 
 
 def public(settings: Settings, task: Task, now: float) -> dict[str, Any]:
-    """A task as others may see it: its fields without the secret, when it is due next as things are now, its name, and
-    its URL where a base is known."""
+    """A task as JSON shows it: its name, its fields without the secret, when it is due next, and its URL if the setting
+    baseUrl is set."""
     url, base = None, settings["baseUrl"]
 
     if base and task["slug"] and task["secret"] and task["signature"] != "timed":
@@ -173,7 +174,7 @@ def public(settings: Settings, task: Task, now: float) -> dict[str, Any]:
 
 
 def row_of(tasks: state.Tasks, name: str) -> dict[str, Any]:
-    """The task's row, or NoSuchTask."""
+    """The task's row. Raises NoSuchTask."""
     row = tasks.get(name)
 
     if not isinstance(row, dict):
@@ -182,8 +183,8 @@ def row_of(tasks: state.Tasks, name: str) -> dict[str, Any]:
     return row
 
 
-def _mend(row: dict[str, Any]) -> None:
-    """Forget what runs wrote and an editor of state.json spoiled: no option could mend it."""
+def _reset_wrong(row: dict[str, Any]) -> None:
+    """Reset fields written by runs that have wrong values after an edit by hand: no option could set them."""
     for field, rule in FIELDS.items():
         if rule.by == "run":
             try:
@@ -192,7 +193,7 @@ def _mend(row: dict[str, Any]) -> None:
                 row[field] = rule.default
 
 
-def _free(taken: Iterable[str], name: str) -> None:
+def _check_free(taken: Iterable[str], name: str) -> None:
     for other in taken:
         if other == name:
             raise BadInput(f"name: a task named {name!r} exists already", "name")
@@ -201,11 +202,11 @@ def _free(taken: Iterable[str], name: str) -> None:
             raise BadInput(f"name: {name!r} would share its files with {other!r}: choose another", "name")
 
 
-def entered(
+def check_task(
     settings: Settings, name: str, row: dict[str, Any], panel: bool = False, before: dict[str, Any] | None = None
 ) -> Task:
-    """Check what was entered as a whole, beyond the rules of single fields. `panel`: only registered commands, and
-    nothing that names a program, directory or environment may differ from `before`. Raises BadInput."""
+    """Check a task as a whole, after the rules of single fields. before: the row that it replaces, whose command is not
+    checked again. panel: a program, directory or environment may not differ from `before`. Raises BadInput."""
     task = load_task(name, row)
 
     if panel:
@@ -215,23 +216,23 @@ def entered(
 
     if name == DUE:
         if task["expression"] or task["intervalSeconds"] or task["command"] or task["argv"]:
-            raise BadInput("@due runs whatever is due: it has no command and no schedule of its own", "name")
+            raise BadInput("@due runs all due tasks: it has no command and no schedule of its own", "name")
 
         return task
 
     if bool(task["argv"]) == bool(task["command"]):
-        raise BadInput("command: give either a registered command or a program with its arguments", "command")
+        raise BadInput("command: give either a registered command, or a program with its arguments", "command")
 
     if task["command"] and (before is None or before.get("command") != task["command"]
                             or before.get("arguments", "") != task["arguments"]):
         command = registry.registered(settings).get(task["command"])
 
         if command is None:
-            raise BadInput(f"command: no {task['command']!r}: `webscheduler commands` lists them", "command")
+            raise BadInput(f"command: {task['command']!r} is not registered, see `webscheduler commands`", "command")
 
         registry.arguments(command, task["arguments"])
     elif task["argv"] and task["arguments"]:
-        raise BadInput("arguments: belong to a registered command; a program's are part of its argv", "arguments")
+        raise BadInput("arguments: only for a registered command; those of a program are part of its argv", "arguments")
 
     time_zone(task["timezone"] or settings["timezone"])
 

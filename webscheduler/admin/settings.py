@@ -103,7 +103,7 @@ def _save(visit: Visit, form: Form) -> bool:
 
 def _version(visit: Visit) -> Html:
     """Which version runs, and whether the installation was updated to it."""
-    last, text = registry.discovered(visit.home, "sync"), h("webscheduler {version}.", version=__version__)
+    last, text = registry.last_sync(visit.home, "sync"), h("webscheduler {version}.", version=__version__)
     known = os.path.exists(os.path.join(visit.home, "commands.json"))
 
     if not known or last.get("package") == __version__:
@@ -124,7 +124,7 @@ def update(visit: Visit) -> Response:
     except WebschedulerError as error:
         said, problems = "", str(error)
 
-    if registry.discovered(visit.home, "sync").get("package") != __version__:
+    if registry.last_sync(visit.home, "sync").get("package") != __version__:
         visit.tell("The update is not finished: {problem}", problem=problems.strip(), kind="bad")
         return visit.redirect("settings")
 
@@ -257,7 +257,7 @@ def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str]]:
         try:
             # A command that is not here keeps a task from running, not from coming back.
             gone = found["command"] is not None and str(found["command"]) not in known
-            editing.entered(then, name, found, before=found if gone else None)
+            editing.check_task(then, name, found, before=found if gone else None)
         except BadInput as error:
             raise BadInput(f"task {name}: " + str(error).replace(f"task {name}: ", "", 1))
 

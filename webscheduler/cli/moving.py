@@ -42,7 +42,7 @@ def _import(args: Namespace) -> None:
     else:
         arrival = importing.of_document(_read(source), source)
 
-    names = importing.take_in(settings, arrival, time.time(), args.dry_run)
+    names = importing.import_tasks(settings, arrival, time.time(), args.dry_run)
 
     for name in names:
         row = arrival.tasks[name]

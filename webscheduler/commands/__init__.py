@@ -1,4 +1,4 @@
-"""What can be run: registered commands, those found in Python code, and the two that are built in.
+"""What can be run: registered commands, those found in Python code, and the two built in.
 
 May import `store` and `schedule`. Begin with `registry`, which makes an argv of a task.
 """

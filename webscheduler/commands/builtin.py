@@ -16,9 +16,9 @@ def hello(*words: str) -> int:
 
 
 def http(*words: str) -> int:
-    """Fetch a URL; exit status 0 for a 2xx answer, 1 for any other or none, 2 for wrong words."""
+    """Fetch a URL; exit status 0 for a 2xx response, 1 for another or none, 2 for wrong words."""
     if not 1 <= len(words) <= 2 or not words[0].lower().startswith(("http://", "https://")):
-        print("http takes a URL that starts with http:// or https://, and optionally seconds", file=sys.stderr)
+        print("http: give a URL that starts with http:// or https://, and if needed seconds", file=sys.stderr)
         return 2
 
     limit = words[1] if len(words) == 2 else "60"

@@ -1,8 +1,8 @@
-"""Commands that are Python: how they are declared, found and called.
+"""Commands in Python code: how they are declared, found and called.
 
-The rule: code of the user is imported only in a process of its own, by `sync` (which looks for commands) and by
-`call` (which runs one), never by a request. A module that fails to import, or does not come back, is reported and
-skipped, and its commands stay known. What was found stands in commands.json, which is all that others read.
+The rule: code of the user is imported only in a process of its own, by `sync`, which looks for commands, and by `call`,
+which runs one; never by a request. A module whose import fails or does not end is reported and skipped, and its
+commands stay known. What was found is written to commands.json, and others read nothing else.
 
     from webscheduler import schedulable
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, TextIO, TypeVar
 
+    from ..shapes import Declared
+
     Function = TypeVar("Function", bound=Callable[..., Any])
 
 ENTRY_POINTS = "webscheduler.commands"
@@ -42,7 +44,7 @@ IMPORT_LIMIT, SYNC_LIMIT = 30, 300  # seconds
 
 GENERATOR, COROUTINE, ASYNC_GENERATOR = 0x20, 0x80, 0x200  # co_flags (library reference, inspect)
 
-_declared: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {}
+_declared: dict[str, tuple[Callable[..., Any], Declared]] = {}
 
 
 def schedulable(
@@ -55,13 +57,14 @@ def schedulable(
 ) -> Callable[[Function], Function]:
     """Declare a function as the command `name`. Its schedule, an `expression` of crontab(5) or an `interval` in
     seconds, is that of its task until somebody edits the task. The function is called with the task's arguments as
-    texts; what it returns is the exit status (None: 0). Raises BadInput for a name or schedule that cannot be."""
+    texts; what it returns is the exit status (None: 0). Raises BadInput for a name or schedule that is not valid."""
     check_name(name)
 
     if expression is not None and interval is not None:
         raise BadInput(f"{name}: give an expression or an interval, not both", "expression")
 
-    given = {"expression": expression, "intervalSeconds": interval, "group": group, "description": description or ""}
+    given: Declared = {"expression": expression, "intervalSeconds": interval, "group": group,
+                       "description": description or ""}
 
     for field, value in given.items():
         check(field, FIELDS[field], value)
@@ -70,12 +73,12 @@ def schedulable(
         slots.check_expression(expression)
 
     def declare(function: Function) -> Function:
-        # Calling one of these runs nothing of it, and would be recorded as a success.
+        # Calling one of these runs none of its code, and would be recorded as a success.
         if getattr(getattr(function, "__code__", None), "co_flags", 0) & (GENERATOR | COROUTINE | ASYNC_GENERATOR):
-            raise BadInput(f"{name}: is a coroutine or generator, of which a call runs nothing: declare a function "
-                           "that runs it, as by asyncio.run", "name")
+            raise BadInput(f"{name}: is a coroutine or generator, and calling it runs no code: declare a function "
+                           "that runs it, for example with asyncio.run", "name")
 
-        # The same code twice is a module that was imported under two names.
+        # The same code twice: its module was imported under two names.
         if name in _declared and not _same(_declared[name][0], function):
             raise BadInput(f"{name}: is declared twice", "name")
 
@@ -90,15 +93,15 @@ def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
     return getattr(one, "__code__", one) is getattr(other, "__code__", other)
 
 
-def discover(settings: Settings) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """(commands by name: target as module or entry point, description, group, schedule; what failed, with why). A
-    child imports; one that hangs or ends is replaced by another, which leaves out what was being imported then."""
+def discover(settings: Settings) -> tuple[dict[str, Declared], dict[str, str]]:
+    """(commands by name; what failed -> why). A child process does the imports; if it hangs or ends, another one starts
+    again and leaves out what was being imported."""
     import tempfile
 
     broken: dict[str, str] = {}
 
     while True:
-        # No pipe: what a module leaves running would keep that open.
+        # Not a pipe: a process that a module started and left would keep it open.
         with tempfile.TemporaryFile("w+", encoding="ascii") as told:
             sys.stdout.flush()
             child = os.fork()
@@ -116,14 +119,14 @@ def discover(settings: Settings) -> tuple[dict[str, dict[str, Any]], dict[str, s
         if not step or step in broken:
             return found, broken
 
-        broken[step] = (f"does not come back from its import within {IMPORT_LIMIT} s" if status == signal.SIGALRM
-                        else "ends the process when imported, as os._exit does")
+        broken[step] = (f"its import does not end within {IMPORT_LIMIT} s" if status == signal.SIGALRM
+                        else "its import ends the process, as os._exit does")
 
 
 def _import_all(settings: Settings, broken: dict[str, str], lines: TextIO) -> None:
-    """Import what may declare commands, but what is `broken` already. Tells the name of each step before it, and what
-    is known by then: commands, and what failed; at the end with an empty name."""
-    found: dict[str, dict[str, Any]] = {}
+    """Import what may declare commands, except what is `broken` already. Before each step a line is written with its
+    name and what is known so far, commands and what failed; the last one has an empty name."""
+    found: dict[str, Declared] = {}
 
     def load(what: str, step: Callable[[], object]) -> None:
         if what in broken:
@@ -135,7 +138,7 @@ def _import_all(settings: Settings, broken: dict[str, str], lines: TextIO) -> No
 
         try:
             step()
-        except BaseException as error:  # a module that calls sys.exit() when imported is broken, too
+        except BaseException as error:  # SystemExit, too: a module may call sys.exit() when imported
             broken[what] = f"{type(error).__name__}: {error}".split("\n")[0][:300]
 
         signal.alarm(0)
@@ -160,13 +163,13 @@ def _import_all(settings: Settings, broken: dict[str, str], lines: TextIO) -> No
 
 
 def search(settings: Settings, seconds: float | None = None) -> tuple[int, str, str]:
-    """`sync` in a process of its own, ended after so many seconds: (exit status, its output, what went wrong)."""
+    """`sync` in a process of its own, with a time limit in seconds: (exit status, output, error output)."""
     import subprocess
     import tempfile
 
     argv = registry.python(settings, "webscheduler.commands.discovery:sync", settings.home)
 
-    # No pipes: what a module leaves running would keep them open.
+    # Not pipes: a process that a module started and left would keep them open.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         try:
             code = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, check=False,
@@ -176,7 +179,7 @@ def search(settings: Settings, seconds: float | None = None) -> tuple[int, str, 
                            "one")
         except subprocess.TimeoutExpired:
             raise Unusable(f"the search for commands was ended after {seconds:.0f} s: `webscheduler sync`, or the next "
-                           "call of @due, takes the time it needs")
+                           "call of @due, has no such limit")
 
         output.seek(0)
         errors.seek(0)
@@ -189,15 +192,15 @@ def search(settings: Settings, seconds: float | None = None) -> tuple[int, str, 
 
 
 def sync(home: str) -> int:
-    """Discover commands, write commands.json, and see that each has a task. Prints what changed; runs in a process of
-    its own. A task's schedule that nobody edited follows the code; an edited one stays, which is said."""
-    signal.alarm(SYNC_LIMIT)  # a module that never comes back from its import must not gather processes
+    """Find commands, write commands.json, and make a task for each that has none. Prints what changed. A schedule that
+    nobody edited follows the code. Runs in a process of its own."""
+    signal.alarm(SYNC_LIMIT)  # or a module whose import never ends would leave one process after the other
 
     try:
         settings = load_settings(home)
         os.environ.update(settings["environment"])
 
-        with locks.Gate(home, ".sync"):  # no task can be called so
+        with locks.Gate(home, ".sync"):  # no task can have this name
             return _sync(settings, time.time())
     except Busy:
         print("another sync is in progress: try again", file=sys.stderr)
@@ -212,7 +215,7 @@ def sync(home: str) -> int:
 def _sync(settings: Settings, now: float) -> int:
     home = settings.home
     found, broken = discover(settings)
-    # A module that fails today loses none of its commands: their runs say what is wrong.
+    # The commands of a module that fails now stay known: their runs say what is wrong.
     found.update({name: facts for name, facts in registry.discovered(home).items()
                   if facts.get("target") in broken and name not in found})
     broken.update(registry.refused(home))
@@ -222,21 +225,21 @@ def _sync(settings: Settings, now: float) -> int:
     for what, why in broken.items():
         print(f"{what} is skipped: {why}")
 
-    own: dict[str, dict[str, Any]] = {name: {} for name in registry.files(home)}
+    own: dict[str, Declared] = {name: {} for name in registry.files(home)}
     state.update(home, lambda tasks: _adopt(tasks, {**own, **found}, now))
     return 1 if broken else 0
 
 
-def _adopt(tasks: state.Tasks, found: dict[str, dict[str, Any]], now: float) -> None:
+def _adopt(tasks: state.Tasks, found: dict[str, Declared], now: float) -> None:
     files = {file_name(name): name for name in tasks}
 
     for name, facts in found.items():
-        declared = {field: facts.get(field) for field in ("expression", "intervalSeconds")}
+        declared = {"expression": facts.get("expression"), "intervalSeconds": facts.get("intervalSeconds")}
         scheduled = any(declared.values())
 
         if name not in tasks:
             if file_name(name) in files:
-                print(f"{name} is skipped: its files would be those of {files[file_name(name)]}")
+                print(f"{name} is skipped: it would share its files with {files[file_name(name)]}")
                 continue
 
             tasks[name] = new_task(now, {
@@ -255,14 +258,14 @@ def _adopt(tasks: state.Tasks, found: dict[str, dict[str, Any]], now: float) -> 
 
         if current == (row.get("declaredSchedule") or dict.fromkeys(declared)):
             row.update(**declared, declaredSchedule=declared, scheduledSince=format_time(now), nextRunAt=None)
-            print(f"{name} has the schedule of its code now")
+            print(f"{name} now has the schedule of its code")
         elif current != declared:
             said = declared["expression"] or declared["intervalSeconds"]
-            print(f"{name} keeps its edited schedule; its code says {said}")
+            print(f"{name} keeps its edited schedule; that of its code is {said}")
 
 
 def call(home: str, name: str, *words: str) -> int:
-    """Run a declared command in this process; its result as exit status. An exception is printed by Python."""
+    """Run a declared command in this process; returns its exit status. Python prints exceptions."""
     settings = load_settings(home)
     target = registry.discovered(home).get(name, {}).get("target", "")
     _prepare(settings)
@@ -278,7 +281,7 @@ def call(home: str, name: str, *words: str) -> int:
         importlib.import_module(target)
 
     if name not in _declared:
-        print(f"{name} is not declared in {target} any more: `webscheduler sync`", file=sys.stderr)
+        print(f"{name} is no longer declared in {target}: `webscheduler sync`", file=sys.stderr)
         return 127
 
     result = _declared[name][0](*words)
@@ -286,7 +289,7 @@ def call(home: str, name: str, *words: str) -> int:
     if result is None or isinstance(result, bool):
         return 1 if result is False else 0
 
-    # Exit statuses end at 255 (wait(2)); what is no success must not become one.
+    # An exit status has 8 bits (wait(2)); 256 must not become a success.
     return result & 0xFF or int(result != 0) if isinstance(result, int) else 0
 
 
@@ -304,14 +307,14 @@ def script(home: str, name: str, *words: str) -> int:
     for point in _entry_points("console_scripts"):
         if point.name == name:
             sys.argv = [name, *words]
-            return point.load()()  # type: ignore[no-any-return]  # a text is an error message, as for its own script
+            return point.load()()  # type: ignore[no-any-return]  # a text is an error message, as in the script itself
 
-    print(f"no console script is called {name} in this environment", file=sys.stderr)
+    print(f"this environment has no console script {name}", file=sys.stderr)
     return 127
 
 
 def _prepare(settings: Settings) -> None:
-    """PYTHONPATH, which an isolated Python does not read, and then the callable that the settings name."""
+    """Apply PYTHONPATH, which an isolated Python does not read, and call the setting `setup`."""
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path += [entry for entry in entries if entry and entry not in sys.path]
 

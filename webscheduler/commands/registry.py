@@ -1,8 +1,8 @@
-"""The commands that tasks may name, and how each becomes a program to run.
+"""The commands that tasks may name, and the program that each of them runs.
 
-The rule: a command is known by its name and turns into an argv, never into a shell line. A task's arguments are split
-as a shell would, without a shell, and reach a command only if it is registered to take them. Nothing here imports
-code of the user: functions run in a Python process of their own.
+The rule: a command has a name and becomes an argv, never a shell line. A task's arguments are split as a shell splits
+them, but without a shell, and only a command that is registered to take arguments gets them. Code of the user is never
+imported here: functions run in a Python process of their own.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Container
     from typing import Any
 
+    from ..shapes import Declared
     from ..store.settings import CommandRow, Settings
     from ..store.task import Task
 
 
 class Command:
-    """A registered command. source: builtin, setting, file or function. arguments: whether tasks may add some."""
+    """A registered command. source: builtin, setting, file or function. arguments: whether tasks may add arguments."""
 
     __slots__ = ("arguments", "argv", "cwd", "description", "name", "source")
 
@@ -40,7 +41,8 @@ SUFFIXES = (".py", ".php", ".sh")
 
 
 def registered(config: Settings) -> dict[str, Command]:
-    """All commands by name. Later kinds win over earlier ones: built in, discovered in Python, files, settings."""
+    """All commands by name. If two have the same name, the later kind counts: built in, found in Python code, files,
+    settings."""
     found = {
         name: Command(name, "builtin", python(config, f"webscheduler.commands.builtin:{name}"), True, description)
         for name, description in BUILTIN.items()
@@ -60,28 +62,35 @@ def registered(config: Settings) -> dict[str, Command]:
     return found
 
 
-def discovered(home: str, part: str = "commands") -> dict[str, Any]:
-    """What the last `sync` found: functions by name with their facts, or as the part `broken` what failed -> why; as
-    the part `sync` when (`at`) and with which version of this package (`package`)."""
+def discovered(home: str) -> dict[str, Declared]:
+    """The commands that the last `sync` found in Python code, by name."""
+    return _last_sync(home, "commands", dict)
+
+
+def last_sync(home: str, part: str) -> dict[str, str]:
+    """Of the last `sync`: as `broken` what failed -> why; as `sync` when (`at`) and by which version (`package`)."""
+    return _last_sync(home, part, str)
+
+
+def _last_sync(home: str, part: str, kind: type) -> dict[str, Any]:
     try:
         with open(os.path.join(home, "commands.json"), "rb") as file:
             found = json.loads(file.read())[part]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
-    kind = dict if part == "commands" else str
     return {name: facts for name, facts in found.items() if isinstance(facts, kind)} if isinstance(found, dict) else {}
 
 
 def may_have_changed(settings: Settings, tasks: Container[str]) -> bool:
     """Whether the code may declare other commands than the last `sync` found, or one of them has no task. What modules
-    declare is known only once they are imported; the rest is files, whose times tell."""
+    declare is known only after their import; for the rest the times of files show it."""
     try:
         found = os.stat(os.path.join(settings.home, "commands.json")).st_mtime
     except OSError:
         return True
 
-    if settings["modules"] or settings["setup"] or discovered(settings.home, "sync").get("package") != __version__:
+    if settings["modules"] or settings["setup"] or last_sync(settings.home, "sync").get("package") != __version__:
         return True
 
     if any(name not in tasks for name in (*discovered(settings.home), *files(settings.home))):
@@ -103,7 +112,8 @@ def may_have_changed(settings: Settings, tasks: Container[str]) -> bool:
 
 
 def files(home: str) -> dict[str, str]:
-    """The files in commands/ that are commands: name without suffix (with it where two would share a name) -> path."""
+    """The files in commands/ that are commands: name -> path. The name is the file's without its suffix, or with it if
+    another file has that name."""
     found: dict[str, str] = {}
 
     for path in _candidates(home):
@@ -117,7 +127,7 @@ def files(home: str) -> dict[str, str]:
 
 
 def refused(home: str) -> dict[str, str]:
-    """The files in commands/ that would be commands were they not refused -> why."""
+    """The files in commands/ that are not accepted as commands -> why."""
     return {path: problem for path in _candidates(home) if (problem := untrusted(path))}
 
 
@@ -133,7 +143,7 @@ def _candidates(home: str) -> list[str]:
 
 
 def untrusted(path: str) -> str:
-    """Why a file of commands/ is refused, or empty: others may write it, it is not ours, no task may have its name."""
+    """Why a file in commands/ is not accepted, or empty: others may change it, or no task may have its name."""
     try:
         check_name(os.path.splitext(os.path.basename(path))[0])
     except BadInput as error:
@@ -146,10 +156,10 @@ def untrusted(path: str) -> str:
             return f"{place}: {error.strerror}"
 
         if status.st_uid not in (os.getuid(), 0):
-            return f"{place} belongs to somebody else: chown it to this account"
+            return f"{place} belongs to another user: chown it to this account"
 
         if status.st_mode & 0o022:
-            return f"{place} may be written by others: chmod go-w it"
+            return f"{place} can be changed by others: chmod go-w it"
 
     return "" if os.path.isfile(path) else f"{path} is not a file"
 
@@ -170,13 +180,13 @@ def _registered(config: Settings, row: CommandRow) -> list[str]:
 
 
 BUILTIN = {
-    "hello": "Prints a greeting: shows that everything works.",
-    "http": "Fetches a URL within a time limit; its status decides: http URL [SECONDS].",
+    "hello": "Prints a greeting, to see that everything works.",
+    "http": "Fetches a URL within a time limit, and succeeds for a 2xx response: http URL [SECONDS].",
 }
 
 
 def argv(config: Settings, task: Task) -> tuple[list[str], str | None]:
-    """Program and arguments of a task, and the command's own working directory. Raises BadInput."""
+    """Program and arguments of a task, and the working directory of its command. Raises BadInput."""
     if task["argv"]:
         return list(task["argv"]), None
 
@@ -192,12 +202,12 @@ def argv(config: Settings, task: Task) -> tuple[list[str], str | None]:
 
 
 def arguments(command: Command, text: str) -> list[str]:
-    """The text split as a POSIX shell splits words. Raises BadInput, too where the command takes none."""
+    """The text, split as a POSIX shell splits words. Raises BadInput, also if the command takes no arguments."""
     if not text.strip():
         return []
 
     if not command.arguments:
-        raise BadInput(f"arguments: {command.name} is not registered to take any", "arguments")
+        raise BadInput(f"arguments: {command.name} is not registered to take arguments", "arguments")
 
     import shlex
 
@@ -208,9 +218,9 @@ def arguments(command: Command, text: str) -> list[str]:
 
 
 def interpreter(config: Settings) -> str:
-    """The Python that runs what must not run inside a request: the setting, else this one, else its neighbours.
+    """The Python for what must not run inside a request: the setting, else this one, else one beside it.
 
-    Inside some servers sys.executable is the server (uWSGI) or empty (mod_wsgi).
+    In some servers sys.executable is the server (uWSGI) or empty (mod_wsgi).
     """
     if config["python"]:
         return str(config["python"])
@@ -226,16 +236,16 @@ def interpreter(config: Settings) -> str:
 
 
 def package_root() -> str:
-    """Where this package is imported from: a directory, or the file of a bundle."""
+    """Where this package is imported from: a directory, or a bundle's file."""
     return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def python(config: Settings, target: str, *words: str, site: bool = True) -> list[str]:
     """argv of a Python process that calls `module:function` of this package with the words that follow.
 
-    It finds the package where this process found it, be that a bundle, and libraries where this process finds them,
-    after its own: beside an installed package lie others, which must not come before those of that Python. site: False
-    for a process that runs none of the user's code, which then starts 5 ms sooner.
+    It imports the package from where this process did, which may be a bundle, and libraries first from its own places:
+    beside an installed package there are others, which must not come before those of that Python. site: False for a
+    process that runs no code of the user, which then starts 5 ms sooner.
     """
     root = package_root()
     code = (

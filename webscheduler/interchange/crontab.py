@@ -1,8 +1,8 @@
 """The crontab of this account: our own line in it, and what the lines of any crontab mean.
 
-The rules: only lines that end with the marker of this home are ours; every other byte stays, and two installations live
-side by side. Nothing is written unless the crontab could be read: only "no crontab for" is an empty one, and any other
-complaint may mean that lines are there which we do not see. What was written is read back.
+The rules: only lines that end with the marker of this home are ours. Every other byte stays, so two installations can
+share a crontab. Nothing is written unless the crontab could be read: only "no crontab for" means an empty one, and any
+other message may hide lines that we do not see. What was written is read again and compared.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 from importlib.util import find_spec
+from typing import NamedTuple
 
 from ..commands import registry
 from ..errors import BadInput, Unusable
@@ -25,19 +26,19 @@ ASSIGNMENT = re.compile(r"""\s*("[^"]*"|'[^']*'|[^\s="']+)\s*=\s*(.*?)\s*""")
 ENTRY = re.compile(r"\s*(@\S+|\S+(?:\s+\S+){4})\s+(\S.*)")
 
 
-class Job:
-    """A line of a crontab that runs something. number: which line, from 1; command: for the shell; stdin: what it
-    reads, or None; environment: the assignments above it."""
+class Job(NamedTuple):
+    """A line of a crontab with a command. number: of the line, from 1; command: for the shell; stdin: its input, or
+    None; environment: the assignments above the line."""
 
-    __slots__ = ("command", "environment", "expression", "number", "stdin")
-
-    def __init__(self, number: int, expression: str, command: str, environment: dict[str, str]) -> None:
-        self.number, self.expression, self.environment = number, " ".join(expression.split()), environment
-        self.command, self.stdin = _divided(command)
+    number: int
+    expression: str
+    command: str
+    stdin: str | None
+    environment: dict[str, str]
 
 
 def parse(text: str) -> tuple[list[Job], list[str]]:
-    """(the jobs of a crontab(5); a line for each line that is none and should be)."""
+    """(the jobs of a crontab(5); a message for each line that makes no sense)."""
     jobs, problems = [], []
     environment: dict[str, str] = {}
 
@@ -50,7 +51,7 @@ def parse(text: str) -> tuple[list[Job], list[str]]:
         if assignment:
             environment = {**environment, _unquoted(assignment[1]): _unquoted(assignment[2])}
         elif entry:
-            jobs.append(Job(number, entry[1], entry[2], environment))
+            jobs.append(Job(number, " ".join(entry[1].split()), *_divided(entry[2]), environment))
         else:
             problems.append(f"line {number} is neither a job nor NAME=value: {line.strip()[:60]!r}")
 
@@ -62,8 +63,8 @@ def _unquoted(text: str) -> str:
 
 
 def _divided(command: str) -> tuple[str, str | None]:
-    """What the shell gets, and what the command reads: the first bare `%` ends the one, the others break lines. As
-    Debian's cron takes backslashes: in the shell's part one escapes `%` and itself, in the other `%` alone."""
+    """(the command for the shell, its input). The first plain `%` ends the command, and others are line breaks in the
+    input. Backslashes as in Debian's cron: in the command they escape `%` and themselves, in the input only `%`."""
     end = next((found.start() for found in re.finditer(r"\\.|%", command) if found[0] == "%"), len(command))
     shell = re.sub(r"\\([%\\])", r"\1", command[:end])
 
@@ -75,7 +76,7 @@ def _divided(command: str) -> tuple[str, str | None]:
 
 
 def escaped(command: str) -> str:
-    """A shell command as a line of a crontab says it: a backslash alone is itself, two are one in Debian's cron."""
+    """A shell command as it is written in a crontab: in Debian's cron one backslash is itself, and two are one."""
 
     def escape(found: re.Match[str]) -> str:
         run, percent = found[1], found[2]
@@ -85,7 +86,7 @@ def escaped(command: str) -> str:
 
 
 def expression(minutes: int) -> str:
-    """Every so many minutes. Raises BadInput for what no expression says exactly."""
+    """The expression for every so many minutes. Raises BadInput if there is none."""
     hours = minutes // 60
 
     if minutes == 1:
@@ -97,16 +98,16 @@ def expression(minutes: int) -> str:
     if minutes % 60 == 0 and 0 < hours <= 24 and 24 % hours == 0:
         return {1: "0 * * * *", 24: "0 0 * * *"}.get(hours, f"0 */{hours} * * *")
 
-    raise BadInput(f"--every: {minutes} minutes divide no hour and no day: give 1, 5, 15, 30, 60, or another that does",
+    raise BadInput(f"--every: {minutes} minutes do not divide an hour or a day: give 1, 5, 15, 30, 60 or the like",
                    "every")
 
 
 def line(settings: Settings, minutes: int) -> str:
-    """Our line: it runs whatever is due. Raises Unusable where this Python does not find the package from there."""
+    """Our line, which runs all due tasks. Raises Unusable if Python does not find the package when cron starts it."""
     home = settings.home
 
     if "\n" in home:
-        raise BadInput(f"{home!r} holds a line break, which no line of a crontab can say: choose another home")
+        raise BadInput(f"{home!r} contains a line break, which a crontab cannot: choose another home")
 
     words = [*(f"{name}={shlex.quote(value)}" for name, value in variables(settings).items()),
              shlex.quote(registry.interpreter(settings)), "-m", "webscheduler", "run-due", ">/dev/null", _marker(home)]
@@ -118,8 +119,8 @@ def _marker(home: str) -> str:
 
 
 def variables(settings: Settings) -> dict[str, str]:
-    """What `python -m webscheduler` needs of an environment where another scheduler starts it: the home, and PYTHONPATH
-    if that is what it takes to find the package and filelock. Raises Unusable where not even that helps."""
+    """The environment that `python -m webscheduler` needs when another scheduler starts it: the home, and PYTHONPATH if
+    the package or filelock is not found without. Raises Unusable if not even that helps."""
     python = registry.interpreter(settings)
     lock = find_spec("filelock")
     roots = [registry.package_root()]
@@ -127,7 +128,7 @@ def variables(settings: Settings) -> dict[str, str]:
     if lock and lock.origin:
         roots.append(os.path.dirname(os.path.dirname(os.path.abspath(lock.origin))))
 
-    account = os.path.expanduser("~")  # where cron starts what it runs
+    account = os.path.expanduser("~")  # where cron starts commands
     errors = ""
 
     for number in range(len(roots) + 1):
@@ -155,7 +156,7 @@ def installed(home: str) -> list[str]:
 
 
 def install(settings: Settings, minutes: int) -> bool:
-    """See that our line is there, once, as it would be written now; whether anything had to be changed."""
+    """Make our line be there, once, as it would be written now; returns whether anything was changed."""
     wanted = os.fsencode(line(settings, minutes))
     before = read()
     lines = before.split(b"\n")
@@ -168,14 +169,14 @@ def install(settings: Settings, minutes: int) -> bool:
         lines[ours[0]] = wanted
         lines = [text for number, text in enumerate(lines) if number not in ours[1:]]
     else:
-        lines[-1:] = [*filter(None, lines[-1:]), wanted, b""]  # the last line may lack its line break
+        lines[-1:] = [*filter(None, lines[-1:]), wanted, b""]  # the last line may have no line break
 
     _write(b"\n".join(lines), before)
     return True
 
 
 def uninstall(home: str) -> bool:
-    """Take our lines away; whether there were any."""
+    """Remove our lines; returns whether there were any."""
     before = read()
     lines = before.split(b"\n")
     others = [text for text in lines if not _is_ours(text, home)]
@@ -188,12 +189,12 @@ def uninstall(home: str) -> bool:
 
 
 def _is_ours(text: bytes, home: str) -> bool:
-    # Commented out by hand it is ours no more.
+    # Once commented out by hand it is no longer ours.
     return text.rstrip().endswith(b" " + os.fsencode(escaped(_marker(home)))) and not text.lstrip().startswith(b"#")
 
 
 def read() -> bytes:
-    """The crontab of this account, byte for byte; empty where there is none. Raises Unusable for any other trouble."""
+    """The bytes of this account's crontab; empty if there is none. Raises Unusable for any other problem."""
     status, output, errors = _crontab("-l")
 
     if status == 0:
@@ -202,36 +203,36 @@ def read() -> bytes:
     if not output and errors.lower().startswith("no crontab for "):
         return b""
 
-    raise Unusable(f"`crontab -l` fails, so nothing is touched: {errors or f'exit status {status}'}")
+    raise Unusable(f"`crontab -l` fails, so nothing is changed: {errors or f'exit status {status}'}")
 
 
 def _write(content: bytes, before: bytes) -> None:
-    # Debian's `crontab -l` shows a carriage return as these two signs: what is read is not what would be written.
+    # Debian's `crontab -l` shows a carriage return as these two characters: it would be written as something else.
     dos = next((number for number, text in enumerate(before.split(b"\n"), 1) if text.endswith(b"\\r")), None)
 
     if dos is not None:
-        raise Unusable(f"line {dos} of the crontab ends with a carriage return, which would not survive, so nothing is "
-                       "touched: take it out with `crontab -e`")
+        raise Unusable(f"line {dos} of the crontab ends with a carriage return, which would be lost, so nothing is "
+                       "changed: remove it with `crontab -e`")
 
     status, _, errors = _crontab("-", content)
 
     if status:
-        raise Unusable(f"crontab refuses the change, so nothing is changed: {errors or f'exit status {status}'}")
+        raise Unusable(f"crontab did not accept the change, so nothing is changed: {errors or f'exit status {status}'}")
 
     found = read()
 
     if found != content:
         unchanged = "it is as it was" if found == before else "compare `crontab -l` with what should be there"
-        raise Unusable(f"crontab took the change, and yet the crontab does not hold it: {unchanged}")
+        raise Unusable(f"crontab accepted the change, but the crontab does not contain it: {unchanged}")
 
 
 def _crontab(word: str, content: bytes = b"") -> tuple[int, bytes, str]:
-    """(exit status, output, errors on one line). LC_ALL: what it says is compared."""
+    """(exit status, output, errors on one line). LC_ALL: its messages are compared."""
     try:
         done = subprocess.run(["crontab", word], input=content, capture_output=True, timeout=PATIENCE, check=False,
                               env={**os.environ, "LC_ALL": "C"})
     except FileNotFoundError:
-        raise Unusable("this host has no `crontab`: have its panel call what `webscheduler url @due` prints instead")
+        raise Unusable("this host has no `crontab`: let its panel call the URL that `webscheduler url @due` prints")
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unusable(f"`crontab {word}` cannot be run: {error}")
 

@@ -1,8 +1,7 @@
-"""Tasks that come from elsewhere: a crontab, an export, or the directory of another scheduler.
+"""Tasks from elsewhere: a crontab, an export, or the directory of another scheduler.
 
-The rules: all or nothing, and nothing is overwritten; names whose files would collide are refused before anything is
-written. What cannot be taken over is said. Fields that this version does not know are kept, history is copied line by
-line, and whatever comes without a slug or secret gets one of its own.
+The rules: all tasks are imported or none, and nothing is overwritten. What cannot be imported is said. Fields that this
+version does not know are kept, history is copied line by line, and a task without a slug or secret gets its own.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ if TYPE_CHECKING:
 FORMAT = "webscheduler tasks"
 VERSION = 1
 
-# What cron itself reads of an environment; the rest is the command's.
+# Variables that cron reads itself, with what stands in their place here; others are for the command.
 REPORTED = {
-    "MAILTO": "failures are told by the setting `notify` instead",
-    "MAILFROM": "failures are told by the setting `notify` instead",
+    "MAILTO": "the setting `notify` sends notifications instead",
+    "MAILFROM": "the setting `notify` sends notifications instead",
     "CONTENT_TYPE": "no output is mailed",
     "CONTENT_TRANSFER_ENCODING": "no output is mailed",
-    "RANDOM_DELAY": "a task starts with the tick that finds it due",
-    "START_HOURS_RANGE": "give each expression its hours",
+    "RANDOM_DELAY": "a task starts with the first tick after it is due",
+    "START_HOURS_RANGE": "put the hours into each expression",
     "LOGNAME": "commands run as this account",
     "USER": "commands run as this account",
 }
@@ -52,8 +51,7 @@ OPERATOR = re.compile(r"[;&|<>]+|\d?>.*|-.*|[A-Za-z_]\w*=.*|\d+[smhd]?|\]|\)|\}|
 
 
 class Arrival(NamedTuple):
-    """What is to come in. tasks: rows by name; logs: name of a file of history -> its lines; said: what the person must
-    know."""
+    """What to import. tasks: rows by name; logs: name of a history file -> its lines; said: messages for the person."""
 
     tasks: state.Tasks
     logs: dict[str, list[bytes]]
@@ -61,7 +59,7 @@ class Arrival(NamedTuple):
 
 
 def of_crontab(text: str, tasks: state.Tasks, zone: str, enabled: bool = True) -> Arrival:
-    """The jobs of a crontab(5), but those that `tasks` has already. zone: in which those without CRON_TZ will run."""
+    """The jobs of a crontab(5), except those that are in `tasks` already. zone: for those without CRON_TZ."""
     arrival = Arrival({}, {}, [])
     jobs, problems = crontab.parse(text)
     known = {json.dumps(_essence(row)) for row in tasks.values() if isinstance(row, dict)}
@@ -79,23 +77,23 @@ def of_crontab(text: str, tasks: state.Tasks, zone: str, enabled: bool = True) -
             continue
 
         if " # webscheduler " in job.command:
-            problems.append(f"line {job.number} is left out: it is a webscheduler's own")
+            problems.append(f"line {job.number} is left out: webscheduler wrote it")
             continue
 
         for name in job.environment:
             if name in REPORTED and (name, job.environment[name]) not in reported:
                 reported.add((name, job.environment[name]))
-                problems.append(f"{name}={job.environment[name]} is not taken over: {REPORTED[name]}")
+                problems.append(f"{name}={job.environment[name]} is not imported: {REPORTED[name]}")
 
         if json.dumps(_essence(row)) in known:
-            arrival.said.append(f"line {job.number} is here already")
+            arrival.said.append(f"line {job.number} is a task already")
             continue
 
         arrival.tasks[_new_name(job.command, [*tasks, *arrival.tasks])] = row
 
     if any(row["timezone"] is None for row in arrival.tasks.values()):
-        arrival.said.append(f"times without CRON_TZ are read in this installation's zone, {zone}: is it that of the "
-                            "crontab's machine? Else `webscheduler config set timezone ZONE`")
+        arrival.said.append(f"lines without CRON_TZ use the time zone of this installation, {zone}: if that of the "
+                            "crontab's machine is another, `webscheduler config set timezone ZONE`")
 
     arrival.said.extend(problems)
     return arrival
@@ -107,12 +105,12 @@ def _row(job: crontab.Job, enabled: bool) -> dict[str, Any]:
     argv = [shell, "-c", job.command]
 
     if job.stdin is not None:
-        # A run's own input is empty, so a shell hands the text on; the command is a word, nothing in it is read twice.
+        # A run's input is empty, so a shell passes the text on. The command is an argument: it is not parsed twice.
         argv = ["/bin/sh", "-c", 'printf %s "$1" | "$2" -c "$3"', "cron", job.stdin, shell, job.command]
 
     return {"enabled": enabled, "expression": job.expression, "timezone": job.environment.get("CRON_TZ") or None,
             "environment": environment, "cwd": environment.get("HOME") or None, "argv": argv, "group": "crontab",
-            "timeout": 0}  # cron ends nothing
+            "timeout": 0}  # cron has no time limit
 
 
 def _essence(row: dict[str, Any]) -> list[Any]:
@@ -120,7 +118,7 @@ def _essence(row: dict[str, Any]) -> list[Any]:
 
 
 def _new_name(command: str, taken: list[str]) -> str:
-    """A name for what the command runs: its program without interpreters, path and suffix, and a plain word after."""
+    """A name for a job: its program without interpreter, path and suffix, and the next word if that is a plain one."""
     try:
         words = shlex.split(command)
     except ValueError:
@@ -147,7 +145,7 @@ def _new_name(command: str, taken: list[str]) -> str:
 
 
 def dumps(tasks: state.Tasks, with_secrets: bool) -> str:
-    """All tasks as `of_document` reads them; without secrets, each gets a new one when it comes in."""
+    """All tasks as `of_document` reads them. Without secrets, each task gets a new one when it is imported."""
     hidden = () if with_secrets else ("secret",)
     rows = {name: {field: value for field, value in row.items() if field not in hidden}
             for name, row in tasks.items() if isinstance(row, dict)}
@@ -171,7 +169,7 @@ def of_document(text: str, source: str) -> Arrival:
         found = {}  # how PHP writes an empty object
 
     if not isinstance(found, dict) or not all(isinstance(row, dict) for row in found.values()):
-        raise BadInput(f"{source} must hold an object of tasks keyed by name, as `webscheduler export json` prints it")
+        raise BadInput(f"{source} must contain an object of tasks keyed by name, like `webscheduler export json`")
 
     return Arrival(found, {}, [])
 
@@ -204,13 +202,13 @@ def of_directory(directory: str) -> Arrival:
 
 
 def _file_of(line: bytes, name: str, tasks: state.Tasks) -> str:
-    """Whose history a line is: that of the task that it names, else that of its file."""
+    """The history that a line belongs to: that of the task which it names, else that of its file."""
     command = (history.parse(line) or {}).get("command")
     return file_name(command if isinstance(command, str) and command in tasks else name)
 
 
-def take_in(settings: Settings, arrival: Arrival, now: float, dry_run: bool) -> list[str]:
-    """Add the tasks with their history; the names of the tasks. Raises BadInput, and then nothing has changed."""
+def import_tasks(settings: Settings, arrival: Arrival, now: float, dry_run: bool) -> list[str]:
+    """Add the tasks with their history; returns their names. If it raises BadInput, nothing has changed."""
     home = settings.home
     _keep_old(settings, arrival, now)
     _merge(copy.deepcopy(state.read_strictly(home)), arrival, now)
@@ -219,7 +217,7 @@ def take_in(settings: Settings, arrival: Arrival, now: float, dry_run: bool) -> 
     if dry_run:
         return list(arrival.tasks)
 
-    # History before tasks: what is left of it by a kill is found again, and not doubled, by the next attempt.
+    # History before tasks: if a kill comes between, the next attempt finds the lines and does not double them.
     made = []
 
     try:
@@ -243,7 +241,7 @@ def take_in(settings: Settings, arrival: Arrival, now: float, dry_run: bool) -> 
 
 
 def _keep_old(settings: Settings, arrival: Arrival, now: float) -> None:
-    """What came in is not lost to the next clean-up: a task with older history keeps it until somebody decides."""
+    """Keep old history from being deleted by the next clean-up: its task gets unlimited retention."""
     days = settings["logRetentionDays"]
 
     for name, row in arrival.tasks.items():
@@ -252,7 +250,7 @@ def _keep_old(settings: Settings, arrival: Arrival, now: float) -> None:
         if days and row.get("logRetentionDays") is None and any(
                 0 < history.ended(history.parse(line) or {}) < now - days * 86400 for line in lines):
             row["logRetentionDays"] = 0
-            arrival.said.append(f"{name} keeps its history for ever, since some is older than {days} days: "
+            arrival.said.append(f"{name} keeps its history for ever, because some is older than {days} days: "
                                 f"`webscheduler edit {name} --log-retention-days ''` changes that")
 
 
@@ -273,7 +271,7 @@ def _merge(tasks: state.Tasks, arrival: Arrival, now: float) -> None:
         if name != DUE:
             return new_task(now, given)
 
-        # Its URL is known to a panel: it changes only for the one that came with its key.
+        # A panel calls its URL: it is replaced only by one that comes with its key.
         whole = given.get("slug") and given.get("secret")
         return new_task(now, {**present, **{field: given[field] for field in given if whole or field != "slug"}})
 
@@ -288,9 +286,9 @@ def _merge(tasks: state.Tasks, arrival: Arrival, now: float) -> None:
 
 def merge(tasks: state.Tasks, arriving: state.Tasks, row: Callable[..., dict[str, Any] | None],
           replace: bool = False) -> None:
-    """Put tasks among those that are here. row: called with a name, what is given for it, and what is here under that
-    name (or an empty dict), it returns what is to be here, or None to leave the task out. replace: a task that is here
-    already is replaced, and keeps its URL or nothing comes in. Raises BadInput; nothing may be written then."""
+    """Put tasks among those that are here. row(name, given row, present row or an empty dict) returns the row to store,
+    or None to leave the task out. replace: a task with the same name is replaced, and no slug is changed. Raises
+    BadInput, after which the tasks must not be written."""
     for name, given in arriving.items():
         check_name(name)
         present = tasks.get(name)
@@ -321,7 +319,7 @@ def merge(tasks: state.Tasks, arriving: state.Tasks, row: Callable[..., dict[str
 
 
 def _advise(settings: Settings, arrival: Arrival) -> None:
-    """Say what does not keep a task from coming in, and will keep it from running."""
+    """Say which tasks are imported, but cannot run yet."""
     known = registry.registered(settings)
 
     for name, row in arrival.tasks.items():
