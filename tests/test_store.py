@@ -170,7 +170,7 @@ def everything(installation: Installation) -> list[Callable[[], Any]]:
         lambda: editing.set_enabled(home, ["task"], False, now),
         lambda: editing.rotate_secret(home, "task"),
         lambda: retention.clean(settings, now),
-        lambda: due.too_late(home, "task", now),
+        lambda: due.restart_schedule(home, "task", now),
     ]
 
 

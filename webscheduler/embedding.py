@@ -16,7 +16,7 @@ from .store.task import DUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from .shapes import Result
 
 
 def trigger_url(name: str, home: str | None = None) -> str:
@@ -32,12 +32,12 @@ def trigger_url(name: str, home: str | None = None) -> str:
     return signing.trigger_url(settings["baseUrl"], task["slug"], task["secret"], ts)
 
 
-def run(name: str, home: str | None = None) -> dict[str, Any] | None:
+def run(name: str, home: str | None = None) -> Result | None:
     """Run a task now, whatever its schedule and limits say. Its line of history; None if it is already running."""
     return run_by_hand(home or find_home(), name, "cli", time.time)
 
 
-def run_due(home: str | None = None) -> dict[str, Any] | None:
+def run_due(home: str | None = None) -> Result | None:
     """Run all due tasks and wait for them. The tick's line of history with `codes` (task -> 0 success, 1 failure, 3
     skipped); None if another tick is at work."""
     return run(DUE, home)

@@ -1,6 +1,6 @@
-"""The shapes of what files and stages hand on, for the type checker alone: nothing of this module exists at run time.
+"""The shapes of dicts that modules share, for the type checker alone: none of them exists at run time.
 
-The rule: a shape has one name, and stands here once two modules share it. What the words in it mean: `vocabulary`.
+The rule: a shape has one name, and stands here as soon as two modules share it. `vocabulary` says what its words mean.
 """
 
 from __future__ import annotations
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
         attempt: int | None
         count: int
 
+    class Result(Entry, total=False):
+        """What a caller that waits for a run gets: its line of history, and for @due `started` and `left` (names of
+        tasks), and `codes` (name -> 0 success, 1 not successful, 3 skipped)."""
+
+        started: list[str]
+        left: list[str]
+        codes: dict[str, int]
+
     class Outcome(TypedDict):
         """How a run ended, as its process shows it: the part of an entry that is not in the claim."""
 
@@ -57,7 +65,7 @@ if TYPE_CHECKING:
         supervisor: list[int]
         command: list[int]
         strategy: str
-        server: str
+        server: str | None
         timeout: float
         deadline: float | None
         cancelled: bool

@@ -7,6 +7,10 @@ the translations use. Code compares words, never sentences.
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .shapes import Entry
+
 DUE = "@due"  # the built-in task that runs all due tasks
 
 # How a run ended, or a call that started none. `running` is in state.json alone.
@@ -71,7 +75,7 @@ HISTORY: dict[str, tuple[object, str]] = {
     "attempt": (None, "1, or more for a retry"),
     "count": (1, "of a skip or rejection: how many calls this line stands for"),
 }
-ENTRY: dict[str, object] = {key: default for key, (default, _) in HISTORY.items()}
+ENTRY: Entry = {key: default for key, (default, _) in HISTORY.items()}  # type: ignore[assignment]
 HISTORY_FORMAT = 1
 
 LANGUAGES = {"en": "English", "fr": "Français"}  # of the panel; each but English has a catalogue, admin/CODE.json

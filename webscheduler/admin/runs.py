@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..response import Response
+    from ..shapes import Facts
     from .web import Visit
 
 LIVE_SHOWN = 128 * 1024
 REFRESH = 2  # seconds
 
 
-def table(visit: Visit, entries: Sequence[dict[str, Any]], alive: Sequence[dict[str, Any]], single: bool) -> Html:
+def table(visit: Visit, entries: Sequence[dict[str, Any]], alive: Sequence[Facts], single: bool) -> Html:
     """Runs as a table, those in progress first. single: all belong to one task."""
     # `command` is a process in a claim, and the task's name in a line of history.
     rows = [_row(visit, {**known, "command": known.get("name"), "status": RUNNING, "finishedAt": None}, single)
@@ -174,7 +175,7 @@ def _live(visit: Visit, run: str) -> str:
         return ""
 
 
-def _alive(visit: Visit, name: str, run: str) -> dict[str, Any] | None:
+def _alive(visit: Visit, name: str, run: str) -> Facts | None:
     return next((known for known in locks.live_runs(visit.home, name) if known.get("run") == run), None)
 
 

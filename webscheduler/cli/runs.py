@@ -31,7 +31,7 @@ from .terminal import confirm, line, local_time, print_error, print_json, print_
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Any, BinaryIO
 
     from ..store.settings import Settings
@@ -60,7 +60,7 @@ def _run(args: Namespace) -> int:
     return 0 if entry["status"] == SUCCESS else 1
 
 
-def outcome(name: str, entry: dict[str, Any]) -> str:
+def outcome(name: str, entry: Mapping[str, Any]) -> str:
     """How a run ended, on one line."""
     reason = f" ({entry['reason']})" if entry.get("reason") else ""
     code = "" if entry.get("exitCode") in (None, 0) else f", exit status {entry['exitCode']}"

@@ -155,7 +155,7 @@ def run(
 def heartbeat(home: str, name: str, seconds: str) -> int:
     """The job: print the kind of server and the seconds so far, until the time is over or the supervisor is gone."""
     supervisor, begun = os.getppid(), time.monotonic()
-    facts = next(iter(locks.live_runs(home, name)), {})
+    facts: Facts = next(iter(locks.live_runs(home, name)), {})
     lived = 0.0
 
     while lived < int(seconds) and os.getppid() == supervisor:

@@ -1,8 +1,8 @@
-"""Whether a task runs now: the second stage of a trigger, which ends with a claim in hand or a reason why not.
+"""Decides whether a task runs now: the second stage of a trigger. It returns a claim, or the reason why not.
 
-The rule: it is decided once, under the task's gate, in milliseconds, from what is true then; what was read before
-counts only if nothing changed since, else it is read again before the gate is entered anew. Dead runs are recorded
-first. Losing is an ordinary return value. The gate is let go before anything is forked.
+The rules: the decision is taken once, under the task's gate, in milliseconds, from what is true then. What was read
+before is used only if nothing changed since; else it is read again and the gate is taken again. Dead runs are recorded
+first. "Another process was first" is an ordinary return value. The gate is released before any fork.
 """
 
 from __future__ import annotations
@@ -11,13 +11,25 @@ from ..errors import BadInput, Busy, NoSuchTask, Unusable
 from ..store import locks
 from ..store.files import file_name
 from ..times import format_time
-from ..vocabulary import COUNTED_REASONS, ENTRY, REJECTED, RUNNING, SKIPPED
+from ..vocabulary import (
+    COUNTED_REASONS,
+    DISABLED,
+    ENTRY,
+    IP_DENIED,
+    LOCKED,
+    RATE_LIMITED,
+    REJECTED,
+    RUNNING,
+    SKIPPED,
+    TOO_LATE,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, TypeVar
 
     from ..schedule.slots import Slot
+    from ..shapes import Facts
     from ..store.index import Known
     from ..store.locks import Claim, Gate
     from ..store.lookup import View
@@ -25,13 +37,13 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-SKIP_LINE_EVERY = 60.0
-TRIES = 50  # how often a decision is taken anew because state.json was changed meanwhile
+SKIP_LINE_EVERY = 60.0  # seconds between two lines of history about skips for the same reason
+TRIES = 50  # how often the gate is taken again because state.json has changed meanwhile
 
 
 class Ticket:
-    """A request that a valid signature vouches for. known: the task; ts: Unix seconds of a timed signature, else None;
-    window: how far it may be from the clock; ip: the client's address."""
+    """A request with a valid signature. known: the task; ts: Unix seconds of a timed signature, else None; window: how
+    many seconds it may be off; ip: the client's address."""
 
     __slots__ = ("ip", "known", "ts", "window")
 
@@ -40,11 +52,11 @@ class Ticket:
 
 
 class Cause:
-    """Why a task is to run.
+    """Why a task should run.
 
-    trigger: url, cli, admin or due. ticket: of a signed request. by_hand: enabled, schedule, least interval and
-    addresses do not count (the claim always does). still_due: asked under the gate with the task and its last start
-    (Unix seconds); returns the slot that the run is for, or None if the task is due no more.
+    trigger: a key of vocabulary.TRIGGERS. ticket: of a signed request. by_hand: `enabled`, schedule, minimum interval
+    and allowed addresses are ignored; the claim never is. still_due: called under the gate with the task and its last
+    start (Unix seconds); returns the slot that the run is for, or None if the task is no longer due.
     """
 
     __slots__ = ("by_hand", "still_due", "ticket", "trigger")
@@ -60,9 +72,9 @@ class Cause:
 
 
 class Decision:
-    """What was decided. status: `running` (then the claim is held), `skipped`, `rejected`, or `refused`: as though it
-    had never been signed. reason: a word of vocabulary.REASONS, or for `refused` what is wrong, in words. known, view:
-    what it was decided from."""
+    """What was decided. status: `running` (with the claim), `skipped`, `rejected`, `refused` (answered as a request
+    without a valid signature) or `changed`. reason: a key of vocabulary.REASONS, `not_due`, or for `refused` what is
+    wrong, in words. known, view: what the decision was taken from."""
 
     __slots__ = ("claim", "known", "reason", "status", "view")
 
@@ -73,11 +85,11 @@ class Decision:
 
 
 def decide(home: str, name: str, cause: Cause, now: float, view: View | None = None) -> Decision:
-    """Decide about one run of the task. view: what the ticket's signature was compared with; if it is true no more,
+    """Decide about one run of the task. view: what the ticket's signature was compared with; if that has changed since,
     nothing is decided and the status is `changed`.
 
-    A skip or rejection is written to history here, at most one line a minute for each reason. Raises NoSuchTask,
-    Unusable (no promise can be made: 503), Busy.
+    Writes a skip or rejection to history, at most one line a minute for each reason. Raises NoSuchTask, Unusable (503),
+    Busy.
     """
     record_dead: Callable[[str, str, float], list[Any]] | None = None
 
@@ -89,17 +101,17 @@ def decide(home: str, name: str, cause: Cause, now: float, view: View | None = N
 
         with locks.Gate(home, name) as gate:
             if view.still():
-                living = record_dead(home, name, now) if record_dead else locks.living(home, name)
+                living = record_dead(home, name, now) if record_dead else locks.supervised_runs(home, name)
 
                 if living is not None:
                     decision, facts = _judge(home, name, known, task, gate, cause, now, bool(living))
-                    count = _settle(gate, decision, cause, now)
+                    count = _save_record(gate, decision, cause, now)
                     decision.known, decision.view = known, view
                     break
             elif cause.ticket:
                 return Decision("changed", None)
 
-        # Something of the task is dead: what records it is not imported under the gate.
+        # A run of the task is dead. What records it is imported here, since under the gate nothing is imported.
         from .dead_runs import record_dead_runs
 
         record_dead = record_dead_runs
@@ -138,11 +150,13 @@ def _by_name(home: str, name: str) -> tuple[View, Known, Task]:
 
 def _judge(
     home: str, name: str, known: Known, task: Task | None, gate: Gate, cause: Cause, now: float, living: bool
-) -> tuple[Decision, dict[str, Any]]:
+) -> tuple[Decision, Facts]:
+    """(the decision; the facts of the claim that only a tick knows)."""
     ticket = cause.ticket
+    facts: Facts = {}
 
-    # A stored time ahead of the clock counts as now, or a clock that was wrong once would block for as long.
-    # A `ts` may be ahead by the window, and be sent again for as long.
+    # A stored time ahead of the clock counts as now; else a clock that was wrong once would block the task until then.
+    # A `ts` may be ahead by the window, and must not be used again for as long.
     gate.last_start = min(gate.last_start, now)
 
     if ticket and ticket.ts is not None:
@@ -156,18 +170,16 @@ def _judge(
         from ..addresses import allowed
 
         if not allowed(ticket.ip, known.allowlist):
-            return Decision(REJECTED, "ip_denied"), {}
+            return Decision(REJECTED, IP_DENIED), {}
 
     if not cause.by_hand and not known.enabled:
-        return Decision(SKIPPED, "disabled"), {}
+        return Decision(SKIPPED, DISABLED), {}
 
     if living and not known.overlaps:
-        return Decision(SKIPPED, "locked"), {}
+        return Decision(SKIPPED, LOCKED), {}
 
     if ticket and now - gate.last_start < known.interval:
-        return Decision(SKIPPED, "rate_limited"), {}
-
-    facts: dict[str, Any] = {}
+        return Decision(SKIPPED, RATE_LIMITED), {}
 
     if cause.still_due is not None and task is not None:
         slot = cause.still_due(task, gate.last_start)
@@ -178,7 +190,7 @@ def _judge(
         facts = {"scheduledFor": format_time(slot.at), "attempt": slot.attempt}
 
         if slot.too_late:
-            return Decision(SKIPPED, "too_late"), facts
+            return Decision(SKIPPED, TOO_LATE), facts
 
     run, moment = locks.new_run(now), format_time(now)
     claim = locks.make_claim(home, name, run, {
@@ -188,15 +200,15 @@ def _judge(
     return Decision(RUNNING, None, claim), facts
 
 
-def _settle(gate: Gate, decision: Decision, cause: Cause, now: float) -> int:
-    """Save what the gate's record says after the decision; how many events the line to be written now stands for (0: no
-    line, the last is less than a minute old)."""
+def _save_record(gate: Gate, decision: Decision, cause: Cause, now: float) -> int:
+    """Save the gate's record after the decision. Returns how many skips the line of history stands for that is to be
+    written now; 0: no line, the last one is less than a minute old."""
     ticket, reason, count = cause.ticket, decision.reason, 0
 
     if decision.status == "refused":
         return 0
 
-    if ticket and ticket.ts is not None and reason != "ip_denied":
+    if ticket and ticket.ts is not None and reason != IP_DENIED:
         gate.last_ts = ticket.ts
 
     if reason in COUNTED_REASONS:
@@ -217,8 +229,8 @@ def _settle(gate: Gate, decision: Decision, cause: Cause, now: float) -> int:
 
 
 def with_gates(home: str, names: list[str], now: float, act: Callable[[], T]) -> T:
-    """Do something to tasks that must not run meanwhile (rename, remove), under their gates; what it returns. Raises
-    BadInput naming the task that runs."""
+    """Call `act` under the gates of tasks that must not run meanwhile (rename, remove), and return what it returned.
+    Raises BadInput naming a task that is running."""
     from .dead_runs import record_dead_runs
 
     if not names:

@@ -1,8 +1,8 @@
-"""Ending a run in progress by hand.
+"""Cancels a run in progress.
 
-The rule: what is told to end is a process of the run itself, named by pid and start time in its claim; who merely
-accepted the trigger (a worker of a web server, perhaps) is never touched. The claim says `cancelled` before anybody is
-told, so whoever records the run knows why it ended.
+The rule: signals go only to processes of the run itself, by the pid and start time in its claim, never to the process
+that accepted the trigger, which may be a worker of a web server. The claim says `cancelled` before any signal is sent,
+so that whoever records the run knows why it ended.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from . import dead_runs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from ..shapes import Facts
 
-PAUSE = 0.1
+PAUSE = 0.1  # seconds
 
 
 def end(home: str, name: str, run: str, patience: float) -> bool:
-    """Tell the run to end and wait until it is recorded; whether that came about."""
+    """Tell the run to end and wait, at most `patience` seconds, until it is recorded. Returns whether it is."""
     path = os.path.join(home, "runs", f"{file_name(name)}@{run}")
     told: set[int] = set()
     deadline = time.monotonic() + patience
 
     try:
-        # The deadline lets whoever finds the run without a supervisor end it.
-        _note(path, {"cancelled": True, "deadline": time.monotonic()})
+        # With the deadline, the run is ended by whoever finds it without a supervisor.
+        _add_facts(path, {"cancelled": True, "deadline": time.monotonic()})
     except FileNotFoundError:
         return True
 
@@ -45,14 +45,14 @@ def end(home: str, name: str, run: str, patience: float) -> bool:
         supervisor = facts.get("supervisor") if facts else None
 
         if supervisor and locks.alive(supervisor):
-            # One that records the outcome already has nothing left to end, and may have other things to do after.
+            # One that records the outcome already has nothing left to end, and may have more to do after it.
             if supervisor[0] not in told and not (facts and "outcome" in facts):
                 with suppress(ProcessLookupError):
                     os.kill(supervisor[0], signal.SIGTERM)
 
                 told.add(supervisor[0])
         elif supervisor or not facts:
-            # Nobody is left to record the run: that is done under the gate, which also ends the command by its group.
+            # Nobody is left to record the run: do it under the gate, which also ends the process group of the command.
             with suppress(Busy), locks.Gate(home, name):
                 dead_runs.record_dead_runs(home, name, time.time())
 
@@ -61,7 +61,7 @@ def end(home: str, name: str, run: str, patience: float) -> bool:
     return not os.path.exists(path)
 
 
-def _note(path: str, facts: dict[str, Any]) -> None:
+def _add_facts(path: str, facts: Facts) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     try:

@@ -1,14 +1,12 @@
-"""How a job is laid around an HTTP response. A leaf: it knows jobs, descriptors and responses, and nothing of tasks.
+"""Runs a job before a response, after it, or detached from it. It knows descriptors and responses, not tasks.
 
-- fork, under CGI: `detach` first, then respond. The job must be out of the server's sight before the response ends,
-  since some servers signal the script as soon as they have its last byte.
-- fork, under WSGI: `spawn` a freshly exec'd process. A fork that went on in Python would keep the server's sockets and
-  is fatal in sub-interpreters.
-- close: `AfterResponse` runs the job in the iterable's close(), which a server must call (PEP 3333); under CGI
-  `silence` ends the response and the script goes on.
-- sync: the job runs first. That needs no code.
-
-The standard library alone; `subprocess` only where a process is spawned.
+- fork, under CGI: `detach` first, then respond. The job must be detached before the response ends, since some servers
+  send the script a signal as soon as they have its last byte.
+- fork, under WSGI: `spawn` a new program. A forked child that continues in Python would keep the server's sockets, and
+  crashes in sub-interpreters.
+- close: `AfterResponse` runs the job in the iterable's close(), which a server must call (PEP 3333). Under CGI,
+  `silence` ends the response and the script continues.
+- sync: the job runs before the response. That needs no code.
 """
 
 from __future__ import annotations
@@ -23,11 +21,10 @@ if TYPE_CHECKING:
 
 
 def detach(job: Callable[[], object], keep: Sequence[int]) -> bool:
-    """Run `job` in a process that neither session, terminal, pipes nor parent tie to this one. True once it stands.
+    """Run `job` in a process with a session of its own and no descriptor of ours but `keep`. True once it is detached.
 
-    A handshake through a pipe tells, never a timer: a byte says that the process stands, end of file that it never
-    will, and then the job has not begun. A process that cannot write its byte exits without running the job.
-    Descriptors in `keep` stay open in it. Raises OSError when there is no process to be had.
+    A pipe tells, never a timer: a byte means that the process is detached, end of file that it failed before the job
+    began. A process that cannot write its byte exits without running the job. Raises OSError if no process can be made.
     """
     reading, writing = os.pipe()
 
@@ -43,14 +40,14 @@ def detach(job: Callable[[], object], keep: Sequence[int]) -> bool:
 
         try:
             os.setsid()
-            # Before anything else: who waits for this byte is a request. A leader of a session that opens no terminal
-            # gets none, so one fork is enough.
+            # Before anything else, since a request waits for this byte. One fork is enough: the leader of a session
+            # gets a terminal only by opening one.
             if os.write(writing, b"+") == 1:
                 close_descriptors(set(keep))
                 job()
                 status = 0
         finally:
-            os._exit(status)  # without a byte written, SIGPIPE being ignored in Python, the job has not begun
+            os._exit(status)
 
     os.close(writing)
 
@@ -61,8 +58,8 @@ def detach(job: Callable[[], object], keep: Sequence[int]) -> bool:
 
 
 def close_descriptors(keep: set[int]) -> None:
-    """Point 0, 1 and 2 at /dev/null and close all others but `keep`: a server waits for every copy of its pipes, and
-    some leak their listening socket."""
+    """Point 0, 1 and 2 to /dev/null and close all others but `keep`: a server waits for every copy of its pipes, and
+    scripts of some servers inherit the listening socket."""
     silence()
 
     try:
@@ -79,7 +76,7 @@ def close_descriptors(keep: set[int]) -> None:
 
 
 def silence() -> None:
-    """Point 0, 1 and 2 at /dev/null: what waits for the end of our output need not wait any more."""
+    """Point 0, 1 and 2 to /dev/null, so that nobody waits for the end of our output any more."""
     null = os.open(os.devnull, os.O_RDWR)
 
     for standard in (0, 1, 2):
@@ -90,8 +87,8 @@ def silence() -> None:
 
 
 def start_child(job: Callable[[], int], keep: Sequence[int] = ()) -> int:
-    """Run `job` in a child in a session of its own that inherits no descriptor but `keep`; its pid. The job's result is
-    its exit status. Raises OSError when there is no process to be had."""
+    """Run `job` in a child with a session of its own and no descriptor but `keep`; returns its pid. Its exit status is
+    what the job returns. Raises OSError if no process can be made."""
     child = os.fork()
 
     if child == 0:
@@ -117,15 +114,14 @@ def _leave_running() -> None:
 
 
 def spawn(argv: Sequence[str], keep: Sequence[int], wait: bool = False) -> bytes:
-    """Start `argv` in a session of its own with nothing of ours open but `keep`; it stands when exec succeeded.
+    """Start `argv` in a session of its own with no descriptor of ours but `keep`; returns once its exec succeeded.
 
-    With `wait` its end is awaited and what it wrote to standard output is returned. Raises OSError when it cannot be
-    started.
+    wait: wait for its end, and return what it wrote to standard output. Raises OSError if it cannot be started.
     """
     import atexit
     import subprocess
 
-    # Children of earlier calls that ended since: reaped here, so a long-lived worker gathers no zombies.
+    # Reap the children of earlier calls that have ended, so that a long-lived worker collects no zombies.
     _spawned[:] = [child for child in _spawned if child.poll() is None]
 
     child = subprocess.Popen(
@@ -148,7 +144,7 @@ def spawn(argv: Sequence[str], keep: Sequence[int], wait: bool = False) -> bytes
 
 
 class AfterResponse:
-    """A response body whose `close` runs the job, once; a server that forgets to call it does so by dropping it."""
+    """A response body whose `close` runs the job, once; if a server never calls it, the job runs when it is deleted."""
 
     __slots__ = ("_body", "_job")
 
@@ -162,7 +158,7 @@ class AfterResponse:
         return 1
 
     def close(self) -> None:
-        """Run the job if it has not run."""
+        """Run the job, unless it has run."""
         if self._job:
             self._job.pop()()
 

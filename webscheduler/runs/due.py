@@ -1,9 +1,9 @@
-"""What is due, and starting it within a tick.
+"""Which tasks are due, and how a tick starts them.
 
-The rules: by priority, lower first, then by the time a task became due; never more than `maxConcurrentTasks` due runs
-alive at once over all ticks, which hold `@due`'s claim while they start them; what the budget leaves stays due. Each
-task is started in a process of its own that decides, under the task's gate, whether it is due still; so a process
-that cannot be had costs no slot.
+The rules: tasks start by priority, lower first, then by the time they became due. No more than `maxConcurrentTasks` due
+runs are alive at once, over all ticks; a tick holds `@due`'s claim while it starts tasks, and what does not fit into
+its budget stays due. Each task is started in a process of its own, which decides under the task's gate whether it is
+still due; so if there can be no process, the task stays due.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 
     Start = Callable[[str, Callable[[Task, float], "Slot | None"]], int]
 
-BUDGETS = {"fork": 55, "close": 25, "sync": 25}  # seconds in which a tick starts tasks
-PAUSE = 0.02
-SKIPPED = 3  # exit status of the process of a due task, besides 0 for a success and 1 for none
+BUDGET = 55  # seconds in which a tick starts tasks
+BUDGET_IN_REQUEST = 25  # the same if a request waits for the tick
+PAUSE = 0.02  # seconds
+SKIPPED = 3  # exit status of the process of a due task; 0: success, 1: not successful
 
 
 def select(settings: Settings, tasks: state.Tasks, now: float) -> tuple[list[tuple[str, Slot]], list[str]]:
-    """(tasks that are due, in the order to start them; a line for each that cannot be told)."""
+    """(the due tasks, in the order to start them; a line for each task of which it cannot be told)."""
     good, broken = load_tasks({name: row for name, row in tasks.items()
                                if name != DUE and isinstance(row, dict) and row.get("enabled")})
     return _select(settings, good, list(broken.values()), now)
@@ -46,7 +47,7 @@ def _select(
     settings: Settings, tasks: dict[str, Task], problems: list[str], now: float
 ) -> tuple[list[tuple[str, Slot]], list[str]]:
     found = []
-    # A run that has just begun has a claim before state knows of it, and until state knows how it ended.
+    # A run has a claim from before state mentions it until state says how it ended.
     begun = {facts.get("name"): parse_time(facts["startedAt"]) for facts in locks.live_runs(settings.home)}
 
     for name, task in tasks.items():
@@ -54,7 +55,7 @@ def _select(
             slot = slots.slot(task, settings["timezone"], begun.get(name, 0.0), now)
 
             if slot is not None:
-                registry.argv(settings, task)  # without its command a task stays due until that is back
+                registry.argv(settings, task)  # a task without its command stays due until that is back
                 found.append((task["priority"], slot.at, name, slot))
         except BadInput as error:
             problems.append(str(error))
@@ -65,10 +66,13 @@ def _select(
 def tick(
     settings: Settings, tasks: state.Tasks, start: Start, budget: float, now: float
 ) -> tuple[dict[str, Any], dict[int, str]]:
-    """Start all that is due. (what the tick can say: `started`, `left` and `problems`; processes that still run, by
-    pid). start(name, still_due) forks a process that decides and runs, and returns its pid, or raises OSError."""
+    """Start the due tasks. Returns (a report: `started`, `left`, `late` (names), `problems` (lines), `codes` (name ->
+    exit status), `duration`; names of tasks whose processes still run, by pid).
+
+    start(name, still_due) forks a process that decides and runs, and returns its pid, or raises OSError.
+    """
     home = settings.home
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored no child has an exit status
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, no child has an exit status
     enabled, problems = _refresh(settings, tasks, now)
     queue, problems = _select(settings, enabled, problems, now)
     late = [name for name, slot in queue
@@ -104,7 +108,7 @@ def tick(
 
 
 def reap(children: dict[int, str], codes: dict[str, int], wait: bool = False) -> None:
-    """Take the exit statuses of children that ended (with `wait`, of all) from `children` into `codes`."""
+    """Move children that have ended (with `wait`, all) from `children` to `codes`, with their exit statuses."""
     for pid in list(children):
         try:
             ended, status = os.waitpid(pid, 0 if wait else os.WNOHANG)
@@ -116,9 +120,9 @@ def reap(children: dict[int, str], codes: dict[str, int], wait: bool = False) ->
 
 
 def _refresh(settings: Settings, rows: state.Tasks, now: float) -> tuple[dict[str, Task], list[str]]:
-    """Keep nextRunAt true, begin to count for tasks of which nothing is known (an old state.json), and correct times
-    that a wrong clock left. (the enabled tasks; what is wrong, a line each: a state.json that only its copy stands in
-    for stops no task)."""
+    """Update nextRunAt, start the schedule of tasks without any time (an old state.json), and correct times that a
+    wrong clock left. Returns (the enabled tasks; a line for each problem). If only the copy of state.json can be read,
+    tasks run all the same."""
     changes: dict[str, dict[str, Any]] = {}
     enabled: dict[str, Task] = {}
     problems: list[str] = []
@@ -168,8 +172,8 @@ def _refresh(settings: Settings, rows: state.Tasks, now: float) -> tuple[dict[st
     return enabled, problems
 
 
-def too_late(home: str, name: str, now: float) -> None:
-    """The slot was skipped for good: count from now."""
+def restart_schedule(home: str, name: str, now: float) -> None:
+    """Count the slots of a task from now on: an older one was too late."""
 
     def change(tasks: state.Tasks) -> None:
         if isinstance(tasks.get(name), dict):

@@ -1,7 +1,7 @@
-"""Whether tasks are well, and how often ticks come: for the status URL, lists and the doctor.
+"""Whether tasks are healthy, and how often ticks come: for the status URL, lists and `doctor`.
 
-The rule: a task is failing when its last run did not succeed, and late when its schedule asked for a run that has not
-begun; readers write nothing.
+The rule: a task is failing if its last run did not succeed, and late if its schedule asked for a run that has not
+begun. Nothing is written here.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ MIN_LATE = 900.0  # seconds
 
 
 def health(settings: Settings, tasks: state.Tasks, name: str, now: float) -> dict[str, Any]:
-    """How a task is, as /status tells it: status healthy, failing or late, and its last and next run.
+    """What /status answers about a task: `healthy`, `failing` or `late`, and its last and next run.
 
-    That of `@due` is the worst of all enabled tasks, with the names of those that are not healthy.
+    The status of `@due` is the worst of all enabled tasks, with the names of those that are not healthy.
     """
     row = tasks[name]
     found = states(settings, tasks if name == DUE else {name: row}, now)
@@ -36,13 +36,13 @@ def health(settings: Settings, tasks: state.Tasks, name: str, now: float) -> dic
     report = {"task": name, "status": worst, "running": bool(running), "nextRunAt": None,
               **{field: row.get(field) for field in ("lastRunAt", "lastRunStatus", "lastRunDuration")}}
 
-    if running:  # state knows only of a run that lasts
+    if running:  # state mentions it only after a second
         report.update(lastRunAt=running[-1]["startedAt"], lastRunStatus=RUNNING, lastRunDuration=None)
 
     try:
         report["nextRunAt"] = slots.next_text(load_task(name, row), settings["timezone"], now)
     except BadInput:
-        pass  # failing, and what is wrong with it is told to those who may know
+        pass  # it is failing; what is wrong is shown on the command line and in the panel
 
     if name == DUE:
         report["unhealthy"] = sorted(each for each, state in found.items() if state != "healthy")[:20]
@@ -51,13 +51,13 @@ def health(settings: Settings, tasks: state.Tasks, name: str, now: float) -> dic
 
 
 def states(settings: Settings, tasks: state.Tasks, now: float) -> dict[str, str]:
-    """How each task is: healthy, failing or late."""
+    """`healthy`, `failing` or `late`, by task."""
     running = {facts.get("name") for facts in locks.live_runs(settings.home)}
     return {name: _state(settings, row, name, name in running, now) for name, row in tasks.items()}
 
 
 def patience(home: str) -> float:
-    """Seconds after which a task that is due is late: twice the rhythm of the ticks, at least a quarter of an hour."""
+    """Seconds after which a due task is late: twice the usual time between ticks, at least MIN_LATE."""
     return max(MIN_LATE, 2 * (rhythm(home)["every"] or 0))
 
 
@@ -68,7 +68,7 @@ def _state(settings: Settings, row: Any, name: str, running: bool, now: float) -
     if not row.get("enabled"):
         return "healthy"
 
-    # A run that died before it could be recorded still says `running`.
+    # `running` without a live run: it died and is not recorded yet.
     if row.get("lastRunStatus") in FAILURES or row.get("lastRunStatus") == RUNNING and not running:
         return "failing"
 
@@ -84,8 +84,8 @@ def _state(settings: Settings, row: Any, name: str, running: bool, now: float) -
 
 
 def rhythm(home: str) -> dict[str, Any]:
-    """How often ticks come, from `@due`'s last starts in history: `lastAt` (instant or None) and `every` (the median
-    of the last gaps in seconds, or None while fewer than two ticks are known)."""
+    """How often ticks come, from `@due`'s history: `lastAt` (ISO 8601, or None) and `every` (seconds, the median of the
+    last times between ticks; None if there were fewer than two ticks)."""
     from ..store import history
 
     known = (instant(entry.get("startedAt")) for entry in history.entries(home, DUE) if entry.get("run"))

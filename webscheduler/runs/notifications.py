@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..shapes import Entry
     from ..store.settings import Settings
     from ..store.task import Task
 
@@ -26,7 +27,7 @@ PATIENCE = 20  # seconds for each channel
 EXCERPT = 2000
 
 
-def after_run(settings: Settings, task: Task, entry: dict[str, Any], failures_before: int) -> None:
+def after_run(settings: Settings, task: Task, entry: Entry, failures_before: int) -> None:
     """Notify if the run changed how the task is: its first failure (after the retries), or its first success after
     failures. failures_before: how many runs before it failed in a row. Never raises."""
     if not settings["notify"] or not task["notify"]:
@@ -36,7 +37,7 @@ def after_run(settings: Settings, task: Task, entry: dict[str, Any], failures_be
 
     if success and failures_before or not success and attempt > task["retries"] and failures_before < attempt:
         what = "has recovered" if success else f"ended as {entry['status']}"
-        try_send(settings, f"{entry['command']} {what}", entry)
+        try_send(settings, f"{entry['command']} {what}", {**entry})
 
 
 def try_send(settings: Settings, subject: str, facts: dict[str, Any]) -> str:

@@ -1,12 +1,12 @@
 """Runs one command to its end and says how it ended.
 
 The rules: argv only, never a shell; a session and process group of its own; standard input from /dev/null; an
-environment made from an allow-list; signals as a new login has them, since an inherited "ignore SIGCHLD" turns exit 7
-into 0. The run ends when its process ends, not when its pipes close. When the time is up, or this process is told to
-end, the whole group gets TERM and, after a grace period, KILL. Memory stays bounded whatever is printed.
+environment made from an allow-list; signals as after a login, since an inherited "ignore SIGCHLD" turns exit status 7
+into 0. The run ends when its process ends, not when its pipes close. At its time limit, or when this process is told to
+end, the whole group gets TERM and, after a grace period, KILL. Memory is bounded, however much is printed.
 
-The caller is the supervisor: a process of its own with one thread, which holds the run's claim. The command inherits
-the claim's descriptor, and carries the run's id in its environment, so that whoever finds it knows whose it is.
+The caller is the supervisor: a process with one thread, which holds the run's claim. The command inherits the claim's
+descriptor and has the run's id in its environment, so that whoever finds the command knows its run.
 """
 
 from __future__ import annotations
@@ -20,19 +20,30 @@ import time
 
 from ..store import locks
 from ..store.history import LIMIT, clip
+from ..vocabulary import (
+    CANCELLED,
+    FAILED,
+    INTERRUPTED,
+    NO_PROCESS,
+    NOT_STARTED,
+    SUCCESS,
+    TERMINATED,
+    TIMEOUT,
+)
 from .recorder import outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from ..shapes import Outcome
     from ..store.locks import Claim
 
-GRACE = 5.0
-GRACE_WHEN_TOLD = 2.0  # some servers follow their own TERM with KILL after three seconds
-DRAIN = 0.3
+GRACE = 5.0  # seconds between TERM and KILL
+GRACE_WHEN_TOLD = 2.0  # the same if we were told to end: some servers follow their own TERM with KILL after 3 seconds
+DRAIN = 0.3  # seconds in which output is still read after the command has ended
 UNTOUCHED = {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}
-LASTING = 1.0  # seconds after which state says that a run is in progress
+LASTING = 1.0  # seconds after which state.json says that the run is in progress
 LONGEST_POLL = 3600.0
 LIVE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 LIVE_LIMIT = 1024 * 1024
@@ -40,7 +51,7 @@ KEPT_VARIABLES = ("HOME", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "V
 
 
 class Invocation:
-    """What to run: argv, working directory, environment, seconds until it is ended (0: never), what output to keep."""
+    """What to run: argv, working directory, environment, time limit in seconds (0: none), which output to keep."""
 
     __slots__ = ("argv", "cwd", "environment", "keep_error_output", "keep_output", "timeout")
 
@@ -76,7 +87,7 @@ class Stream:
 
 
 class Live:
-    """output/RUN.log: both streams as they come, for whoever watches; beyond LIVE_LIMIT it starts again."""
+    """output/RUN.log: both streams as they come, for people who watch; at LIVE_LIMIT bytes it starts again."""
 
     __slots__ = ("descriptor", "size")
 
@@ -86,7 +97,7 @@ class Live:
         try:
             self.descriptor = os.open(file, LIVE_FLAGS, 0o600)
         except OSError:
-            self.descriptor = -1  # a run is worth more than being watched
+            self.descriptor = -1  # the run matters more than watching it
 
     def add(self, data: bytes) -> None:
         """Append the next bytes."""
@@ -110,8 +121,10 @@ class Live:
 
 
 class Signals:
-    """Turns SIGCHLD and the signals that tell a supervisor to end into bytes of a pipe that `select` can wait for. A
-    context manager: what comes within it, but after the command has ended, ends nothing, so a record is written whole.
+    """Turns SIGCHLD and the signals that tell a supervisor to end into bytes of a pipe, for which `poll` can wait.
+
+    A context manager. A signal that comes after the command has ended does nothing, so the record is written whole.
+    told: the number of the signal that told us to end, or None.
     """
 
     def __enter__(self) -> Signals:
@@ -121,8 +134,8 @@ class Signals:
         os.set_blocking(self.writing, False)
         self.mask = signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self.wakeup = signal.set_wakeup_fd(self.writing, warn_on_full_buffer=False)
-        # What is ignored stays ignored over exec (execve(2)); an ignored SIGCHLD would turn exit 7 into 0. Two we need
-        # ignored ourselves, and Popen restores them for the command.
+        # An ignored signal stays ignored over exec (execve(2)); an ignored SIGCHLD would turn exit status 7 into 0. Two
+        # of UNTOUCHED we need ignored ourselves, and Popen restores them for the command.
         self.before = {number: signal.signal(number, signal.SIG_DFL)
                        for number in signal.valid_signals() - UNTOUCHED
                        if signal.getsignal(number) == signal.SIG_IGN}
@@ -137,6 +150,7 @@ class Signals:
             self.told = number
 
     def drain(self) -> None:
+        """Empty the pipe."""
         try:
             while os.read(self.reading, 512):
                 pass
@@ -154,7 +168,7 @@ class Signals:
 
 
 def environment(home: str, extra: dict[str, str]) -> dict[str, str]:
-    """The command's environment: nothing of a request can be in it, neither CGI's variables nor HTTP_* (httpoxy)."""
+    """The environment of a command. Nothing of a request is in it: no CGI variables, no HTTP_* (httpoxy)."""
     import pwd
 
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
@@ -162,7 +176,7 @@ def environment(home: str, extra: dict[str, str]) -> dict[str, str]:
     try:
         account = pwd.getpwuid(os.getuid())
         names = {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name}
-        # A server that root started may hand down root's HOME.
+        # A server that root started may pass on root's HOME.
         kept = {**names, **kept} if _owned(kept.get("HOME", account.pw_dir)) else {**kept, **names}
     except KeyError:
         kept.setdefault("HOME", home)
@@ -180,9 +194,8 @@ def _owned(directory: str) -> bool:
 
 def run(
     invocation: Invocation, claim: Claim, live_file: str, signals: Signals, lasts: Callable[[], object]
-) -> dict[str, Any]:
-    """Run it and return its outcome: status, reason, exitCode, signal, duration (seconds), output, errorOutput. lasts:
-    is called once, when it has run for LASTING seconds."""
+) -> Outcome:
+    """Run the command and return its outcome. lasts: called once, when it has run for LASTING seconds."""
     live = Live(live_file)
     output, errors = Stream(), Stream()
 
@@ -192,20 +205,20 @@ def run(
         claim.append({"timeout": invocation.timeout, "deadline": deadline})
 
         if signals.told is not None:
-            return outcome("interrupted", "cancelled" if claim.facts().get("cancelled") else "terminated")
+            return outcome(INTERRUPTED, CANCELLED if claim.facts().get("cancelled") else TERMINATED)
 
         try:
             child = _start(invocation, claim)
         except OSError as error:
             return _not_started(invocation, error)
-        except ValueError as error:  # words that this locale cannot encode
-            return outcome("failed", "not_started", errorOutput=f"{type(error).__name__}: {error}\n")
+        except ValueError as error:  # text that this locale cannot encode
+            return outcome(FAILED, NOT_STARTED, error_output=f"{type(error).__name__}: {error}\n")
 
         streams = {child.stdout: output, child.stderr: errors}
         ended = _watch(child, signals, deadline, streams, invocation, live, lasts)
 
-        if ended["reason"] == "terminated" and claim.facts().get("cancelled"):
-            ended["reason"] = "cancelled"
+        if ended["reason"] == TERMINATED and claim.facts().get("cancelled"):
+            ended["reason"] = CANCELLED
 
         return {**ended, "duration": round(time.monotonic() - begun, 3), "output": output.text(),
                 "errorOutput": errors.text()}
@@ -214,8 +227,8 @@ def run(
 
 
 def _start(invocation: Invocation, claim: Claim) -> subprocess.Popen[bytes]:
-    # No preexec_fn: it makes a start six times slower. Signals are as they are to be already (Signals), and until the
-    # command is named in the claim it is known by the run's id in its environment.
+    # No preexec_fn: it makes a start six times slower. `Signals` has reset the signals already, and until the claim
+    # names the command, the run's id in its environment does.
     child = subprocess.Popen(
         invocation.argv,
         stdin=subprocess.DEVNULL,
@@ -243,7 +256,7 @@ def _watch(
     invocation: Invocation,
     live: Live,
     lasts: Callable[[], object],
-) -> dict[str, Any]:
+) -> Outcome:
     open_streams = {stream.fileno(): (stream, kept) for stream, kept in streams.items()}
     kept_live = {stream.fileno(): keep for stream, keep in
                  ((child.stdout, invocation.keep_output), (child.stderr, invocation.keep_error_output)) if stream}
@@ -262,7 +275,7 @@ def _watch(
         if ended_at is None and _ended(child):
             ended_at = now
 
-            if status:  # the leader is gone and not yet reaped, so the number still means its group
+            if status:  # the leader has ended and is not reaped yet, so its number still means its group
                 _kill(child.pid, signal.SIGKILL)
 
         if lasting_at is not None and ended_at is None and now >= lasting_at:
@@ -274,7 +287,7 @@ def _watch(
 
         if ended_at is None and not status and (signals.told is not None or deadline is not None and now >= deadline):
             told = signals.told is not None
-            status, reason = ("interrupted", "terminated") if told else ("timeout", None)
+            status, reason = (INTERRUPTED, TERMINATED) if told else (TIMEOUT, None)
             kill_at = now + (GRACE_WHEN_TOLD if told else GRACE)
             _kill(child.pid, signal.SIGTERM)
 
@@ -285,7 +298,7 @@ def _watch(
         waits = [moment - now for moment in (None if ended_at is None else ended_at + DRAIN, kill_at,
                                              lasting_at, None if status else deadline) if moment is not None]
 
-        # poll(2) counts milliseconds in an int, which ends at 24 days.
+        # poll(2) takes milliseconds as an int, which ends at 24 days.
         for descriptor, _ in poller.poll(max(0, min([*waits, LONGEST_POLL])) * 1000 + 1):
             if descriptor == signals.reading:
                 signals.drain()
@@ -308,12 +321,12 @@ def _watch(
 
     code = child.wait()
     number = -code if code < 0 else None
-    status = status or ("success" if code == 0 else "failed")
-    return outcome(status, reason, exitCode=128 + number if number else code, signal=number)
+    status = status or (SUCCESS if code == 0 else FAILED)
+    return outcome(status, reason, exit_code=128 + number if number else code, signal=number)
 
 
 def _ended(child: subprocess.Popen[bytes]) -> bool:
-    # WNOWAIT leaves the zombie, which keeps its process group's number from being given to somebody else.
+    # WNOWAIT leaves the zombie: while it is there, the number of its process group is not given to another.
     return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
@@ -324,11 +337,11 @@ def _kill(group: int, number: int) -> None:
         pass
 
 
-def _not_started(invocation: Invocation, error: OSError) -> dict[str, Any]:
-    """How a shell reports what it cannot start: 127 not found, 126 not executable; and the host's limits by name."""
+def _not_started(invocation: Invocation, error: OSError) -> Outcome:
+    """The outcome of a command that did not start: exit status as of a shell (127 not found, 126 not executable)."""
     if error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EPERM, errno.EMFILE, errno.ENFILE):
-        return outcome("failed", "no_process", errorOutput=f"the host gave no process: {error.strerror}\n")
+        return outcome(FAILED, NO_PROCESS, error_output=f"the host gave no process: {error.strerror}\n")
 
     what = "working directory" if error.filename == invocation.cwd else "program"
-    return outcome("failed", "not_started", exitCode=127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126,
-                   errorOutput=f"{what} {error.filename or invocation.argv[0]}: {error.strerror}\n")
+    return outcome(FAILED, NOT_STARTED, exit_code=127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126,
+                   error_output=f"{what} {error.filename or invocation.argv[0]}: {error.strerror}\n")

@@ -1,8 +1,8 @@
-"""Records what became of a run, exactly once, whatever is killed and whenever.
+"""Records how a run ended: exactly one line of history, whatever is killed and whenever.
 
-The rule is an order, all of it while the claim is held: the outcome into the claim; the line of history; the state;
-the claim removed; the lock let go. Whoever finds a dead claim does what is left of it (`dead_runs`). State refers to
-the run's id, so a late finisher never touches what a newer run said.
+The rule is an order of steps, all while the claim is held: write the outcome into the claim; append the line of
+history; update state; remove the claim; release its lock. Whoever finds a dead run does the steps that are left
+(`dead_runs`). State has the run's id, so a late step never overwrites what a newer run wrote.
 """
 
 from __future__ import annotations
@@ -14,36 +14,39 @@ from ..schedule import slots
 from ..store import history, locks, state
 from ..store.task import load_task
 from ..times import format_time, instant, parse_time
-from ..vocabulary import ENTRY, FAILURES, INTERRUPTED, RUNNING
+from ..vocabulary import CANCELLED, ENTRY, FAILURES, INTERRUPTED, NO_PROCESS, RUNNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..shapes import Entry, Facts, Outcome
     from ..store.index import Index
     from ..store.locks import Claim
 
 
-
 def live_file(home: str, run: str) -> str:
-    """Where the output of a run in progress is."""
+    """The file with the output of a run in progress."""
     return os.path.join(home, "output", run + ".log")
 
 
-def outcome(status: str, reason: str | None = None, **more: Any) -> dict[str, Any]:
-    """How a run ended, for `finish`; what `more` does not say is nothing."""
-    return {"status": status, "reason": reason, "exitCode": None, "signal": None, "duration": 0.0, "output": "",
-            "errorOutput": "", **more}
+def outcome(
+    status: str, reason: str | None = None, exit_code: int | None = None, signal: int | None = None,
+    duration: float | None = 0.0, output: str = "", error_output: str = "",
+) -> Outcome:
+    """How a run ended, for `finish`."""
+    return {"status": status, "reason": reason, "exitCode": exit_code, "signal": signal, "duration": duration,
+            "output": output, "errorOutput": error_output}
 
 
 def mark_running(home: str, claim: Claim) -> None:
-    """State says `running`, for a run that lasts; what it said before stands in the claim. It is older, even if the
-    clock was set back since. State that cannot be written stops no run."""
-    begun = claim.facts()["startedAt"]
+    """Write `running` into state, for a run that lasts; what state said before goes into the claim. That is older even
+    if the clock was set back since. A state.json that cannot be written stops no run."""
+    started = claim.facts()["startedAt"]
 
     def change(row: dict[str, Any]) -> None:
         claim.append({"previousRunAt": row.get("lastRunAt"), "failuresBefore": row.get("consecutiveFailures") or 0})
-        row.update(lastRunAt=begun, lastRunStatus=RUNNING, lastRunId=claim.run, lastRunDuration=None,
+        row.update(lastRunAt=started, lastRunStatus=RUNNING, lastRunId=claim.run, lastRunDuration=None,
                    lastRunExitCode=None)
 
     try:
@@ -53,50 +56,50 @@ def mark_running(home: str, claim: Claim) -> None:
 
 
 def finish(
-    home: str, claim: Claim, ended: dict[str, Any], zone: str, now: float
-) -> tuple[dict[str, Any], int, Index | None]:
-    """Record a run that this process supervised, and let its claim go. (the line of history; how many runs before it
-    failed in a row; what `indexing.refresh` takes). zone: of schedules whose task names none."""
+    home: str, claim: Claim, ended: Outcome, zone: str, now: float
+) -> tuple[Entry, int, Index | None]:
+    """Record a run that this process supervised, and release its claim. Returns (the line of history; how many runs
+    before it failed in a row; an index for `indexing.refresh`). zone: for a task without a time zone."""
     facts = claim.facts()
     entry = entry_of(claim, facts, ended, now)
 
     try:
         claim.append({"outcome": entry})
-    except OSError:  # the disk is full: how it ended is worth more than what it printed
+    except OSError:  # the disk is full: how it ended matters more than what it printed
         _remove_live_output(home, claim.run)
         claim.append({"outcome": {**entry, "output": "", "errorOutput": ""}})
 
     append_history(home, claim, entry)
     note_host_kill(home, facts, entry, now)
 
-    # A host that gave no process ran nothing: the slot that a tick took for it is given back.
-    unrun = entry["reason"] == "no_process" and entry["trigger"] == "due"
+    # If the host gave no process, nothing ran: the task stays due.
+    still_due = entry["reason"] == NO_PROCESS and entry["trigger"] == "due"
 
-    if unrun:
+    if still_due:
         with locks.Gate(home, claim.name) as gate:
             gate.last_start = 0.0
             gate.save()
 
-    failures, index = update_state(home, claim, entry, zone, facts, unrun)
+    failures, index = update_state(home, claim, entry, zone, facts, still_due)
     return entry, failures, index
 
 
-def append_history(home: str, claim: Claim, entry: dict[str, Any]) -> None:
+def append_history(home: str, claim: Claim, entry: Entry) -> None:
     try:
         history.append(home, claim.name, entry)
     except Unusable:
         if "outcome" not in claim.facts():
             raise
 
-        # The claim has what it printed, and a full disk may need the room for the line.
+        # The claim has the output, and a full disk may need its room for the line.
         _remove_live_output(home, claim.run)
         history.append(home, claim.name, entry)
 
 
-def note_host_kill(home: str, facts: dict[str, Any], entry: dict[str, Any], now: float) -> None:
-    """A run that was ended from outside tells what its strategy carries here. When one found dead died is not known:
-    within its time limit, and before it was found."""
-    if entry["status"] == INTERRUPTED and entry["reason"] != "cancelled" and facts.get("server"):
+def note_host_kill(home: str, facts: Facts, entry: Entry, now: float) -> None:
+    """If a run was ended from outside, its strategy does not survive longer here. When a run that was found dead died
+    is not known: within its time limit, and before it was found."""
+    if entry["status"] == INTERRUPTED and entry["reason"] != CANCELLED and facts.get("server"):
         from ..store import capabilities
 
         found = now - parse_time(entry["startedAt"])
@@ -105,9 +108,11 @@ def note_host_kill(home: str, facts: dict[str, Any], entry: dict[str, Any], now:
 
 
 def update_state(
-    home: str, claim: Claim, entry: dict[str, Any], zone: str | None = None, facts: dict[str, Any] | None = None,
-    unrun: bool = False,
+    home: str, claim: Claim, entry: Entry, zone: str | None = None, facts: Facts | None = None, still_due: bool = False,
 ) -> tuple[int, Index | None]:
+    """Update the task's row, unless a newer run has; then remove and release the claim. Returns (how many runs before
+    failed in a row; the index that was valid before)."""
+
     def change(row: dict[str, Any]) -> int:
         failures = row.get("consecutiveFailures")
         failures = failures if isinstance(failures, int) and failures > 0 else 0
@@ -118,7 +123,7 @@ def update_state(
             return failures
 
         if row.get("lastRunId") == claim.run and row.get("lastRunStatus") == entry["status"]:
-            return failures  # killed after this step: counted already
+            return failures  # counted already: whoever recorded it was killed after this step
 
         before = facts.get("previousRunAt", row.get("lastRunAt")) if facts else None
         row.update(lastRunAt=entry["startedAt"], lastRunStatus=entry["status"], lastRunId=claim.run,
@@ -126,7 +131,7 @@ def update_state(
                    lastRunAttempt=entry["attempt"],
                    consecutiveFailures=failures + 1 if entry["status"] in FAILURES else 0)
 
-        if unrun:
+        if still_due:
             row.update(lastRunAt=before, lastRunAttempt=max(1, (entry["attempt"] or 1) - 1))
 
         if zone:
@@ -142,7 +147,7 @@ def update_state(
     try:
         failures, index = state.update_row(home, claim.name, change)
     except WebschedulerError:
-        pass  # an unreadable state.json is not ours to overwrite; history has the run
+        pass  # a state.json that cannot be parsed is never overwritten; history has the run
 
     _remove_live_output(home, claim.run)
     claim.remove()
@@ -157,12 +162,14 @@ def _remove_live_output(home: str, run: str) -> None:
         pass
 
 
-def entry_of(claim: Claim, facts: dict[str, Any], ended: dict[str, Any], now: float) -> dict[str, Any]:
-    begun = facts.get("startedAt")
+def entry_of(claim: Claim, facts: Facts, ended: Outcome, now: float) -> Entry:
+    """The line of history of a run: `ended`, and what its claim says."""
+    started = facts.get("startedAt", "")
 
-    if not instant(begun):  # killed before it could say so
-        begun = format_time(os.fstat(claim.descriptor).st_mtime)
+    if not instant(started):  # killed before it was written
+        started = format_time(os.fstat(claim.descriptor).st_mtime)
 
-    known = {key: facts[key] for key in ENTRY if key in facts}
-    return {**ENTRY, "attempt": 1, **known, **ended, "command": claim.name, "startedAt": begun,
-            "finishedAt": format_time(now), "run": claim.run}
+    known: Any = {key: value for key, value in facts.items() if key in ENTRY}
+    entry: Entry = {**ENTRY, "attempt": 1, **known, **ended, "command": claim.name, "startedAt": started,
+                    "finishedAt": format_time(now), "run": claim.run}
+    return entry

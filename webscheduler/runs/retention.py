@@ -1,8 +1,8 @@
-"""What is cleaned up, at most once an hour, by whoever has just recorded a run.
+"""Cleans up, at most once an hour, in the process that has just recorded a run.
 
-The rules: history older than its retention goes, by task and, where the settings say so, later (never earlier) for runs
-that did not succeed; dead runs of tasks that nobody triggers any more are recorded; files that a kill left behind go
-after a day.
+The rules: history is kept for the days that the task or the settings say; failures longer (never shorter) if the
+settings say so. Dead runs of tasks that nobody triggers any more are recorded. Files that a kill left behind are
+removed after a day.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from ..store.settings import Settings
 
-EVERY = 3600
-STALE = 86400
+EVERY = 3600  # seconds
+STALE = 86400  # seconds since the last change of a file that a kill left behind
 
 
 def clean_hourly(settings: Settings, now: float) -> bool:
-    """Clean up if nobody did within the hour; whether it was done. Never raises: a run was recorded, that counts."""
+    """Clean up if nobody has within the hour; returns whether it was done. Never raises."""
     mark = os.path.join(settings.home, "locks", ".housekeeping")
 
     try:
@@ -43,7 +43,7 @@ def clean_hourly(settings: Settings, now: float) -> bool:
 
 
 def clean(settings: Settings, now: float) -> int:
-    """Clean up now; how many lines of history went."""
+    """Clean up now; returns how many lines of history were removed."""
     home = settings.home
     tasks = state.read(home)
     dropped = 0
@@ -57,7 +57,7 @@ def clean(settings: Settings, now: float) -> int:
         try:
             dropped += history.clean(home, name, retention_filter(days, longer, now))
         except OSError:
-            pass  # `doctor` tells of it; the others are cleaned all the same
+            pass  # `doctor` reports it; go on with the others
 
     record_all_dead(home, tasks, now)
     running = {os.path.basename(entry).rpartition("@")[2] for entry in os.listdir(os.path.join(home, "runs"))}
@@ -77,7 +77,7 @@ def clean(settings: Settings, now: float) -> int:
 
 
 def retention_filter(days: int, failure_days: int, now: float) -> Callable[[dict[str, Any]], bool]:
-    """Which entries of history to keep: for so many days, 0 for ever; what has no time is kept."""
+    """A filter of the entries of history to keep for so many days (0: for ever); an entry without a time is kept."""
 
     def keep(entry: dict[str, Any]) -> bool:
         limit, ended = failure_days if entry.get("status") in FAILURES else days, history.ended(entry)
@@ -87,7 +87,7 @@ def retention_filter(days: int, failure_days: int, now: float) -> Callable[[dict
 
 
 def record_all_dead(home: str, tasks: state.Tasks, now: float) -> None:
-    """Record every dead run, and end every orphan whose time is up: nobody else may ever trigger its task."""
+    """Record every dead run, and end every orphan past its time limit: nobody may ever trigger its task again."""
     claimed = {entry.rpartition("@")[0] for entry in os.listdir(os.path.join(home, "runs"))}
 
     for name in tasks:

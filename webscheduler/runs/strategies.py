@@ -1,32 +1,33 @@
 """Starts a claimed run before the response, after it, or detached from it, by the first strategy that works here.
 
-What each strategy is, and what servers do to it: `detach` and docs/reference/servers.md. What each one carries here is
-known from `store.capabilities`.
+How each strategy works: `detach`; what servers do to it: docs/reference/servers.md; what survives on this host:
+`store.capabilities`.
 """
 
 from __future__ import annotations
 
-from ..vocabulary import DUE
+from ..vocabulary import CLOSE, DUE, FORK, SYNC
 from . import detach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, Callable
+    from typing import Callable
 
+    from ..shapes import Entry
     from ..store.index import Known
     from ..store.locks import Claim
     from ..store.lookup import View
 
 
 class Started:
-    """A run that was started. strategy: the one that was used; entry: its line of history if it is over (sync); after:
-    what the door calls once the response is out (close)."""
+    """A run that was started. strategy: the one that is used; entry: its line of history if it has ended (sync); after:
+    to be called once the response is sent (close)."""
 
     __slots__ = ("after", "entry", "strategy")
 
     def __init__(
-        self, strategy: str, entry: dict[str, Any] | None = None, after: Callable[[], object] | None = None
+        self, strategy: str, entry: Entry | None = None, after: Callable[[], object] | None = None
     ) -> None:
         self.strategy, self.entry, self.after = strategy, entry, after
 
@@ -36,12 +37,12 @@ def start_run(
 ) -> Started:
     """Start a claimed run.
 
-    known, view: the task, and what it was read with. in_process: this process has one thread and serves one request
+    known, view: the task, and what it was read from. in_process: this process has one thread and serves one request
     (CGI), so it may fork and supervise. server: the kind of server, as `request.server_kind` names it.
     """
 
-    def job() -> dict[str, Any]:
-        from . import supervisor  # after the response, where the run is detached
+    def job() -> Entry:
+        from . import supervisor  # not before the response, if the run is detached
 
         return (supervisor.supervise if in_process else supervisor.supervise_elsewhere)(home, claim, clock)
 
@@ -49,47 +50,47 @@ def start_run(
         for strategy in _order(home, known, view, server, clock()):
             claim.append({"strategy": strategy, "server": server})
 
-            if strategy == "close":
-                return Started("close", after=job)
+            if strategy == CLOSE:
+                return Started(CLOSE, after=job)
 
-            if strategy == "fork":
+            if strategy == FORK:
                 try:
                     if in_process:
-                        stands = detach.detach(job, [claim.descriptor])
+                        detached = detach.detach(job, [claim.descriptor])
                     else:
                         from .supervisor import resume_argv
 
                         detach.spawn(resume_argv(home, claim), [claim.descriptor])
-                        stands = True
+                        detached = True
                 except OSError:
-                    stands = False  # no process to be had: the next strategy says so in history, if it has none either
+                    detached = False  # there can be no process; if the next strategy gets none either, history says so
 
-                if stands:
+                if detached:
                     claim.close()
-                    return Started("fork")
+                    return Started(FORK)
 
-        return Started("sync", job())
+        return Started(SYNC, job())
     except BaseException:
-        claim.close()  # a long-lived process must not keep locked what it could not start
+        claim.close()  # a long-lived process must not keep the lock of a run that it could not start
         raise
 
 
 def _order(home: str, known: Known, view: View, server: str, now: float) -> Iterator[str]:
-    """The strategies to try, the first first."""
+    """The strategies to try, the first one first."""
     if known.probe:
-        yield from (known.strategy, "sync")
+        yield from (known.strategy, SYNC)
         return
 
     until, packed = view.kinds.get(server, (0.0, ""))
-    first = known.strategy in ("auto", "fork") and view.signed and not packed
+    first = known.strategy in ("auto", FORK) and view.signed and not packed
 
     if first:
-        yield "fork"  # an index that knows nothing of this kind of server: nobody has seen it end a detached run
+        yield FORK  # the index has nothing about this kind of server: it was never seen to end a detached run
 
     from ..store import capabilities
 
     expected = (capabilities.unpack(packed) if now < until else
                 capabilities.expect(server, capabilities.read(home, server, now)))
-    # A tick itself ends within its budget; what it starts has the time limits of the tasks.
+    # A tick ends within its budget; the time limits are those of the tasks that it starts.
     limit = view.timeout if known.timeout < 0 or known.name == DUE else known.timeout
     yield from capabilities.order(expected, known.strategy, limit)[first:]

@@ -1,7 +1,7 @@
 """Runs a claimed task to its end and records it: from the claim to the line of history.
 
-The rule: what supervises is a process with one thread that holds the claim; everything that a run may need is imported
-before its command starts.
+The rules: a supervisor is a process with one thread that holds the claim. It imports all that the run may need before
+the command starts, since the package may be replaced while it runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,18 @@ import time
 from ..errors import BadInput
 from ..store import state
 from ..store.settings import load_settings
-from ..vocabulary import DUE
+from ..vocabulary import (
+    DETACHED,
+    DUE,
+    FAILED,
+    FOUND_DEAD,
+    INTERRUPTED,
+    NO_PROCESS,
+    NOT_STARTED,
+    SUCCESS,
+    SYNC,
+    TOO_LATE,
+)
 from . import detach
 from .admission import Cause, decide
 
@@ -22,22 +33,22 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from ..schedule.slots import Slot
+    from ..shapes import Outcome, Result
     from ..store.locks import Claim
     from ..store.settings import Settings
     from ..store.task import Task
 
 REPORTED = 3800  # characters of each stream that a waiting request can use
 
-def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> dict[str, Any]:
-    """Run a claimed task in this process, which must have no other thread; record it, let the claim go, and return
-    its line of history."""
+
+def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> Result:
+    """Run a claimed task in this process, which must have no other thread; record it and release the claim."""
     from ..store import locks
 
     try:
-        # Before anything is imported: until then readers know the run by who started it, and that process may be gone.
+        # Before any import: until then, readers know the run by the process that started it, which may be gone.
         claim.append({"supervisor": locks.identity()})
 
-        # All that a run may need until it is recorded, before its command starts: the package may be replaced then.
         from ..commands import registry
         from ..schedule import cron
         from ..store import capabilities, indexing
@@ -62,7 +73,7 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> dict[str, 
                     outcome = process.run(_invocation(settings, task), claim, live, signals,
                                           lambda: recorder.mark_running(home, claim))
                 except BadInput as error:
-                    outcome = recorder.outcome("failed", "not_started", errorOutput=f"{error}\n")
+                    outcome = recorder.outcome(FAILED, NOT_STARTED, error_output=f"{error}\n")
 
                 entry, failures, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
 
@@ -70,29 +81,34 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> dict[str, 
         retention.clean_hourly(settings, clock())
         indexing.refresh(home, index)
 
-        if children and report["strategy"] != "fork":
+        if children and report["strategy"] not in DETACHED:
             from .due import reap
 
             reap(children, report["codes"], wait=True)
 
-        return {**entry, **{key: report[key] for key in ("codes", "started", "left") if key in report}}
+        result: Result = {**entry}  # type: ignore[typeddict-item]
+
+        if report:
+            result.update({"codes": report["codes"], "started": report["started"], "left": report["left"]})
+
+        return result
     finally:
         claim.close()
 
 
 def _tick(
     settings: Settings, claim: Claim, clock: Callable[[], float]
-) -> tuple[dict[str, Any], dict[str, Any], dict[int, str]]:
-    """The run of @due: start what is due. Each task gets a supervisor of its own, which does not inherit our claim.
-    (outcome; what `due.tick` reports; tasks still running, by pid)."""
+) -> tuple[Outcome, dict[str, Any], dict[int, str]]:
+    """The run of @due: start what is due, each task under a supervisor of its own, which does not inherit our claim.
+    Returns (outcome; what `due.tick` reports; names of tasks whose supervisors still run, by pid)."""
     from ..commands import registry
     from . import due, recorder, retention
 
     home, facts = settings.home, claim.facts()
     tasks = state.read(home)
     retention.record_all_dead(home, tasks, clock())
-    strategy = facts.get("strategy", "sync")
-    # The next tick counts claims, so each child must have decided before this one is over: it closes its end then.
+    strategy = facts.get("strategy", SYNC)
+    # The next tick counts claims, so this tick ends only when each child has decided, and closed its copy of the pipe.
     reading, writing = os.pipe()
 
     def start(name: str, still_due: Callable[[Task, float], Slot | None]) -> int:
@@ -100,28 +116,29 @@ def _tick(
             decision = decide(home, name, Cause("due", still_due=still_due), clock())
             os.close(writing)
 
-            if decision.reason == "too_late":
-                due.too_late(home, name, clock())
+            if decision.reason == TOO_LATE:
+                due.restart_schedule(home, name, clock())
 
             if decision.claim is None:
                 return due.SKIPPED
 
             decision.claim.append({"strategy": strategy, "server": facts.get("server")})
-            return int(supervise(home, decision.claim, clock)["status"] != "success")
+            return int(supervise(home, decision.claim, clock)["status"] != SUCCESS)
 
         return detach.start_child(job, [writing])
 
     if registry.may_have_changed(settings, tasks):
-        # In a process of its own, for it imports that code.
+        # In a process of its own, since it imports that code.
         argv = registry.python(settings, "webscheduler.commands.discovery:sync", home)
 
         try:
             detach.start_child(lambda: os.execv(argv[0], argv))  # noqa: S606 (no shell is wanted)
         except OSError:
-            pass  # no process to be had: if that lasts, what is due says so
+            pass  # there can be no process; if that lasts, the due tasks report it
 
-    # Only a request has a host's limit on its time.
-    budget = settings["tickBudgetSeconds"] or due.BUDGETS["fork" if facts.get("trigger") == "cli" else strategy]
+    # Hosts limit the time of requests only.
+    free = facts.get("trigger") == "cli" or strategy in DETACHED
+    budget = settings["tickBudgetSeconds"] or (due.BUDGET if free else due.BUDGET_IN_REQUEST)
     report, children = due.tick(settings, tasks, start, budget, clock())
     os.close(writing)
     os.read(reading, 1)
@@ -134,10 +151,10 @@ def _tick(
         try_send(settings, f"late tasks: {len(late)}, the first is {late[0]}", {"late": ", ".join(late[:50])})
 
     lines = [f"started {name}" for name in report["started"]] + [f"left due {name}" for name in report["left"]]
-    status = "failed" if report["problems"] else "success"
-    outcome = recorder.outcome(status, exitCode=int(status != "success"), duration=report["duration"],
-                             output="".join(f"{line}\n" for line in lines[:1000]),
-                             errorOutput="".join(f"{line}\n" for line in report["problems"][:1000]))
+    status = FAILED if report["problems"] else SUCCESS
+    outcome = recorder.outcome(status, exit_code=int(status != SUCCESS), duration=report["duration"],
+                               output="".join(f"{line}\n" for line in lines[:1000]),
+                               error_output="".join(f"{line}\n" for line in report["problems"][:1000]))
     return outcome, {**report, "strategy": strategy}, children
 
 
@@ -154,14 +171,14 @@ def _invocation(settings: Settings, task: Task) -> Any:
 
 
 def resume_argv(home: str, claim: Claim) -> list[str]:
-    """argv of a fresh Python that supervises the run in our stead."""
+    """argv of a new Python process that supervises the run instead of this one."""
     from ..commands.registry import python
 
     return python(load_settings(home), "webscheduler.runs.supervisor:resume", home, str(claim.descriptor), site=False)
 
 
-def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float]) -> dict[str, Any]:
-    """Hand the claim to such a Python, and wait for the line of history that it reports."""
+def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float]) -> Result:
+    """Pass the claim to such a process, and wait for the line of history that it prints."""
     argv = resume_argv(home, claim)
 
     try:
@@ -170,22 +187,23 @@ def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float]) -> 
         from . import recorder
 
         why = f"the host gave no process: {argv[0]}: {error.strerror}\n"
-        return recorder.finish(home, claim, recorder.outcome("failed", "no_process", errorOutput=why),
-                               load_settings(home)["timezone"], clock())[0]
+        entry, _, _ = recorder.finish(home, claim, recorder.outcome(FAILED, NO_PROCESS, error_output=why),
+                                      load_settings(home)["timezone"], clock())
+        return {**entry}  # type: ignore[typeddict-item]
 
     claim.close()
 
     try:
-        entry = json.loads(reported)
+        result: Result = json.loads(reported)
     except ValueError:
-        entry = {}
+        result = {}
 
-    return {"run": claim.run, "status": "interrupted", "reason": "found_dead", "exitCode": None, "duration": None,
-            "output": "", "errorOutput": "", **entry}
+    return {"run": claim.run, "status": INTERRUPTED, "reason": FOUND_DEAD, "exitCode": None, "duration": None,
+            "output": "", "errorOutput": "", **result}
 
 
 def resume(home: str, descriptor: str) -> int:
-    """What `resume_argv` starts, a door of its own: supervise the run whose claim is open as `descriptor`."""
+    """What `resume_argv` runs: supervise the run whose claim is open as `descriptor`, and print its line of history."""
     from ..store.files import file_name
     from ..store.locks import Claim, facts_of
 
@@ -198,12 +216,10 @@ def resume(home: str, descriptor: str) -> int:
 
 
 def run_by_hand(
-    home: str, name: str, trigger: str, clock: Callable[[], float], strategy: str = "sync"
-) -> dict[str, Any] | None:
-    """Run a task now, in this process (one thread), whatever its schedule and limits say; its line of history, or None
-    if it is running already. For @due the line has besides `started` and `left` (names of tasks) and `codes`: task
-    -> 0 success, 1 not, 3 skipped; with the strategy `fork` what it started is not awaited. Raises NoSuchTask,
-    Unusable, Busy."""
+    home: str, name: str, trigger: str, clock: Callable[[], float], strategy: str = SYNC
+) -> Result | None:
+    """Run a task now, in this process (one thread), whatever its schedule and limits say. None if it runs
+    already. strategy: with `fork`, @due does not wait for what it started. Raises NoSuchTask, Unusable, Busy."""
     claim = decide(home, name, Cause(trigger, by_hand=True), clock()).claim
 
     if claim is None:

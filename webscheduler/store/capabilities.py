@@ -22,9 +22,7 @@ from .files import replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-    from ..shapes import Death, Probe, Seen
+    from ..shapes import Death, Facts, Probe, Seen
 
     Rows = dict[str, Seen]  # by strategy
     Expected = dict[str, tuple[float, bool]]  # by strategy: seconds that runs survive, whether one was seen to end
@@ -165,7 +163,7 @@ def store_probe(home: str, kind: str, results: dict[str, Probe]) -> None:
     _save(home, servers)
 
 
-def record_death(home: str, facts: dict[str, Any], after: float, now: float) -> None:
+def record_death(home: str, facts: Facts, after: float, now: float) -> None:
     """A run died within `after` seconds. facts: of its claim, for its strategy and server.
 
     A run that began before the machine did (proc(5), /proc/uptime) shows nothing.

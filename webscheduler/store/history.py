@@ -29,6 +29,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, BinaryIO, Callable
+
+    from ..shapes import Entry
 LIMIT = 65536
 HALF_IN_JSON = 48 * 1024  # four halves and the rest of a line stay below 200 KiB, whatever the bytes
 ALWAYS = float("inf")
@@ -40,7 +42,7 @@ def path(home: str, name: str) -> str:
     return os.path.join(home, "logs", file_name(name) + ".jsonl")
 
 
-def append(home: str, name: str, entry: dict[str, Any]) -> None:
+def append(home: str, name: str, entry: Entry) -> None:
     """Add one line. Raises Unusable when it cannot be written; then it is not there at all."""
     data = json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 

@@ -1,14 +1,15 @@
-"""Who may run, and who is running: the gate of a task and the claims of its runs.
+"""Which task may start, and which runs live: the gate of a task and the claims of its runs.
 
 The rules:
-- The gate `locks/NAME.lock` is locked for milliseconds by whoever decides about NAME, and let go before any fork. It
-  is never unlinked or renamed, so all who wait, wait on one inode. Its record holds what must not be decided twice:
-  the last start, the highest accepted `ts`, and when a skip was last written to history.
-- A claim `runs/NAME@RUN` is locked for as long as anything of the run lives, because the lock belongs to the open
-  file description (flock(2)) and the descriptor rides into supervisor and command. Raw descriptors, because closing a
-  copy keeps the lock while an unlock in any copy ends it. Lock got and file still linked: the run is dead.
-- Only who holds the gate tries the locks of claims; a reader that tried would make an idle task look busy.
-- An error of flock other than "somebody has it" means that nothing can be promised: no run, 503.
+- The gate `locks/NAME.lock` is locked for milliseconds by whoever decides about NAME, and released before any fork. It
+  is never unlinked or renamed, so that all wait for the same inode. Its record has what must not be decided twice: the
+  last start, the highest accepted `ts`, and when a skip was last written to history.
+- A claim `runs/NAME@RUN` is locked as long as any process of the run lives: the lock belongs to the open file
+  description (flock(2)), and supervisor and command inherit the descriptor. It is a raw descriptor, because closing one
+  copy keeps the lock, while unlocking one copy releases it for all. If the lock can be taken and the file is still
+  linked, the run is dead.
+- Only the holder of the gate tries the locks of claims; a reader that tried would make an idle task look busy.
+- If flock fails for another reason than "locked by another process", nothing is certain: no run, and 503.
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-GATE_PATIENCE = 10.0
-RECORD_SIZE = 256
-RUN_VARIABLE = "WEBSCHEDULER_RUN"  # in the environment of a command: the id of its run
+    from ..shapes import Facts
+
+GATE_PATIENCE = 10.0  # seconds
+RECORD_SIZE = 256  # bytes
+RUN_VARIABLE = "WEBSCHEDULER_RUN"  # the variable in a command's environment that has the id of its run
 
 
 class Gate:
-    """The gate of one task, as a context manager. Raises Busy after GATE_PATIENCE seconds, Unusable without locks.
+    """The gate of one task, as a context manager. Raises Busy after GATE_PATIENCE seconds; Unusable if files cannot be
+    locked here.
 
-    last_start: Unix seconds of the last start; last_ts: highest accepted `ts`; skips: reason -> (Unix seconds of the
-    last line of history, how many came since). `save` writes them.
+    last_start: Unix seconds of the last start; last_ts: the highest accepted `ts`; skips: by reason, (Unix seconds of
+    the last line of history, how many skips since). `save` writes them.
     """
 
     __slots__ = ("descriptor", "last_start", "last_ts", "path", "skips")
@@ -62,7 +66,7 @@ class Gate:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            # Closing alone would leave the lock to a copy that another thread's fork may have made meanwhile.
+            # Closing is not enough: a fork of another thread may have made a copy meanwhile, which keeps the lock.
             unlock_file(self.descriptor)
         finally:
             os.close(self.descriptor)
@@ -76,41 +80,38 @@ class Gate:
             numbers = []
 
         if not all(0 <= number < 1e12 for number in numbers):
-            numbers = []  # never written like this; zeros forget a rate limit, no run
+            numbers = []  # not written by us; zeros forget a rate limit, not a run
 
         numbers += [0.0] * (2 + 2 * len(COUNTED_REASONS) - len(numbers))
         self.last_start, self.last_ts = numbers[0], int(numbers[1])
         self.skips = {reason: (numbers[2 + 2 * i], int(numbers[3 + 2 * i])) for i, reason in enumerate(COUNTED_REASONS)}
 
     def save(self) -> None:
-        """Write the record: one write of a fixed size, which no reader under the lock can see half."""
+        """Write the record, in one write of a fixed size."""
         words = [f"{self.last_start:.6f}", str(self.last_ts)]
 
         for reason in COUNTED_REASONS:
             when, count = self.skips[reason]
-            words += [str(int(when)), str(min(count, 999999999))]  # rounded down: not ahead of the clock
+            words += [str(int(when)), str(min(count, 999999999))]  # rounded down, so as not to be ahead of the clock
 
         os.pwrite(self.descriptor, " ".join(words).encode().ljust(RECORD_SIZE - 1) + b"\n", 0)
 
 
 class Claim:
-    """A run in progress: its locked file. Lines of JSON, of which later ones add to earlier ones.
-
-    Keys: run, name, startedAt, trigger, triggeredAt, ip, strategy, scheduledFor, attempt; starter, supervisor and
-    command as [pid, start time]; timeout and deadline (on the monotonic clock of this boot); cancelled; outcome.
-    """
+    """A run in progress: its locked file, with lines of JSON objects (vocabulary.Facts) of which later ones add to
+    earlier ones."""
 
     __slots__ = ("descriptor", "name", "path", "run")
 
     def __init__(self, path: str, descriptor: int, name: str, run: str) -> None:
         self.path, self.descriptor, self.name, self.run = path, descriptor, name, run
 
-    def append(self, facts: dict[str, Any]) -> None:
-        """Add facts. Each line brings its own line break in front, so one torn by a kill spoils no other."""
+    def append(self, facts: Facts) -> None:
+        """Add facts. Each line starts with a line break, so that a line cut off by a kill damages no other."""
         append_bytes(self.descriptor, line(facts))
 
-    def facts(self) -> dict[str, Any]:
-        """All that the claim says so far."""
+    def facts(self) -> Facts:
+        """All facts so far."""
         return facts_of(self.descriptor)
 
     def remove(self) -> None:
@@ -121,31 +122,31 @@ class Claim:
             pass
 
     def release(self) -> None:
-        """Unlock explicitly, for all copies of the descriptor: a daemon that the command left behind blocks nothing."""
+        """Unlock for all copies of the descriptor, so that a daemon started by the command blocks nothing."""
         if self.descriptor >= 0:
             unlock_file(self.descriptor)
             self.close()
 
     def close(self) -> None:
-        """Close this process's copy; the lock lives on in the others."""
+        """Close this process's copy; other copies keep the lock."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
 
 def copy_record(home: str, old: str, new: str) -> None:
-    """Carry a gate's record to another name; the caller holds both gates."""
+    """Copy a gate's record to another name; the caller holds both gates."""
     source, target = (os.path.join(home, "locks", file_name(name) + ".lock") for name in (old, new))
 
     with open(source, "rb") as record, open(target, "r+b") as file:
         file.write(record.read())
 
 
-def line(facts: dict[str, Any]) -> bytes:
-    """Facts as Claim.append writes them; for whoever must write them with a bare descriptor."""
+def line(facts: Facts) -> bytes:
+    """Facts as Claim.append writes them."""
     words = [_plain(value) for value in facts.values()]
 
-    if None not in words:  # json costs a request more than all else
+    if None not in words:  # the import of json costs a request more than all the rest
         return ("\n{" + ", ".join(f'"{key}": {word}' for key, word in zip(facts, words)) + "}\n").encode("ascii")
 
     import json
@@ -154,7 +155,7 @@ def line(facts: dict[str, Any]) -> bytes:
 
 
 def _plain(value: Any) -> str | None:
-    """A value as JSON, where that is simple; else None."""
+    """A value as JSON if that is simple, else None."""
     if isinstance(value, str):
         plain = value.isascii() and value.isprintable() and '"' not in value and "\\" not in value
         return f'"{value}"' if plain else None
@@ -173,8 +174,8 @@ def new_run(now: float) -> str:
     return time.strftime("%Y%m%d%H%M%S", time.gmtime(now)) + "-" + os.urandom(4).hex()
 
 
-def make_claim(home: str, name: str, run: str, facts: dict[str, Any]) -> Claim:
-    """Make and lock a claim; the caller holds the gate of `name`. Raises Unusable."""
+def make_claim(home: str, name: str, run: str, facts: Facts) -> Claim:
+    """Create and lock a claim; the caller holds the gate of `name`. Raises Unusable."""
     path = os.path.join(home, "runs", f"{file_name(name)}@{run}")
     descriptor = _open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
     claim = Claim(path, descriptor, name, run)
@@ -197,8 +198,8 @@ def make_claim(home: str, name: str, run: str, facts: dict[str, Any]) -> Claim:
 
 
 def claims(home: str, name: str) -> Iterator[tuple[Claim, bool]]:
-    """Each claim of the task with whether its lock was got here, one after the other, for the caller to close; the
-    caller holds the gate."""
+    """Yields (claim, whether its lock was free and is ours now) for each claim of the task. The caller holds the gate
+    and closes the claims."""
     for run in runs(home, name):
         path = os.path.join(home, "runs", f"{file_name(name)}@{run}")
 
@@ -208,21 +209,21 @@ def claims(home: str, name: str) -> Iterator[tuple[Claim, bool]]:
             continue
 
         try:
-            got = lock_file(claim.descriptor)
-            rests = is_same_file(claim.descriptor, path)  # else somebody else recorded it meanwhile
+            unlocked = lock_file(claim.descriptor)
+            linked = is_same_file(claim.descriptor, path)  # else another process has recorded the run meanwhile
         except BaseException:
             claim.close()
             raise
 
-        if rests:
-            yield claim, got
+        if linked:
+            yield claim, unlocked
         else:
             claim.close()
 
 
-def living(home: str, name: str) -> list[str] | None:
-    """Ids of the task's runs that live, told from their claims alone; None where there is a claim that is more than
-    that: of a dead run, or of one whose supervisor is gone. The caller holds the gate."""
+def supervised_runs(home: str, name: str) -> list[str] | None:
+    """Ids of the task's runs if each has a live supervisor; None if one is dead or its supervisor is gone, so that
+    `runs.recorder` must look at it. The caller holds the gate."""
     found = []
 
     for claim, unlocked in claims(home, name):
@@ -238,10 +239,10 @@ def living(home: str, name: str) -> list[str] | None:
 
 
 def supervised(descriptor: int) -> bool:
-    """Whether whoever records the run lives: its supervisor, or, before there is one, whoever started it."""
+    """Whether the supervisor of the run lives, which will record it. True before there is one."""
     content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
     key = b'"supervisor": ['
-    start = content.rfind(key)  # quotes within texts are escaped, so this is no part of one
+    start = content.rfind(key)  # never within a text, where quotes are escaped
 
     if start < 0:
         return True
@@ -254,8 +255,8 @@ def supervised(descriptor: int) -> bool:
         return False
 
 
-def live_runs(home: str, name: str | None = None) -> list[dict[str, Any]]:
-    """Facts of the runs that are alive, for readers: told from the dead by pid and start time, no lock is tried."""
+def live_runs(home: str, name: str | None = None) -> list[Facts]:
+    """Facts of the runs that live, for readers: found by pid and start time of their processes, without any lock."""
     found = []
 
     for run in runs(home, name):
@@ -271,7 +272,7 @@ def live_runs(home: str, name: str | None = None) -> list[dict[str, Any]]:
         finally:
             os.close(descriptor)
 
-        # Who claimed the run may be a server that lives on when all of the run is dead.
+        # The process that made the claim may be a server, which outlives the run.
         if any(alive(facts.get(who)) for who in (("command", "supervisor") if "supervisor" in facts else ("starter",))):
             found.append(facts)
 
@@ -279,14 +280,14 @@ def live_runs(home: str, name: str | None = None) -> list[dict[str, Any]]:
 
 
 def identity(pid: int | None = None) -> list[int]:
-    """[pid, start time in clock ticks since boot] of a process, which together name it for as long as the machine is up
-    (proc(5), /proc/PID/stat field 22). The start time is 0 where /proc does not say."""
+    """[pid, start time in clock ticks since boot] of a process, which together are unique until the next boot (proc(5),
+    /proc/PID/stat field 22). The start time is 0 if /proc does not show it."""
     return [pid or os.getpid(), _stat(pid or os.getpid())[1]]
 
 
 def process_of(run: str) -> list[int] | None:
-    """The identity of a process that carries the run's id in its environment (proc(5), /proc/PID/environ), if there is
-    one that we may look at: a command that was not named in its claim."""
+    """The identity of a process with the run's id in its environment (proc(5), /proc/PID/environ), if there is one that
+    we may read: a command that its claim does not name."""
     mark = f"{RUN_VARIABLE}={run}".encode()
 
     try:
@@ -307,7 +308,7 @@ def process_of(run: str) -> list[int] | None:
 
 
 def alive(who: Any) -> bool:
-    """Whether the process that `identity` named still runs; a zombie does not."""
+    """Whether the process of that `identity` still runs; a zombie does not."""
     if not (isinstance(who, list) and len(who) == 2 and all(isinstance(part, int) for part in who)) or who[0] <= 0:
         return False
 
@@ -329,7 +330,7 @@ def alive(who: Any) -> bool:
 def _stat(pid: int) -> tuple[str, int]:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            # The name in parentheses may hold blanks and parentheses: count from the last one.
+            # The name in parentheses may contain spaces and parentheses: count from the last one.
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return "", 0
@@ -338,7 +339,7 @@ def _stat(pid: int) -> tuple[str, int]:
 
 
 def runs(home: str, name: str | None = None) -> list[str]:
-    """Ids of the runs that have a claim, dead or alive; without a name, the claims' file names of all tasks."""
+    """Ids of the task's runs that have a claim, dead or alive; without a name, the file names of all claims."""
     try:
         entries = os.listdir(os.path.join(home, "runs"))
     except OSError as error:
@@ -351,17 +352,17 @@ def runs(home: str, name: str | None = None) -> list[str]:
     return sorted(entry[len(prefix):] for entry in entries if entry.startswith(prefix))
 
 
-def facts_of(descriptor: int) -> dict[str, Any]:
-    """All that the claim open as `descriptor` says so far."""
+def facts_of(descriptor: int) -> Facts:
+    """All facts so far of the claim that is open as `descriptor`."""
     import json
 
-    facts: dict[str, Any] = {}
+    facts: Facts = {}
 
     for text in os.pread(descriptor, os.fstat(descriptor).st_size, 0).split(b"\n"):
         try:
             facts.update(json.loads(text))
         except (ValueError, TypeError):
-            pass  # empty, or torn by a kill
+            pass  # empty, or cut off by a kill
 
     return facts
 
