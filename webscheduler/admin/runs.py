@@ -114,7 +114,7 @@ def one(visit: Visit) -> Response:
             '\n<noscript><meta http-equiv="refresh" content="{n}; url={again}"></noscript>', n=REFRESH, again=again))
 
 
-def _asked(visit: Visit) -> tuple[str, str, dict[str, Any] | None, dict[str, Any] | None]:
+def _asked(visit: Visit) -> tuple[str, str, Facts | None, dict[str, Any] | None]:
     """(task, run id, facts of the run while it is alive, else its line of history) of the run that the query names. The
     last two are None for a run whose process is gone and that nobody has recorded yet. Raises Refused."""
     name, run = visit.query.get("name", ""), visit.query.get("run", "")
@@ -132,7 +132,7 @@ def _asked(visit: Visit) -> tuple[str, str, dict[str, Any] | None, dict[str, Any
     raise Refused(404, "There is no such run; its history may have been cleared.")
 
 
-def _running(visit: Visit, name: str, run: str, known: dict[str, Any] | None) -> Html:
+def _running(visit: Visit, name: str, run: str, known: Facts | None) -> Html:
     state = h("{badge} {text}", badge=badge(visit, RUNNING), text=visit.t(
         "since {when}", when=moment(visit, known.get("startedAt"), exact=True))) if known else visit.t(
             "Its process is gone. The next call of the task records how far it got.")

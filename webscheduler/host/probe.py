@@ -155,11 +155,11 @@ def run(
 def heartbeat(home: str, name: str, seconds: str) -> int:
     """The job: print the kind of server and the seconds so far, until the time is over or the supervisor is gone."""
     supervisor, begun = os.getppid(), time.monotonic()
-    facts: Facts = next(iter(locks.live_runs(home, name)), {})
+    found = locks.live_runs(home, name)
     lived = 0.0
 
     while lived < int(seconds) and os.getppid() == supervisor:
-        print(facts.get("server") or "-", f"{lived:.2f}", flush=True)
+        print((found and found[0].get("server")) or "-", f"{lived:.2f}", flush=True)
         time.sleep(min(BEAT, max(0.0, int(seconds) - lived)))
         lived = time.monotonic() - begun
 

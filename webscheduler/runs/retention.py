@@ -86,9 +86,11 @@ def retention_filter(days: int, failure_days: int, now: float) -> Callable[[dict
     return keep
 
 
-def record_all_dead(home: str, tasks: state.Tasks, now: float) -> None:
-    """Record every dead run, and end every orphan past its time limit: nobody may ever trigger its task again."""
-    claimed = {entry.rpartition("@")[0] for entry in os.listdir(os.path.join(home, "runs"))}
+def record_all_dead(home: str, tasks: state.Tasks, now: float) -> bool:
+    """Record every dead run, and end every orphan past its time limit: nobody may ever trigger its task again. Returns
+    whether there are other claims now than before."""
+    before = set(locks.runs(home))
+    claimed = {entry.rpartition("@")[0] for entry in before}
 
     for name in tasks:
         if file_name(name) in claimed:
@@ -97,3 +99,5 @@ def record_all_dead(home: str, tasks: state.Tasks, now: float) -> None:
                     dead_runs.record_dead_runs(home, name, now)
             except (WebschedulerError, OSError):
                 pass
+
+    return set(locks.runs(home)) != before

@@ -106,7 +106,10 @@ def _tick(
 
     home, facts = settings.home, claim.facts()
     tasks = state.read(home)
-    retention.record_all_dead(home, tasks, clock())
+
+    if retention.record_all_dead(home, tasks, clock()):
+        tasks = state.read(home)  # a run that died may have left its task not due
+
     strategy = facts.get("strategy", SYNC)
     # The next tick counts claims, so this tick ends only when each child has decided, and closed its copy of the pipe.
     reading, writing = os.pipe()
