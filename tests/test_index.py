@@ -220,6 +220,9 @@ def edit_in_place(file: Path, old: str, new: str) -> None:
 @contextmanager
 def small_inodes() -> Iterator[Path]:
     """A file system whose times are whole seconds: ext4 with inodes of 128 bytes."""
+    if not shutil.which("mkfs.ext4"):
+        (pytest.fail if REQUIRED else pytest.skip)("mkfs.ext4 is missing (Debian package: e2fsprogs)")
+
     image = Path(f"/var/tmp/webscheduler-ext4-{os.getpid()}")
     place = Path(f"{image}.d")
 
