@@ -28,7 +28,11 @@ TABLES: list[Any] = [
     account.ROLE_NAMES, account.SIGN_IN, account.CHANGE, account.PERSON, setup.LABELS,
     doctor.MARKS,
 ]  # fmt: skip
-CALLS = {"t": 0, "count": 1, "tell": 0, "note": 0, "Refused": 1, "moment": 2}
+# Which arguments of these calls are messages.
+CALLS = {"t": slice(1), "count": slice(1, None), "tell": slice(1), "note": slice(1), "Refused": slice(1, None),
+         "moment": slice(2, 3), "page": slice(1, 2), "ask": slice(1, 3), "confirm": slice(1, 4), "link": slice(1, 2),
+         "button": slice(2, 3), "table": slice(1, 3), "paragraph": slice(1, 2), "field": slice(2, 3),
+         "facts": slice(1, 2)}
 # What `doctor` finds: the modules that make findings, and which arguments of these calls are to translate.
 FINDINGS = {"host/doctor": "Finding", "host/url_check": "Finding"}
 # Modules whose one-line errors reach the panel, and the parts of those errors that a person entered.
@@ -54,11 +58,8 @@ def messages() -> set[str]:
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "attr", getattr(node.func, "id", ""))
 
-                for argument in node.args[CALLS[name]:] if name in CALLS else ():
+                for argument in node.args[CALLS[name]] if name in CALLS else ():
                     found |= set(literals(argument))
-
-                    if name in ("t", "tell", "note", "moment", "Refused"):
-                        break
 
     for module, name in FINDINGS.items():
         for node in ast.walk(ast.parse((CORE / f"{module}.py").read_text())):
@@ -79,6 +80,12 @@ def literals(node: ast.expr) -> Iterator[str]:
     elif isinstance(node, ast.IfExp):
         yield from literals(node.body)
         yield from literals(node.orelse)
+    elif isinstance(node, ast.List):  # the columns of a table, or the names of facts beside their values
+        for each in node.elts:
+            each = each.body if isinstance(each, ast.IfExp) else each
+            yield from literals(each.elts[0] if isinstance(each, ast.Tuple) else each)
+    elif isinstance(node, ast.Starred):
+        yield from literals(node.value)
 
 
 def placeholders(text: str) -> set[str]:

@@ -180,7 +180,7 @@ def _stranger(visit: Visit) -> Response:
         from .show import page
 
         # A link on another site sends no cookie (SameSite=Strict). Our own page loads itself again, which does.
-        return page(visit, visit.t("Sign in"), h(""), head=h('\n<meta http-equiv="refresh" content="0">'))
+        return page(visit, "Sign in", h(""), head=h('\n<meta http-equiv="refresh" content="0">'))
 
     wanted = visit.page + ("?" + urlencode(visit.query) if visit.query else "") if visit.method == "GET" else ""
     return visit.redirect("sign-in", to=wanted)
@@ -197,7 +197,7 @@ def _front(environ: Environ) -> Response:
 def _problem(visit: Visit, status: int, text: Html) -> Response:
     from .show import ask, link
 
-    return ask(visit, visit.t("That did not work"), text, link(visit, visit.t("Back to the tasks"), ""), status)
+    return ask(visit, "That did not work", text, link(visit, "Back to the tasks", ""), status)
 
 
 def _page(name: str) -> Callable[[Visit], Response]:

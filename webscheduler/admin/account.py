@@ -15,7 +15,7 @@ from ..store.fields import Field
 from ..store.settings import SETTINGS
 from . import session
 from .controls import Form
-from .show import button, link, moment, options, page, plain, table, warning
+from .show import button, link, moment, options, page, paragraph, plain, table, warning
 from .web import Html, Refused, error_text, h, respond
 
 TYPE_CHECKING = False
@@ -64,7 +64,7 @@ def sign_in(visit: Visit) -> Response:
             pairs = {name: value for name, value in parse_qsl(query) if name != "admin"} if known else {}
             return respond("", 303, Location=visit.href(target if known else "", **pairs))
 
-    return page(visit, visit.t("Sign in"), visit.html(
+    return page(visit, "Sign in", visit.html(
         "sign-in", problem=[plain(visit), warning(form.problem())], reset=visit.href("setup"), form=stack(
             form, SIGN_IN, visit.t("Sign in"), h('<input type="hidden" name="to" value="{to}">', to=wanted))),
         403 if form.errors else 200)
@@ -85,9 +85,8 @@ def account(visit: Visit) -> Response:
     who = visit.t("Signed in as {name}. {role}.", name=visit.person.name, role=visit.t(ROLE_NAMES[visit.person.role]))
 
     if visit.embedded:
-        return page(visit, visit.t("Your account"), visit.html(
-            "account", who=who, parts=h("<p>{text}</p>", text=visit.t(
-                "You sign in and out at the site that this panel is part of."))))
+        return page(visit, "Your account", visit.html("account", who=who, parts=paragraph(
+            visit, "You sign in and out at the site that this panel is part of.")))
 
     name, form = visit.person.name, form_of(visit, CHANGE, {"old": "current-password", **FILLS})
 
@@ -106,14 +105,13 @@ def account(visit: Visit) -> Response:
 
     parts = [visit.html("password", form=stack(form, CHANGE, visit.t("Change the password"), h(
                  '<input name="user" autocomplete="username" value="{name}" hidden>', name=name))),
-             visit.html("sessions", button=button(visit, "sign-out", visit.t("Sign out everywhere"),
+             visit.html("sessions", button=button(visit, "sign-out", "Sign out everywhere",
                                                   fields={"everywhere": "yes"}))]
 
     if visit.person.may("owner"):
-        parts.append(h("<p>{link}</p>", link=link(visit, visit.t("All people…"), "people")))
+        parts.append(paragraph(visit, link(visit, "All people…", "people")))
 
-    return page(visit, visit.t("Your account"), visit.html("account", who=who, parts=parts),
-                422 if form.errors else 200)
+    return page(visit, "Your account", visit.html("account", who=who, parts=parts), 422 if form.errors else 200)
 
 
 def people_page(visit: Visit) -> Response:
@@ -133,11 +131,11 @@ def people_page(visit: Visit) -> Response:
     rows = [visit.html(
         "person", name=name, since=moment(visit, row.get("createdAt")), action=visit.href("people"),
         label=visit.t("Role of {name}", name=name), roles=options(_roles(visit), row["role"]),
-        remove=button(visit, "people", visit.t("Remove"), "danger", {"user": name, "do": "remove"}))
+        remove=button(visit, "people", "Remove", "danger", {"user": name, "do": "remove"}))
         for name, row in sorted(people.read(visit.home).items())]
-    names = [visit.t("Name"), visit.t("Since"), visit.t("Role"), visit.t("Actions")]
-    return page(visit, visit.t("People"), visit.html(
-        "people", problem=warning(form.problem()), table=table(visit, visit.t("People"), names, rows),
+    return page(visit, "People", visit.html(
+        "people", problem=warning(form.problem()),
+        table=table(visit, "People", ["Name", "Since", "Role", "Actions"], rows),
         form=stack(form, PERSON, visit.t("Save"), do="set")), 422 if form.errors else 200)
 
 

@@ -105,7 +105,7 @@ class Form:
                 ' inputmode="numeric" class="short"') if rule.kind == "int" else "")
 
         about = self.about.get(name) or visit.t(rule.sentence)
-        return field(visit, name, visit.t(label), control, about, self.errors.get(name), template)
+        return field(visit, name, label, control, about, self.errors.get(name), template)
 
 
 def _shown(name: str, rule: Field, value: Any) -> str:

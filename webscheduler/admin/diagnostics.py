@@ -21,7 +21,7 @@ from ..times import format_time
 from ..version import __version__
 from ..vocabulary import RUNNING, STRATEGIES
 from . import language
-from .show import ask, badge, button, facts, link, moment, page, roughly, table
+from .show import ask, badge, button, facts, link, moment, page, paragraph, roughly, table
 from .web import Html, error_text, escape, h
 
 TYPE_CHECKING = False
@@ -42,11 +42,11 @@ BADGES = {doctor.ERROR: "failed", doctor.WARNING: "timeout", doctor.OK: "success
 def index(visit: Visit) -> Response:
     """What is known of the host, and the calls that were refused."""
     kinds = sorted({visit.server, *capabilities.kinds(visit.home)}, key=lambda kind: (kind != visit.server, kind))
-    again = button(visit, "probe", visit.t("Probe again"), fields={"do": "start"}) if visit.may("editor") else ""
+    again = button(visit, "probe", "Probe again", fields={"do": "start"}) if visit.may("editor") else ""
     variables = _variables(visit) if visit.may("editor") else ""
-    check_button = button(visit, "check", visit.t("Check the installation")) if visit.may("editor") else ""
-    return page(visit, visit.t("Diagnostics"), visit.html(
-        "diagnostics", again=again, check=check_button, host=facts(_host(visit)), refusals=_refusals(visit),
+    check_button = button(visit, "check", "Check the installation") if visit.may("editor") else ""
+    return page(visit, "Diagnostics", visit.html(
+        "diagnostics", again=again, check=check_button, host=facts(visit, _host(visit)), refusals=_refusals(visit),
         strategies=[_strategies(visit, kind) for kind in kinds], variables=variables,
         findings=_findings(visit, doctor.of_tasks(visit.settings, state.read(visit.home), visit.now)),
         audit=_audit(visit) if visit.may("owner") else ""))
@@ -65,9 +65,9 @@ def _host(visit: Visit) -> list[tuple[Html, object]]:
 def check(visit: Visit) -> Response:
     """What `doctor` finds, except by calling the URL. May take some seconds; records dead runs."""
     visit.note("checked the installation")
-    return page(visit, visit.t("Check"), visit.html(
+    return page(visit, "Check", visit.html(
         "checked", rows=_findings(visit, doctor.examine(visit.home, visit.now)), back=visit.href("diagnostics"),
-        again=button(visit, "check", visit.t("Check again"))))
+        again=button(visit, "check", "Check again")))
 
 
 def _findings(visit: Visit, found: list[doctor.Finding]) -> list[Html]:
@@ -92,7 +92,7 @@ def _strategies(visit: Visit, kind: str) -> Html:
     cells = []
 
     for each in doctor.explain(kind, rows, limit):
-        said.setdefault(each.about, []).append(h("<p>{text}</p>", text=_said(visit, each.message, each.values)))
+        said.setdefault(each.about, []).append(paragraph(visit, _said(visit, each.message, each.values)))
 
     for strategy in STRATEGIES:
         reach = capabilities.survives(kind, strategy, rows)
@@ -103,9 +103,8 @@ def _strategies(visit: Visit, kind: str) -> Html:
             "<tr><td>{name}{mark}<br><span class=\"sub\">{about}</span></td><td>{carries}</td><td>{seen}</td></tr>",
             name=strategy, mark=mark, about=visit.t(STRATEGIES[strategy]), carries=carries, seen=said[strategy]))
 
-    names = [visit.t("Strategy"), visit.t("Longest run"), visit.t("Observed")]
     return h("<h3>{kind}</h3>{why}{table}", kind=kind, why=said["server"],
-             table=table(visit, escape(kind), names, cells))
+             table=table(visit, escape(kind), ["Strategy", "Longest run", "Observed"], cells))
 
 
 def _refusals(visit: Visit) -> Html:
@@ -113,15 +112,14 @@ def _refusals(visit: Visit) -> Html:
               when=moment(visit, entry.get("at")), method=entry.get("method"),
               problem=language.error(visit.language, str(entry.get("problem"))))
             for entry in read_refusals(visit.home)]
-    names = [visit.t("Time"), visit.t("Address"), visit.t("Method"), visit.t("Problem")]
-    return table(visit, visit.t("Refused calls"), names, rows) if rows else h(
-        '<p class="empty">{text}</p>', text=visit.t("No call was refused."))
+    return table(visit, "Refused calls", ["Time", "Address", "Method", "Problem"], rows) if rows else paragraph(
+        visit, "No call was refused.", "empty")
 
 
 def _variables(visit: Visit) -> Html:
     rows = [(escape(name), h("<code>{value}</code>", value=str(value)[:300]))
             for name, value in sorted(visit.environ.items()) if SHOWN.fullmatch(name)]
-    return visit.html("variables", facts=facts(rows))
+    return visit.html("variables", facts=facts(visit, rows))
 
 
 def _audit(visit: Visit) -> Html:
@@ -136,8 +134,7 @@ def _audit(visit: Visit) -> Html:
     rows = [h("<tr><td>{when}</td><td>{who}</td><td>{ip}</td><td>{did} <b>{to}</b></td></tr>", when=moment(
         visit, entry.get("at")), who=entry.get("who") or "–", ip=entry.get("ip"), did=visit.t(str(entry.get("did"))),
         to=entry.get("to")) for entry in reversed(entries)]
-    names = [visit.t("Time"), visit.t("Who"), visit.t("Address"), visit.t("What")]
-    return visit.html("audit", table=table(visit, visit.t("Who did what"), names, rows))
+    return visit.html("audit", table=table(visit, "Who did what", ["Time", "Who", "Address", "What"], rows))
 
 
 def probing(visit: Visit) -> Response:
@@ -151,8 +148,7 @@ def probing(visit: Visit) -> Response:
     try:
         calls = probe.start(visit.settings, "", probe.SECONDS, visit.now)
     except BadInput as error:
-        return ask(visit, visit.t("Probe"), error_text(visit, error),
-                   link(visit, visit.t("Diagnostics"), "diagnostics"))
+        return ask(visit, "Probe", error_text(visit, error), link(visit, "Diagnostics", "diagnostics"))
 
     visit.note("probed")
     return _probe_page(visit, {call["strategy"]: _address(visit, call["url"]) for call in calls}, {}, "")
@@ -168,7 +164,7 @@ def _probe_page(visit: Visit, calls: dict[str, str], seen: dict[str, str], note:
     rows = [visit.html("call", strategy=strategy, value=seen.get(strategy, ""), link=h(
         '<a href="{url}" target="_blank" rel="noreferrer" data-call="">{name}</a>', url=url, name=strategy)
         if url else strategy) for strategy, url in calls.items()]
-    return page(visit, visit.t("Probe"), visit.html(
+    return page(visit, "Probe", visit.html(
         "probe", calls=rows, seconds=probe.SECONDS, action=visit.href("probe"), note=note, about=visit.t(
             "Each call starts a job that writes a heartbeat for {n} seconds. The jobs that reach their end show which "
             "strategies work on this host.", n=probe.SECONDS)))

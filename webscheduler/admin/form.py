@@ -21,7 +21,7 @@ from ..store.task import DUE, FIELDS, Task, load_task, new_task
 from ..times import format_time
 from .controls import CHECKED, Form
 from .language import error as translated
-from .show import field, moment, options, page, warning
+from .show import field, moment, options, page, paragraph, warning
 from .show import schedule as schedule_text
 from .tasks import label, named
 from .web import Html, error_text, h, respond
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 PRESETS = {"*/5 * * * *": "Every 5 minutes", "*/15 * * * *": "Every 15 minutes", "0 * * * *": "Every hour",
            "0 3 * * *": "Every day at 03:00", "30 9 * * 1-5": "Weekdays at 09:30", "0 4 * * 0": "Every Sunday at 04:00",
            "0 5 1 * *": "On the first day of the month at 05:00", "0 5 L * *": "On the last day of the month at 05:00"}
-KINDS = {"none": "No schedule: only by its URL or by hand", "cron": "Cron expression",
-         "interval": "Fixed interval"}
+KINDS = {"none": "No schedule: only by its URL or by hand", "cron": "Cron expression", "interval": "Fixed interval"}
 UNIT_NAMES = {86400: "days", 3600: "hours", 60: "minutes", 1: "seconds"}
 SCHEDULE = ("kind", "expression", "amount", "unit")
 
@@ -198,7 +197,7 @@ def _warning(visit: Visit, task: Task) -> Html:
     elif rhythm["every"] and (said := too_fine_for_ticks(task, visit.settings["timezone"], rhythm["every"], visit.now)):
         text = visit.t("The task {said}.", said=translated(visit.language, said))
 
-    return h('<p class="warning">{text}</p>', text=text) if text else text
+    return paragraph(visit, text, "warning") if text else text
 
 
 def _page(visit: Visit, task: Task | None, form: Form, stamp: str) -> Response:
@@ -209,7 +208,7 @@ def _page(visit: Visit, task: Task | None, form: Form, stamp: str) -> Response:
         form.choices["command"] = _commands(visit, form.typed["command"])
     elif made:
         fixed = h('<input common value="{value}" readonly>', value=visit.t("set on the command line"))
-        made.update({name: field(visit, name, visit.t(text), fixed) for name, text in SECTIONS["What it runs"].items()})
+        made.update({name: field(visit, name, text, fixed) for name, text in SECTIONS["What it runs"].items()})
 
     if not visit.settings["notify"]:
         form.about["notify"] = visit.t("Send a message when the task starts to fail and when it recovers. Nobody is "

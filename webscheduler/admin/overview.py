@@ -15,7 +15,7 @@ from ..store import capabilities, history_view, locks, state
 from ..store.task import DUE, load_tasks
 from ..times import instant
 from . import show
-from .show import facts, link, moment, outcome, page, roughly
+from .show import facts, link, moment, outcome, page, paragraph, roughly
 from .tasks import badges, buttons, coming, command_line, label, last_run, next_run, url_box
 from .web import Html, h
 
@@ -47,11 +47,11 @@ def index(visit: Visit) -> Response:
     commands = registry.registered(visit.settings).keys()
     listed = [tasks[name] for name in shown if name in tasks]
     next_starts = {task.name: coming(visit, task) for task in listed}
-    new = link(visit, visit.t("New task"), "edit", "main") if visit.may("editor") else ""
+    new = link(visit, "New task", "edit", "main") if visit.may("editor") else ""
     groups = [visit.html("group", name=group, rows=[
         _row(visit, task, task.name in running, commands, next_starts[task.name]) for task in members])
         for group, members in groupby(listed, key=lambda task: str(task["group"]))]
-    return page(visit, visit.t("Tasks"), visit.html(
+    return page(visit, "Tasks", visit.html(
         "tasks", new=new if names else "", due=_due(visit, tasks[DUE], rows, names) if DUE in tasks and number == 1
         else "", broken=[show.warning(h("{name}: {why}", name=name, why=why)) for name, why in broken.items()],
         timeline=_timeline(visit, listed, next_starts, pages > 1), pages=_pages(visit, number, pages, len(names)),
@@ -116,11 +116,8 @@ def _due(visit: Visit, task: Task, rows: state.Tasks, names: list[str]) -> Html:
     if not task["enabled"]:
         alarms.append(visit.t("Disabled: no task runs on its schedule."))
 
-    parts = [h("<p>{text}</p>", text=text), *(h('<p class="warning">{text}</p>', text=alarm) for alarm in alarms)]
-
-    if call:
-        parts.append(h('<p class="sub">{text} · {call}</p>', text=visit.t("Last call"), call=call))
-
+    parts = [paragraph(visit, text), *(paragraph(visit, alarm, "warning") for alarm in alarms), h(
+        '<p class="sub">{text} · {call}</p>', text=visit.t("Last call"), call=call) if call else ""]
     live = Html(' id="live" data-refresh="5"') if state == "waiting" else ""
     return visit.html("due", live=live, state="bad" if alarms else state, href=visit.href("task", name=DUE),
                       parts=parts, run=buttons(visit, task, False)[:1], url=url_box(visit, task))
@@ -172,15 +169,14 @@ def _row(visit: Visit, task: Task, running: bool, commands: Collection[str], at:
              for text in (task.name if task["title"] else "", command_line(task)) if text]
 
     if task["command"] and task["command"] not in commands:
-        notes.append(h('<p class="warning">{text}</p>', text=visit.t(
-            "Its command is no longer registered, so the task cannot run.")))
+        notes.append(paragraph(visit, "Its command is no longer registered, so the task cannot run.", "warning"))
 
     return visit.html(
         "row", state="" if task["enabled"] else "off", href=visit.href("task", name=task.name), title=label(task),
-        badge=badges(visit, task, running), notes=notes, strip=show.strip(visit, entries), facts=facts([
-            (visit.t("Schedule"), show.schedule(visit, task)),
-            (visit.t("Last run"), last_run(visit, task, entries, running)), (visit.t("Next run"), next_run(visit, at)),
-            (visit.t("Last call"), call) if call else None,
-            (visit.t("Strategy"), task["strategy"])]),
+        badge=badges(visit, task, running), notes=notes, strip=show.strip(visit, entries), facts=facts(visit, [
+            ("Schedule", show.schedule(visit, task)),
+            ("Last run", last_run(visit, task, entries, running)), ("Next run", next_run(visit, at)),
+            ("Last call", call) if call else None,
+            ("Strategy", task["strategy"])]),
         actions=actions[:2],
         more=visit.html("more", url=url_box(visit, task), buttons=actions[2:]) if actions else "")

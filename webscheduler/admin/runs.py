@@ -15,7 +15,7 @@ from ..store.task import file_name
 from ..times import time_zone
 from ..vocabulary import FAILURES, RUNNING, STATUSES, TRIGGERS
 from . import show
-from .show import badge, button, confirm, duration, facts, link, moment, options, outcome, page
+from .show import badge, button, confirm, duration, facts, link, moment, options, outcome, page, paragraph
 from .web import Html, Refused, h, respond
 
 TYPE_CHECKING = False
@@ -38,11 +38,9 @@ def table(visit: Visit, entries: Sequence[dict[str, Any]], alive: Sequence[Facts
             for known in alive] + [_row(visit, entry, single) for entry in entries]
 
     if not rows:
-        return h('<p class="empty">{text}</p>', text=visit.t("No runs found."))
+        return paragraph(visit, "No runs found.", "empty")
 
-    names = [visit.t("Time"), *([] if single else [visit.t("Task")]), visit.t("Outcome"), visit.t("Duration"),
-             visit.t("Started by")]
-    return show.table(visit, visit.t("Runs"), names, rows)
+    return show.table(visit, "Runs", ["Time", *([] if single else ["Task"]), "Outcome", "Duration", "Started by"], rows)
 
 
 def _row(visit: Visit, entry: dict[str, Any], single: bool) -> Html:
@@ -81,13 +79,13 @@ def index(visit: Visit) -> Response:
     alive = [] if cursor or status not in ("", RUNNING) else [
         each for each in locks.live_runs(visit.home) if name in ("", each.get("name"))]
     kept: dict[str, Any] = {"name": name, "status": status, "from": query.get("from"), "to": query.get("to")}
-    older = h("<p>{link}</p>", link=link(visit, visit.t("Older"), "history", before=f"{more[0]!r}~{more[1]}",
+    older = h("<p>{link}</p>", link=link(visit, "Older", "history", before=f"{more[0]!r}~{more[1]}",
                                          **kept)) if more else ""
-    clear = link(visit, visit.t("Clear…"), "clear", name=name) if visit.may("editor") and known else ""
+    clear = link(visit, "Clear…", "clear", name=name) if visit.may("editor") and known else ""
     tasks = options([("", visit.t("All tasks")), *((each, each) for each in known)], name)
     outcomes = options([("", visit.t("All outcomes")), ("problems", visit.t("Problems")),
                         *((each, visit.t(text)) for each, text in STATUSES.items())], status)
-    return page(visit, visit.t("History"), visit.html(
+    return page(visit, "History", visit.html(
         "history", clear=clear, table=table(visit, entries, alive, False), older=older, tasks=tasks, statuses=outcomes,
         action=visit.href("history").partition("?")[0], hidden=visit.hidden("history"), since=kept["from"],
         until=kept["to"]))
@@ -138,7 +136,7 @@ def _running(visit: Visit, name: str, run: str, known: Facts | None) -> Html:
             "Its process is gone. The next call of the task records how far it got.")
     return visit.html(
         "running", seconds=REFRESH if known else 0, state=state,
-        stop=button(visit, "cancel", visit.t("Cancel the run"), "danger", name=name, run=run)
+        stop=button(visit, "cancel", "Cancel the run", "danger", name=name, run=run)
         if known and visit.may("editor") else "",
         output=_output(visit, visit.t("Output so far"), _live(visit, run), visit.href("output", name=name, run=run)))
 
@@ -146,17 +144,17 @@ def _running(visit: Visit, name: str, run: str, known: Facts | None) -> Html:
 def _ended(visit: Visit, entry: dict[str, Any]) -> Html:
     name, run = str(entry.get("command")), str(entry.get("run"))
     query = {"name": name, "run": run, "at": history.ended(entry)}
-    again = button(visit, "run-now", visit.t("Run again"), name=name) if (
+    again = button(visit, "run-now", "Run again", name=name) if (
         visit.may("editor") and name in state.read(visit.home)) else ""
     return visit.html(
-        "ended", outcome=outcome(visit, entry), again=again, facts=facts([
-            (visit.t("Started"), moment(visit, entry.get("startedAt"), exact=True)),
-            (visit.t("Ended"), moment(visit, entry.get("finishedAt"), exact=True)),
-            (visit.t("Duration"), duration(entry.get("duration"))), (visit.t("Started by"), _by(visit, entry)),
-            (visit.t("Strategy"), entry.get("strategy") or "–"),
-            (visit.t("Scheduled for"), moment(visit, entry["scheduledFor"])) if entry.get("scheduledFor") else None,
-            (visit.t("Attempt"), entry["attempt"]) if (entry.get("attempt") or 1) > 1 else None,
-            (visit.t("Run"), h("<code>{run}</code>", run=run))]),
+        "ended", outcome=outcome(visit, entry), again=again, facts=facts(visit, [
+            ("Started", moment(visit, entry.get("startedAt"), exact=True)),
+            ("Ended", moment(visit, entry.get("finishedAt"), exact=True)),
+            ("Duration", duration(entry.get("duration"))), ("Started by", _by(visit, entry)),
+            ("Strategy", entry.get("strategy") or "–"),
+            ("Scheduled for", moment(visit, entry["scheduledFor"])) if entry.get("scheduledFor") else None,
+            ("Attempt", entry["attempt"]) if (entry.get("attempt") or 1) > 1 else None,
+            ("Run", h("<code>{run}</code>", run=run))]),
         streams=[_output(visit, title, str(entry.get(stream) or ""), visit.href("output", stream=stream, **query))
                  for title, stream in ((visit.t("Output"), "output"), (visit.t("Error output"), "errorOutput"))])
 
@@ -216,8 +214,8 @@ def clear(visit: Visit) -> Response:
 
     if visit.method != "POST":
         title = visit.t("Clear the history of {name}?" if name else "Clear the history of all tasks?", name=name)
-        text = visit.t("This deletes the records of past runs and their output, and cannot be undone.")
-        return confirm(visit, title, text, visit.t("Clear"), "history", name=name)
+        return confirm(visit, title, "This deletes the records of past runs and their output, and cannot be undone.",
+                       "Clear", "history", name)
 
     for each in names:
         history.clean(visit.home, each, lambda entry: False)

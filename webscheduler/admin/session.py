@@ -216,8 +216,7 @@ def verify(visit: Visit, user: str, password: str) -> Person | None:
                 found[counter][0] = max(0.0, found[counter][0] - 1)  # could try other people's without limit
     elif take(visit, f"once sign-in {free}"):
         # An unknown name may be a password that was typed into the wrong field.
-        visit.note("sign-in failed" if free else "sign-in refused",
-                   user if user in people.read(visit.home) else "")
+        visit.note("sign-in failed" if free else "sign-in refused", user if user in people.read(visit.home) else "")
 
     if not free:
         raise Refused(429, "Too many failed sign-ins. Wait a few minutes and try again.")

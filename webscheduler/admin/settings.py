@@ -27,7 +27,7 @@ from ..version import __version__
 from ..vocabulary import LANGUAGES
 from . import session
 from .controls import Form
-from .show import ask, button, facts, link, moment, page, plain, warning
+from .show import ask, button, facts, link, moment, page, paragraph, plain, warning
 from .tasks import label, named
 from .web import Html, Refused, error_text, h, respond
 
@@ -67,15 +67,15 @@ def index(visit: Visit) -> Response:
     shown = [(visit.t(text), form.start[name]) for labels in SECTIONS.values() for name, text in labels.items()
              if name not in WAYS]
     owner = visit.may("owner")
-    test = button(visit, "notify-test", visit.t("Send a test notification")) if visit.settings["notify"] else ""
-    return page(visit, visit.t("Settings"), visit.html(
+    test = button(visit, "notify-test", "Send a test notification") if visit.settings["notify"] else ""
+    return page(visit, "Settings", visit.html(
         "settings", problem=[plain(visit), warning(form.problem())], version=_version(visit),
         form=visit.html("settings-form", sections=form.sections(SECTIONS, {}), action=visit.href("settings"), test=test)
-        if owner else visit.html("shown", facts=facts(shown)),
-        others=visit.html("others", facts=facts(others)) if owner else "",
-        crontab=visit.html("to-crontab", link=link(visit, visit.t("Show the crontab"), "crontab")) if owner else "",
+        if owner else visit.html("shown", facts=facts(visit, shown)),
+        others=visit.html("others", facts=facts(visit, others)) if owner else "",
+        crontab=visit.html("to-crontab", link=link(visit, "Show the crontab", "crontab")) if owner else "",
         backup=visit.html("backup", action=visit.href("backup"), download=button(
-            visit, "backup", visit.t("Download a backup"), fields={"do": "download"})) if owner else "",
+            visit, "backup", "Download a backup", fields={"do": "download"})) if owner else "",
         take=_elsewhere(visit) if visit.may("editor") else ""), 422 if form.errors else 200)
 
 
@@ -107,12 +107,12 @@ def _version(visit: Visit) -> Html:
     known = os.path.exists(os.path.join(visit.home, "commands.json"))
 
     if not known or last.get("package") == __version__:
-        return h("<p>{text}</p>", text=text)
+        return paragraph(visit, text)
 
     before = h("{version}, {when}", version=last["package"], when=moment(visit, last.get("at"))) \
         if "package" in last else visit.t("an earlier version")
     return h('<p>{text}</p><p class="warning">{stale}</p>{act}', text=text, act=button(
-        visit, "update", visit.t("Finish the update")) if visit.may("owner") else "", stale=visit.t(
+        visit, "update", "Finish the update") if visit.may("owner") else "", stale=visit.t(
             "This installation was last updated with another version: {version}.", version=before))
 
 
@@ -132,8 +132,7 @@ def update(visit: Visit) -> Response:
     text = visit.t("webscheduler {version} has searched for commands, and the settings are in its format.",
                    version=__version__)
     return _lines(visit, visit.t("The update is finished"), text, (said + problems).splitlines(), [
-        button(visit, "check", visit.t("Check the installation"), "main"),
-        link(visit, visit.t("Settings"), "settings")])
+        button(visit, "check", "Check the installation", "main"), link(visit, "Settings", "settings")])
 
 
 def notify_test(visit: Visit) -> Response:
@@ -160,7 +159,7 @@ def crontab(visit: Visit) -> Response:
     if visit.method == "POST":
         return _change_crontab(visit, minutes)
 
-    back = link(visit, visit.t("Settings"), "settings")
+    back = link(visit, "Settings", "settings")
 
     try:
         ours = tables.installed(visit.home)
@@ -172,12 +171,11 @@ def crontab(visit: Visit) -> Response:
     rhythms = {each: visit.count(each, "every minute", "every {n} minutes") for each in sorted(MINUTES)}
     choices = [h("<b>{text}</b> ", text=text) if each == minutes else h(
         "{link} ", link=link(visit, text, "crontab", every=each)) for each, text in rhythms.items()]
-    act = button(visit, "crontab", visit.t("Remove the line"), "danger", {"do": "remove"}) if ours else button(
-        visit, "crontab", visit.t("Install the line"), "main", {"do": "install", "every": str(minutes)})
+    act = button(visit, "crontab", "Remove the line", "danger", {"do": "remove"}) if ours else button(
+        visit, "crontab", "Install the line", "main", {"do": "install", "every": str(minutes)})
     text = visit.t("This line in the account's crontab runs all due tasks without any call of a URL. Other lines are "
                    "never changed.")
-    return _lines(visit, h("crontab"), text, lines, [act, back],
-                  "" if ours else h("<p>{choices}</p>", choices=choices))
+    return _lines(visit, h("crontab"), text, lines, [act, back], "" if ours else h("<p>{choices}</p>", choices=choices))
 
 
 def _lines(visit: Visit, title: Html, text: Html, lines: list[str], buttons: list[Html], more: object = "") -> Response:

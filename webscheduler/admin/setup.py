@@ -71,7 +71,7 @@ def setup(visit: Visit) -> Response:
 
     if not os.path.exists(os.path.join(visit.home, CODE)):
         text = visit.t("First prove that this hosting account is yours, with a code from a file in the home directory.")
-        return ask(visit, title, text, button(visit, "setup", visit.t("Create a code"), "main", {"do": "code"}))
+        return ask(visit, title, text, button(visit, "setup", "Create a code", "main", {"do": "code"}))
 
     guess = f"{'https' if visit.secure else 'http'}://{visit.environ.get('HTTP_HOST', 'example.org')}{visit.mount}"
     labels = {name: label for name, label in LABELS.items() if first or name not in ASKED}

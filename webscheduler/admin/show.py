@@ -39,11 +39,11 @@ BELOW = {"run": "history", "clear": "history", "check": "diagnostics", "probe": 
          "update": "settings", "account": "account", "people": "account"}
 
 
-def page(visit: Visit, title: Html, body: Html, status: int = 200, head: Html | str = "") -> Response:
+def page(visit: Visit, title: str, body: Html, status: int = 200, head: Html | str = "") -> Response:
     """A whole page."""
     links = {name: visit.href(name, v=version(name)) for name in FILES}
     return respond(visit.html(
-        "page", title=title, name=visit.settings["name"], home=visit.href(""), head=head,
+        "page", title=visit.said(title), name=visit.settings["name"], home=visit.href(""), head=head,
         menu=_menu(visit), notice=_notice(visit), body=body, **links) + "\n", status)
 
 
@@ -56,7 +56,7 @@ def _menu(visit: Visit) -> Html:
         return h('<a href="{href}"{current}>{text}</a>', href=visit.href(to), text=text,
                  current=Html(' aria-current="page"') if to == here else "")
 
-    leave = "" if visit.embedded else button(visit, "sign-out", visit.t("Sign out"), "quiet")
+    leave = "" if visit.embedded else button(visit, "sign-out", "Sign out", "quiet")
     return visit.html("menu", links=[h("<li>{link}</li>", link=entry(to, visit.t(text))) for to, text in MENU],
                       account=entry("account", visit.person.name), leave=leave)
 
@@ -67,6 +67,11 @@ def _notice(visit: Visit) -> Html:
 
     return h('<p class="notice {kind}" role="status">{text}</p>\n', kind=visit.notice.get("kind", "good"),
              text=visit.t(**visit.notice))
+
+
+def paragraph(visit: Visit, text: str, kind: str = "") -> Html:
+    """A paragraph; kind: class of the style sheet."""
+    return h('<p{kind}>{text}</p>', text=visit.said(text), kind=h(' class="{kind}"', kind=kind) if kind else "")
 
 
 def warning(text: Html | None) -> Html:
@@ -81,39 +86,40 @@ def plain(visit: Visit) -> Html:
     if visit.secure or said == "https" or not visit.address or visit.address.startswith(("127.", "::1")):
         return Html("")
 
-    return h('<p class="warning">{text}</p>', text=visit.t(
-        "This page came over http, without encryption: others on the network can read passwords and trigger URLs. Use "
-        "https if your host offers it."))
+    return paragraph(visit, "This page came over http, without encryption: others on the network can read passwords "
+                     "and trigger URLs. Use https if your host offers it.", "warning")
 
 
-def button(visit: Visit, page: str, text: Html, /, kind: str = "", fields: dict[str, str] | None = None,
+def button(visit: Visit, page: str, text: str, /, kind: str = "", fields: dict[str, str] | None = None,
            **query: object) -> Html:
     """A form with one button that changes something; forms are never nested."""
-    return visit.html("button", href=visit.href(page, **query), text=text, kind=kind, fields=[
+    return visit.html("button", href=visit.href(page, **query), text=visit.said(text), kind=kind, fields=[
         h('<input type="hidden" name="{name}" value="{value}">', name=name, value=value)
         for name, value in (fields or {}).items()])
 
 
-def link(visit: Visit, text: Html, page: str, kind: str = "", **query: object) -> Html:
+def link(visit: Visit, text: str, page: str, kind: str = "", **query: object) -> Html:
     """A link that looks like a button."""
-    return h('<a class="{kind}" href="{href}">{text}</a>', kind=f"button {kind}".strip(), text=text,
+    return h('<a class="{kind}" href="{href}">{text}</a>', kind=f"button {kind}".strip(), text=visit.said(text),
              href=visit.href(page, **query))
 
 
-def ask(visit: Visit, title: Html, text: Html, buttons: object, status: int = 200) -> Response:
+def ask(visit: Visit, title: str, text: str, buttons: object, status: int = 200) -> Response:
     """A page with one message and some buttons."""
-    return page(visit, title, visit.html("ask", title=title, text=text, buttons=buttons), status)
+    return page(visit, title, visit.html(
+        "ask", title=visit.said(title), text=visit.said(text), buttons=buttons), status)
 
 
-def confirm(visit: Visit, title: Html, text: Html, label: Html, back: str, name: str) -> Response:
+def confirm(visit: Visit, title: str, text: str, label: str, back: str, name: str) -> Response:
     """Ask before this page does to `name` what cannot be undone. back: the page that `Cancel` leads to."""
     return ask(visit, title, text, [button(visit, visit.page, label, "danger", name=name),
-                                    link(visit, visit.t("Cancel"), back, name=name)])
+                                    link(visit, "Cancel", back, name=name)])
 
 
-def facts(pairs: Sequence[tuple[Html, object] | None]) -> list[Html]:
+def facts(visit: Visit, pairs: Sequence[tuple[str, object] | None]) -> list[Html]:
     """Names and values for a <dl>."""
-    return [h("<div><dt>{name}</dt><dd>{value}</dd></div>", name=pair[0], value=pair[1]) for pair in pairs if pair]
+    return [h("<div><dt>{name}</dt><dd>{value}</dd></div>", name=visit.said(pair[0]), value=pair[1])
+            for pair in pairs if pair]
 
 
 def options(pairs: Sequence[tuple[str, object]], chosen: object) -> list[Html]:
@@ -122,13 +128,13 @@ def options(pairs: Sequence[tuple[str, object]], chosen: object) -> list[Html]:
               selected=Html(" selected") if value == (chosen or "") else "") for value, text in pairs]
 
 
-def table(visit: Visit, label: Html, names: Sequence[Html], rows: Sequence[Html]) -> Html:
+def table(visit: Visit, label: str, names: Sequence[str], rows: Sequence[Html]) -> Html:
     """A table that scrolls sideways where it does not fit."""
-    return visit.html("table", label=label, rows=rows,
-                      head=[h('<th scope="col">{name}</th>', name=name) for name in names])
+    return visit.html("table", label=visit.said(label), rows=rows,
+                      head=[h('<th scope="col">{name}</th>', name=visit.said(name)) for name in names])
 
 
-def field(visit: Visit, name: str, label: Html, control: str, help_text: Html | None = None,
+def field(visit: Visit, name: str, label: str, control: str, help_text: Html | None = None,
           problem: Html | None = None, template: str = "field") -> Html:
     """A control with its label, its help and its error. control: HTML whose tag has ` common` where attributes go."""
     described = [f"{name}-{kind}" for kind, there in (("help", help_text), ("error", problem)) if there]
@@ -137,7 +143,8 @@ def field(visit: Visit, name: str, label: Html, control: str, help_text: Html | 
         invalid=Html(' aria-invalid="true"') if problem else "")
     parts = {kind: h('<p class="{kind}" id="{name}-{kind}">{text}</p>', kind=kind, name=name, text=text) if text else ""
              for kind, text in (("help", help_text), ("error", problem))}
-    return visit.html(template, name=name, label=label, control=Html(control.replace(" common", common, 1)), **parts)
+    control = Html(control.replace(" common", common, 1))
+    return visit.html(template, name=name, label=visit.said(label), control=control, **parts)
 
 
 def moment(visit: Visit, text: str | None, absent: str = "never", exact: bool = False) -> Html:

@@ -19,7 +19,7 @@ from ..store.task import DUE, load_task
 from ..times import format_time
 from ..vocabulary import INTERRUPTED, RUNNING
 from . import show
-from .show import badge, button, confirm, duration, facts, link, moment, outcome, page
+from .show import badge, button, confirm, duration, facts, link, moment, outcome, page, paragraph
 from .web import Html, Refused, error_text, h
 
 TYPE_CHECKING = False
@@ -57,15 +57,15 @@ def url_box(visit: Visit, task: Task) -> Html:
         return Html("")
 
     if not base:
-        return h('<p class="warning">{text} {link}</p>', link=link(visit, visit.t("Settings"), "settings"),
+        return h('<p class="warning">{text} {link}</p>', link=link(visit, "Settings", "settings"),
                  text=visit.t("The address of this installation is not set, so no URL can be shown."))
 
     if task["signature"] == "timed":
-        return h('<p class="sub">{text}</p>', text=visit.t(
-            "This task accepts only timed signatures. Each call needs a new one, so there is no URL to paste."))
+        return paragraph(visit, "This task accepts only timed signatures. Each call needs a new one, so there is no "
+                         "URL to paste.", "sub")
 
     if not task["slug"] or not task["secret"]:
-        return h('<p class="sub">{text}</p>', text=visit.t("This task has no URL yet: create a new secret."))
+        return paragraph(visit, "This task has no URL yet: create a new secret.", "sub")
 
     url = signing.trigger_url(base, task["slug"], task["secret"])
     return visit.html("url", key="url-" + task["slug"], label=visit.t("Trigger URL"), text=url)
@@ -125,12 +125,12 @@ def buttons(visit: Visit, task: Task, running: bool) -> list[Html]:
         return []
 
     name, on = task.name, task["enabled"]
-    run = Html("") if running and task["preventOverlap"] else button(visit, "run-now", visit.t("Run now"), name=name)
-    found = [run, link(visit, visit.t("Edit"), "edit", name=name),
-             button(visit, "enable", visit.t("Disable" if on else "Enable"), name=name, fields={
+    run = Html("") if running and task["preventOverlap"] else button(visit, "run-now", "Run now", name=name)
+    found = [run, link(visit, "Edit", "edit", name=name),
+             button(visit, "enable", "Disable" if on else "Enable", name=name, fields={
                  "enabled": "no" if on else "yes", "back": visit.page}, page=visit.query.get("page"))]
-    return found if name == DUE else [*found, link(visit, visit.t("Duplicate"), "edit", copy=name),
-                                      link(visit, visit.t("Delete"), "delete", name=name)]
+    return found if name == DUE else [*found, link(visit, "Duplicate", "edit", copy=name),
+                                      link(visit, "Delete", "delete", name=name)]
 
 
 def one(visit: Visit) -> Response:
@@ -147,15 +147,15 @@ def one(visit: Visit) -> Response:
         "task", title=label(task), badges=badges(visit, task, bool(alive)), secret=secret,
         notes=[h('<p class="sub">{text}</p>', text=text)
                for text in (task.name if task["title"] else "", task["description"]) if text],
-        actions=buttons(visit, task, bool(alive)), facts=facts([
+        actions=buttons(visit, task, bool(alive)), facts=facts(visit, [
             *([] if task.name == DUE else [
-                (visit.t("Command"), command_line(task)), (visit.t("Schedule"), show.schedule(visit, task)),
-                (visit.t("Next run"), next_run(visit, coming(visit, task)))]),
-            (visit.t("Last run"), last_run(visit, task, entries, bool(alive))), (visit.t("Group"), task["group"]),
-            (visit.t("Strategy"), task["strategy"]), (visit.t("Time limit"), duration(limit) if limit else "–"),
-            (visit.t("Created"), moment(visit, task["createdAt"], "–"))]),
+                ("Command", command_line(task)), ("Schedule", show.schedule(visit, task)),
+                ("Next run", next_run(visit, coming(visit, task)))]),
+            ("Last run", last_run(visit, task, entries, bool(alive))), ("Group", task["group"]),
+            ("Strategy", task["strategy"]), ("Time limit", duration(limit) if limit else "–"),
+            ("Created", moment(visit, task["createdAt"], "–"))]),
         strip=show.strip(visit, entries), url="" if secret else url_box(visit, task),
-        rotate=link(visit, visit.t("New secret…"), "secret", name=task.name) if editor else "",
+        rotate=link(visit, "New secret…", "secret", name=task.name) if editor else "",
         table=runs.table(visit, entries[:10], alive, single=True), all=visit.href("history", name=task.name)))
 
 
@@ -172,7 +172,7 @@ def _secret(visit: Visit, task: Task) -> Html:
     return visit.html(
         "secret", secret=visit.html("url", key="secret", label=visit.t("Secret"), text=task["secret"]),
         url=url_box(visit, task),
-        ways=facts([(name, h('<code class="line">{text}</code>', text=text)) for name, text in ways]))
+        ways=facts(visit, [(name, h('<code class="line">{text}</code>', text=text)) for name, text in ways]))
 
 
 def run_now(visit: Visit) -> Response:
@@ -219,9 +219,9 @@ def secret(visit: Visit) -> Response:
     task = named(visit)
 
     if visit.method != "POST":
-        return confirm(visit, visit.t("New secret for {name}?", name=label(task)), visit.t(
+        return confirm(visit, visit.t("New secret for {name}?", name=label(task)), (
             "The present URL of this task stops working at once, wherever it was pasted. The next page shows the new "
-            "URL."), visit.t("Create a new secret"), "task", name=task.name)
+            "URL."), "Create a new secret", "task", task.name)
 
     editing.rotate_secret(visit.home, task.name)
     visit.note("made a new secret", task.name)
@@ -234,9 +234,9 @@ def delete(visit: Visit) -> Response:
     task = named(visit)
 
     if visit.method != "POST":
-        return confirm(visit, visit.t("Delete {name}?", name=label(task)), visit.t(
-            "This deletes the task, its URL and its history, and cannot be undone."), visit.t("Delete"), "task",
-            name=task.name)
+        return confirm(visit, visit.t("Delete {name}?", name=label(task)),
+                       "This deletes the task, its URL and its history, and cannot be undone.", "Delete", "task",
+                       task.name)
 
     try:
         editing.remove(visit.home, task.name, visit.now)

@@ -147,6 +147,10 @@ class Visit:
         """The message in the visitor's language as HTML, with its values escaped; `text` becomes code."""
         return h(_said(self.language, message), **values)
 
+    def said(self, text: str) -> Html:
+        """HTML as it is; any other text translated, if it is a message without values, and escaped."""
+        return text if isinstance(text, Html) else Html(_said(self.language, text))
+
     def html(self, template: str, **values: object) -> Html:
         """A part of pages.html, translated, with its values escaped."""
         text = _translated(self.language, template)
