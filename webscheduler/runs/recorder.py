@@ -169,7 +169,8 @@ def entry_of(claim: Claim, facts: Facts, ended: Outcome, now: float) -> Entry:
     if not instant(started):  # killed before it was written
         started = format_time(os.fstat(claim.descriptor).st_mtime)
 
-    known: Any = {key: value for key, value in facts.items() if key in ENTRY}
-    entry: Entry = {**ENTRY, "attempt": 1, **known, **ended, "command": claim.name, "startedAt": started,
-                    "finishedAt": format_time(now), "run": claim.run}
+    entry: Entry = {**ENTRY, "attempt": 1}
+    said: Any = {**{key: value for key, value in facts.items() if key in ENTRY}, **ended}
+    entry.update(said)
+    entry.update({"command": claim.name, "startedAt": started, "finishedAt": format_time(now), "run": claim.run})
     return entry

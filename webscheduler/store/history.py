@@ -23,7 +23,7 @@ from .task import file_name
 
 try:
     import fcntl
-except ImportError:  # see `locks`: nothing gets as far as here without it
+except ImportError:
     fcntl = None  # type: ignore[assignment,unused-ignore]
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def _open_locked(file: str) -> int:
 
 def _lock(descriptor: int) -> None:
     """Wait for the lock, but not for ever: its holder may be stopped. Raises OSError."""
+    assert fcntl  # without it nothing gets as far as here
     deadline = time.monotonic() + PATIENCE
 
     while True:

@@ -50,8 +50,11 @@ def known_of(name: str, row: Any) -> Known | None:
         return None
 
     secret = row.get("secret")
-    keyed = isinstance(secret, str) and len(secret) == 64 and signing.HEX.issuperset(secret)
-    found = Known(name, slug, secret if keyed else NOBODY)
+
+    if not isinstance(secret, str) or len(secret) != 64 or not signing.HEX.issuperset(secret):
+        secret = NOBODY
+
+    found = Known(name, slug, secret)
 
     try:
         task = load_task(name, row)
