@@ -108,7 +108,7 @@ _spawned: list[subprocess.Popen[bytes]] = []
 
 
 def _leave_running() -> None:
-    """At the end of this process: what it started goes on, and is no resource that was left open."""
+    """At the end of this process: the children continue, so Python need not warn that they do."""
     for child in _spawned:
         child.returncode = 0
 
@@ -122,7 +122,12 @@ def spawn(argv: Sequence[str], keep: Sequence[int], wait: bool = False) -> bytes
     import subprocess
 
     # Reap the children of earlier calls that have ended, so that a long-lived worker collects no zombies.
-    _spawned[:] = [child for child in _spawned if child.poll() is None]
+    # Another thread may do the same at this moment, so children are removed one by one.
+    for child in [child for child in _spawned if child.poll() is not None]:
+        try:
+            _spawned.remove(child)
+        except ValueError:
+            pass
 
     child = subprocess.Popen(
         argv,
