@@ -87,7 +87,7 @@ def test_it_says_of_each_task_what_state_says(indexed: Installation) -> None:
             assert one.signature == signing.sign(row["secret"], row["slug"])
             assert one.status == signing.sign(row["secret"], f"status:{row['slug']}")
         else:
-            assert one.secret == one.signature == one.status == index.NOBODY
+            assert one.secret == one.signature == one.status == index.NO_KEY
 
     assert by_index.find("f" * 32) is None
     assert (by_index.window, by_index.timeout, by_index.proxies) == (300, 300, [])

@@ -1,7 +1,7 @@
 """The CGI door (RFC 3875): one process, one request.
 
-The rule: the whole response goes out in one write and the process ends at once, since a server waits for a script
-that is still tidying up. Nothing the client gets tells of a fault here; one line in the server's error log does.
+The rules: the whole response goes out in one write, and then the process ends at once, since a server waits for its
+end. The client learns nothing of an internal error; one line in the server's error log tells it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def main(home: str | None = None) -> None:
-    """Answer the request that the environment describes, and end the process."""
-    for descriptor in (0, 1, 2):  # a claim must not become a standard stream that was closed
+    """Answer the request in the environment, and end the process."""
+    for descriptor in (0, 1, 2):  # else a claim would take the number of a standard stream that was closed
         try:
             os.fstat(descriptor)
         except OSError:
@@ -60,7 +60,7 @@ def main(home: str | None = None) -> None:
 
             from .runs.detach import silence
 
-            silence()  # which ends the response; the script goes on
+            silence()  # ends the response; the script continues
             response.after()
         else:
             _write_all(sent)
@@ -69,7 +69,7 @@ def main(home: str | None = None) -> None:
 
 
 def _write_all(data: bytes) -> None:
-    """Write everything to standard output, unless nobody reads it any more: a run does not depend on that."""
+    """Write everything to standard output. If nobody reads it any more, the run continues all the same."""
     view = memoryview(data)
 
     try:
@@ -80,8 +80,8 @@ def _write_all(data: bytes) -> None:
 
 
 def _drop_body() -> None:
-    """Take what is here of a body that nobody read: mod_cgid's script is on a socket, which is reset, and the response
-    lost, when it is closed with something in it (tried)."""
+    """Read what has arrived of a body that nobody read. Under mod_cgid, standard input is a socket. Closed with unread
+    data, it is reset and the response is lost (tried)."""
     os.set_blocking(0, False)
 
     try:
@@ -90,7 +90,7 @@ def _drop_body() -> None:
     except OSError:
         pass
 
-    os.set_blocking(0, True)  # standard output may be the same socket, and take no more at once than it has room for
+    os.set_blocking(0, True)  # standard output may be the same socket, and must block when it is full
 
 
 def report(line: str) -> None:

@@ -100,7 +100,7 @@ def decide(home: str, name: str, cause: Cause, now: float, view: View | None = N
             view, known, task = _by_name(home, name)
 
         with locks.Gate(home, name) as gate:
-            if view.still():
+            if view.is_current():
                 living = record_dead(home, name, now) if record_dead else locks.supervised_runs(home, name)
 
                 if living is not None:

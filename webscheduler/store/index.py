@@ -1,15 +1,15 @@
-"""`index`: what a request must know of state.json and the settings, in a form that is read without parsing.
+"""The file `index`: what a request must know about tasks and settings, in a form that is read without parsing.
 
-It is derived; deleting it is always safe, and one that is missing, torn or foreign costs time only. A header names the
-files that it was made from, by inode, size, mtime and ctime; then comes a line of one length for each task, sorted by
-slug, which is found by bisection. So a request costs the same whatever the number of tasks.
+It is made from other files; deleting it is always safe, and without a valid one everything works, only slower. Its
+header has inode, size, mtime and ctime of the files that it was made from. Then there is a line of fixed length for
+each task, sorted by slug and found by bisection, so that a request costs the same for any number of tasks.
 
 The rules:
-- It is believed only while each of those files is what the header says, asked by fstat of files opened for it (NFS
-  caches stat), and asked again under the gate. The header has the index's own length, since a file cut at the end of a
-  line must refuse no valid URL; and the boot, since what was never synced may be zeros after a power cut.
+- It is valid only while each of those files is what the header says: by fstat of files opened for that (NFS caches
+  stat), and once more under the gate. The header has the length of the index, since one that is cut off at the end of a
+  line must not refuse a valid URL; and the boot id, since after a power cut a file that was not synced may be zeros.
 - An edit in place within one tick of the file system's clock changes neither size nor times. `indexing`, which writes
-  it, says how such an edit is never missed.
+  the file, says how such an edit is noticed.
 - A task that a line cannot describe is marked as unusual; for it, state.json is read once the signature is valid.
 """
 
@@ -27,26 +27,28 @@ if TYPE_CHECKING:
 NAME = "index"
 SOURCES = ("state.json", "config.json", "capabilities.json")
 FORMAT = f"webscheduler-index 1 {__version__}"
-HEADER = 4096
-# A line: what is in it, and how wide. Flags are a letter each, or a blank.
+HEADER = 4096  # bytes
+# The fields of a line, with their widths. Each flag is a letter or missing.
 COLUMNS = (("slug", 32), ("signature", 64), ("status", 64), ("secret", 64), ("kind", 6), ("flags", 4), ("interval", 9),
            ("timeout", 9), ("strategy", 5), ("name", 100))
 LINE = sum(width for _, width in COLUMNS) + 1
-FLAGS = "EOPU"  # enabled, overlaps, a task of a probe, unusual
-NOBODY = "-" * 64  # stands where no secret is: no signature is equal to it
+FLAGS = "EOPU"  # enabled, may overlap, of a probe, unusual
+NO_KEY = "-" * 64  # in place of a missing secret or signature: no signature is equal to it
 
 
 class Known:
-    """What a request needs of the task that its slug names. secret: or NOBODY; signature, status: what a request has to
-    bring to run it, and to ask how it is, where the view is `signed`; kind: static, timed or either; interval, timeout:
-    seconds (timeout -1: as in the settings). unusual: a line cannot say all; problem: the row breaks a rule, in words.
+    """What a request must know about a task.
+
+    secret: or NO_KEY; signature, status: the signatures that run it and that ask for its status, if the view is
+    `signed`; kind: static, timed or either; interval, timeout: seconds (timeout -1: as in the settings); unusual: a
+    line of the index cannot describe it; problem: what is wrong with its row, or empty.
     """
 
     __slots__ = ("allowlist", "enabled", "interval", "kind", "name", "overlaps", "probe", "problem", "secret",
                  "signature", "slug", "status", "strategy", "timeout", "unusual")
 
     def __init__(self, name: str, slug: str, secret: str) -> None:
-        self.name, self.slug, self.secret, self.signature, self.status = name, slug, secret, NOBODY, NOBODY
+        self.name, self.slug, self.secret, self.signature, self.status = name, slug, secret, NO_KEY, NO_KEY
         self.kind, self.strategy, self.problem = "static", "auto", ""
         self.enabled = self.overlaps = self.probe = self.unusual = False
         self.interval, self.timeout = 0, -1
@@ -54,9 +56,11 @@ class Known:
 
 
 class Index:
-    """An index that is believed. signed: it has the signatures that are expected; window: of timed signatures, seconds;
-    proxies: those that are trusted; timeout: where a task names none; kinds: kind of server ->
-    (Unix seconds until when it is so, what `capabilities.pack` made)."""
+    """A valid index.
+
+    signed: it has the expected signatures; window: seconds that a timed signature may be off; proxies: those that are
+    trusted; timeout: for a task without one; kinds: by kind of server, (valid until, Unix seconds; text of `capabilities.pack`).
+    """
 
     __slots__ = ("_count", "_home", "_read", "kinds", "proxies", "sources", "timeout", "values", "window")
 
@@ -74,7 +78,7 @@ class Index:
     signed = True
 
     def find(self, slug: str) -> Known | None:
-        """The task of that slug (32 characters). Each slug costs the same reads, known or not."""
+        """The task with that slug (32 characters). It takes the same reads whether the slug exists or not."""
         key, low, high = slug.encode("ascii"), 0, self._count
         steps = self._count.bit_length()
 
@@ -87,20 +91,20 @@ class Index:
         return known(line.decode()) if line.startswith(key) else None
 
     def in_full(self, known: Known) -> Known:
-        """All that is to be known of a task, if it is not unusual."""
+        """The task in full; it is already, unless it is unusual."""
         return known
 
     def body(self) -> bytes:
         """All lines."""
         return self._read(HEADER, self._count * LINE)
 
-    def still(self) -> bool:
-        """Whether the files that it was made from are what they were."""
+    def is_current(self) -> bool:
+        """Whether the files that it was made from are unchanged."""
         return identities(self._home) == self.sources
 
 
 def known(line: str) -> Known:
-    """What a line of an index says."""
+    """The task that a line of the index describes."""
     values, start = [], 0
 
     for _, width in COLUMNS:
@@ -116,7 +120,7 @@ def known(line: str) -> Known:
 
 
 def line(entry: Known) -> bytes:
-    """The line of an index for a task; one that it cannot describe is marked as unusual."""
+    """The line of the index for a task. A task that it cannot describe is marked as unusual."""
     plain = entry.name.isascii() and len(entry.name) <= 100 and not entry.allowlist and not entry.unusual
     holds = (entry.enabled, entry.overlaps, entry.probe, not plain)
     flags = "".join(flag for flag, held in zip(FLAGS, holds) if held)
@@ -126,8 +130,8 @@ def line(entry: Known) -> bytes:
 
 
 def open_index(home: str, whole: bool = False) -> Index | None:
-    """The index of the installation, if there is one that is to be believed. whole: it is read at once, for a process
-    that keeps it; else it stays open and is read where needed, for one that answers a request and ends."""
+    """The index of the installation, if there is a valid one. whole: read it at once, for a process that keeps it; else
+    it stays open and parts are read when needed, for a process that answers one request."""
     try:
         descriptor = os.open(f"{home}/{NAME}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -154,19 +158,19 @@ def open_index(home: str, whole: bool = False) -> Index | None:
 
         return found
     except (OSError, ValueError, IndexError):
-        return None  # torn, or of another time
+        return None  # damaged, or of another format
     finally:
         if not keep:
             os.close(descriptor)
 
 
 def identity(status: os.stat_result) -> str:
-    """What changes whenever a file is replaced, or edited in another tick of the file system's clock."""
+    """A text that changes when a file is replaced, or edited in another tick of the file system's clock."""
     return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def identities(home: str) -> list[str]:
-    """Those of SOURCES, in their order; `-` for a file that is not there for us."""
+    """The identities of SOURCES, in this order; `-` for a file that is missing or that we may not read."""
     found = []
 
     for name in SOURCES:
@@ -185,7 +189,7 @@ def identities(home: str) -> list[str]:
 
 
 def boot() -> str:
-    """The id of this boot of the machine (random(4)); empty where /proc does not say."""
+    """The id of this boot of the machine (random(4)); empty if /proc does not show it."""
     try:
         descriptor = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,9 +1,9 @@
-"""Writes `index`, and makes what it holds of tasks: the one place that says what a request must know of a task.
+"""Writes the file `index`, and says what a request must know about a task.
 
-The rules: it is written under state.json.lock, by those who changed state.json and by supervisors at their end, never
-by refusals or readers. Files are read for it only once their identities have been seen to be the same SETTLE seconds
-apart: an edit within the same tick of the file system's clock, which changes no identity, is over by then, and any
-later one has another time.
+The rules: it is written under state.json.lock, after changes of state.json and by supervisors at their end, never by
+refusals or readers. Its sources are read only after their identities were the same for CLOCK_TICK seconds. An edit
+within the same tick of the file system's clock, which changes no identity, is over by then, and a later edit has
+another time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .index import (
     HEADER,
     LINE,
     NAME,
-    NOBODY,
+    NO_KEY,
     Index,
     Known,
     boot,
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
     from .task import Task
 
-SETTLE = 0.02  # seconds; the clocks of file systems tick every 10 ms at the slowest
-SETTLE_WHOLE = 1.1  # the same where times are whole seconds (ext4 with inodes of 128 bytes)
+CLOCK_TICK = 0.02  # seconds; the clocks of file systems tick every 10 ms at the slowest
+CLOCK_TICK_OF_SECONDS = 1.1  # the same if times are whole seconds (ext4 with inodes of 128 bytes)
 
 
 def known_of(name: str, row: Any) -> Known | None:
-    """What a request must know of a task, by its row of state.json; None for a row that no slug names. One that breaks
-    a rule is unusual, and says so when it is asked for in full."""
+    """What a request must know about a task, from its row of state.json; None for a row without a slug. A row that
+    breaks a rule makes an unusual task with a problem."""
     slug = row.get("slug") if isinstance(row, dict) else None
 
     if not isinstance(slug, str) or len(slug) != 32 or not signing.HEX.issuperset(slug):
@@ -52,7 +52,7 @@ def known_of(name: str, row: Any) -> Known | None:
     secret = row.get("secret")
 
     if not isinstance(secret, str) or len(secret) != 64 or not signing.HEX.issuperset(secret):
-        secret = NOBODY
+        secret = NO_KEY
 
     found = Known(name, slug, secret)
 
@@ -66,8 +66,8 @@ def known_of(name: str, row: Any) -> Known | None:
 
 
 def limits_of(task: Task, found: Known | None = None) -> Known:
-    """What decides about a run of the task, noted in `found`."""
-    found = found or Known(task.name, "", NOBODY)
+    """`found`, or a new one, with what decides whether and how the task runs."""
+    found = found or Known(task.name, "", NO_KEY)
     found.kind, found.enabled, found.overlaps = task["signature"], task["enabled"], not task["preventOverlap"]
     found.interval, found.strategy, found.allowlist = task["minIntervalSeconds"], task["strategy"], task["ipAllowlist"]
     found.timeout = -1 if task["timeout"] is None else task["timeout"]
@@ -76,10 +76,10 @@ def limits_of(task: Task, found: Known | None = None) -> Known:
 
 
 def refresh(home: str, unchanged: Index | None = None) -> bool:
-    """Write the index anew where it is not what the files say; whether it is good now. Takes SETTLE seconds at least.
-    Never raises for what is foreseen: without an index everything works, slower.
+    """Write the index, unless it is valid. Returns whether it is valid now. Takes at least CLOCK_TICK seconds. Raises
+    nothing that is foreseen: without an index everything works, only slower.
 
-    unchanged: one that was believed just before a run was noted in state.json, by whoever did that: its lines stay.
+    unchanged: the index that was valid before a run was written into state.json; its lines are still true.
     """
     try:
         if open_index(home):
@@ -91,13 +91,13 @@ def refresh(home: str, unchanged: Index | None = None) -> bool:
             return False
 
         whole = any(entry.split()[-1].endswith("0" * 9) for entry in seen if entry != "-")
-        time.sleep(SETTLE_WHOLE if whole else SETTLE)
+        time.sleep(CLOCK_TICK_OF_SECONDS if whole else CLOCK_TICK)
 
         lock = state.take_lock(home, 1.0)
 
         try:
             if identities(home) != seen:
-                return False  # whoever changed it refreshes it
+                return False  # whoever has changed them writes the index
 
             content = _content(home, seen, unchanged)
 
@@ -124,12 +124,12 @@ def _content(home: str, seen: list[str], unchanged: Index | None) -> list[bytes]
         for name, row in state.read_strictly(home).items():
             entry = known_of(name, row)
 
-            if entry and entry.secret != NOBODY:
+            if entry and entry.secret != NO_KEY:
                 entry.signature = signing.sign(entry.secret, signing.run_message(entry.slug))
                 entry.status = signing.sign(entry.secret, signing.status_message(entry.slug))
 
             if entry:
-                found[entry.slug] = line(entry)  # of two with one slug the later counts
+                found[entry.slug] = line(entry)  # of two tasks with the same slug, the later one counts
 
         body = b"".join(found[slug] for slug in sorted(found))
         values = [str(settings["signatureWindowSeconds"]), str(settings["defaultTimeout"]),
@@ -142,6 +142,6 @@ def _content(home: str, seen: list[str], unchanged: Index | None) -> list[bytes]
     head = "\n".join([FORMAT, boot(), str(len(body) // LINE), str(HEADER + len(body)), *seen, *values]) + "\n"
 
     if len(head) > HEADER or not head.isascii():
-        return None  # more proxies or servers than anybody has: it costs time only
+        return None  # more proxies or kinds of servers than anybody has: everything works, only slower
 
     return [head.ljust(HEADER).encode("ascii"), body]

@@ -1,9 +1,9 @@
-"""state.json: the tasks and what is known of their last runs.
+"""state.json: the tasks, and what is known about their last runs.
 
-The rules: readers need no lock, since the file is only ever replaced as a whole. A change reads, modifies and writes
-under `state.json.lock`, and a file that cannot be parsed is never overwritten. Every write leaves a second copy,
-state.json.bak, with an inode of its own, so that no slip of an editor harms both. Fields and tasks that this version
-does not know are kept as they are.
+The rules: readers need no lock, since the file is always replaced as a whole. A change reads, modifies and writes under
+`state.json.lock`. A file that cannot be parsed is never overwritten. Every write leaves a copy, state.json.bak, with an
+inode of its own, so that a mistake in an editor damages only one of them. Fields and tasks that this version does not
+know are kept as they are.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     Tasks = dict[str, dict[str, Any]]
     T = TypeVar("T")
 
-PATIENCE = 10.0
+PATIENCE = 10.0  # seconds
 
 
 def path(home: str) -> str:
-    """Where the state of the installation at `home` is."""
+    """The path of state.json."""
     return os.path.join(home, "state.json")
 
 
 def read(home: str) -> Tasks:
-    """All tasks, raw, keyed by name; from the last good copy if the file itself cannot be read. Raises Unusable."""
+    """All tasks, unchecked, by name; from the copy if state.json cannot be read. Raises Unusable."""
     try:
         return read_strictly(home)
     except Unusable as error:
@@ -46,12 +46,12 @@ def read(home: str) -> Tasks:
 
 
 def read_strictly(home: str) -> Tasks:
-    """All tasks, raw, from state.json itself. Raises Unusable, saying how to go on."""
+    """All tasks, unchecked, from state.json itself. Raises Unusable, which says what to do."""
     return _parse(path(home))
 
 
 def stamp(home: str) -> tuple[int, int, int]:
-    """What changes whenever state.json is replaced or edited: its inode, time in nanoseconds and size."""
+    """Inode, time in nanoseconds and size of state.json, which change when it is replaced or edited."""
     try:
         status = os.stat(path(home))
     except OSError:
@@ -61,13 +61,13 @@ def stamp(home: str) -> tuple[int, int, int]:
 
 
 def update(home: str, change: Callable[[Tasks], T]) -> T:
-    """Read, let `change` modify the tasks in place, write if it did, and return what it returned.
+    """Read, let `change` modify the tasks in place, write if they are different, and return what `change` returned.
 
-    If `change` raises, nothing is written. Raises Unusable for a file that cannot be parsed, Busy after PATIENCE
-    seconds of waiting for the lock.
+    If `change` raises, nothing is written. Raises Unusable if the file cannot be parsed; Busy after PATIENCE seconds of
+    waiting for the lock.
     """
     try:
-        from filelock import FileLock, SoftFileLock, Timeout  # 40 ms: only those who write pay for it
+        from filelock import FileLock, SoftFileLock, Timeout  # 40 ms, only for writers
     except ImportError as error:
         raise Unusable(f"filelock cannot be imported ({error}): install it for {sys.executable}")
 
@@ -77,11 +77,11 @@ def update(home: str, change: Callable[[Tasks], T]) -> T:
         lock.acquire(timeout=PATIENCE, poll_interval=0.005)
     except Timeout:
         raise Busy("state.json is locked by another process for too long: try again, or see `webscheduler doctor`")
-    except (OSError, NotImplementedError) as error:  # the latter is how older filelocks say that there is no flock
+    except (OSError, NotImplementedError) as error:  # the latter: there is no flock, in older filelocks
         raise Unusable(f"{home}/state.json.lock cannot be locked: {getattr(error, 'strerror', None) or error}")
 
     try:
-        # Where flock is missing filelock turns itself into a lock that outlives its process; that is none for us.
+        # Without flock, filelock uses a file that outlives its process; we cannot use that.
         if issubclass(type(lock), SoftFileLock):
             raise Unusable("files cannot be locked here: move the home to a local disk")
 
@@ -98,8 +98,8 @@ def update(home: str, change: Callable[[Tasks], T]) -> T:
 
 
 def read_row(home: str, name: str) -> Any:
-    """One task, raw; None if there is none of that name. In a file as it is written here no other is parsed. Raises
-    Unusable."""
+    """The row of one task, unchecked; None if there is none of that name. Other rows are not parsed, unless the file is
+    not as we write it. Raises Unusable."""
     try:
         with open(path(home), "rb") as file:
             content = file.read()
@@ -111,10 +111,8 @@ def read_row(home: str, name: str) -> Any:
 
 
 def _line_of(content: bytes, name: str) -> tuple[int, int, dict[str, Any]] | None:
-    """(where the task's line begins and ends, its row) in a file as `_content` makes it; None if it may be another.
-
-    There each row is a line of its own, so line breaks are where rows begin and end and nowhere else.
-    """
+    """(where the task's line begins and ends, its row) in a file as `_content` makes it, with each row on a line of its
+    own; None if it may be another file."""
     key = b"\n" + json.dumps(name, ensure_ascii=False).encode("utf-8", "surrogatepass") + b": {"
     start = content.find(key) + 1
 
@@ -135,8 +133,8 @@ def _line_of(content: bytes, name: str) -> tuple[int, int, dict[str, Any]] | Non
 
 
 def take_lock(home: str, patience: float = PATIENCE) -> int:
-    """Take state.json.lock by flock(2), as filelock does: the same lock, without its import, which costs a short run
-    half of its time. A descriptor, which lets go when it is closed. Raises Busy, Unusable."""
+    """Take state.json.lock by flock(2): the same lock as filelock takes, without its import, which costs a short run
+    half of its time. Returns a descriptor; closing it releases the lock. Raises Busy, Unusable."""
     name, deadline = path(home) + ".lock", time.monotonic() + patience
 
     while True:
@@ -145,7 +143,7 @@ def take_lock(home: str, patience: float = PATIENCE) -> int:
         except OSError as error:
             raise Unusable(f"{name} cannot be opened: {error.strerror}")
 
-        # Some releases of filelock unlink the file when they let it go: then the lock that was got is nobody's.
+        # Some versions of filelock unlink the file when they release it; then our lock excludes nobody: try again.
         got = False
 
         try:
@@ -163,7 +161,7 @@ def take_lock(home: str, patience: float = PATIENCE) -> int:
 
 
 def create(home: str) -> None:
-    """Make a state.json if there is none: from its copy if that is left, else empty."""
+    """Create state.json if there is none: from its copy if there is one, else without tasks."""
     copy = path(home) + ".bak"
 
     if not os.path.exists(path(home)):
@@ -171,11 +169,11 @@ def create(home: str) -> None:
 
 
 def update_row(home: str, name: str, change: Callable[[dict[str, Any]], T]) -> tuple[T | None, Index | None]:
-    """`update` for the row of one task, by a run: (what `change` returned, None without such a task; the index that was
-    to be believed before, whose lines stay true since a run changes nothing that it holds).
+    """`update` for the row of one task, by a run. Returns (what `change` returned, None without such a task; the index
+    that was valid before, whose lines stay true, since a run changes nothing that is in them).
 
-    Only the task's line is parsed and replaced, and the lock is taken without filelock. Synced once: what a power cut
-    takes of it stands in history.
+    Only the task's line is parsed and replaced, and the lock is taken without filelock. It is synced once: what is lost
+    in a power cut is in history.
     """
     lock = take_lock(home)
 
@@ -216,7 +214,7 @@ def _line(name: str, row: Any) -> bytes:
 
 
 def _content(tasks: Tasks) -> bytes:
-    # A task a line: differences can be read, and a run can replace its own line.
+    # Each task on a line of its own: a diff can be read, and a run can replace its line.
     return b"{\n" + b",\n".join(_line(name, row) for name, row in tasks.items()) + b"\n}\n"
 
 
@@ -224,7 +222,7 @@ def _write(home: str, tasks: Tasks) -> None:
     content = _content(tasks)
 
     try:
-        # The copy first: nothing that was revoked may come back through it.
+        # The copy first, so that nothing that was revoked can come back from it.
         replace_file(path(home) + ".bak", content)
         replace_file(path(home), content)
     except OSError as error:
@@ -242,7 +240,7 @@ def _parse(file_name: str) -> Tasks:
 
 
 def parse(content: bytes, file_name: str) -> Tasks:
-    """All tasks, raw, of the content of that file. Raises Unusable, saying how to go on."""
+    """All tasks, unchecked, from the content of that file. Raises Unusable, which says what to do."""
     try:
         tasks = json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
 """A request for /run or /status, from its environ to the answer.
 
-May import `runs` and what lies below it. Begin with `handler`, which composes the stages; no stage imports another.
+May import `runs` and what `runs` may import. Begin with `handler`, which calls the stages; no stage imports another.
 """

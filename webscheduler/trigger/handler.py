@@ -1,8 +1,8 @@
-"""The way of a trigger, composed: environ -> authenticate -> claim -> strategy( runner -> record -> release ).
+"""Calls the stages of a trigger: environ -> authenticate -> claim -> strategy( run -> record -> release ).
 
-The rule: a request reads, claims and detaches, and nothing more; state and history of a run are written by the process
-that supervises it, and what that needs is imported there, after the response. Every refusal is the same bytes. What a
-stage needs is imported when it is reached, so a refusal pays for nothing but the reading.
+The rules: a request reads, claims and detaches, and nothing more. The supervisor writes state and history of a run, and
+imports what it needs for that itself, after the response. Every refusal is the same bytes. What a stage needs is
+imported when it is reached, so that a refusal costs only the reading.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from ..store.locks import Claim
     from ..store.lookup import View
 
-MAX_REPLY = 3800
-TRIES = 50  # how often a request is looked at anew because a file was changed between its signature and the gate
+MAX_REPLY = 3800  # bytes
+TRIES = 50  # how often a request is authenticated again because a file changed between its signature and the gate
 REFUSED = b'{"accepted": false}'
 
 
 def refused() -> Response:
-    """The one answer to whatever is not accepted."""
+    """The answer to every request that is not accepted."""
     return Response(REFUSED, 202)
 
 
 def unavailable() -> Response:
-    """The answer of an installation that cannot work: a scheduler that silently runs nothing is the worst."""
+    """The answer of an installation that cannot work. A scheduler that runs nothing must not be silent."""
     return Response(REFUSED, 503)
 
 
@@ -44,10 +44,10 @@ def answer(
     report: Callable[[str], object],
     kept: dict[str, View] | None = None,
 ) -> Response:
-    """Answer a request for /run or /status, and any other with 404. Does not raise for anything foreseen.
+    """Answer a request for /run or /status; any other gets 404. Raises nothing that is foreseen.
 
-    in_process: this process serves the one request with one thread, so it may fork and supervise (CGI); otherwise a
-    process is started for that (WSGI). report: takes one line for the server's error log. kept: see `lookup.look`.
+    in_process: this process has one thread and serves one request, so it may fork and supervise (CGI); otherwise a new
+    process is started for that (WSGI). report: takes a line for the server's error log. kept: see `lookup.look`.
     """
     request = Request(environ)
 
@@ -79,7 +79,7 @@ def _answer_run(
         view = _look(home, kept)
         known, problem = authenticate(request, view, now)
 
-        if known and known.unusual and view.signed:  # there is more to know of it than a line of the index says
+        if known and known.unusual and view.signed:  # a line of the index cannot describe it
             view = _parsed(home)
             known, problem = authenticate(request, view, now)
 
@@ -122,8 +122,8 @@ def _answer_run(
 
 
 def _look(home: str, kept: dict[str, View] | None) -> View:
-    """What is known of the installation; without a further import where this process serves one request and there is
-    an index."""
+    """What is known about the installation. If this process serves one request and there is an index, without another
+    import."""
     found = open_index(home) if kept is None else None
 
     if found:
@@ -189,7 +189,7 @@ def _of_started(home: str, claim: Claim, started: Started) -> Response:
     room = MAX_REPLY - len(json.dumps(document))
     output = (entry["output"] or entry["errorOutput"])[:room]
 
-    while len(json.dumps(output)) > room:  # escapes count: a panel that reads 4 KiB is to read all
+    while len(json.dumps(output)) > room:  # with its escapes: a panel that reads 4 KiB must get all
         output = output[: len(output) * 3 // 4]
 
     document["output"] = output

@@ -1,8 +1,8 @@
-"""What a request asks for, read from its environ (RFC 3875; PEP 3333). A value: imports nothing of the package.
+"""What a request asks for, read from its environ (RFC 3875; PEP 3333).
 
-The rule: nothing here decides anything and nothing can fail; what is malformed becomes a request that no signature
-fits. Paths are compared segment by segment and hold `[A-Za-z0-9_-]` alone, since servers decode and collapse the rest
-in their own ways. A body is read only when neither query nor header carry a signature.
+The rules: nothing is decided here and nothing can fail; a malformed request becomes one for which no signature is
+valid. Paths are compared segment by segment and contain only `[A-Za-z0-9_-]`, since each server decodes the rest in its
+own way. A body is read only if neither query nor header have a signature.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MAX_BODY = 65536
+MAX_BODY = 65536  # bytes
 HEX = frozenset("0123456789abcdef")
 
 
 class Request:
-    """One request. kind: run, status, admin, or none of them (empty).
+    """One request. kind: `run`, `status`, `admin`, empty (the bare URL) or `none` (any other).
 
-    slug: 32 hexadecimal digits, or empty. signature: as given, or empty; ts: digits, or None; problem: what is wrong
-    with the shape, for people who look for the cause. may_run: method and purpose allow running.
+    slug: 32 hexadecimal digits, or empty; signature: as given, or empty; ts: digits, or None; problem: what is wrong
+    with the request, for the owner to read; may_run: its method and purpose allow to run something.
     """
 
     __slots__ = ("forwarded", "kind", "may_run", "method", "peer", "problem", "signature", "slug", "ts")
@@ -81,11 +81,11 @@ class Request:
             self.problem = self.problem or "ts is not Unix seconds"
 
         if self.ts is not None and not (self.ts.isascii() and self.ts.isdigit()):
-            self.ts = "0"  # the shape stays timed, and no such instant is within any window
+            self.ts = "0"  # it stays a timed request, and this instant is within no window
 
 
 def server_kind(environ: dict[str, Any], in_process: bool) -> str:
-    """The kind of server a request came through, as in `cgi/apache` or `wsgi/gunicorn`, without its version."""
+    """The kind of server of a request, like `cgi/apache` or `wsgi/gunicorn`, without its version."""
     software = str(environ.get("SERVER_SOFTWARE", ""))
 
     if "mod_wsgi.version" in environ:
@@ -101,7 +101,7 @@ def server_kind(environ: dict[str, Any], in_process: bool) -> str:
 
 
 def kind(environ: dict[str, Any]) -> str:
-    """What a request is for, as Request.kind says it, before anything of its body is read."""
+    """Request.kind, without reading a body."""
     return _target(environ.get("PATH_INFO", ""), pairs(environ.get("QUERY_STRING", "")))[0]
 
 
@@ -135,7 +135,7 @@ def _body(environ: dict[str, Any]) -> str | None:
 
     try:
         body = environ["wsgi.input"].read(int(length))
-    except (AttributeError, OSError):  # no standard input; or the client went away
+    except (AttributeError, OSError):  # no standard input, or the client is gone
         return None
 
     return body.decode("latin-1") if isinstance(body, bytes) else None
