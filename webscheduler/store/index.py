@@ -59,7 +59,8 @@ class Index:
     """A valid index.
 
     signed: it has the expected signatures; window: seconds that a timed signature may be off; proxies: those that are
-    trusted; timeout: for a task without one; kinds: by kind of server, (valid until, Unix seconds; text of `capabilities.pack`).
+    trusted; timeout: for a task without one; kinds: by kind of server, (Unix seconds until when that is valid, text of
+    `capabilities.pack`).
     """
 
     __slots__ = ("_count", "_home", "_read", "kinds", "proxies", "sources", "timeout", "values", "window")
