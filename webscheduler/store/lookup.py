@@ -53,7 +53,7 @@ class Parsed:
                        if isinstance(row, dict) and isinstance(row.get("slug"), str)}
 
     def find(self, slug: str) -> Known | None:
-        """The task with that slug, but only what its signature needs; of two, the later one. The rest costs nothing before
+        """The task with that slug, but only what its signature needs; of two, the later. The rest costs nothing before
         the signature is valid: see `in_full`."""
         name = self._names.get(slug)
         row = self.tasks[name] if name is not None else {}
