@@ -1,4 +1,4 @@
-"""The rooms: a module imports from its own and those below, and nothing but the standard library and filelock."""
+"""The folders: a module imports from its own and those below, and nothing but the standard library and filelock."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ import pytest
 
 from tests import CHECKOUT, PACKAGE
 
-# Each room of the package: what it is for, and which rooms it may import. A module at the top is a room of its own.
+# Each folder of the package: what it is for, and which folders it may import. A module at the top counts as a folder.
 # docs/explanation/structure.md shows this table: `python -m tests.test_layers` writes it.
 LEAVES = "version errors shapes vocabulary times signing addresses query response fetching printable"
 DOORS = "__main__ cgi wsgi embedding cli admin bundle_head"
 WORK = f"{LEAVES} store schedule commands runs"
-ROOMS: dict[str, tuple[str, str]] = {
-    LEAVES: ("what everything else speaks in", LEAVES),
-    "store": ("what is on disk, and its formats", LEAVES),
-    "schedule": ("when", f"{LEAVES} store"),
+FOLDERS: dict[str, tuple[str, str]] = {
+    LEAVES: ("words and basics that all others use", LEAVES),
+    "store": ("the files of the home directory, and their formats", LEAVES),
+    "schedule": ("when a task is due", f"{LEAVES} store"),
     "commands": ("what can be run", f"{LEAVES} store schedule"),
-    "runs": ("one run, from \"may it start\" to its line of history", f"{LEAVES} store schedule commands"),
-    "trigger": ("a request, from environ to answer", WORK),
-    "interchange": ("to and from other schedulers", f"{LEAVES} store schedule commands"),
-    "editing": ("changes to tasks, for command line and panel", WORK),
-    "host": ("what the host is like, and deploying on it", f"{WORK} trigger interchange editing"),
-    DOORS: ("how people, servers and programs come in", f"{WORK} trigger interchange editing host {DOORS}"),
+    "runs": ("one run, from the decision to its line of history", f"{LEAVES} store schedule commands"),
+    "trigger": ("a request for /run or /status, from environ to answer", WORK),
+    "interchange": ("import from other schedulers, and export to them", f"{LEAVES} store schedule commands"),
+    "editing": ("changes of tasks, for command line and panel", WORK),
+    "host": ("what this host can do, and installing on it", f"{WORK} trigger interchange editing"),
+    DOORS: ("entry points: for servers, programs, the command line and the panel",
+            f"{WORK} trigger interchange editing host {DOORS}"),
 }
-ALLOWED = {room: others.split() for rooms, (_, others) in ROOMS.items() for room in rooms.split()}
+ALLOWED = {folder: others.split() for folders, (_, others) in FOLDERS.items() for folder in folders.split()}
 FORBIDDEN_ON_THE_WAY = {"dataclasses", "logging", "typing", "contextlib", "pathlib"}
 ON_THE_WAY = ("cgi", "wsgi", "errors", "vocabulary", "times", "signing", "addresses", "query", "response", "store.",
               "schedule.cron", "schedule.slots", "commands.registry", "runs.", "trigger.")
@@ -88,14 +89,14 @@ def _imports(name: str, file: Path) -> Iterator[str]:
                 yield "webscheduler." + (full if full in known else base) if full in known or base else "webscheduler"
 
 
-def room_of(name: str) -> str:
-    """The room that a module is in, by its name within the package; empty for the package itself."""
+def folder_of(name: str) -> str:
+    """The folder that a module is in, by its name within the package; empty for the package itself."""
     return name.partition(".")[0]
 
 
 @functools.cache
 def arrows() -> dict[tuple[str, str], set[tuple[str, str]]]:
-    """(room, room) -> the imports between them, as (module, module), wherever in the code they stand."""
+    """(folder, folder) -> the imports between them, as (module, module), wherever in the code they stand."""
     found: dict[tuple[str, str], set[tuple[str, str]]] = {}
 
     for name, file in modules().items():
@@ -103,39 +104,39 @@ def arrows() -> dict[tuple[str, str], set[tuple[str, str]]]:
             other = full.partition(".")[2] if full.startswith("webscheduler.") else ""
 
             if other and other != name:
-                found.setdefault((room_of(name), room_of(other)), set()).add((name, other))
+                found.setdefault((folder_of(name), folder_of(other)), set()).add((name, other))
 
     return found
 
 
 def table() -> str:
-    """The rooms as docs show them."""
-    lines = ["| room | what it is for | may import |", "|---|---|---|"]
+    """The folders as docs show them."""
+    lines = ["| folder | what it is for | may import |", "|---|---|---|"]
 
-    for rooms, (purpose, allowed) in ROOMS.items():
-        own, others = (" ".join(f"`{room}`" for room in names.split()) for names in (rooms, allowed))
+    for folders, (purpose, allowed) in FOLDERS.items():
+        own, others = (" ".join(f"`{folder}`" for folder in names.split()) for names in (folders, allowed))
         below = others.replace(" ".join(f"`{leaf}`" for leaf in LEAVES.split()), "the leaves")
-        lines.append(f"| {own} | {purpose} | {below.replace(own, 'each other') if rooms == DOORS else below} |")
+        lines.append(f"| {own} | {purpose} | {below.replace(own, 'each other') if folders == DOORS else below} |")
 
     return "\n".join(lines) + "\n"
 
 
-def test_every_module_has_its_room() -> None:
-    """Whoever adds a room says what it may import; no name in the table is without a module."""
-    assert {room_of(name) for name in modules()} - {""} == set(ALLOWED)
+def test_every_module_has_its_folder() -> None:
+    """Whoever adds a folder says what it may import; no name in the table is without a module."""
+    assert {folder_of(name) for name in modules()} - {""} == set(ALLOWED)
 
 
 @pytest.mark.parametrize("name", [name for name in modules() if name])
-def test_a_module_imports_from_its_room_and_those_below(name: str) -> None:
-    """No module imports from a room that its own may not, not even within a function."""
-    own = room_of(name)
+def test_a_module_imports_from_its_folder_and_those_below(name: str) -> None:
+    """No module imports from a folder that its own may not, not even within a function."""
+    own = folder_of(name)
     wrong = [other for (one, target), pairs in arrows().items() for first, other in pairs
              if first == name and one == own and target != own and target not in ALLOWED[own]]
     assert wrong == []
 
 
 def test_no_circles() -> None:
-    """Within a room, too, modules import in one direction."""
+    """Within a folder, too, modules import in one direction."""
     needs: dict[str, set[str]] = {}
 
     for pairs in arrows().values():
@@ -196,11 +197,12 @@ def test_every_module_says_what_it_is_for() -> None:
 
 if __name__ == "__main__":  # writes the table into the docs, and prints figures
     page = CHECKOUT / "docs" / "explanation" / "structure.md"
-    before, _, rest = page.read_text().partition("| room |")
+    before, _, rest = page.read_text().partition("| folder |")
     page.write_text(before + table() + rest[rest.index("\n\n") + 1:])
-    counts = collections.Counter(room_of(name) for name in modules() if name)
-    print(*(f"{room} {count}" for room, count in sorted(counts.items())), sep="  ")
-    group = {room: rooms.split()[0] for rooms in ROOMS for room in rooms.split()}  # leaves are one, and so are doors
-    between = {(group[one], group[other]) for one, other in arrows()} - {(room, room) for room in group.values()}
-    print(f"arrows between rooms: {len(between)}, upward: 0, circles: 0 (tests); imports between modules of two rooms: "
-          f"{sum(len(pairs) for (one, other), pairs in arrows().items() if group[one] != group[other])}")
+    counts = collections.Counter(folder_of(name) for name in modules() if name)
+    print(*(f"{folder} {count}" for folder, count in sorted(counts.items())), sep="  ")
+    # The leaves count as one folder, and so do the doors.
+    group = {folder: folders.split()[0] for folders in FOLDERS for folder in folders.split()}
+    between = {(group[one], group[other]) for one, other in arrows()} - {(folder, folder) for folder in group.values()}
+    crossing = sum(len(pairs) for (one, other), pairs in arrows().items() if group[one] != group[other])
+    print(f"arrows between folders: {len(between)}, upward: 0, circles: 0; imports between folders: {crossing}")

@@ -9,27 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypedDict
 
-    class Entry(TypedDict, total=False):
-        """One line of history; HISTORY says what each key means. Times are ISO 8601."""
-
-        command: str
-        startedAt: str
-        finishedAt: str
-        duration: float | None
-        status: str
-        exitCode: int | None
-        output: str
-        errorOutput: str
-        run: str | None
-        reason: str | None
-        strategy: str | None
-        trigger: str | None
-        triggeredAt: str | None
-        ip: str | None
-        scheduledFor: str | None
-        signal: int | None
-        attempt: int | None
-        count: int
+    from .vocabulary import Entry as Entry
 
     class Result(Entry, total=False):
         """What a caller that waits for a run gets: its line of history, and for @due `started` and `left` (names of

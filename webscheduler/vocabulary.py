@@ -9,7 +9,29 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .shapes import Entry
+    from typing import TypedDict
+
+    class Entry(TypedDict, total=False):
+        """One line of history; HISTORY says what each key means. Times are ISO 8601."""
+
+        command: str
+        startedAt: str
+        finishedAt: str
+        duration: float | None
+        status: str
+        exitCode: int | None
+        output: str
+        errorOutput: str
+        run: str | None
+        reason: str | None
+        strategy: str | None
+        trigger: str | None
+        triggeredAt: str | None
+        ip: str | None
+        scheduledFor: str | None
+        signal: int | None
+        attempt: int | None
+        count: int
 
 DUE = "@due"  # the built-in task that runs all due tasks
 

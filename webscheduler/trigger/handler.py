@@ -167,17 +167,18 @@ def _json(status: int, document: dict[str, Any], after: Callable[[], object] | N
 
 
 def _of_started(home: str, claim: Claim, started: Started) -> Response:
+    from ..vocabulary import DETACHED, DUE, SUCCESS
+
     entry = started.entry
 
     if entry is None:
         text = (f'{{"accepted": true, "run": "{claim.run}", "strategy": "{started.strategy}", "detached": '
-                f'{"true" if started.strategy == "fork" else "false"}, "status": "running"}}')
+                f'{"true" if started.strategy in DETACHED else "false"}, "status": "running"}}')
         return Response(text.encode("ascii"), 202, after=started.after)
 
     import json
 
     from ..store import state
-    from ..vocabulary import DUE, SUCCESS
 
     status = 200
 
