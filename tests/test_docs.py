@@ -28,8 +28,7 @@ from webscheduler.store.task import FIELDS
 from webscheduler.vocabulary import ENTRY, FINISHED, REASONS
 
 DOCS = CHECKOUT / "docs"
-PAGES = sorted([CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", CHECKOUT / "CONTRIBUTING.md", CHECKOUT / "SECURITY.md",
-                *DOCS.rglob("*.md")])
+PAGES = sorted([*CHECKOUT.glob("*.md"), *DOCS.rglob("*.md")])
 FRENCH = [page for page in PAGES if page.name.endswith(".fr.md")]
 GENERATED = DOCS / "reference" / "cli.md"  # usage lines, not commands
 
