@@ -20,6 +20,7 @@ import pytest
 
 from tests.installation import DOORS, Installation, asking, until
 from webscheduler import signing
+from webscheduler.errors import Unusable
 from webscheduler.store import index, indexing, lookup, state
 
 REQUIRED = bool(os.environ.get("WEBSCHEDULER_REQUIRE_ALL"))
@@ -125,6 +126,63 @@ def test_it_outlives_the_notes_of_runs(indexed: Installation) -> None:
     after = (indexed.home / "index").read_bytes()
     assert after[index.HEADER :] == before[index.HEADER :]
     assert after[: index.HEADER] != before[: index.HEADER]
+
+
+def rotate(installation: Installation) -> None:
+    state.update(str(installation.home), lambda tasks: tasks["two"].update(secret="e" * 64))
+
+
+def edit_by_hand(installation: Installation) -> None:
+    file = installation.home / "state.json"
+    edit_in_place(file, installation.row("two")["secret"], "e" * 64)
+
+
+@pytest.mark.parametrize("change", [rotate, edit_by_hand])
+def test_a_change_after_the_note_of_a_run_counts(indexed: Installation, change: Any) -> None:
+    """A run notes its end, sends a mail for seconds, and then keeps the lines of the index. A secret that was changed
+    meanwhile is not among them."""
+    home = str(indexed.home)
+    _, before = state.update_row(home, "one", lambda row: row.update(lastRunStatus="success"))
+    assert before is not None
+    change(indexed)
+    assert indexing.refresh(home, before)
+    found = finds(indexed)
+    assert found is not None and found.secret == "e" * 64
+
+
+def test_a_change_just_before_the_note_of_a_run_counts(indexed: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same between the look at the index and the reading of state.json."""
+    home = str(indexed.home)
+
+    def opened(*arguments: Any, **named: Any) -> Any:
+        found = index.open_index(*arguments, **named)
+        edit_by_hand(indexed)
+        return found
+
+    monkeypatch.setattr(state, "open_index", opened)
+    _, before = state.update_row(home, "one", lambda row: row.update(lastRunStatus="success"))
+    assert indexing.refresh(home, before)
+    found = finds(indexed)
+    assert found is not None and found.secret == "e" * 64
+
+
+def test_a_run_copies_nothing_that_is_broken(indexed: Installation) -> None:
+    """A slip in another task's line, made by hand while a run lives: the run's end does not carry it into the copy, and
+    what is asked of the scheduler is answered from that."""
+    home, file = str(indexed.home), indexed.home / "state.json"
+    environ, good = indexed.signed("one"), file.read_text()
+    broken = good.replace('"two": {"enabled": true,', '"two": {"enabled": true')
+    assert broken != good
+    file.write_text(broken)
+
+    with pytest.raises(Unusable, match="cannot be parsed"):
+        state.update_row(home, "one", lambda row: row.update(lastRunStatus="success"))
+
+    assert file.read_text() == broken
+    assert (indexed.home / "state.json.bak").read_text() == good
+    assert accepted(indexed, environ)
+    indexed.idle()
+    assert (indexed.home / "state.json.bak").read_text() == good
 
 
 def test_refusals_and_readers_do_not_write_it(indexed: Installation) -> None:

@@ -63,12 +63,13 @@ class Index:
     `capabilities.pack`).
     """
 
-    __slots__ = ("_count", "_home", "_read", "kinds", "proxies", "sources", "timeout", "values", "window")
+    __slots__ = ("_count", "_home", "_read", "content", "kinds", "proxies", "sources", "timeout", "values", "window")
 
     def __init__(
         self, home: str, read: Callable[[int, int], bytes], count: int, sources: list[str], values: list[str]
     ) -> None:
         self._home, self._read, self._count, self.sources, self.values = home, read, count, sources, values
+        self.content: int | None = None
         self.window, self.timeout, self.proxies = int(values[0]), int(values[1]), values[2].split()[1:]
         self.kinds: dict[str, tuple[float, str]] = {}
 

@@ -82,7 +82,7 @@ def refresh(home: str, unchanged: Index | None = None) -> bool:
     unchanged: the index that was valid before a run was written into state.json; its lines are still true.
     """
     try:
-        if open_index(home):
+        if open_index(home, whole=True):  # which leaves no file open
             return True
 
         seen = identities(home)
@@ -113,8 +113,13 @@ def refresh(home: str, unchanged: Index | None = None) -> bool:
     return True
 
 
+def _hash(home: str) -> int:
+    with open(state.path(home), "rb") as file:
+        return hash(file.read())
+
+
 def _content(home: str, seen: list[str], unchanged: Index | None) -> list[bytes] | None:
-    if unchanged and unchanged.sources[1:] == seen[1:]:
+    if unchanged and unchanged.sources[1:] == seen[1:] and _hash(home) == unchanged.content:
         body = unchanged.body()
         values = unchanged.values
     else:

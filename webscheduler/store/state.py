@@ -15,7 +15,7 @@ import time
 
 from ..errors import Busy, Unusable
 from .files import is_same_file, lock_file, replace_file
-from .index import open_index
+from .index import identity, open_index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def create(home: str) -> None:
 
 def update_row(home: str, name: str, change: Callable[[dict[str, Any]], T]) -> tuple[T | None, Index | None]:
     """`update` for the row of one task, by a run. Returns (what `change` returned, None without such a task; the index
-    that was valid before, whose lines stay true, since a run changes nothing that is in them).
+    that was valid before, whose lines are true of what was written, since a run changes nothing that is in them).
 
     Only the task's line is parsed and replaced, and the lock is taken without filelock. It is synced once: what is lost
     in a power cut is in history.
@@ -182,11 +182,15 @@ def update_row(home: str, name: str, change: Callable[[dict[str, Any]], T]) -> t
 
         with open(path(home), "rb") as file:
             content = file.read()
+            read = identity(os.fstat(file.fileno()))
 
+        # An index that was made from this very content tells that all of it can be parsed. Otherwise it is parsed, or
+        # an edit by hand that broke another line would be copied over the last good state.json.bak.
+        index = index if index and index.sources[0] == read else None
         found = _line_of(content, name)
+        tasks = {} if found and index else parse(content, path(home))
 
         if found is None:
-            tasks = parse(content, path(home))
             row = tasks.get(name)
             result = change(row) if isinstance(row, dict) else None
             after = _content(tasks)
@@ -201,6 +205,9 @@ def update_row(home: str, name: str, change: Callable[[dict[str, Any]], T]) -> t
                 replace_file(path(home), after, sync="file")
             except OSError as error:
                 raise Unusable(f"{path(home)} cannot be written: {error.strerror}")
+
+        if index:
+            index.content = hash(after)
 
         return result, index
     except OSError as error:
