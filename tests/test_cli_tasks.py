@@ -134,7 +134,7 @@ def test_a_bad_value_is_refused_by_the_name_of_its_field(field: str, bad: str, h
 
         err = here(*words, status=2)
         assert err.startswith("webscheduler: ") and err.count("\n") == 1 and err[:-1].isprintable()
-        assert field in err or bad == "--" and option(field) in err
+        assert field in err or (bad == "--" and option(field) in err)
         assert here.state == before
 
 

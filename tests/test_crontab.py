@@ -386,7 +386,7 @@ def test_every_so_many_minutes() -> None:
         try:
             cron = Cron(crontab.expression(minutes))
         except BadInput:
-            assert minutes <= 0 or 1440 % minutes or 60 % minutes and minutes % 60, minutes
+            assert minutes <= 0 or 1440 % minutes or (60 % minutes and minutes % 60), minutes
             continue
 
         exact += 1

@@ -124,7 +124,7 @@ def test_wrong_shapes(shape: str, place: str) -> None:
     found = request(query=text if place == "query" else "", method="POST",
                     more={"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))})  # fmt: skip
     assert found.problem
-    assert found.ts is None or found.ts.isascii() and found.ts.isdigit()
+    assert found.ts is None or (found.ts.isascii() and found.ts.isdigit())
     assert ("ts=" in shape) is (found.ts is not None)
 
 

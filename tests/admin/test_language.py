@@ -114,8 +114,8 @@ def raised() -> Iterator[str]:
 
             kind = getattr(node.func, "id", "") if isinstance(node, ast.Call) and node.args else ""
 
-            if kind in ("BadInput", "CronError") or kind == "Unusable" and name in (
-                    "store/settings", "store/state"):
+            if kind in ("BadInput", "CronError") or (kind == "Unusable" and name in (
+                    "store/settings", "store/state")):
                 text = pattern(node.args[-1 if kind == "CronError" else 0])  # type: ignore[attr-defined]
             elif isinstance(node, ast.Return) and name in RETURNED and node.value:
                 text = pattern(node.value.orelse if isinstance(node.value, ast.IfExp) else node.value)

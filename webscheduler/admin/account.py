@@ -37,7 +37,7 @@ PERSON = {"user": "Name", "password": "Password, at least 10 characters", "role"
 
 def sign_in(visit: Visit) -> Response:
     """The form, and signing in."""
-    if visit.embedded or visit.person and visit.method == "GET":
+    if visit.embedded or (visit.person and visit.method == "GET"):
         return visit.redirect("")
 
     users = people.read(visit.home)

@@ -120,7 +120,7 @@ def enter(visit: Visit, embedded: Callable[[dict[str, Any]], Any] | None) -> Non
         row = people.read(visit.home).get(name) if name else None
 
         if visit.now - IDLE < seen <= visit.now + 60 and visit.now - ABSOLUTE < started and (
-                not name or row and session in row["sessions"]):
+                not name or (row and session in row["sessions"])):
             break
     else:
         session, name, started, seen, row = os.urandom(16).hex(), "", int(visit.now), 0, None
@@ -133,7 +133,7 @@ def enter(visit: Visit, embedded: Callable[[dict[str, Any]], Any] | None) -> Non
 
     visit.session = session
 
-    if not seen or visit.now - seen > RENEW and "poll" not in visit.query:
+    if not seen or (visit.now - seen > RENEW and "poll" not in visit.query):
         _keep(visit, name, started)
 
     bound = f"{session} {visit.person.name if visit.embedded and visit.person else ''}"

@@ -119,7 +119,7 @@ class Visit:
         peer, trusted = str(environ.get("REMOTE_ADDR", "")), settings["trustedProxies"]
         forwarded = str(environ.get("HTTP_X_FORWARDED_PROTO", "")).strip().lower() == "https"
         self.address = client(peer, str(environ.get("HTTP_X_FORWARDED_FOR", ""))[:2000], trusted)
-        self.secure = environ.get("wsgi.url_scheme") == "https" or forwarded and allowed(peer, trusted)
+        self.secure = environ.get("wsgi.url_scheme") == "https" or (forwarded and allowed(peer, trusted))
         self.in_process, self.server, self.clock = False, "", time.time
         self.language = language.choose(settings["language"], str(environ.get("HTTP_ACCEPT_LANGUAGE", "")))
 

@@ -239,7 +239,8 @@ def _steps(home: str, port: int) -> bool:
         runs = [entry for entry in entries if entry.get("run")]
 
         for entry in entries:
-            good = entry in runs and len(runs) == 1 and entry["status"] == "success" or entry.get("reason") == "locked"
+            alone = len(runs) == 1 and entry in runs
+            good = (alone and entry["status"] == "success") or entry.get("reason") == "locked"
             output = " ".join(str(entry.get("output")).split())
             check(good, f"{local_time(entry.get('finishedAt'))}  {name:5}  {entry['status']:7}  "
                         f"{output or entry.get('reason') or ''}")

@@ -46,7 +46,7 @@ def _import(args: Namespace) -> None:
 
     for name in names:
         row = arrival.tasks[name]
-        schedule = row.get("expression") or row.get("intervalSeconds") and f"every {row['intervalSeconds']} s"
+        schedule = row.get("expression") or (row.get("intervalSeconds") and f"every {row['intervalSeconds']} s")
         print(f"{line(name)}: {line(schedule or 'no schedule')}{'' if row.get('enabled') else ', disabled'}")
 
     print(f"{len(names)} tasks {'would be imported' if args.dry_run else 'imported'}")

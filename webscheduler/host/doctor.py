@@ -158,7 +158,7 @@ def _place(home: str) -> Iterator[Finding]:
 def _disk(home: str) -> Iterator[Finding]:
     free = os.statvfs(home)
     room = free.f_bavail * free.f_frsize
-    full = room < LEAST_FREE or free.f_files and free.f_favail < LEAST_FILES
+    full = room < LEAST_FREE or (free.f_files and free.f_favail < LEAST_FILES)
     yield Finding(ERROR if full else OK, "disk",
                   "{room} MiB and {n} files are left: free some space, or `webscheduler config "
                   "set logRetentionDays 7`" if full else "{room} MiB are free", room=room // 2**20, n=free.f_favail)
@@ -336,7 +336,7 @@ def _runs(home: str, tasks: state.Tasks, now: float) -> Iterator[Finding]:
 
 def _ticks(home: str, tasks: dict[str, Task], now: float) -> Iterator[Finding]:
     rhythm = health.rhythm(home)
-    last, every = DUE in tasks and tasks[DUE]["lastRunAt"] or rhythm["lastAt"], rhythm["every"]
+    last, every = (DUE in tasks and tasks[DUE]["lastRunAt"]) or rhythm["lastAt"], rhythm["every"]
 
     if not any(task["enabled"] and (task["expression"] or task["intervalSeconds"] or task["retries"])
                for task in tasks.values()):

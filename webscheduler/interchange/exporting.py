@@ -271,7 +271,7 @@ def calendar(expression: str) -> list[str]:
         for day, place in sorted(cron.nth)]
     days = [("", date) for date in dates] + weekdays
 
-    if cron.nearest or cron.both and any("*" not in (date, part) for date in dates for _, part in weekdays):
+    if cron.nearest or (cron.both and any("*" not in (date, part) for date in dates for _, part in weekdays)):
         raise BadInput(f"no OnCalendar= says {expression!r}")
 
     if cron.both:
@@ -302,7 +302,7 @@ def _for_kubernetes(task: Task) -> str:
     cron, fields = Cron(expression), expression.split()
     stepped = [field[0] == "*" and not {"*", "*/1"} & set(field.split(",")) for field in (fields[2], fields[4])]
 
-    if _quartz(cron) or stepped[0] and fields[4] != "*" or stepped[1] and fields[2] != "*":
+    if _quartz(cron) or (stepped[0] and fields[4] != "*") or (stepped[1] and fields[2] != "*"):
         raise BadInput(f"Kubernetes does not read {expression!r} as we do")
 
     if any("7" in day.partition("/")[0] for day in fields[4].split(",")):

@@ -306,7 +306,7 @@ def merge(tasks: state.Tasks, arriving: state.Tasks, row: Callable[..., dict[str
     owners: dict[tuple[str, str], str] = {}
 
     for name, task in tasks.items():
-        for what, key in (("files", file_name(name)), ("URL", isinstance(task, dict) and task.get("slug") or name)):
+        for what, key in (("files", file_name(name)), ("URL", (isinstance(task, dict) and task.get("slug")) or name)):
             other = owners.setdefault((what, key), name)
 
             if other == name or not {name, other} & arriving.keys():

@@ -69,7 +69,7 @@ def _state(settings: Settings, row: Any, name: str, running: bool, now: float) -
         return "healthy"
 
     # `running` without a live run: it died and is not recorded yet.
-    if row.get("lastRunStatus") in FAILURES or row.get("lastRunStatus") == RUNNING and not running:
+    if row.get("lastRunStatus") in FAILURES or (row.get("lastRunStatus") == RUNNING and not running):
         return "failing"
 
     try:

@@ -35,7 +35,7 @@ def after_run(settings: Settings, task: Task, entry: Entry, failures_before: int
 
     success, attempt = entry["status"] == SUCCESS, entry["attempt"] or 1
 
-    if success and failures_before or not success and attempt > task["retries"] and failures_before < attempt:
+    if (success and failures_before) or (not success and attempt > task["retries"] and failures_before < attempt):
         what = "has recovered" if success else f"ended as {entry['status']}"
         try_send(settings, f"{entry['command']} {what}", {**entry})
 

@@ -285,7 +285,7 @@ def _watch(
         if ended_at is not None and (not open_streams or now > ended_at + DRAIN):
             break
 
-        if ended_at is None and not status and (signals.told is not None or deadline is not None and now >= deadline):
+        if ended_at is None and not status and (signals.told is not None or (deadline is not None and now >= deadline)):
             told = signals.told is not None
             status, reason = (INTERRUPTED, TERMINATED) if told else (TIMEOUT, None)
             kill_at = now + (GRACE_WHEN_TOLD if told else GRACE)

@@ -64,7 +64,7 @@ def clean(settings: Settings, now: float) -> int:
 
     for directory in ("", "output", "logs"):
         for entry in os.listdir(os.path.join(home, directory)):
-            left_over = entry.endswith(".tmp") or directory == "output" and entry.rpartition(".")[0] not in running
+            left_over = entry.endswith(".tmp") or (directory == "output" and entry.rpartition(".")[0] not in running)
             path = os.path.join(home, directory, entry)
 
             try:

@@ -131,7 +131,7 @@ def _by_date(cron: Cron, named: dict[str, str], time: dict[str, str]) -> Descrip
     days = sorted(cron.dates | cron.nearest)
     if not cron.nearest and days[0] and len(days) <= 6:
         return _DATES_OF_MONTHS if named else _DATES, {"days": ", ".join(map(str, days)), **named, **time}
-    if len(days) > 1 or named or cron.dates and cron.nearest:
+    if len(days) > 1 or named or (cron.dates and cron.nearest):
         return None
     if days == [0]:
         return _LAST_WORKING_DAY if cron.nearest else _LAST_DAY, time

@@ -86,7 +86,7 @@ def valid_until(home: str, kind: str, now: float) -> float:
 
 def _seen_to_end(row: Seen) -> bool:
     probe = row.get("probe")
-    return bool(row.get("deaths")) or probe is not None and probe["ended"] != "finished"
+    return bool(row.get("deaths")) or (probe is not None and probe["ended"] != "finished")
 
 
 def survives(kind: str, strategy: str, rows: Rows) -> float:
@@ -97,7 +97,7 @@ def survives(kind: str, strategy: str, rows: Rows) -> float:
 
     if strategy == "close":
         # Under CGI only if it was seen to work: it is the script that the server knows which continues.
-        if kind in ENDS_SCRIPTS or kind.startswith("cgi/") and kind != "cgi/nginx" and not whole:
+        if kind in ENDS_SCRIPTS or (kind.startswith("cgi/") and kind != "cgi/nginx" and not whole):
             return 0.0
 
         if probe and probe.get("held"):  # then it is a `sync` that cannot tell how the run ended
@@ -129,7 +129,7 @@ def read(home: str, kind: str, now: float) -> Rows:
         deaths = [death for death in row.get("deaths", ()) if _age(death, now) < KEPT_SECONDS]
         survived = all(death["after"] < lived for death in deaths)
 
-        if len(deaths) > 1 or deaths and not survived and _age(deaths[0], now) < ONE_DEATH_COUNTS:
+        if len(deaths) > 1 or (deaths and not survived and _age(deaths[0], now) < ONE_DEATH_COUNTS):
             kept["deaths"] = deaths
 
         if kept:

@@ -117,7 +117,7 @@ def _float(value: Any, limit: Any) -> str:
 def _range(value: float, limit: Any) -> str:
     least, most = limit or (None, None)
 
-    if least is not None and value < least or most is not None and value > most:
+    if (least is not None and value < least) or (most is not None and value > most):
         return f"must be at least {least}" if most is None else f"must be from {least} to {most}"
 
     return ""

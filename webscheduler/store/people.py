@@ -192,7 +192,9 @@ def check_password(user: str, password: str) -> None:
     if not LEAST_PASSWORD <= len(password) <= 1000:
         raise BadInput(f"password: must have at least {LEAST_PASSWORD} characters", "password")
 
-    if len(set(password)) < 5 or user and user.casefold() in password.casefold() and len(password) < 2 * len(user) + 6:
+    named = bool(user) and user.casefold() in password.casefold()
+
+    if len(set(password)) < 5 or (named and len(password) < 2 * len(user) + 6):
         raise BadInput("password: is too easy to guess", "password")
 
 
