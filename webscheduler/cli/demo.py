@@ -25,6 +25,7 @@ from ..errors import Unusable
 from ..host.home import create_home
 from ..store import history, locks
 from ..store.settings import load_settings, save_settings
+from ..vocabulary import STRATEGIES
 from .parser import checked
 from .terminal import line, local_time
 
@@ -189,14 +190,12 @@ def _steps(home: str, port: int) -> bool:
     def path(of: Task) -> str:
         return signing.trigger_url("", of["slug"], of["secret"])
 
-    three = {name: task(name, command="hello", arguments=name, strategy=name) for name in ("fork", "close", "sync")}
+    three = {name: task(name, command="hello", arguments=name, strategy=name) for name in STRATEGIES}
     slow = task("slow", argv=[sys.executable, "-I", "-c", SLOW], cwd=home, strategy="fork")
 
     print(f"A temporary installation, served on {base}. A task has a signed URL for your panel to call:")
     print(f"  {base}/run/{slow['slug'][:6]}...?sig={signing.sign(slow['secret'], slow['slug'])[:6]}...")
     print("\n1. Calling it runs the task, before the answer, after it, or detached from it:")
-    means = {"fork": "the run is detached, then the answer is sent", "close": "the answer is sent, then it runs",
-             "sync": "it runs, then the answer has the result"}
 
     for name, one in three.items():
         answer = request(port, "POST" if name == "close" else "GET", path(one))
@@ -205,7 +204,7 @@ def _steps(home: str, port: int) -> bool:
             200 if name == "sync" else 202, True, name, "success" if name == "sync" else "running")
         said = f", {reply.get('output', '').strip()!r}" if name == "sync" else ""
         check(good, f"{name:5}  {answer.status} in {answer.seconds:.2f} s, {reply.get('status')}{said}: "
-                    f"{means[name]}")
+                    f"{STRATEGIES[name]}")
 
     print("\n2. Without a valid signature nothing runs, and the answer says nothing:")
     right = path(three["fork"])
@@ -234,7 +233,7 @@ def _steps(home: str, port: int) -> bool:
     print("\n4. You can see what happened (webscheduler logs):")
     check(_wait_for_runs(home), "every run has ended and is recorded")
 
-    for name in ("fork", "close", "sync", "slow"):
+    for name in (*STRATEGIES, "slow"):
         entries = list(history.entries(home, name))
         runs = [entry for entry in entries if entry.get("run")]
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
-from ..schedule.cron import Cron
+from ..schedule.cron import ALIASES, Cron
 from ..store.task import DUE, file_name
 from . import crontab
 
@@ -238,7 +238,8 @@ def _expression(task: Task) -> str:
     interval = task["intervalSeconds"] or 0
 
     if task["expression"]:
-        return str(task["expression"]).replace("?", "*")
+        text = str(task["expression"])
+        return ALIASES.get(text.strip().lower(), text).replace("?", "*")
 
     try:
         return crontab.expression(interval // 60 if interval % 60 == 0 else 0)
@@ -295,9 +296,6 @@ def _for_kubernetes(task: Task) -> str:
     """The schedule as its parser reads it: no signs of Quartz, Sunday is 0 alone, and a step of more than one makes
     `*` an ordinary range, which is an "or" with the other field of days where ours is an "and". Raises BadInput."""
     expression = _expression(task)
-
-    if expression.startswith("@"):
-        return expression.lower()
 
     cron, fields = Cron(expression), expression.split()
     stepped = [field[0] == "*" and not {"*", "*/1"} & set(field.split(",")) for field in (fields[2], fields[4])]

@@ -68,7 +68,7 @@ _MONTHS = _Field("month", 1, 12, 12,
                  ("", "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"))
 _WEEKDAYS = _Field("day-of-week", 0, 7, 7, ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"))
 
-_ALIASES = {
+ALIASES = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
     "@midnight": "0 0 * * *",
@@ -313,10 +313,10 @@ def _alias(expression: str) -> str:
     alias = expression.lower()
     if alias == "@reboot":
         raise CronError("expression", "@reboot has no time; nothing here is told when the machine starts")
-    if alias not in _ALIASES:
-        raise CronError("expression", f"{expression!r} is unknown; there are {' '.join(_ALIASES)}")
+    if alias not in ALIASES:
+        raise CronError("expression", f"{expression!r} is unknown; there are {' '.join(ALIASES)}")
 
-    return _ALIASES[alias]
+    return ALIASES[alias]
 
 
 def _parse_dates(text: str) -> tuple[int, frozenset[int]]:

@@ -17,7 +17,7 @@ import os
 
 from ..times import format_time, parse_time
 from ..version import __version__
-from ..vocabulary import STRATEGIES
+from ..vocabulary import DETACHED, STRATEGIES
 from .files import replace_file
 
 TYPE_CHECKING = False
@@ -111,7 +111,7 @@ def survives(kind: str, strategy: str, rows: Rows) -> float:
     if ends:
         return float(min(ends))
 
-    return ANY if strategy == "fork" else max(REQUEST_LIVES, probe["lived"] if probe else 0.0)
+    return ANY if strategy in DETACHED else max(REQUEST_LIVES, probe["lived"] if probe else 0.0)
 
 
 def read(home: str, kind: str, now: float) -> Rows:

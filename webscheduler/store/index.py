@@ -30,7 +30,7 @@ FORMAT = f"webscheduler-index 1 {__version__}"
 HEADER = 4096  # bytes
 # The fields of a line, with their widths. Each flag is a letter or missing.
 COLUMNS = (("slug", 32), ("signature", 64), ("status", 64), ("secret", 64), ("kind", 6), ("flags", 4), ("interval", 9),
-           ("timeout", 9), ("strategy", 5), ("name", 100))
+           ("timeout", 9), ("strategy", 8), ("name", 100))
 LINE = sum(width for _, width in COLUMNS) + 1
 FLAGS = "EOPU"  # enabled, may overlap, of a probe, unusual
 NO_KEY = "-" * 64  # in place of a missing secret or signature: no signature is equal to it
@@ -123,11 +123,16 @@ def known(line: str) -> Known:
 
 def line(entry: Known) -> bytes:
     """The line of the index for a task. A task that it cannot describe is marked as unusual."""
-    plain = entry.name.isascii() and len(entry.name) <= 100 and not entry.allowlist and not entry.unusual
+    values = [entry.slug, entry.signature, entry.status, entry.secret, entry.kind, "", str(entry.interval),
+              str(entry.timeout), entry.strategy, entry.name]
+    plain = not entry.allowlist and not entry.unusual and entry.name.isascii() and all(
+        len(value) <= width for value, (_, width) in zip(values, COLUMNS))
+
+    if not plain:
+        values[6:] = ["0", "-1", "auto", "?"]
+
     holds = (entry.enabled, entry.overlaps, entry.probe, not plain)
-    flags = "".join(flag for flag, held in zip(FLAGS, holds) if held)
-    values = (entry.slug, entry.signature, entry.status, entry.secret, entry.kind, flags, str(entry.interval),
-              str(entry.timeout), entry.strategy, entry.name if plain else "?")
+    values[5] = "".join(flag for flag, held in zip(FLAGS, holds) if held)
     return "".join(value.ljust(width) for value, (_, width) in zip(values, COLUMNS)).encode("ascii") + b"\n"
 
 
