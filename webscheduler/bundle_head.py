@@ -1,8 +1,8 @@
-"""The head of a bundle: finds and loads the modules that the same file carries below. `bundle` fills in its names.
+"""The beginning of a bundle: finds and loads the modules that follow in the same file. `bundle` fills in its names.
 
-The rules: compiled modules are cached only in a directory of our own user that is
-open to nobody else and no symbolic link, one for each bundle and Python; where there is none, they are compiled anew.
-Whatever Python starts it gets as far as saying that it is too old, so nothing newer than 3.5 is written here.
+The rules: compiled modules are cached only in a directory that only our own user can open and that is not a symbolic
+link, one for each bundle and Python; without one they are compiled at each start. No syntax newer than Python 3.5 is
+used here, so that an older Python gets as far as saying that it is too old.
 """
 
 import os
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 HOME = ""  # e.g. "/home/account/.webscheduler"; empty: WEBSCHEDULER_HOME, else ~/.webscheduler
-BUILD = ""  # hash of all that is carried
-LOWEST = (3, 9)  # of this package and of the filelock carried
-FILES = ""  # names of the files carried
+BUILD = ""  # hash of all files in it
+LOWEST = (3, 9)  # of this package and of its filelock
+FILES = ""  # names of the files in it
 
 
 def unavailable(why: str) -> None:
@@ -32,7 +32,7 @@ def unavailable(why: str) -> None:
 
 
 class Bundle:
-    """A finder and loader of modules (PEP 451), which knows data files as well (`get_data`)."""
+    """A finder and loader of modules (PEP 451), and of data files (`get_data`)."""
 
     def __init__(self, path: str, cache: str) -> None:
         self.path, self.cache = path, cache
@@ -40,12 +40,12 @@ class Bundle:
         self.texts = {}  # type: dict[str, str]
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> "ModuleSpec | None":
-        """The spec of a module carried here, or None."""
+        """The spec of a module in the bundle, or None."""
         file = name.replace(".", "/")
 
         for each, is_package in ((file + ".py", False), (file + "/__init__.py", True)):
             if each in self.files:
-                made = type(sys.__spec__)  # importing it by its name would cost a start
+                made = type(sys.__spec__)  # to import it by its name would slow down each start
                 spec = made(name, self, origin=self.path + "/" + each, is_package=is_package)  # type: ignore[arg-type]
                 spec.has_location = True
                 return spec
@@ -53,7 +53,7 @@ class Bundle:
         return None
 
     def create_module(self, spec: "ModuleSpec") -> None:
-        """Modules are made as usual."""
+        """Modules are created as usual."""
 
     def exec_module(self, module: "ModuleType") -> None:
         """Run a module's code."""
@@ -75,7 +75,7 @@ class Bundle:
         exec(code, module.__dict__)
 
     def get_data(self, path: str) -> bytes:
-        """The content of a file next to a module, by the path that this makes of the module's __file__."""
+        """The content of a file in the bundle, by its path beside a module's __file__."""
         name = path[len(self.path) + 1:]
 
         if name not in self.files:
@@ -132,7 +132,7 @@ class Bundle:
 
 
 def cache_directory() -> str:
-    """Where compiled modules may be kept, made if need be; empty where nothing is safe enough."""
+    """The directory for compiled modules, created if needed; empty if none is safe."""
     home = HOME or os.environ.get("WEBSCHEDULER_HOME") or os.path.expanduser("~/.webscheduler")
     tag = "%s-%x" % (sys.implementation.cache_tag, sys.hexversion)
     directory = "%s/cache/%s-%s" % (home, BUILD[:32], tag)
@@ -144,7 +144,7 @@ def cache_directory() -> str:
         for each in (home + "/cache", directory):
             status = os.lstat(each)
 
-            # A directory and no link to one; ours; and neither group nor others get in.
+            # A directory and not a link, ours, and closed to group and others.
             if status.st_mode & 0o170077 != 0o040000 or status.st_uid != os.geteuid():
                 return ""
     except OSError:
@@ -154,7 +154,7 @@ def cache_directory() -> str:
 
 
 def _prepare(home: str, directory: str, tag: str) -> None:
-    """Make the cache, where the home is there and ours, and remove those of other bundles under this Python."""
+    """Create the cache if the home exists and is ours, and remove those of other bundles for this Python."""
     if os.stat(home).st_uid != os.geteuid():
         return
 
@@ -179,7 +179,7 @@ def main() -> None:
     if HOME:
         os.environ["WEBSCHEDULER_HOME"] = HOME
 
-    # A query without "=" reaches a script as its words (RFC 3875, 4.4): never to be taken for a command line.
+    # A query without "=" reaches a script as arguments (RFC 3875, 4.4): they must not become a command line.
     if "GATEWAY_INTERFACE" in os.environ or "REQUEST_METHOD" in os.environ:
         from webscheduler.cgi import main as answer
 

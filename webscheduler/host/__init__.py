@@ -1,4 +1,4 @@
 """What the host is like, and how an installation is put on it: home, entry files, bundle, doctor, probe.
 
-May import everything but the doors. Begin with `doctor`, which asks all the others.
+May import everything except the doors. Begin with `doctor`, which uses most of the others.
 """

@@ -1,9 +1,8 @@
-"""Writes the whole program, with the filelock it uses, as one text file that runs with nothing installed.
+"""Writes the whole program, with filelock, as one text file that runs with nothing installed.
 
-The rules: plain ASCII with LF, since FTP clients convert `.cgi` as text;
-the same sources make the same bytes; the file says which Python it needs, and below that answers 503 rather than
-failing in some import. `bundle_head` is its head; what is carried stands below that in comments, which cost a start
-nothing but being read over.
+The rules: only ASCII with LF, since FTP clients convert `.cgi` files as text. The same sources give the same bytes. The
+file says which Python it needs, and with an older one it answers 503 instead of failing in an import. It begins with
+`bundle_head`; the files follow in comments, which Python skips quickly.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ PYTHON = "/usr/bin/python3"
 
 
 def write(path: str, require: str | None = None, interpreter: str = PYTHON) -> tuple[int, int]:
-    """Write the bundle to `path`, mode 0755. `require`: the Python that it must serve, as "3.9"; interpreter: of its
-    first line. Returns the lowest Python that it serves. Raises BadInput."""
+    """Write the bundle to `path`, mode 0755. require: a Python that must be able to run it, like "3.9"; interpreter: of
+    its first line. Returns the oldest Python that can run it. Raises BadInput."""
     if not re.fullmatch(r"/[!-~]{1,200}", interpreter):
-        raise BadInput(f"--python: {interpreter[:60]!r} must be a short absolute path without blanks")
+        raise BadInput(f"--python: {interpreter[:60]!r} must be a short absolute path without spaces")
 
     content, lowest, version = build(interpreter)
 
     if require and lowest > _version("--require-python", require):
-        raise BadInput(f"filelock {version} needs Python {lowest[0]}.{lowest[1]}: make the bundle under Python "
-                       f"{require}, for which pip picks a filelock that serves it")
+        raise BadInput(f"filelock {version} needs Python {lowest[0]}.{lowest[1]}: make the bundle with Python "
+                       f"{require}, for which pip installs an older filelock")
 
     try:
         replace_file(os.path.abspath(path), content, 0o755)
@@ -49,7 +48,7 @@ def write(path: str, require: str | None = None, interpreter: str = PYTHON) -> t
 
 
 def build(interpreter: str) -> tuple[bytes, tuple[int, int], str]:
-    """(the bundle, the lowest Python that it serves, the version of filelock in it). Raises BadInput."""
+    """(the bundle, the oldest Python that can run it, the version of its filelock). Raises BadInput."""
     lock = _filelock()
     texts = {**_package(), **_files_of(lock)}
     lowest = max([OURS, *(_version("filelock", found) for found in
@@ -75,12 +74,12 @@ def build(interpreter: str) -> tuple[bytes, tuple[int, int], str]:
 
 
 def _package() -> dict[str, str]:
-    """The files of this package, bytes as the characters of the same numbers."""
+    """The files of this package, their bytes as characters of the same numbers."""
     directory = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     texts = {}
 
     if not os.path.isdir(directory):
-        raise BadInput("this is a bundle itself: copy the file")
+        raise BadInput("this is a bundle itself: copy its file")
 
     for parent, folders, files in os.walk(directory):
         folders[:] = sorted(folder for folder in folders if folder != "__pycache__")
@@ -128,6 +127,6 @@ def _version(option: str, text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,2})\.(\d{1,3})(\.\d+)?", text, re.ASCII)
 
     if not match:
-        raise BadInput(f"{option}: {text[:40]!r} must be a version of Python, as 3.9")
+        raise BadInput(f"{option}: {text[:40]!r} must be a version of Python, like 3.9")
 
     return int(match[1]), int(match[2])

@@ -1,8 +1,7 @@
-"""The files that join an installation to a web server: the CGI script, Passenger's entry, .htaccess, a PHP shim.
+"""The files that connect an installation to a web server: CGI script, Passenger's entry, .htaccess, PHP shim.
 
-The rules: a file that was not written here is never overwritten;
-writing twice changes nothing; each file carries the home and the libraries it needs, since a server's environment
-and user may be others than those of a login.
+The rules: a file that was not written here is never overwritten, and writing it again changes nothing. Each file
+contains the home and the libraries that it needs, since a server's environment and user may not be those of a login.
 """
 
 from __future__ import annotations
@@ -46,16 +45,16 @@ AddHandler cgi-script .cgi
 
 
 def entry(name: str) -> str:
-    """A file of entries/, to be filled in."""
+    """A template of entries/."""
     return (pkgutil.get_data(__name__, f"entries/{name}") or b"").decode()
 
 
 def write_script(settings: Settings, directory: str) -> tuple[str, str]:
-    """Write the CGI script into a directory. (its path; `made`, `changed` or `there already`). Raises BadInput."""
+    """Write the CGI script into a directory: (its path; `created`, `changed` or `there already`). Raises BadInput."""
     path = os.path.join(_directory(directory), NAME)
     root = registry.package_root()
 
-    if os.path.isfile(root):  # this is a bundle: the copy of it is all that is needed
+    if os.path.isfile(root):  # this is a bundle: a copy of it is all that is needed
         with open(root, encoding="ascii") as file:
             text, libraries = file.read(), []
     else:
@@ -68,7 +67,7 @@ def write_script(settings: Settings, directory: str) -> tuple[str, str]:
 
 
 def write_passenger(settings: Settings, directory: str) -> tuple[str, str]:
-    """Write passenger_wsgi.py into a directory; the same."""
+    """The same for passenger_wsgi.py."""
     path = os.path.join(_directory(directory), "passenger_wsgi.py")
     root = registry.package_root()
 
@@ -79,7 +78,7 @@ def write_passenger(settings: Settings, directory: str) -> tuple[str, str]:
 
 
 def write_htaccess(directory: str) -> tuple[str, str] | None:
-    """Write .htaccess where scripts would not run without; None where the folder is a cgi-bin, which needs none."""
+    """The same for .htaccess; None for a cgi-bin, which needs none."""
     if os.path.basename(os.path.abspath(directory)) == "cgi-bin":
         return None
 
@@ -88,7 +87,7 @@ def write_htaccess(directory: str) -> tuple[str, str] | None:
 
 
 def php_shim(base: str, name: str, slug: str, secret: str) -> str:
-    """A PHP file that triggers the task."""
+    """The text of a PHP file that calls the task's URL."""
     values = {"url": f"{base.rstrip('/')}/run/{slug}", "signature": signing.sign(secret, signing.run_message(slug)),
               "name": re.sub(r"[^A-Za-z0-9_.:@-]", "_", name)}
     return re.sub("@(url|signature|name)@", lambda found: values[found[1]].replace("\\", "\\\\").replace("'", "\\'"),
@@ -96,13 +95,13 @@ def php_shim(base: str, name: str, slug: str, secret: str) -> str:
 
 
 def first_line(settings: Settings, libraries: Sequence[str]) -> str:
-    """The `#!` line: the interpreter that runs everything else, without site and environment where that works (-I -S
-    save 4 ms of 25). Raises BadInput for a path that no such line can hold (execve(2))."""
+    """The `#!` line with the Python of the settings, if possible without site and environment (-I -S save 4 of 25 ms).
+    Raises BadInput for a path that is too long for such a line, or has spaces (execve(2))."""
     interpreter = registry.interpreter(settings)
 
     if len(interpreter) > 120 or any(c.isspace() for c in interpreter):
-        raise BadInput(f"python: {interpreter} is too long, or has blanks, for the first line of a script: "
-                       "`webscheduler config set python PATH` to one without", "python")
+        raise BadInput(f"python: {interpreter} is too long for the first line of a script, or has spaces: "
+                       "`webscheduler config set python PATH` to another", "python")
 
     check = f"import sys; sys.path += {list(libraries)!r}; import webscheduler.cgi, filelock"
 
@@ -127,7 +126,7 @@ def _directory(path: str) -> str:
     path = os.path.abspath(os.path.expanduser(path))
 
     if not os.path.isdir(path):
-        raise BadInput(f"{path} is no directory: make it first, or name the one that your host serves")
+        raise BadInput(f"{path} is not a directory: create it first, or name the one that your host serves")
 
     return path
 
@@ -153,12 +152,12 @@ def _write(path: str, text: str, mode: int) -> str:
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error.strerror}")
 
-    return "made" if before is None else "changed"
+    return "created" if before is None else "changed"
 
 
 def python_is_private(interpreter: str) -> str:
-    """The directory above the interpreter that other users cannot enter, or empty: a server that runs scripts as a user
-    of its own cannot start an interpreter below it."""
+    """The directory above the interpreter that other users cannot enter, or empty. A server that runs scripts as a user
+    of its own cannot start the interpreter then."""
     parts = os.path.realpath(interpreter).split("/")
 
     for depth in range(2, len(parts)):

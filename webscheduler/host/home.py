@@ -1,7 +1,7 @@
-"""Making an installation, and who may use it.
+"""Creates the home directory of an installation, and checks who uses it.
 
-The rules: a home is for its owner alone (directories 0700, files 0600) and never inside a document root, where a web
-server might hand out state.json with every secret. Making it twice changes nothing that is there.
+The rules: only its owner can read a home (directories 0700, files 0600), and it is never inside a document root, where
+a web server might show state.json with every secret. Creating it again changes nothing that is there.
 """
 
 from __future__ import annotations
@@ -17,19 +17,16 @@ from ..store.files import replace_file
 from ..store.settings import save_settings
 from ..store.task import DUE, DUE_FIELDS, new_task
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
 FOLDERS = ("locks", "runs", "logs", "output", "commands")
 DOCUMENT_ROOTS = ("public_html", "htdocs", "www", "html", "httpdocs", "web", "cgi-bin", "public", "webroot", "wwwroot")
 
 
 def create_home(home: str, now: float) -> bool:
-    """Make or complete the home; True if it was not there. Raises BadInput for a home that a web server may serve."""
+    """Create or complete the home; True if it is new. Raises BadInput for a place that a web server may serve."""
     root = document_root_above(home)
 
     if root:
-        raise BadInput(f"{home} lies below {root}, which a web server may serve: choose a home outside of it")
+        raise BadInput(f"{home} is inside {root}, which a web server may serve: choose another home")
 
     new = not os.path.isdir(home)
 
@@ -42,9 +39,9 @@ def create_home(home: str, now: float) -> bool:
             os.chmod(os.path.join(home, directory), 0o700)
 
         if not os.path.exists(os.path.join(home, ".gitignore")):
-            replace_file(os.path.join(home, ".gitignore"), b"*\n")  # no secret of it is ever committed
+            replace_file(os.path.join(home, ".gitignore"), b"*\n")  # its secrets must not get into a repository
     except OSError as error:
-        raise Unusable(f"{error.filename or home} cannot be made: {error.strerror}")
+        raise Unusable(f"{error.filename or home} cannot be created: {error.strerror}")
 
     if not os.path.exists(os.path.join(home, "config.json")):
         save_settings(home, {"timezone": "UTC"})
@@ -55,7 +52,7 @@ def create_home(home: str, now: float) -> bool:
 
 
 def document_root_above(home: str) -> str:
-    """The directory at or above `home` that web servers are known to serve, or empty."""
+    """The directory, `home` or one above it, that web servers usually serve; empty if there is none."""
     environ_root = os.environ.get("DOCUMENT_ROOT", "")
 
     if environ_root and (os.path.realpath(home) + "/").startswith(os.path.realpath(environ_root).rstrip("/") + "/"):
@@ -66,7 +63,7 @@ def document_root_above(home: str) -> str:
     for depth in range(len(parts), 1, -1):
         directory = "/".join(parts[:depth])
 
-        # /var/www may well be an account's home: it is a root where a start page shows that it is served.
+        # /var/www may be an account's home; it counts only if a start page shows that it is served.
         served = any(os.path.exists(os.path.join(directory, f"index.{end}")) for end in ("html", "php", "htm"))
 
         if parts[depth - 1] in DOCUMENT_ROOTS and (parts[depth - 1] != "www" or served):
@@ -76,7 +73,7 @@ def document_root_above(home: str) -> str:
 
 
 def program_words() -> list[str]:
-    """The words that call the command line as it was called now."""
+    """The words with which this command line was called."""
     if sys.argv[0].endswith("__main__.py"):
         return [sys.executable, "-m", "webscheduler"]
 
@@ -84,11 +81,11 @@ def program_words() -> list[str]:
 
 
 def check_owner(home: str) -> None:
-    """Refuse to work as another user than the home's owner: files that the web server cannot read would remain."""
+    """Raises Unusable for any user but the home's owner, since the web server could not read the files made."""
     try:
         owner = os.stat(home).st_uid
     except OSError:
-        raise Unusable(f"there is no installation at {home}: `webscheduler init` makes one")
+        raise Unusable(f"there is no installation at {home}: `webscheduler init` creates one")
 
     if owner != os.geteuid():
         try:

@@ -127,7 +127,7 @@ def read_settings(home: str) -> dict[str, Any]:
             raw = json.loads(file.read() or b"{}")
     except FileNotFoundError:
         if not os.path.isdir(home):
-            raise Unusable(f"there is no installation at {home}: `webscheduler init` makes one")
+            raise Unusable(f"there is no installation at {home}: `webscheduler init` creates one")
 
         return {}
     except (OSError, ValueError, RecursionError) as error:
