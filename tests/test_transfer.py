@@ -26,7 +26,7 @@ from webscheduler.store import history, state
 from webscheduler.store.settings import load_settings
 from webscheduler.store.task import DUE, FIELDS, Task, load_task
 
-CRONTAB = shutil.which("crontab") or "crontab"  # looked up before the one that stands in for it in tests
+REAL_CRONTAB = shutil.which("crontab") or "crontab"  # looked up before the one that stands in for it in tests
 REQUIRED = bool(os.environ.get("WEBSCHEDULER_REQUIRE_ALL"))
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 
@@ -670,10 +670,10 @@ def test_cron_accepts_the_crontab(installation: Installation, tmp_path: Path) ->
     call(installation.home, "add", "own", "--command", "hello", "--cron", "0 3 * * *")
     file = tmp_path / "crontab"
     assert call(installation.home, "export", "crontab", "--output", str(file)).status == 0
-    checked = subprocess.run([CRONTAB, "-n", str(file)], capture_output=True, text=True)
+    checked = subprocess.run([REAL_CRONTAB, "-n", str(file)], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
     file.write_text(file.read_text() + "61 * * * * true\n")
-    assert subprocess.run([CRONTAB, "-n", str(file)], capture_output=True).returncode != 0
+    assert subprocess.run([REAL_CRONTAB, "-n", str(file)], capture_output=True).returncode != 0
 
 
 def test_a_crontab_that_went_out_comes_in_again(installation: Installation, other: Installation) -> None:
