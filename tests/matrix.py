@@ -445,25 +445,25 @@ FILE = CHECKOUT / "docs" / "reference" / "servers.md"
 HEAD = f"""# Servers
 
 What real servers do with each strategy. This page is written by the tests of the server matrix
-(`WEBSCHEDULER_WRITE_DOCS=1 pytest tests/test_matrix.py`), which try everything below on one machine. They assert the
+(`WEBSCHEDULER_WRITE_DOCS=1 pytest tests/test_matrix.py`), which try everything below on one machine. They check the
 order of events, and that no run is lost; durations are only measured.
 
 ## Durations
 
-Seconds from the request, for a command of {SECONDS} s, on a machine that had other work, too. *Answer*: the client has
-the whole body. *Connection*: the server ended it, the client having asked for `Connection: close`. *Run*: its line of
-history is written. A server's first request, here that of `fork`, also loads the application.
+Seconds from the request, for a command of {SECONDS} s, on a machine with other work. *Answer*: the client has the whole
+body. *Connection*: the server ended it; the client had asked for `Connection: close`. *Run*: its line of history is
+written. A server's first request, here that of `fork`, also loads the application.
 
 | server | strategy | used | answer | connection | run |
 |---|---|---|--:|--:|--:|
 """
 
 MEANWHILE = """
-## Requests while a run goes on behind its answer
+## Requests while a run continues after its answer
 
-On the connection of the trigger, where the server keeps it open, and on another one. *after the run*: the client waits.
-No `Connection: close` is sent by the application (PEP 3333 forbids it), so a client that keeps the connection may have
-to wait for its next answer, never for this one.
+On the connection of the trigger, if the server keeps it open, and on another one. *after the run*: the client waits.
+The application sends no `Connection: close` (PEP 3333 forbids it), so a client that keeps the connection may have to
+wait for its next answer, but never for this one.
 
 | server | strategy | same connection | another |
 |---|---|---|---|
@@ -481,9 +481,9 @@ only afterwards. Each run has exactly one line.
 """
 
 FORCED = f"""
-## Scripts that go on after their response
+## Scripts that continue after their response
 
-On these servers a task that asks for `close` gets `sync`. Made to use it, as a probe does, a run of
+On these servers, a task with the strategy `close` gets `sync`. If it is forced to use `close`, as in a probe, a run of
 {SECONDS_OF_A_STOP} s ends so (*found_dead*: killed, and recorded by the next trigger):
 
 | server | answer | connection | recorded as |
@@ -491,33 +491,33 @@ On these servers a task that asks for `close` gets `sync`. Made to use it, as a 
 """
 
 FACTS = """
-## Worth knowing
+## Good to know
 
-Seen on the servers below.
+Seen with the versions below.
 
 - WSGI: a run that a request waits for (`close`, `sync`) is supervised by a process in a session of its own, so it
-  outlives the worker. Under CGI the script itself supervises, and a signal to it ends the run.
-- Apache mod_cgi: at its stop TERM goes to the whole process group, scripts in flight included, suexec's too. A detached
-  run has left the group. mod_cgid's stop waits for scripts in flight.
-- lighttpd ends a script whose client has gone where it notices in time: in some tries it does, in most it does not.
-- Apache CGI: the script's `Content-Length` is dropped. The client gets Apache's own or chunks, depending on whether the
-  script had ended when Apache looked.
-- Apache with suexec: a worker may not signal the script of another user. One that goes on lives, and the connection
-  stays open until it ends.
-- mod_wsgi, embedded or in a daemon's default sub-interpreter: a child of `os.fork` that goes on in Python ends with
-  status 1, and `preexec_fn` raises RuntimeError. A freshly started Python is fine.
-- mod_wsgi's daemon and uWSGI have their listening sockets inheritable: a child that closes nothing keeps the
-  port taken.
-- mod_wsgi hands no `Authorization` to the application.
+  survives the worker. Under CGI, the script itself supervises, and a signal to it ends the run.
+- Apache mod_cgi: when it stops, TERM goes to the whole process group, with all scripts, also those of suexec. A detached
+  run has left the group. mod_cgid waits for its scripts when it stops.
+- lighttpd ends a script whose client is gone if it notices in time: in some tries it does, in most it does not.
+- Apache CGI: the script's `Content-Length` is dropped. The client gets that of Apache, or chunks, depending on whether
+  the script had ended when Apache looked.
+- Apache with suexec: a worker cannot send signals to the script of another user. A script that continues survives,
+  and the connection stays open until it ends.
+- mod_wsgi, embedded or in a daemon's default sub-interpreter: a child of `os.fork` that continues in Python ends
+  with status 1, and `preexec_fn` raises RuntimeError. A new Python process works.
+- The listening sockets of mod_wsgi's daemon and uWSGI are inherited: a child that closes nothing keeps the port
+  in use.
+- mod_wsgi does not pass `Authorization` to the application.
 - uWSGI: `sys.executable` is `uwsgi-core`; the interpreter for runs is derived from `sys.prefix`.
 - uWSGI (`--http-socket`), gunicorn's sync worker and wsgiref end the connection after each answer.
 - Passenger: `PATH_INFO` arrives undecoded (`%20`), HEAD calls the application, and a `Connection` header of the
   application is dropped.
-- Passenger takes a process for free once its answer is out: under `close` the next request may go to the busy one and
-  wait.
+- Passenger regards a process as free once its answer is sent: with `close`, the next request may go to the busy one
+  and wait.
 - gunicorn's gthread worker waits up to 2 s for a client that keeps its side open after the end of the connection, and
-  takes no other meanwhile.
-- waitress and wsgiref answer 500 where an application sends `Connection: close`.
+  accepts no other meanwhile.
+- waitress and wsgiref answer 500 if an application sends `Connection: close`.
 - cheroot leaves `%2F` in `PATH_INFO` as it is; Apache answers it with 404.
 """
 
