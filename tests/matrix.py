@@ -497,8 +497,8 @@ Seen with the versions below.
 
 - WSGI: a run that a request waits for (`close`, `sync`) is supervised by a process in a session of its own, so it
   survives the worker. Under CGI, the script itself supervises, and a signal to it ends the run.
-- Apache mod_cgi: when it stops, TERM goes to the whole process group, with all scripts, also those of suexec. A detached
-  run has left the group. mod_cgid waits for its scripts when it stops.
+- Apache mod_cgi: when it stops, TERM goes to the whole process group, with all scripts, also those of suexec. A
+  detached run has left the group. mod_cgid waits for its scripts when it stops.
 - lighttpd ends a script whose client is gone if it notices in time: in some tries it does, in most it does not.
 - Apache CGI: the script's `Content-Length` is dropped. The client gets that of Apache, or chunks, depending on whether
   the script had ended when Apache looked.

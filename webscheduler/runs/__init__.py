@@ -1,5 +1,5 @@
-"""One run, from "may it start" to its line of history.
+"""One run, from the decision whether it starts to its line of history.
 
-May import `store`, `schedule` and `commands`. Begin with `admission` (decided under the gate, ends with a claim), then
-`strategies` (before, after or detached from the response), `supervisor`, `process` and `recorder`.
+May import `store`, `schedule` and `commands`. Begin with `admission` (the decision, under the gate), then `strategies`
+(before the response, after it, or detached from it), `supervisor`, `process` and `recorder`.
 """
