@@ -9,6 +9,8 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from webscheduler.errors import Unusable
 from webscheduler.store import history, history_view
 from webscheduler.store.settings import load_settings
 from webscheduler.times import format_time
+from webscheduler.vocabulary import ENTRY
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 APPEND = """
@@ -36,7 +39,7 @@ def home(installation: Installation) -> str:
 
 
 def contains(home: str, run: str) -> bool:
-    return history.find(home, "task", run) is not None
+    return history.find(home, ["task"], run) is not None
 
 
 def file_of(home: str, name: str = "task") -> Path:
@@ -196,18 +199,157 @@ def test_contains_means_this_run(home: str) -> None:
     assert not contains(home, "b")
 
 
-def timed(moment: float, run: str) -> dict[str, str]:
-    return {"run": run, "finishedAt": format_time(moment), "output": "x" * 1000}
+def timed(moment: float, run: str = "", output: str = "x" * 1000) -> dict[str, str]:
+    """An entry of a run that took a second; its id begins with the time at which it began, as ours do."""
+    run = run or time.strftime("%Y%m%d%H%M%S", time.gmtime(moment - 1)) + f"-{int(moment) % 2**32:08x}"
+    return {"run": run, "finishedAt": format_time(moment), "output": output}
 
 
-def test_a_run_is_looked_for_from_an_instant_on(home: str) -> None:
+def write(home: str, entries: Iterable[dict[str, str] | bytes]) -> None:
+    """Write the history as it is given: entries, or lines that are none."""
+    with open(file_of(home), "wb") as file:
+        for entry in entries:
+            file.write((entry if isinstance(entry, bytes) else json.dumps(entry).encode()) + b"\n")
+
+
+def test_listing_up_to_an_instant(home: str) -> None:
     """Of a long history only what ended by then is read; to the very instant."""
-    file_of(home).write_bytes(b"".join(json.dumps(timed(number, f"r{number}")).encode() + b"\n"
-                                       for number in range(1, 20_000)))
+    write(home, (timed(number, f"r{number}") for number in range(1, 20_000)))
     before = read_bytes()
-    assert history.find(home, "task", "r500", until=500) is not None
-    assert history.find(home, "task", "r501", until=500) is None
+    assert [entry["run"] for entry in islice(history.entries(home, "task", 500.5), 3)] == ["r500", "r499", "r498"]
     assert read_bytes() - before < 2_000_000 < file_of(home).stat().st_size / 10
+
+
+def test_an_old_run_is_found_by_its_id(home: str) -> None:
+    """The time in its id leads to it, wherever it is, without reading much; a look for what is not there reads all."""
+    entries = [timed(1_000_000 + 60 * number) for number in range(20_000)]
+    write(home, entries)
+
+    for entry in (entries[0], entries[1], entries[7777], entries[-2], entries[-1]):
+        before = read_bytes()
+        assert history.find(home, ["task"], entry["run"]) == entry
+        assert read_bytes() - before < 1_000_000
+
+    assert history.find(home, ["task"], timed(1_000_030)["run"]) is None
+
+
+def test_the_history_that_has_it_is_tried_by_time_first(home: str) -> None:
+    """Where the task is not named, no history is read whole as long as another may have the run by its time."""
+    write(home, [timed(1_000_000 + 60 * number) for number in range(20_000)])
+    wanted = timed(1_000_030)
+    history.append(home, "other", wanted)  # type: ignore[arg-type]
+    before = read_bytes()
+    assert history.find(home, ["task", "other"], wanted["run"]) == wanted
+    assert read_bytes() - before < 2 * history.NEAR < file_of(home).stat().st_size / 10
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_lines_out_of_order_hide_no_run(home: str, seed: int) -> None:
+    """Clocks that were wrong for a while put lines of another time among the others; each run is found all the same."""
+    chance = random.Random(seed)
+    now = time.time() - 500 * 60
+    entries = [timed(now + 60 * number) for number in range(400)]
+    first, days = chance.randrange(340), chance.choice([-40, -1, 1, 40])
+    entries[first:first + 60] = [timed(now + 60 * number + days * 86400) for number in range(first, first + 60)]
+
+    if seed % 2:
+        chance.shuffle(entries)
+
+    write(home, entries)
+
+    for entry in entries:
+        assert history.find(home, ["task"], entry["run"]) == entry
+
+    for entry in entries[::40]:
+        assert history.find_by_scanning(home, "task", entry["run"]) == entry
+
+
+@pytest.mark.parametrize("days", [1, 40])
+def test_a_clock_that_was_ahead_hides_nothing_from_pages(home: str, days: int) -> None:
+    """Each run is on one page: those that a wrong clock put into the future go with the ones before them."""
+    now = time.time() - 500 * 60
+    write(home, [timed(now + 60 * number + (days * 86400 if 200 <= number < 260 else 0), f"r{number}")
+                 for number in range(400)])
+    shown: list[str | None] = []
+    cursor: tuple[float, int] | None = (time.time() + 60, 0)
+
+    while cursor:
+        entries, cursor = history_view.page(home, ["task"], (), 0.0, *cursor)
+        shown += [entry["run"] for entry in entries]
+
+    assert shown == [f"r{number}" for number in reversed(range(400))]
+
+
+def test_what_is_longer_than_any_line_is_skipped(home: str) -> None:
+    """A hole of zeros, or a line without an end, is read past in little memory; the lines around it are found."""
+    entries = [timed(1_000_000 + number) for number in range(100)]
+    damage = b"\0" * (history.LONGEST_LINE + 300_000)
+    write(home, [*entries[:50], damage, *entries[50:99], damage + json.dumps(entries[99]).encode()])
+    program = f"""
+import resource, sys
+sys.path[:0] = {sys.path!r}
+from webscheduler.store import history
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert history.find({home!r}, ["task"], {entries[10]["run"]!r})
+assert history.find_by_scanning({home!r}, "task", {entries[10]["run"]!r})
+assert len(list(history.entries({home!r}, "task"))) == 99
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    grown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert int(grown) < 4 * history.LONGEST_LINE // 1024
+
+    assert list(history.entries(home, "task")) == entries[98::-1]
+    for entry in entries[9:99:10]:
+        assert history.find(home, ["task"], entry["run"]) == entry
+
+
+def test_a_line_up_to_the_longest_is_kept(home: str) -> None:
+    entries = [timed(1_000_000 + number, output="x" * (history.LONGEST_LINE - 200)) for number in range(3)]
+    write(home, entries)
+    assert list(history.entries(home, "task")) == entries[::-1]
+    assert [history.find(home, ["task"], entry["run"]) for entry in entries] == entries
+
+
+@pytest.mark.parametrize("tail", [b'{"run": "torn"', b"\0" * 100_000])
+def test_a_torn_tail_hides_no_run(home: str, tail: bytes) -> None:
+    """What a kill left incomplete at the end leads no search astray."""
+    entries = [timed(1_000_000 + number) for number in range(200)]
+    write(home, entries)
+    with open(file_of(home), "ab") as file:
+        file.write(tail)
+    for entry in entries:
+        assert history.find(home, ["task"], entry["run"]) == entry
+    assert history.find(home, ["task"], "torn") is None
+
+
+@pytest.mark.parametrize("run", ["a", "20260101", "20260101000000", "2026010100000x-00000000", "²0260101000000-0",
+                                 "99999999999999-00000000", '2026-01-01T00:00"'])
+def test_ids_that_tell_no_time(home: str, run: str) -> None:
+    """An id of another kind is looked for in all lines."""
+    assert history.find(home, ["task"], run) is None
+    write(home, [timed(5, "other"), timed(6, run)])
+    assert history.find(home, ["task", "nothing"], run) == timed(6, run)
+
+
+@pytest.mark.skipif(not FULL, reason="slow; WEBSCHEDULER_FULL=1 runs it")
+@pytest.mark.timeout(600)
+def test_a_history_of_a_gibibyte(home: str) -> None:
+    """In a history of 1 GiB an old run is found by a few blocks; all of it is read where that must be."""
+    count = 1024**3 // len(json.dumps(timed(1_000_000)))
+    write(home, (timed(1_000_000 + 60 * number) for number in range(count)))
+    entry = timed(1_000_000 + 60 * (count // 10))
+    before = read_bytes()
+    assert history.find(home, ["task"], entry["run"]) == entry
+    assert read_bytes() - before < 1_000_000
+    assert history.find_by_scanning(home, "task", entry["run"]) == entry
+    assert history.find(home, ["task"], timed(1_000_030)["run"]) is None
+
+
+def test_an_entry_has_all_keys_in_their_order(home: str) -> None:
+    """Whatever is known of a run, and in whatever order it is said."""
+    made = history.entry(status="skipped", count=3, command="task")
+    assert list(made) == list(ENTRY)
+    assert made == {**ENTRY, "status": "skipped", "count": 3, "command": "task"}
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -223,8 +365,8 @@ def test_lines_without_a_time_hide_no_other(home: str, seed: int) -> None:
             file.write(json.dumps(timed(number, f"r{number}")).encode() + b"\n")
 
     for instant in range(1, count + 1):
-        for number in range(1, count + 1):
-            assert (history.find(home, "task", f"r{number}", until=instant) is not None) == (number <= instant)
+        ended = [entry for entry in history.entries(home, "task", instant) if history.ended(entry)]
+        assert [entry["run"] for entry in ended] == [f"r{number}" for number in range(instant, 0, -1)]
 
 
 def test_a_disk_that_is_full(home: str) -> None:

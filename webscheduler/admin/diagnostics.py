@@ -127,9 +127,11 @@ def _audit(visit: Visit) -> Html:
         with open(os.path.join(visit.home, "audit.jsonl"), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 65536))
-            entries = [entry for line in file.read().split(b"\n")[-AUDIT_SHOWN - 1:] if (entry := history.parse(line))]
+            newest = file.read().split(b"\n")[-AUDIT_SHOWN - 1:]
     except OSError:
-        entries = []
+        newest = []
+
+    entries: list[Any] = [entry for line in newest if (entry := history.parse(line))]
 
     rows = [h("<tr><td>{when}</td><td>{who}</td><td>{ip}</td><td>{did} <b>{to}</b></td></tr>", when=moment(
         visit, entry.get("at")), who=entry.get("who") or "–", ip=entry.get("ip"), did=visit.t(str(entry.get("did"))),

@@ -22,9 +22,9 @@ from .web import Html, h
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from typing import Any
 
     from ..response import Response
+    from ..shapes import Entry
     from ..store.task import Task
     from .tasks import Coming
     from .web import Visit
@@ -141,7 +141,7 @@ def _late(visit: Visit, rows: state.Tasks, names: list[str]) -> list[str]:
     return late[:LATE_NAMES + 1]
 
 
-def _last_call(visit: Visit, entries: list[dict[str, Any]]) -> Html | None:
+def _last_call(visit: Visit, entries: list[Entry]) -> Html | None:
     """The last call of the URL: when, from which address, and its outcome."""
     call = next((entry for entry in entries if entry.get("trigger") == "url"), None)
     return None if call is None else h("{when} · {ip} · {outcome}", when=moment(visit, call.get("triggeredAt")),

@@ -24,18 +24,19 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..response import Response
-    from ..shapes import Facts
+    from ..shapes import Entry, Facts
     from .web import Visit
 
 LIVE_SHOWN = 128 * 1024
 REFRESH = 2  # seconds
 
 
-def table(visit: Visit, entries: Sequence[dict[str, Any]], alive: Sequence[Facts], single: bool) -> Html:
+def table(visit: Visit, entries: Sequence[Entry], alive: Sequence[Facts], single: bool) -> Html:
     """Runs as a table, those in progress first. single: all belong to one task."""
     # `command` is a process in a claim, and the task's name in a line of history.
-    rows = [_row(visit, {**known, "command": known.get("name"), "status": RUNNING, "finishedAt": None}, single)
-            for known in alive] + [_row(visit, entry, single) for entry in entries]
+    running: list[Any] = [{**known, "command": known.get("name"), "status": RUNNING, "finishedAt": None}
+                          for known in alive]
+    rows = [_row(visit, entry, single) for entry in (*running, *entries)]
 
     if not rows:
         return paragraph(visit, "No runs found.", "empty")
@@ -43,10 +44,10 @@ def table(visit: Visit, entries: Sequence[dict[str, Any]], alive: Sequence[Facts
     return show.table(visit, "Runs", ["Time", *([] if single else ["Task"]), "Outcome", "Duration", "Started by"], rows)
 
 
-def _row(visit: Visit, entry: dict[str, Any], single: bool) -> Html:
+def _row(visit: Visit, entry: Entry, single: bool) -> Html:
     name, run, count = str(entry.get("command") or ""), entry.get("run"), entry.get("count")
     when = moment(visit, entry.get("startedAt"))
-    href = visit.href("run", name=name, run=run, at=history.ended(entry) or None)
+    href = visit.href("run", name=name, run=run)
     return h("<tr><td>{when}</td>{task}<td>{outcome}{times}</td><td>{took}</td><td>{by}</td></tr>",
              when=h('<a href="{href}">{when}</a>', when=when, href=href) if run else when,
              task="" if single else h('<td><a href="{href}">{name}</a></td>', name=name,
@@ -55,7 +56,7 @@ def _row(visit: Visit, entry: dict[str, Any], single: bool) -> Html:
              times=h(' <span class="sub">× {n}</span>', n=count) if isinstance(count, int) and count > 1 else "")
 
 
-def _by(visit: Visit, entry: dict[str, Any]) -> Html:
+def _by(visit: Visit, entry: Entry) -> Html:
     return h('{by} <span class="sub">{ip}</span>', by=visit.t(TRIGGERS.get(str(entry.get("trigger")), "–")),
              ip=entry.get("ip"))
 
@@ -112,7 +113,7 @@ def one(visit: Visit) -> Response:
             '\n<noscript><meta http-equiv="refresh" content="{n}; url={again}"></noscript>', n=REFRESH, again=again))
 
 
-def _asked(visit: Visit) -> tuple[str, str, Facts | None, dict[str, Any] | None]:
+def _asked(visit: Visit) -> tuple[str, str, Facts | None, Entry | None]:
     """(task, run id, facts of the run while it is alive, else its line of history) of the run that the query names. The
     last two are None for a run whose process is gone and that nobody has recorded yet. Raises Refused."""
     name, run = visit.query.get("name", ""), visit.query.get("run", "")
@@ -121,7 +122,7 @@ def _asked(visit: Visit) -> tuple[str, str, Facts | None, dict[str, Any] | None]
     if len(claim) < 200:  # a longer one cannot be the name of a file
         # The run, or its process, may end between one look and the next.
         known = _alive(visit, name, run)
-        entry = None if known else _entry(visit, name, run)
+        entry = None if known else history.find(visit.home, [name], run)
         known = known or (None if entry else _alive(visit, name, run))
 
         if known or entry or claim in os.listdir(os.path.join(visit.home, "runs")):
@@ -141,9 +142,9 @@ def _running(visit: Visit, name: str, run: str, known: Facts | None) -> Html:
         output=_output(visit, visit.t("Output so far"), _live(visit, run), visit.href("output", name=name, run=run)))
 
 
-def _ended(visit: Visit, entry: dict[str, Any]) -> Html:
+def _ended(visit: Visit, entry: Entry) -> Html:
     name, run = str(entry.get("command")), str(entry.get("run"))
-    query = {"name": name, "run": run, "at": history.ended(entry)}
+    query = {"name": name, "run": run}
     again = button(visit, "run-now", "Run again", name=name) if (
         visit.may("editor") and name in state.read(visit.home)) else ""
     return visit.html(
@@ -175,15 +176,6 @@ def _live(visit: Visit, run: str) -> str:
 
 def _alive(visit: Visit, name: str, run: str) -> Facts | None:
     return next((known for known in locks.live_runs(visit.home, name) if known.get("run") == run), None)
-
-
-def _entry(visit: Visit, name: str, run: str) -> dict[str, Any] | None:
-    try:
-        found = history.find(visit.home, name, run, until=float(visit.query["at"]) + 0.002)
-    except (KeyError, ValueError):
-        found = None
-
-    return found or history.find(visit.home, name, run)
 
 
 def raw(visit: Visit) -> Response:

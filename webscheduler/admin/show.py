@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..response import Response
+    from ..shapes import Entry
     from .web import Visit
 
 EXITS = {
@@ -215,7 +216,7 @@ def badge(visit: Visit, status: str | None) -> Html:
              text=visit.t(text))
 
 
-def outcome(visit: Visit, entry: dict[str, Any]) -> Html:
+def outcome(visit: Visit, entry: Entry) -> Html:
     """Status, reason, and exit status in words."""
     reason, code = entry.get("reason"), entry.get("exitCode")
     parts = [badge(visit, entry.get("status"))]
@@ -231,7 +232,7 @@ def outcome(visit: Visit, entry: dict[str, Any]) -> Html:
     return Html(" ".join(parts))
 
 
-def strip(visit: Visit, entries: Sequence[dict[str, Any]]) -> Html:
+def strip(visit: Visit, entries: Sequence[Entry]) -> Html:
     """The last runs as bars, the newest on the right. A higher bar is a longer run."""
     runs = [entry for entry in entries if entry.get("run")][:20][::-1]
 

@@ -14,7 +14,7 @@ from ..errors import BadInput
 from ..runs import admission
 from ..runs.strategies import start_run
 from ..schedule import slots
-from ..store import history, history_view, locks, state
+from ..store import history_view, locks, state
 from ..store.task import DUE, load_task
 from ..times import format_time
 from ..vocabulary import INTERRUPTED, RUNNING
@@ -24,9 +24,10 @@ from .web import Html, Refused, error_text, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Union
+    from typing import Union
 
     from ..response import Response
+    from ..shapes import Entry
     from ..store.task import Task
     from .web import Visit
 
@@ -102,7 +103,7 @@ def next_run(visit: Visit, at: Coming) -> Html:
     return visit.t("due now") if at <= visit.now else moment(visit, format_time(at))
 
 
-def last_run(visit: Visit, task: Task, entries: list[dict[str, Any]], running: bool) -> Html:
+def last_run(visit: Visit, task: Task, entries: list[Entry], running: bool) -> Html:
     """How and when the task ran last, with a link to it. entries: its newest."""
     if not task["lastRunAt"]:
         return visit.t("never")
@@ -116,7 +117,7 @@ def last_run(visit: Visit, task: Task, entries: list[dict[str, Any]], running: b
     return h('{outcome} <a href="{href}">{when}</a> · {took}', when=moment(visit, task["lastRunAt"]),
              outcome=outcome(visit, run or {"status": status, "exitCode": task["lastRunExitCode"]}),
              took=duration(task["lastRunDuration"]),
-             href=visit.href("run", name=task.name, run=task["lastRunId"], at=run and history.ended(run)))
+             href=visit.href("run", name=task.name, run=task["lastRunId"]))
 
 
 def buttons(visit: Visit, task: Task, running: bool) -> list[Html]:

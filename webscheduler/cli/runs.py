@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any, BinaryIO
 
+    from ..shapes import Entry
     from ..store.settings import Settings
     from .parser import Verb
 
@@ -92,7 +93,7 @@ def _cancel(args: Namespace) -> int:
         print_error(f"run {run} of {args.name} did not end within {PATIENCE:.0f} s: try again")
         return 1
 
-    entry = next((entry for entry in history.entries(args.home, args.name) if entry.get("run") == run), None)
+    entry = history.find(args.home, [args.name], run)
     print(outcome(args.name, entry) if entry else f"run {line(run)} of {line(args.name)} has ended")
     return 0
 
@@ -182,7 +183,7 @@ def _logs(args: Namespace) -> None:
         print("no runs")
 
 
-def _row(entry: dict[str, Any]) -> tuple[str, ...]:
+def _row(entry: Entry) -> tuple[str, ...]:
     """An entry as the cells of a table."""
     status = str(entry.get("status"))
     code, reason, count = entry.get("exitCode"), entry.get("reason"), entry.get("count")
@@ -195,15 +196,16 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
 def _one(args: Namespace) -> None:
     """Show one run: how it ended and all its output, or what it has printed so far."""
     facts = next((facts for facts in locks.live_runs(args.home, args.name) if facts.get("run") == args.run), None)
-    entry = next(filter(None, (history.find(args.home, name, args.run) for name in _names(args))), None)
+    entry = history.find(args.home, _names(args), args.run)
 
     if entry is None:
         if facts is None:
             raise BadInput(f"no run has the id {args.run[:60]!r}: `webscheduler logs` shows them")
 
-        entry = {"command": facts.get("name"), "run": args.run, "status": "running",
-                 **{field: facts.get(field) for field in ("startedAt", "trigger", "strategy")},
-                 "output": _live(args.home, args.run)[0].decode("utf-8", "backslashreplace")}
+        so_far: Any = {"command": facts.get("name"), "run": args.run, "status": "running",
+                       **{field: facts.get(field) for field in ("startedAt", "trigger", "strategy")},
+                       "output": _live(args.home, args.run)[0].decode("utf-8", "backslashreplace")}
+        entry = so_far
 
     if args.json:
         print_json([entry])
@@ -273,7 +275,7 @@ class Followed:
         for key in self._look():
             self.open[key].seek(history.whole_end(self.open[key].fileno()))
 
-    def new(self) -> list[dict[str, Any]]:
+    def new(self) -> list[Entry]:
         """The entries that were added since the last call, oldest first."""
         absent_before = self.absent
         appeared = self._look()
@@ -321,7 +323,7 @@ def _from(file: BinaryIO, position: int) -> Iterator[bytes]:
         yield file.readline()
 
 
-def _follow(followed: Followed, shown: list[dict[str, Any]], args: Namespace) -> None:
+def _follow(followed: Followed, shown: list[Entry], args: Namespace) -> None:
     """Print entries, and then new ones as they come, until Ctrl-C."""
     entries = shown
 

@@ -26,9 +26,9 @@ from . import url_check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Callable
 
-    from ..shapes import Probe
+    from ..shapes import Entry, Probe
     from ..store.settings import Settings
 
 BEAT = 0.5
@@ -99,7 +99,7 @@ def collect(
 
 
 def _result(
-    strategy: str, seconds: int, answer: Answer, entry: dict[str, Any], now: float
+    strategy: str, seconds: int, answer: Answer, entry: Entry, now: float
 ) -> tuple[str, Probe]:
     """(kind of server, or empty; the result)."""
     beat = re.findall(r"^(\S+) ([\d.]+)$", entry["output"], re.MULTILINE)[-1:] or [("-", "0")]

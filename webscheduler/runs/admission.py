@@ -14,7 +14,6 @@ from ..times import format_time
 from ..vocabulary import (
     COUNTED_REASONS,
     DISABLED,
-    ENTRY,
     IP_DENIED,
     LOCKED,
     RATE_LIMITED,
@@ -122,10 +121,10 @@ def decide(home: str, name: str, cause: Cause, now: float, view: View | None = N
         from ..store import history
 
         moment = format_time(now)
-        history.append(home, name, {
-            **ENTRY, "command": name, "startedAt": moment, "finishedAt": moment, "duration": 0.0,
-            "status": decision.status, "reason": decision.reason, "trigger": cause.trigger, "triggeredAt": moment,
-            "ip": cause.ticket.ip if cause.ticket else None, "scheduledFor": facts.get("scheduledFor"), "count": count})
+        history.append(home, name, history.entry(
+            command=name, startedAt=moment, finishedAt=moment, duration=0.0, status=decision.status,
+            reason=decision.reason, trigger=cause.trigger, triggeredAt=moment, count=count,
+            ip=cause.ticket.ip if cause.ticket else None, scheduledFor=facts.get("scheduledFor")))
 
     return decision
 

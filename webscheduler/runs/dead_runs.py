@@ -32,7 +32,7 @@ def record_dead_run(home: str, claim: Claim, now: float, reason: str = FOUND_DEA
 
     # The outcome is in the claim before its line is written, so without an outcome there is no line to look for.
     if isinstance(entry, dict) and entry.get("run") == claim.run:
-        written = history.find(home, claim.name, claim.run) is not None
+        written = history.find_by_scanning(home, claim.name, claim.run) is not None
     else:
         ended = recorder.outcome(INTERRUPTED, CANCELLED if facts.get("cancelled") else reason, duration=None,
                                  output=_tail(recorder.live_file(home, claim.run)))

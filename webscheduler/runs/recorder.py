@@ -169,8 +169,6 @@ def entry_of(claim: Claim, facts: Facts, ended: Outcome, now: float) -> Entry:
     if not instant(started):  # killed before it was written
         started = format_time(os.fstat(claim.descriptor).st_mtime)
 
-    entry: Entry = {**ENTRY, "attempt": 1}
-    said: Any = {**{key: value for key, value in facts.items() if key in ENTRY}, **ended}
-    entry.update(said)
-    entry.update({"command": claim.name, "startedAt": started, "finishedAt": format_time(now), "run": claim.run})
-    return entry
+    known: Any = {"attempt": 1, **{key: value for key, value in facts.items() if key in ENTRY}, **ended}
+    known.update(command=claim.name, startedAt=started, finishedAt=format_time(now), run=claim.run)
+    return history.entry(**known)

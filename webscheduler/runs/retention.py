@@ -17,8 +17,9 @@ from . import dead_runs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Callable
 
+    from ..shapes import Entry
     from ..store.settings import Settings
 
 EVERY = 3600  # seconds
@@ -76,10 +77,10 @@ def clean(settings: Settings, now: float) -> int:
     return dropped
 
 
-def retention_filter(days: int, failure_days: int, now: float) -> Callable[[dict[str, Any]], bool]:
+def retention_filter(days: int, failure_days: int, now: float) -> Callable[[Entry], bool]:
     """A filter of the entries of history to keep for so many days (0: for ever); an entry without a time is kept."""
 
-    def keep(entry: dict[str, Any]) -> bool:
+    def keep(entry: Entry) -> bool:
         limit, ended = failure_days if entry.get("status") in FAILURES else days, history.ended(entry)
         return not limit or not ended or now - ended <= limit * 86400
 

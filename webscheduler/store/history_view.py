@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import time
 
 from ..errors import Unusable
 from . import history
@@ -16,7 +17,8 @@ from .task import file_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from typing import Any
+
+    from ..shapes import Entry
 
 SCAN = 32 * 1024 * 1024
 RECENT = 256 * 1024
@@ -34,11 +36,12 @@ def names(home: str, tasks: Iterable[str] = ()) -> list[str]:
     return sorted(known.get(file[:-6], file[:-6]) for file in files if file.endswith(".jsonl"))
 
 
-def merged(home: str, names: Iterable[str], until: float = history.ALWAYS) -> Iterator[tuple[float, dict[str, Any]]]:
+def merged(home: str, names: Iterable[str], until: float = history.ALWAYS) -> Iterator[tuple[float, Entry]]:
     """(when it ended, the entry) of the tasks' runs that ended by then, newest first. A file is opened only when its
     turn comes: nothing in it is newer than its last change, and a host may allow fewer open files than there are
     tasks."""
     waiting = []
+    latest = time.time() + history.CLOCK_ERROR
 
     for name in names:
         try:
@@ -47,12 +50,12 @@ def merged(home: str, names: Iterable[str], until: float = history.ALWAYS) -> It
             continue
 
     waiting.sort()
-    heap: list[tuple[float, int, dict[str, Any], Iterator[dict[str, Any]]]] = []
+    heap: list[tuple[float, int, Entry, Iterator[Entry]]] = []
 
     while heap or waiting:
         if waiting and (not heap or waiting[-1][0] >= -heap[0][0]):
-            latest, name = waiting.pop()
-            when, place, reader = min(latest, until), len(waiting), history.entries(home, name, until)
+            changed, name = waiting.pop()
+            when, place, reader = min(changed, until), len(waiting), history.entries(home, name, until)
         else:
             negative, place, entry, reader = heapq.heappop(heap)
             when = -negative
@@ -60,13 +63,15 @@ def merged(home: str, names: Iterable[str], until: float = history.ALWAYS) -> It
 
         following = next(reader, None)
 
-        if following is not None:  # one that tells no time stands with the one before it
-            heapq.heappush(heap, (-(history.ended(following) or when), place, following, reader))
+        if following is not None:
+            ended = history.ended(following)
+            # One that has no time, or one ahead of the clock, goes with the one before it.
+            heapq.heappush(heap, (-(ended if 0.0 < ended <= latest else when), place, following, reader))
 
 
-def recent(home: str, name: str, most: int = 20) -> list[dict[str, Any]]:
+def recent(home: str, name: str, most: int = 20) -> list[Entry]:
     """The newest entries of a task, fewer where they are long."""
-    found: list[dict[str, Any]] = []
+    found: list[Entry] = []
     size = 0
 
     for entry in history.entries(home, name):
@@ -79,16 +84,16 @@ def recent(home: str, name: str, most: int = 20) -> list[dict[str, Any]]:
     return found
 
 
-def _size(entry: dict[str, Any]) -> int:
+def _size(entry: Entry) -> int:
     return 500 + len(str(entry.get("output"))) + len(str(entry.get("errorOutput")))
 
 
 def page(
     home: str, names: Sequence[str], statuses: Sequence[str], since: float, until: float, skip: int, most: int = 50
-) -> tuple[list[dict[str, Any]], tuple[float, int] | None]:
+) -> tuple[list[Entry], tuple[float, int] | None]:
     """(entries of the tasks that ended from `since` to `until` with one of the statuses (none: all), newest first,
     after the first `skip` of the very instant `until`; the cursor of the next page, or None when there is no more)."""
-    found: list[dict[str, Any]] = []
+    found: list[Entry] = []
     last, same, scanned = until, skip, 0
 
     for when, entry in merged(home, names, until):
