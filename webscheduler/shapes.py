@@ -1,4 +1,4 @@
-"""The shapes of dicts that modules share, for the type checker alone: none of them exists at run time.
+"""The shapes of dicts that modules share, for the type checker: none exists at run time. And HISTORY, for the docs.
 
 The rule: a shape has one name, and stands here as soon as two modules share it. `vocabulary` says what its words mean.
 """
@@ -9,7 +9,27 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypedDict
 
-    from .vocabulary import Entry as Entry
+    class Entry(TypedDict, total=False):
+        """One line of history: the keys of vocabulary.ENTRY, with the meaning that HISTORY has below."""
+
+        command: str
+        startedAt: str
+        finishedAt: str
+        duration: float | None
+        status: str
+        exitCode: int | None
+        output: str
+        errorOutput: str
+        run: str | None
+        reason: str | None
+        strategy: str | None
+        trigger: str | None
+        triggeredAt: str | None
+        ip: str | None
+        scheduledFor: str | None
+        signal: int | None
+        attempt: int | None
+        count: int
 
     class Result(Entry, total=False):
         """What a caller that waits for a run gets: its line of history, and for @due `started` and `left` (names of
@@ -98,3 +118,25 @@ if TYPE_CHECKING:
         method: str
         slug: str
         problem: str
+
+# What each key of a line of history means: docs/reference/history.md is made from it.
+HISTORY = {
+    "command": "the task's name",
+    "startedAt": "ISO 8601, in UTC",
+    "finishedAt": "ISO 8601, in UTC",
+    "duration": "seconds, by a clock that nobody can set; null where nobody was left to measure",
+    "status": "how it ended: see below",
+    "exitCode": "0 to 255; 128 + N for signal N; null where it is not known",
+    "output": "standard output: at most 64 KiB, its first and last part, with a line between on what is missing",
+    "errorOutput": "standard error, likewise",
+    "run": "the run's id; null in lines of skips and rejections",
+    "reason": "why, where the status does not say it: see below",
+    "strategy": "the strategy that was used: `fork`, `close` or `sync`",
+    "trigger": "what started it: `url`, `cli`, `admin` (the panel) or `due`",
+    "triggeredAt": "when the request came",
+    "ip": "the client's address, if there was a request",
+    "scheduledFor": "the slot of the schedule that it ran for, if it was due",
+    "signal": "the number of the signal that ended it, else null",
+    "attempt": "1, or more for a retry",
+    "count": "of a skip or rejection: how many calls this line stands for",
+}

@@ -9,29 +9,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypedDict
-
-    class Entry(TypedDict, total=False):
-        """One line of history; HISTORY says what each key means. Times are ISO 8601."""
-
-        command: str
-        startedAt: str
-        finishedAt: str
-        duration: float | None
-        status: str
-        exitCode: int | None
-        output: str
-        errorOutput: str
-        run: str | None
-        reason: str | None
-        strategy: str | None
-        trigger: str | None
-        triggeredAt: str | None
-        ip: str | None
-        scheduledFor: str | None
-        signal: int | None
-        attempt: int | None
-        count: int
+    from .shapes import Entry
 
 DUE = "@due"  # the built-in task that runs all due tasks
 
@@ -75,29 +53,14 @@ STRATEGIES = {FORK: "a process of its own; the response does not wait for it",
               CLOSE: "in the request, after the response is sent", SYNC: "in the request, before the response"}
 DETACHED = (FORK,)  # those whose runs need nothing of the request any more
 
-# The keys of a line of history, in the order in which they are written: the value where nothing is known, and what it
-# means (docs/reference/history.md is made from it).
-HISTORY: dict[str, tuple[object, str]] = {
-    "command": (None, "the task's name"),
-    "startedAt": (None, "ISO 8601, in UTC"),
-    "finishedAt": (None, "ISO 8601, in UTC"),
-    "duration": (None, "seconds, by a clock that nobody can set; null where nobody was left to measure"),
-    "status": (None, "how it ended: see below"),
-    "exitCode": (None, "0 to 255; 128 + N for signal N; null where it is not known"),
-    "output": ("", "standard output: at most 64 KiB, its first and last part, with a line between on what is missing"),
-    "errorOutput": ("", "standard error, likewise"),
-    "run": (None, "the run's id; null in lines of skips and rejections"),
-    "reason": (None, "why, where the status does not say it: see below"),
-    "strategy": (None, "the strategy that was used: `fork`, `close` or `sync`"),
-    "trigger": (None, "what started it: `url`, `cli`, `admin` (the panel) or `due`"),
-    "triggeredAt": (None, "when the request came"),
-    "ip": (None, "the client's address, if there was a request"),
-    "scheduledFor": (None, "the slot of the schedule that it ran for, if it was due"),
-    "signal": (None, "the number of the signal that ended it, else null"),
-    "attempt": (None, "1, or more for a retry"),
-    "count": (1, "of a skip or rejection: how many calls this line stands for"),
+# The keys of a line of history, in the order in which they are written, and their values where nothing is known. What
+# they mean: `shapes.HISTORY`.
+ENTRY: Entry = {
+    "command": None, "startedAt": None, "finishedAt": None,  # type: ignore[typeddict-item]
+    "duration": None, "status": None, "exitCode": None,  # type: ignore[typeddict-item]
+    "output": "", "errorOutput": "", "run": None, "reason": None, "strategy": None, "trigger": None,
+    "triggeredAt": None, "ip": None, "scheduledFor": None, "signal": None, "attempt": None, "count": 1,
 }
-ENTRY: Entry = {key: default for key, (default, _) in HISTORY.items()}  # type: ignore[assignment]
 HISTORY_FORMAT = 1
 
 LANGUAGES = {"en": "English", "fr": "Français"}  # of the panel; each but English has a catalogue, admin/CODE.json

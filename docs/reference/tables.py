@@ -13,10 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from webscheduler.shapes import HISTORY
 from webscheduler.store.fields import Field
 from webscheduler.store.settings import SETTINGS
 from webscheduler.store.task import FIELDS
-from webscheduler.vocabulary import FINISHED, HISTORY, HISTORY_FORMAT, REASONS
+from webscheduler.vocabulary import ENTRY, FINISHED, HISTORY_FORMAT, REASONS
 
 HERE = Path(__file__).parent
 
@@ -136,7 +137,7 @@ def render() -> dict[str, str]:
         fields += f"\n## {title}\n\n| field | kind | default | |\n|---|---|---|---|\n"
         fields += "".join(line(name, row) for name, row in FIELDS.items() if row.by == by)
 
-    keys = "".join(f"| `{key}` | {text} |\n" for key, (_, text) in HISTORY.items())
+    keys = "".join(f"| `{key}` | {text} |\n" for key in ENTRY for text in [HISTORY[key]])
     history = HISTORY_PAGE.format(keys=keys, rows=reasons(), format=HISTORY_FORMAT)
     return {"settings.md": settings, "fields.md": fields, "history.md": history}
 

@@ -7,21 +7,11 @@ first. "Another process was first" is an ordinary return value. The gate is rele
 
 from __future__ import annotations
 
+from .. import vocabulary as words
 from ..errors import BadInput, Busy, NoSuchTask, Unusable
 from ..store import locks
 from ..store.files import file_name
 from ..times import format_time
-from ..vocabulary import (
-    COUNTED_REASONS,
-    DISABLED,
-    IP_DENIED,
-    LOCKED,
-    RATE_LIMITED,
-    REJECTED,
-    RUNNING,
-    SKIPPED,
-    TOO_LATE,
-)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -169,34 +159,34 @@ def _judge(
         from ..addresses import allowed
 
         if not allowed(ticket.ip, known.allowlist):
-            return Decision(REJECTED, IP_DENIED), {}
+            return Decision(words.REJECTED, words.IP_DENIED), {}
 
     if not cause.by_hand and not known.enabled:
-        return Decision(SKIPPED, DISABLED), {}
+        return Decision(words.SKIPPED, words.DISABLED), {}
 
     if living and not known.overlaps:
-        return Decision(SKIPPED, LOCKED), {}
+        return Decision(words.SKIPPED, words.LOCKED), {}
 
     if ticket and now - gate.last_start < known.interval:
-        return Decision(SKIPPED, RATE_LIMITED), {}
+        return Decision(words.SKIPPED, words.RATE_LIMITED), {}
 
     if cause.still_due is not None and task is not None:
         slot = cause.still_due(task, gate.last_start)
 
         if slot is None:
-            return Decision(SKIPPED, "not_due"), {}
+            return Decision(words.SKIPPED, "not_due"), {}
 
         facts = {"scheduledFor": format_time(slot.at), "attempt": slot.attempt}
 
         if slot.too_late:
-            return Decision(SKIPPED, TOO_LATE), facts
+            return Decision(words.SKIPPED, words.TOO_LATE), facts
 
     run, moment = locks.new_run(now), format_time(now)
     claim = locks.make_claim(home, name, run, {
         "run": run, "name": name, "startedAt": moment, "trigger": cause.trigger, "triggeredAt": moment,
         "ip": ticket.ip if ticket else None, "starter": locks.identity(), **facts})
     gate.last_start = now
-    return Decision(RUNNING, None, claim), facts
+    return Decision(words.RUNNING, None, claim), facts
 
 
 def _save_record(gate: Gate, decision: Decision, cause: Cause, now: float) -> int:
@@ -207,10 +197,10 @@ def _save_record(gate: Gate, decision: Decision, cause: Cause, now: float) -> in
     if decision.status == "refused":
         return 0
 
-    if ticket and ticket.ts is not None and reason != IP_DENIED:
+    if ticket and ticket.ts is not None and reason != words.IP_DENIED:
         gate.last_ts = ticket.ts
 
-    if reason in COUNTED_REASONS:
+    if reason in words.COUNTED_REASONS:
         last, before = gate.skips[reason]
         due = not 0 <= now - last < SKIP_LINE_EVERY
         count = before + 1 if due else 0

@@ -18,18 +18,9 @@ import signal
 import subprocess
 import time
 
+from .. import vocabulary as words
 from ..store import locks
 from ..store.history import LIMIT, clip
-from ..vocabulary import (
-    CANCELLED,
-    FAILED,
-    INTERRUPTED,
-    NO_PROCESS,
-    NOT_STARTED,
-    SUCCESS,
-    TERMINATED,
-    TIMEOUT,
-)
 from .recorder import outcome
 
 TYPE_CHECKING = False
@@ -205,20 +196,20 @@ def run(
         claim.append({"timeout": invocation.timeout, "deadline": deadline})
 
         if signals.told is not None:
-            return outcome(INTERRUPTED, CANCELLED if claim.facts().get("cancelled") else TERMINATED)
+            return outcome(words.INTERRUPTED, words.CANCELLED if claim.facts().get("cancelled") else words.TERMINATED)
 
         try:
             child = _start(invocation, claim)
         except OSError as error:
             return _not_started(invocation, error)
         except ValueError as error:  # text that this locale cannot encode
-            return outcome(FAILED, NOT_STARTED, error_output=f"{type(error).__name__}: {error}\n")
+            return outcome(words.FAILED, words.NOT_STARTED, error_output=f"{type(error).__name__}: {error}\n")
 
         streams = {child.stdout: output, child.stderr: errors}
         ended = _watch(child, signals, deadline, streams, invocation, live, lasts)
 
-        if ended["reason"] == TERMINATED and claim.facts().get("cancelled"):
-            ended["reason"] = CANCELLED
+        if ended["reason"] == words.TERMINATED and claim.facts().get("cancelled"):
+            ended["reason"] = words.CANCELLED
 
         return {**ended, "duration": round(time.monotonic() - begun, 3), "output": output.text(),
                 "errorOutput": errors.text()}
@@ -287,7 +278,7 @@ def _watch(
 
         if ended_at is None and not status and (signals.told is not None or (deadline is not None and now >= deadline)):
             told = signals.told is not None
-            status, reason = (INTERRUPTED, TERMINATED) if told else (TIMEOUT, None)
+            status, reason = (words.INTERRUPTED, words.TERMINATED) if told else (words.TIMEOUT, None)
             kill_at = now + (GRACE_WHEN_TOLD if told else GRACE)
             _kill(child.pid, signal.SIGTERM)
 
@@ -321,7 +312,7 @@ def _watch(
 
     code = child.wait()
     number = -code if code < 0 else None
-    status = status or (SUCCESS if code == 0 else FAILED)
+    status = status or (words.SUCCESS if code == 0 else words.FAILED)
     return outcome(status, reason, exit_code=128 + number if number else code, signal=number)
 
 
@@ -340,8 +331,9 @@ def _kill(group: int, number: int) -> None:
 def _not_started(invocation: Invocation, error: OSError) -> Outcome:
     """The outcome of a command that did not start: exit status as of a shell (127 not found, 126 not executable)."""
     if error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EPERM, errno.EMFILE, errno.ENFILE):
-        return outcome(FAILED, NO_PROCESS, error_output=f"the host gave no process: {error.strerror}\n")
+        return outcome(words.FAILED, words.NO_PROCESS, error_output=f"the host gave no process: {error.strerror}\n")
 
     what = "working directory" if error.filename == invocation.cwd else "program"
-    return outcome(FAILED, NOT_STARTED, exit_code=127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126,
+    code = 127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126
+    return outcome(words.FAILED, words.NOT_STARTED, exit_code=code,
                    error_output=f"{what} {error.filename or invocation.argv[0]}: {error.strerror}\n")

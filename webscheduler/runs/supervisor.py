@@ -10,21 +10,10 @@ import json
 import os
 import time
 
+from .. import vocabulary as words
 from ..errors import BadInput
 from ..store import state
 from ..store.settings import load_settings
-from ..vocabulary import (
-    DETACHED,
-    DUE,
-    FAILED,
-    FOUND_DEAD,
-    INTERRUPTED,
-    NO_PROCESS,
-    NOT_STARTED,
-    SUCCESS,
-    SYNC,
-    TOO_LATE,
-)
 from . import detach
 from .admission import Cause, decide
 
@@ -63,7 +52,7 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> Result:
         report: dict[str, Any] = {}
         children: dict[int, str] = {}
 
-        if task.name == DUE:
+        if task.name == words.DUE:
             outcome, report, children = _tick(settings, claim, clock)
             entry, failures, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
         else:
@@ -73,7 +62,7 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> Result:
                     outcome = process.run(_invocation(settings, task), claim, live, signals,
                                           lambda: recorder.mark_running(home, claim))
                 except BadInput as error:
-                    outcome = recorder.outcome(FAILED, NOT_STARTED, error_output=f"{error}\n")
+                    outcome = recorder.outcome(words.FAILED, words.NOT_STARTED, error_output=f"{error}\n")
 
                 entry, failures, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
 
@@ -81,7 +70,7 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> Result:
         retention.clean_hourly(settings, clock())
         indexing.refresh(home, index)
 
-        if children and report["strategy"] not in DETACHED:
+        if children and report["strategy"] not in words.DETACHED:
             from .due import reap
 
             reap(children, report["codes"], wait=True)
@@ -110,7 +99,7 @@ def _tick(
     if retention.record_all_dead(home, tasks, clock()):
         tasks = state.read(home)  # a run that died may have left its task not due
 
-    strategy = facts.get("strategy", SYNC)
+    strategy = facts.get("strategy", words.SYNC)
     # The next tick counts claims, so this tick ends only when each child has decided, and closed its copy of the pipe.
     reading, writing = os.pipe()
 
@@ -119,14 +108,14 @@ def _tick(
             decision = decide(home, name, Cause("due", still_due=still_due), clock())
             os.close(writing)
 
-            if decision.reason == TOO_LATE:
+            if decision.reason == words.TOO_LATE:
                 due.restart_schedule(home, name, clock())
 
             if decision.claim is None:
                 return due.SKIPPED
 
             decision.claim.append({"strategy": strategy, "server": facts.get("server")})
-            return int(supervise(home, decision.claim, clock)["status"] != SUCCESS)
+            return int(supervise(home, decision.claim, clock)["status"] != words.SUCCESS)
 
         return detach.start_child(job, [writing])
 
@@ -140,7 +129,7 @@ def _tick(
             pass  # there can be no process; if that lasts, the due tasks report it
 
     # Hosts limit the time of requests only.
-    free = facts.get("trigger") == "cli" or strategy in DETACHED
+    free = facts.get("trigger") == "cli" or strategy in words.DETACHED
     budget = settings["tickBudgetSeconds"] or (due.BUDGET if free else due.BUDGET_IN_REQUEST)
     report, children = due.tick(settings, tasks, start, budget, clock())
     os.close(writing)
@@ -154,8 +143,8 @@ def _tick(
         try_send(settings, f"late tasks: {len(late)}, the first is {late[0]}", {"late": ", ".join(late[:50])})
 
     lines = [f"started {name}" for name in report["started"]] + [f"left due {name}" for name in report["left"]]
-    status = FAILED if report["problems"] else SUCCESS
-    outcome = recorder.outcome(status, exit_code=int(status != SUCCESS), duration=report["duration"],
+    status = words.FAILED if report["problems"] else words.SUCCESS
+    outcome = recorder.outcome(status, exit_code=int(status != words.SUCCESS), duration=report["duration"],
                                output="".join(f"{line}\n" for line in lines[:1000]),
                                error_output="".join(f"{line}\n" for line in report["problems"][:1000]))
     return outcome, {**report, "strategy": strategy}, children
@@ -190,7 +179,7 @@ def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float]) -> 
         from . import recorder
 
         why = f"the host gave no process: {argv[0]}: {error.strerror}\n"
-        entry, _, _ = recorder.finish(home, claim, recorder.outcome(FAILED, NO_PROCESS, error_output=why),
+        entry, _, _ = recorder.finish(home, claim, recorder.outcome(words.FAILED, words.NO_PROCESS, error_output=why),
                                       load_settings(home)["timezone"], clock())
         return {**entry}  # type: ignore[typeddict-item]
 
@@ -201,8 +190,8 @@ def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float]) -> 
     except ValueError:
         result = {}
 
-    return {"run": claim.run, "status": INTERRUPTED, "reason": FOUND_DEAD, "exitCode": None, "duration": None,
-            "output": "", "errorOutput": "", **result}
+    return {"run": claim.run, "status": words.INTERRUPTED, "reason": words.FOUND_DEAD, "exitCode": None,
+            "duration": None, "output": "", "errorOutput": "", **result}
 
 
 def resume(home: str, descriptor: str) -> int:
@@ -219,7 +208,7 @@ def resume(home: str, descriptor: str) -> int:
 
 
 def run_by_hand(
-    home: str, name: str, trigger: str, clock: Callable[[], float], strategy: str = SYNC
+    home: str, name: str, trigger: str, clock: Callable[[], float], strategy: str = words.SYNC
 ) -> Result | None:
     """Run a task now, in this process (one thread), whatever its schedule and limits say. None if it runs
     already. strategy: with `fork`, @due does not wait for what it started. Raises NoSuchTask, Unusable, Busy."""
