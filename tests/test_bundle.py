@@ -25,7 +25,7 @@ from tests.servers import KINDS, give, start, workplace
 from webscheduler import signing
 from webscheduler.errors import BadInput
 from webscheduler.host import bundle
-from webscheduler.store import history, state
+from webscheduler.store import history_reading, state
 
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
 EVIL = marshal.dumps(compile("import os; os.write(2, b'code of somebody else ran'); os._exit(3)", "evil", "exec"))
@@ -315,9 +315,9 @@ def test_uploaded_alone(built: Path) -> None:
         with urllib.request.urlopen(url, timeout=30) as answer:
             assert json.load(answer)["strategy"] == "fork"
 
-        until(lambda: list(history.entries(str(home), "@due")), "the tick")
+        until(lambda: list(history_reading.entries(str(home), "@due")), "the tick")
         assert "Called once" in visit(server.url + "/admin/")
-        assert next(history.entries(str(home), "@due"))["status"] == "success"
+        assert next(history_reading.entries(str(home), "@due"))["status"] == "success"
         assert os.listdir(script.parent) == [script.name]
 
 

@@ -28,7 +28,7 @@ from tests.installation import Installation, until
 from webscheduler.errors import BadInput
 from webscheduler.interchange import crontab
 from webscheduler.schedule.cron import Cron
-from webscheduler.store import history
+from webscheduler.store import history_reading
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 REQUIRED = bool(os.environ.get("WEBSCHEDULER_REQUIRE_ALL"))
@@ -237,7 +237,7 @@ def test_the_line_runs_what_is_due_whatever_the_home_is_called(account: Account,
     ran = subprocess.run(["/bin/sh", "-c", job.command], capture_output=True, text=True, cwd="/",
                          env={"HOME": str(account.directory), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"})
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
-    assert [line["status"] for line in history.entries(str(home), "task")] == ["success"]
+    assert [line["status"] for line in history_reading.entries(str(home), "task")] == ["success"]
     assert account.call(home, "crontab", "install").out.startswith("the crontab has our line already")
 
 
@@ -265,7 +265,7 @@ def test_crons_own_daemon_runs_the_line(debian: Debian) -> None:
         while time.monotonic() < deadline and not (out / "four").exists():
             time.sleep(1)
 
-        until(lambda: list(history.entries(str(home), "task")))
+        until(lambda: list(history_reading.entries(str(home), "task")))
     finally:
         daemon.send_signal(signal.SIGTERM)
         daemon.wait()

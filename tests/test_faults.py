@@ -24,7 +24,7 @@ from webscheduler.commands import registry
 from webscheduler.errors import BadInput
 from webscheduler.runs.supervisor import run_by_hand
 from webscheduler.schedule.describe import describe, render
-from webscheduler.store import history
+from webscheduler.store import history, history_reading
 from webscheduler.store.settings import load_settings
 from webscheduler.times import parse_time
 
@@ -156,7 +156,7 @@ def test_8_clean_up_and_listing_of_history(installation: Installation) -> None:
     assert history.clean(home, "task", keep) == 1
     assert waiting[0].wait(PATIENCE) == 0
     assert file.stat().st_ino != inode
-    assert [entry["run"] for entry in history.entries(home, "task")] == ["waited"]
+    assert [entry["run"] for entry in history_reading.entries(home, "task")] == ["waited"]
 
     with open(file, "ab") as end:
         end.truncate(1024**3)  # sparse
@@ -164,7 +164,7 @@ def test_8_clean_up_and_listing_of_history(installation: Installation) -> None:
 
     history.append(home, "task", {"run": "last"})
     before = Path("/proc/self/io").read_text()
-    assert next(history.entries(home, "task"))["run"] == "last"
+    assert next(history_reading.entries(home, "task"))["run"] == "last"
     read = [int(text.partition("rchar:")[2].split()[0]) for text in (before, Path("/proc/self/io").read_text())]
     assert read[1] - read[0] < 200 * 1024
 

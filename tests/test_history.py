@@ -18,7 +18,7 @@ import pytest
 from tests import LIBRARY
 from tests.installation import Installation
 from webscheduler.errors import Unusable
-from webscheduler.store import history, history_view
+from webscheduler.store import history, history_reading, history_view
 from webscheduler.store.settings import load_settings
 from webscheduler.times import format_time
 from webscheduler.vocabulary import ENTRY
@@ -27,7 +27,7 @@ FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 APPEND = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from webscheduler.store import history
+from webscheduler.store import history, history_reading
 for number in range(int(sys.argv[4])):
     history.append(sys.argv[2], "task", {"run": f"{sys.argv[3]}-{number}", "output": "x" * (number * 997 % 9000)})
 """
@@ -39,7 +39,7 @@ def home(installation: Installation) -> str:
 
 
 def contains(home: str, run: str) -> bool:
-    return history.find(home, ["task"], run) is not None
+    return history_reading.find(home, ["task"], run) is not None
 
 
 def file_of(home: str, name: str = "task") -> Path:
@@ -113,7 +113,7 @@ def test_a_torn_tail(home: str, before: list[str], tail: bytes) -> None:
     with open(file_of(home), "ab") as file:
         file.write(tail)
 
-    assert [entry["run"] for entry in history.entries(home, "task")] == before[::-1]
+    assert [entry["run"] for entry in history_reading.entries(home, "task")] == before[::-1]
     assert not contains(home, "torn")
     history.append(home, "task", {"run": "next"})
     assert runs(home) == [*before, "next"]
@@ -136,10 +136,10 @@ def test_damage_in_the_middle(home: str, damage: bytes) -> None:
         lines = [json.dumps({"run": run}).encode() + b"\n" for run in "ab"]
         lines.insert(position, damage)
         file_of(home).write_bytes(b"".join(lines))
-        assert [entry["run"] for entry in history.entries(home, "task")] == ["b", "a"]
+        assert [entry["run"] for entry in history_reading.entries(home, "task")] == ["b", "a"]
         assert contains(home, "a")
         history.append(home, "task", {"run": "c"})
-        assert [entry["run"] for entry in history.entries(home, "task")] == ["c", "b", "a"]
+        assert [entry["run"] for entry in history_reading.entries(home, "task")] == ["c", "b", "a"]
 
 
 def test_listing_reads_the_end_only(home: str) -> None:
@@ -150,7 +150,7 @@ def test_listing_reads_the_end_only(home: str) -> None:
         file.write(b"\n" + b"".join(json.dumps({"run": str(number)}).encode() + b"\n" for number in range(1000)))
 
     before = read_bytes()
-    found = history.entries(home, "task")
+    found = history_reading.entries(home, "task")
     assert [next(found)["run"] for _ in range(20)] == [str(number) for number in range(999, 979, -1)]
     assert contains(home, "500")
     found.close()  # type: ignore[attr-defined]
@@ -167,7 +167,7 @@ def test_lines_across_blocks(home: str, size: int) -> None:
     entries = [{"run": str(number), "output": "x" * (size + number)} for number in range(5)]
     for entry in entries:
         history.append(home, "task", entry)
-    assert list(history.entries(home, "task")) == entries[::-1]
+    assert list(history_reading.entries(home, "task")) == entries[::-1]
 
 
 @pytest.mark.parametrize("size", [1, 20_000, 150_000])
@@ -176,7 +176,7 @@ def test_clean_up_while_somebody_reads(home: str, size: int) -> None:
     for number in range(40):
         history.append(home, "task", {"run": number, "finishedAt": format_time(number // 4 + 1), "output": "x" * size})
 
-    reader = history.entries(home, "task")
+    reader = history_reading.entries(home, "task")
     told = [next(reader)["run"] for _ in range(6)]
     history.clean(home, "task", lambda entry: entry["run"] >= 20 or entry["run"] % 2 == 0)
     told += [entry["run"] for entry in reader]
@@ -186,7 +186,7 @@ def test_clean_up_while_somebody_reads(home: str, size: int) -> None:
 
 def test_no_history(home: str) -> None:
     """A task that never ran has an empty history, and looking at it makes no file."""
-    assert list(history.entries(home, "task")) == []
+    assert list(history_reading.entries(home, "task")) == []
     assert not contains(home, "a")
     assert history.clean(home, "task", lambda entry: True) == 0
     assert not file_of(home).exists()
@@ -216,7 +216,8 @@ def test_listing_up_to_an_instant(home: str) -> None:
     """Of a long history only what ended by then is read; to the very instant."""
     write(home, (timed(number, f"r{number}") for number in range(1, 20_000)))
     before = read_bytes()
-    assert [entry["run"] for entry in islice(history.entries(home, "task", 500.5), 3)] == ["r500", "r499", "r498"]
+    newest = islice(history_reading.entries(home, "task", 500.5), 3)
+    assert [entry["run"] for entry in newest] == ["r500", "r499", "r498"]
     assert read_bytes() - before < 2_000_000 < file_of(home).stat().st_size / 10
 
 
@@ -227,10 +228,10 @@ def test_an_old_run_is_found_by_its_id(home: str) -> None:
 
     for entry in (entries[0], entries[1], entries[7777], entries[-2], entries[-1]):
         before = read_bytes()
-        assert history.find(home, ["task"], entry["run"]) == entry
+        assert history_reading.find(home, ["task"], entry["run"]) == entry
         assert read_bytes() - before < 1_000_000
 
-    assert history.find(home, ["task"], timed(1_000_030)["run"]) is None
+    assert history_reading.find(home, ["task"], timed(1_000_030)["run"]) is None
 
 
 def test_the_history_that_has_it_is_tried_by_time_first(home: str) -> None:
@@ -239,8 +240,8 @@ def test_the_history_that_has_it_is_tried_by_time_first(home: str) -> None:
     wanted = timed(1_000_030)
     history.append(home, "other", wanted)  # type: ignore[arg-type]
     before = read_bytes()
-    assert history.find(home, ["task", "other"], wanted["run"]) == wanted
-    assert read_bytes() - before < 2 * history.NEAR < file_of(home).stat().st_size / 10
+    assert history_reading.find(home, ["task", "other"], wanted["run"]) == wanted
+    assert read_bytes() - before < 2 * history_reading.NEAR < file_of(home).stat().st_size / 10
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -258,10 +259,10 @@ def test_lines_out_of_order_hide_no_run(home: str, seed: int) -> None:
     write(home, entries)
 
     for entry in entries:
-        assert history.find(home, ["task"], entry["run"]) == entry
+        assert history_reading.find(home, ["task"], entry["run"]) == entry
 
     for entry in entries[::40]:
-        assert history.find_by_scanning(home, "task", entry["run"]) == entry
+        assert history_reading.find_by_scanning(home, "task", entry["run"]) == entry
 
 
 @pytest.mark.parametrize("days", [1, 40])
@@ -283,31 +284,31 @@ def test_a_clock_that_was_ahead_hides_nothing_from_pages(home: str, days: int) -
 def test_what_is_longer_than_any_line_is_skipped(home: str) -> None:
     """A hole of zeros, or a line without an end, is read past in little memory; the lines around it are found."""
     entries = [timed(1_000_000 + number) for number in range(100)]
-    damage = b"\0" * (history.LONGEST_LINE + 300_000)
+    damage = b"\0" * (history_reading.LONGEST_LINE + 300_000)
     write(home, [*entries[:50], damage, *entries[50:99], damage + json.dumps(entries[99]).encode()])
     program = f"""
 import resource, sys
 sys.path[:0] = {sys.path!r}
-from webscheduler.store import history
+from webscheduler.store import history, history_reading
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert history.find({home!r}, ["task"], {entries[10]["run"]!r})
-assert history.find_by_scanning({home!r}, "task", {entries[10]["run"]!r})
-assert len(list(history.entries({home!r}, "task"))) == 99
+assert history_reading.find({home!r}, ["task"], {entries[10]["run"]!r})
+assert history_reading.find_by_scanning({home!r}, "task", {entries[10]["run"]!r})
+assert len(list(history_reading.entries({home!r}, "task"))) == 99
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     grown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
-    assert int(grown) < 4 * history.LONGEST_LINE // 1024
+    assert int(grown) < 4 * history_reading.LONGEST_LINE // 1024
 
-    assert list(history.entries(home, "task")) == entries[98::-1]
+    assert list(history_reading.entries(home, "task")) == entries[98::-1]
     for entry in entries[9:99:10]:
-        assert history.find(home, ["task"], entry["run"]) == entry
+        assert history_reading.find(home, ["task"], entry["run"]) == entry
 
 
 def test_a_line_up_to_the_longest_is_kept(home: str) -> None:
-    entries = [timed(1_000_000 + number, output="x" * (history.LONGEST_LINE - 200)) for number in range(3)]
+    entries = [timed(1_000_000 + number, output="x" * (history_reading.LONGEST_LINE - 200)) for number in range(3)]
     write(home, entries)
-    assert list(history.entries(home, "task")) == entries[::-1]
-    assert [history.find(home, ["task"], entry["run"]) for entry in entries] == entries
+    assert list(history_reading.entries(home, "task")) == entries[::-1]
+    assert [history_reading.find(home, ["task"], entry["run"]) for entry in entries] == entries
 
 
 @pytest.mark.parametrize("tail", [b'{"run": "torn"', b"\0" * 100_000])
@@ -318,17 +319,17 @@ def test_a_torn_tail_hides_no_run(home: str, tail: bytes) -> None:
     with open(file_of(home), "ab") as file:
         file.write(tail)
     for entry in entries:
-        assert history.find(home, ["task"], entry["run"]) == entry
-    assert history.find(home, ["task"], "torn") is None
+        assert history_reading.find(home, ["task"], entry["run"]) == entry
+    assert history_reading.find(home, ["task"], "torn") is None
 
 
 @pytest.mark.parametrize("run", ["a", "20260101", "20260101000000", "2026010100000x-00000000", "²0260101000000-0",
                                  "99999999999999-00000000", '2026-01-01T00:00"'])
 def test_ids_that_tell_no_time(home: str, run: str) -> None:
     """An id of another kind is looked for in all lines."""
-    assert history.find(home, ["task"], run) is None
+    assert history_reading.find(home, ["task"], run) is None
     write(home, [timed(5, "other"), timed(6, run)])
-    assert history.find(home, ["task", "nothing"], run) == timed(6, run)
+    assert history_reading.find(home, ["task", "nothing"], run) == timed(6, run)
 
 
 @pytest.mark.skipif(not FULL, reason="slow; WEBSCHEDULER_FULL=1 runs it")
@@ -339,10 +340,10 @@ def test_a_history_of_a_gibibyte(home: str) -> None:
     write(home, (timed(1_000_000 + 60 * number) for number in range(count)))
     entry = timed(1_000_000 + 60 * (count // 10))
     before = read_bytes()
-    assert history.find(home, ["task"], entry["run"]) == entry
+    assert history_reading.find(home, ["task"], entry["run"]) == entry
     assert read_bytes() - before < 1_000_000
-    assert history.find_by_scanning(home, "task", entry["run"]) == entry
-    assert history.find(home, ["task"], timed(1_000_030)["run"]) is None
+    assert history_reading.find_by_scanning(home, "task", entry["run"]) == entry
+    assert history_reading.find(home, ["task"], timed(1_000_030)["run"]) is None
 
 
 def test_an_entry_has_all_keys_in_their_order(home: str) -> None:
@@ -365,7 +366,7 @@ def test_lines_without_a_time_hide_no_other(home: str, seed: int) -> None:
             file.write(json.dumps(timed(number, f"r{number}")).encode() + b"\n")
 
     for instant in range(1, count + 1):
-        ended = [entry for entry in history.entries(home, "task", instant) if history.ended(entry)]
+        ended = [entry for entry in history_reading.entries(home, "task", instant) if history.ended(entry)]
         assert [entry["run"] for entry in ended] == [f"r{number}" for number in range(instant, 0, -1)]
 
 
@@ -428,7 +429,7 @@ def test_a_stopped_holder_hangs_nobody_for_ever(installation: Installation, monk
             history.append(home, "task", {"run": "two"})
 
     history.append(home, "task", {"run": "three"})
-    assert [entry["run"] for entry in history.entries(home, "task")] == ["three", "one"]
+    assert [entry["run"] for entry in history_reading.entries(home, "task")] == ["three", "one"]
 
 
 # The histories of several tasks as one

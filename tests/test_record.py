@@ -21,7 +21,7 @@ from tests.commandline import environment
 from tests.installation import Installation, answered, until, waits_for
 from webscheduler.runs import cancel
 from webscheduler.runs.supervisor import run_by_hand
-from webscheduler.store import history, locks, state
+from webscheduler.store import history, history_reading, locks, state
 from webscheduler.times import format_time
 
 # The command fails, so that a record made up later would differ from the true one.
@@ -31,7 +31,7 @@ import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 from webscheduler.runs import dead_runs, recorder
 from webscheduler.runs.supervisor import run_by_hand
-from webscheduler.store import history, locks, state
+from webscheduler.store import history, history_reading, locks, state
 module, function = eval(sys.argv[3])
 real = getattr(module, function)
 calls = 0
@@ -260,7 +260,7 @@ def test_a_running_task_is_neither_renamed_nor_removed(installation: Installatio
     installation.idle()
     environ = installation.signed()
     editing.rename(home, "task", "new", time.time())
-    assert [entry["status"] for entry in history.entries(home, "new")] == ["success"]
+    assert [entry["status"] for entry in history_reading.entries(home, "new")] == ["success"]
     assert installation.wsgi(environ).document["status"] == "running"
     installation.idle()
     assert len(installation.runs("new")) == 2

@@ -23,7 +23,7 @@ from webscheduler.errors import Busy, Unusable, WebschedulerError
 from webscheduler.host.home import create_home
 from webscheduler.runs import due, retention
 from webscheduler.runs.supervisor import run_by_hand
-from webscheduler.store import settings, state
+from webscheduler.store import index, settings, state
 from webscheduler.store.fields import Field
 from webscheduler.store.settings import SETTINGS, load_settings
 from webscheduler.store.task import FIELDS
@@ -287,14 +287,14 @@ def test_settings_locked_too_long(home: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_edit_by_hand_is_seen(home: Path) -> None:
     """The stamp changes with every write and every edit, or what was read before would count on."""
-    stamps = [state.stamp(str(home))]
+    stamps = [index.identities(str(home))[0]]
     state.update(str(home), lambda tasks: tasks["counter"].update(n=1))
-    stamps.append(state.stamp(str(home)))
+    stamps.append(index.identities(str(home))[0])
     text = (home / "state.json").read_text()
     (home / "state.json").write_text(text.replace('"n": 1', '"n": 2'))
-    stamps.append(state.stamp(str(home)))
+    stamps.append(index.identities(str(home))[0])
     (home / "state.json").unlink()
-    stamps.append(state.stamp(str(home)))
+    stamps.append(index.identities(str(home))[0])
     assert len(set(stamps)) == 4
 
 

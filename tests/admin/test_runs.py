@@ -14,7 +14,7 @@ import pytest
 from tests.admin.client import Browser
 from tests.installation import Installation, until, waits_for
 from webscheduler.admin import show
-from webscheduler.store import history, history_view
+from webscheduler.store import history, history_reading, history_view
 from webscheduler.times import format_time
 
 
@@ -214,7 +214,7 @@ def test_a_gibibyte_of_history_opens_at_once(owner: Browser, inhabited: Installa
     instant = begun + 1000 * 150 + 1
     entries, _ = history_view.page(str(inhabited.home), ["big"], (), 0.0, instant, 0, 3)
     assert [one["run"] for one in entries] == ["run-1000", "run-999", "run-998"]
-    assert history.find(str(inhabited.home), ["big"], "run-1000") is not None
+    assert history_reading.find(str(inhabited.home), ["big"], "run-1000") is not None
     entries, cursor = history_view.page(str(inhabited.home), ["big"], ("failed",), 0.0, time.time(), 0, 3)
     assert entries == []
     assert cursor is not None

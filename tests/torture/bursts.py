@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from tests.torture.requests import answer, ask, environ_of
-from webscheduler.store import history, state
+from webscheduler.store import history_reading, state
 from webscheduler.store.task import new_task
 
 COMMON = {"enabled": True, "argv": ["true"], "preventOverlap": False, "strategy": "fork"}
@@ -45,7 +45,7 @@ def main(home: str, kind: str, bursts: str, at_once: str) -> int:
         time.sleep(0.01)
 
     for number in range(int(bursts)):
-        lines += sum(1 for entry in history.entries(home, f"task{number}") if entry["run"])
+        lines += sum(1 for entry in history_reading.entries(home, f"task{number}") if entry["run"])
 
     print(json.dumps({"bursts": int(bursts), "accepted": accepted, "refused": refused, "lines": lines}))
     return 0

@@ -10,7 +10,7 @@ import os
 from datetime import datetime, timedelta
 
 from ..runs import cancel, recorder
-from ..store import history, history_view, locks, state
+from ..store import history, history_reading, history_view, locks, state
 from ..store.task import file_name
 from ..times import time_zone
 from ..vocabulary import FAILURES, RUNNING, STATUSES, TRIGGERS
@@ -122,7 +122,7 @@ def _asked(visit: Visit) -> tuple[str, str, Facts | None, Entry | None]:
     if len(claim) < 200:  # a longer one cannot be the name of a file
         # The run, or its process, may end between one look and the next.
         known = _alive(visit, name, run)
-        entry = None if known else history.find(visit.home, [name], run)
+        entry = None if known else history_reading.find(visit.home, [name], run)
         known = known or (None if entry else _alive(visit, name, run))
 
         if known or entry or claim in os.listdir(os.path.join(visit.home, "runs")):

@@ -23,7 +23,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from .. import create_app, editing, signing
 from ..errors import Unusable
 from ..host.home import create_home
-from ..store import history, locks
+from ..store import history_reading, locks
 from ..store.settings import load_settings, save_settings
 from ..vocabulary import STRATEGIES
 from .parser import checked
@@ -234,7 +234,7 @@ def _steps(home: str, port: int) -> bool:
     check(_wait_for_runs(home), "every run has ended and is recorded")
 
     for name in (*STRATEGIES, "slow"):
-        entries = list(history.entries(home, name))
+        entries = list(history_reading.entries(home, name))
         runs = [entry for entry in entries if entry.get("run")]
 
         for entry in entries:

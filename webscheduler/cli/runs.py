@@ -20,7 +20,7 @@ from ..errors import BadInput, NoSuchTask, Unusable
 from ..printable import escaped
 from ..runs import cancel, health, recorder
 from ..runs.supervisor import run_by_hand
-from ..store import history, history_view, locks, state
+from ..store import history, history_reading, history_view, locks, state
 from ..store.settings import load_settings
 from ..store.task import DUE, file_name, load_tasks
 from ..vocabulary import FINISHED, SUCCESS
@@ -93,7 +93,7 @@ def _cancel(args: Namespace) -> int:
         print_error(f"run {run} of {args.name} did not end within {PATIENCE:.0f} s: try again")
         return 1
 
-    entry = history.find(args.home, [args.name], run)
+    entry = history_reading.find(args.home, [args.name], run)
     print(outcome(args.name, entry) if entry else f"run {line(run)} of {line(args.name)} has ended")
     return 0
 
@@ -196,7 +196,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
 def _one(args: Namespace) -> None:
     """Show one run: how it ended and all its output, or what it has printed so far."""
     facts = next((facts for facts in locks.live_runs(args.home, args.name) if facts.get("run") == args.run), None)
-    entry = history.find(args.home, _names(args), args.run)
+    entry = history_reading.find(args.home, _names(args), args.run)
 
     if entry is None:
         if facts is None:

@@ -17,7 +17,7 @@ from ..commands import registry
 from ..errors import BadInput
 from ..fetching import Answer, fetch
 from ..runs import dead_runs
-from ..store import capabilities, history, locks, state
+from ..store import capabilities, history_reading, locks, state
 from ..store.task import new_task
 from ..times import format_time
 from ..version import __version__
@@ -78,7 +78,7 @@ def collect(
             if dead_runs.record_dead_runs(home, name, now):
                 return None
 
-        entry = next((entry for entry in history.entries(home, name) if entry.get("run")), None)
+        entry = next((entry for entry in history_reading.entries(home, name) if entry.get("run")), None)
 
         if entry:
             server, found[strategy] = _result(strategy, seconds, answer, entry, now)

@@ -12,7 +12,7 @@ import signal
 import time
 
 from ..errors import Unusable
-from ..store import history, locks
+from ..store import history, history_reading, locks
 from ..vocabulary import CANCELLED, FOUND_DEAD, INTERRUPTED, SUPERVISOR_GONE, TIME_LIMIT
 from . import recorder
 
@@ -32,7 +32,7 @@ def record_dead_run(home: str, claim: Claim, now: float, reason: str = FOUND_DEA
 
     # The outcome is in the claim before its line is written, so without an outcome there is no line to look for.
     if isinstance(entry, dict) and entry.get("run") == claim.run:
-        written = history.find_by_scanning(home, claim.name, claim.run) is not None
+        written = history_reading.find_by_scanning(home, claim.name, claim.run) is not None
     else:
         ended = recorder.outcome(INTERRUPTED, CANCELLED if facts.get("cancelled") else reason, duration=None,
                                  output=_tail(recorder.live_file(home, claim.run)))

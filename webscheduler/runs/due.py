@@ -18,6 +18,9 @@ from ..schedule import slots
 from ..store import locks, state
 from ..store.task import DUE, load_task, load_tasks
 from ..times import format_time, parse_time
+from ..vocabulary import DETACHED, FAILED, SUCCESS, SYNC, TOO_LATE
+from . import detach, notifications, recorder, retention
+from .admission import Cause, decide
 from .health import MIN_LATE, patience
 
 TYPE_CHECKING = False
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from ..schedule.slots import Slot
+    from ..shapes import Outcome, Result
+    from ..store.locks import Claim
     from ..store.settings import Settings
     from ..store.task import Task
 
@@ -180,3 +185,66 @@ def restart_schedule(home: str, name: str, now: float) -> None:
             tasks[name]["scheduledSince"] = format_time(now)
 
     state.update(home, change)
+
+
+def run_tick(
+    settings: Settings, claim: Claim, clock: Callable[[], float],
+    supervise: Callable[[str, Claim, Callable[[], float]], Result],
+) -> tuple[Outcome, dict[str, Any], dict[int, str]]:
+    """The run of @due: start what is due, each task under a supervisor of its own (`supervise`), which does not
+    inherit our claim.
+    Returns (outcome; what `tick` reports; names of tasks whose supervisors still run, by pid)."""
+    home, facts = settings.home, claim.facts()
+    tasks = state.read(home)
+
+    if retention.record_all_dead(home, tasks, clock()):
+        tasks = state.read(home)  # a run that died may have left its task not due
+
+    strategy = facts.get("strategy", SYNC)
+    # The next tick counts claims, so this tick ends only when each child has decided, and closed its copy of the pipe.
+    reading, writing = os.pipe()
+
+    def start(name: str, still_due: Callable[[Task, float], Slot | None]) -> int:
+        def job() -> int:
+            decision = decide(home, name, Cause("due", still_due=still_due), clock())
+            os.close(writing)
+
+            if decision.reason == TOO_LATE:
+                restart_schedule(home, name, clock())
+
+            if decision.claim is None:
+                return SKIPPED
+
+            decision.claim.append({"strategy": strategy, "server": facts.get("server")})
+            return int(supervise(home, decision.claim, clock)["status"] != SUCCESS)
+
+        return detach.start_child(job, [writing])
+
+    if registry.may_have_changed(settings, tasks):
+        # In a process of its own, since it imports that code.
+        argv = registry.python(settings, "webscheduler.commands.discovery:sync", home)
+
+        try:
+            detach.start_child(lambda: os.execv(argv[0], argv))  # noqa: S606 (no shell is wanted)
+        except OSError:
+            pass  # there can be no process; if that lasts, the due tasks report it
+
+    # Hosts limit the time of requests only.
+    free = facts.get("trigger") == "cli" or strategy in DETACHED
+    budget = settings["tickBudgetSeconds"] or (BUDGET if free else BUDGET_IN_REQUEST)
+    report, children = tick(settings, tasks, start, budget, clock())
+    os.close(writing)
+    os.read(reading, 1)
+    os.close(reading)
+    late = [name for name in report["late"] if tasks.get(name, {}).get("notify", True)]
+
+    if late and settings["notify"]:
+        subject = f"late tasks: {len(late)}, the first is {late[0]}"
+        notifications.try_send(settings, subject, {"late": ", ".join(late[:50])})
+
+    lines = [f"started {name}" for name in report["started"]] + [f"left due {name}" for name in report["left"]]
+    status = FAILED if report["problems"] else SUCCESS
+    outcome = recorder.outcome(status, exit_code=int(status != SUCCESS), duration=report["duration"],
+                               output="".join(f"{line}\n" for line in lines[:1000]),
+                               error_output="".join(f"{line}\n" for line in report["problems"][:1000]))
+    return outcome, {**report, "strategy": strategy}, children

@@ -86,9 +86,9 @@ def _state(settings: Settings, row: Any, name: str, running: bool, now: float) -
 def rhythm(home: str) -> dict[str, Any]:
     """How often ticks come, from `@due`'s history: `lastAt` (ISO 8601, or None) and `every` (seconds, the median of the
     last times between ticks; None if there were fewer than two ticks)."""
-    from ..store import history
+    from ..store import history_reading
 
-    known = (instant(entry.get("startedAt")) for entry in history.entries(home, DUE) if entry.get("run"))
+    known = (instant(entry.get("startedAt")) for entry in history_reading.entries(home, DUE) if entry.get("run"))
     starts = list(islice(filter(None, known), 20))
     gaps = sorted(later - earlier for later, earlier in zip(starts, starts[1:]))
     return {"lastAt": format_time(starts[0]) if starts else None, "every": gaps[len(gaps) // 2] if gaps else None}

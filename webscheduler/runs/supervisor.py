@@ -21,8 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from ..schedule.slots import Slot
-    from ..shapes import Outcome, Result
+    from ..shapes import Result
     from ..store.locks import Claim
     from ..store.settings import Settings
     from ..store.task import Task
@@ -53,7 +52,9 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> Result:
         children: dict[int, str] = {}
 
         if task.name == words.DUE:
-            outcome, report, children = _tick(settings, claim, clock)
+            from . import due
+
+            outcome, report, children = due.run_tick(settings, claim, clock, supervise)
             entry, failures, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
         else:
             with process.Signals() as signals:
@@ -71,9 +72,7 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> Result:
         indexing.refresh(home, index)
 
         if children and report["strategy"] not in words.DETACHED:
-            from .due import reap
-
-            reap(children, report["codes"], wait=True)
+            due.reap(children, report["codes"], wait=True)
 
         result: Result = {**entry}  # type: ignore[typeddict-item]
 
@@ -83,71 +82,6 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> Result:
         return result
     finally:
         claim.close()
-
-
-def _tick(
-    settings: Settings, claim: Claim, clock: Callable[[], float]
-) -> tuple[Outcome, dict[str, Any], dict[int, str]]:
-    """The run of @due: start what is due, each task under a supervisor of its own, which does not inherit our claim.
-    Returns (outcome; what `due.tick` reports; names of tasks whose supervisors still run, by pid)."""
-    from ..commands import registry
-    from . import due, recorder, retention
-
-    home, facts = settings.home, claim.facts()
-    tasks = state.read(home)
-
-    if retention.record_all_dead(home, tasks, clock()):
-        tasks = state.read(home)  # a run that died may have left its task not due
-
-    strategy = facts.get("strategy", words.SYNC)
-    # The next tick counts claims, so this tick ends only when each child has decided, and closed its copy of the pipe.
-    reading, writing = os.pipe()
-
-    def start(name: str, still_due: Callable[[Task, float], Slot | None]) -> int:
-        def job() -> int:
-            decision = decide(home, name, Cause("due", still_due=still_due), clock())
-            os.close(writing)
-
-            if decision.reason == words.TOO_LATE:
-                due.restart_schedule(home, name, clock())
-
-            if decision.claim is None:
-                return due.SKIPPED
-
-            decision.claim.append({"strategy": strategy, "server": facts.get("server")})
-            return int(supervise(home, decision.claim, clock)["status"] != words.SUCCESS)
-
-        return detach.start_child(job, [writing])
-
-    if registry.may_have_changed(settings, tasks):
-        # In a process of its own, since it imports that code.
-        argv = registry.python(settings, "webscheduler.commands.discovery:sync", home)
-
-        try:
-            detach.start_child(lambda: os.execv(argv[0], argv))  # noqa: S606 (no shell is wanted)
-        except OSError:
-            pass  # there can be no process; if that lasts, the due tasks report it
-
-    # Hosts limit the time of requests only.
-    free = facts.get("trigger") == "cli" or strategy in words.DETACHED
-    budget = settings["tickBudgetSeconds"] or (due.BUDGET if free else due.BUDGET_IN_REQUEST)
-    report, children = due.tick(settings, tasks, start, budget, clock())
-    os.close(writing)
-    os.read(reading, 1)
-    os.close(reading)
-    late = [name for name in report["late"] if tasks.get(name, {}).get("notify", True)]
-
-    if late and settings["notify"]:
-        from .notifications import try_send
-
-        try_send(settings, f"late tasks: {len(late)}, the first is {late[0]}", {"late": ", ".join(late[:50])})
-
-    lines = [f"started {name}" for name in report["started"]] + [f"left due {name}" for name in report["left"]]
-    status = words.FAILED if report["problems"] else words.SUCCESS
-    outcome = recorder.outcome(status, exit_code=int(status != words.SUCCESS), duration=report["duration"],
-                               output="".join(f"{line}\n" for line in lines[:1000]),
-                               error_output="".join(f"{line}\n" for line in report["problems"][:1000]))
-    return outcome, {**report, "strategy": strategy}, children
 
 
 def _invocation(settings: Settings, task: Task) -> Any:

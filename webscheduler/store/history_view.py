@@ -11,7 +11,7 @@ import os
 import time
 
 from ..errors import Unusable
-from . import history
+from . import history, history_reading
 from .task import file_name
 
 TYPE_CHECKING = False
@@ -36,12 +36,12 @@ def names(home: str, tasks: Iterable[str] = ()) -> list[str]:
     return sorted(known.get(file[:-6], file[:-6]) for file in files if file.endswith(".jsonl"))
 
 
-def merged(home: str, names: Iterable[str], until: float = history.ALWAYS) -> Iterator[tuple[float, Entry]]:
+def merged(home: str, names: Iterable[str], until: float = history_reading.ALWAYS) -> Iterator[tuple[float, Entry]]:
     """(when it ended, the entry) of the tasks' runs that ended by then, newest first. A file is opened only when its
     turn comes: nothing in it is newer than its last change, and a host may allow fewer open files than there are
     tasks."""
     waiting = []
-    latest = time.time() + history.CLOCK_ERROR
+    latest = time.time() + history_reading.CLOCK_ERROR
 
     for name in names:
         try:
@@ -55,7 +55,7 @@ def merged(home: str, names: Iterable[str], until: float = history.ALWAYS) -> It
     while heap or waiting:
         if waiting and (not heap or waiting[-1][0] >= -heap[0][0]):
             changed, name = waiting.pop()
-            when, place, reader = min(changed, until), len(waiting), history.entries(home, name, until)
+            when, place, reader = min(changed, until), len(waiting), history_reading.entries(home, name, until)
         else:
             negative, place, entry, reader = heapq.heappop(heap)
             when = -negative
@@ -74,7 +74,7 @@ def recent(home: str, name: str, most: int = 20) -> list[Entry]:
     found: list[Entry] = []
     size = 0
 
-    for entry in history.entries(home, name):
+    for entry in history_reading.entries(home, name):
         found.append(entry)
         size += _size(entry)
 

@@ -50,16 +50,6 @@ def read_strictly(home: str) -> Tasks:
     return _parse(path(home))
 
 
-def stamp(home: str) -> tuple[int, int, int]:
-    """Inode, time in nanoseconds and size of state.json, which change when it is replaced or edited."""
-    try:
-        status = os.stat(path(home))
-    except OSError:
-        return (0, 0, 0)
-
-    return (status.st_ino, status.st_mtime_ns, status.st_size)
-
-
 def update(home: str, change: Callable[[Tasks], T]) -> T:
     """Read, let `change` modify the tasks in place, write if they are different, and return what `change` returned.
 
