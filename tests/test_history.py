@@ -56,6 +56,26 @@ def read_bytes() -> int:
     return int(Path("/proc/self/io").read_text().partition("rchar:")[2].split()[0])
 
 
+def test_a_line_that_was_not_synced_is_none(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is told that a line cannot be written writes it again: then it is there once."""
+    real, failing = os.fsync, [OSError(28, "No space left on device")]
+
+    def fsync(descriptor: int) -> None:
+        if failing:
+            raise failing.pop()
+        real(descriptor)
+
+    history.append(home, "task", {"run": "before"})
+    monkeypatch.setattr(os, "fsync", fsync)
+
+    with pytest.raises(Unusable, match="No space left"):
+        history.append(home, "task", {"run": "this"})
+
+    assert runs(home) == ["before"]
+    history.append(home, "task", {"run": "this"})
+    assert runs(home) == ["before", "this"]
+
+
 @pytest.mark.timeout(1200)
 def test_appenders_against_clean_up(home: str) -> None:
     """Eight processes append while a ninth cleans up over and over: no line is lost, doubled or mixed with another."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,47 @@ def test_the_package_itself_imports_nothing() -> None:
     done = subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(LIBRARY)!r}); "
                            + program], capture_output=True, text=True, check=True)  # fmt: skip
     assert set(done.stdout.split()) <= {"webscheduler", "__future__"}
+
+
+STARTED = """
+import io, json, sys
+sys.path[:0] = sys.argv[3:]
+from webscheduler.wsgi import create_app
+
+class Gone:  # as while the package is replaced
+    def find_spec(self, name, *rest):
+        if name.partition(".")[0] == "webscheduler":
+            raise ImportError(f"{name} is imported by a request")
+
+sys.meta_path.insert(0, Gone())
+application = create_app(sys.argv[1])
+found = []
+
+for environ in json.loads(sys.argv[2]):
+    result = application({**environ, "wsgi.errors": sys.stderr, "wsgi.input": io.BytesIO()},
+                         lambda status, headers: found.append([status[:3]]))
+    found[-1].append(json.loads(b"".join(result)))
+
+print(json.dumps(found))
+"""
+
+
+def test_a_wsgi_process_has_imported_all_when_it_starts(installation: Installation) -> None:
+    """It lives on when the package is replaced: no request imports a module of it, which may be another's by then."""
+    for name, fields in {"one": {}, "off": {"enabled": False}, "timed": {"signature": "timed"}, "at once":
+                         {"strategy": "sync"}, "listed": {"ipAllowlist": ["10.0.0.0/8"]}, "dead": {}}.items():
+        installation.add(name, **fields)
+
+    (installation.home / "runs" / "dead@20260101000000-00000000").write_text("")
+    environs = [installation.signed(name) for name in ("one", "off", "at once", "listed", "dead")]
+    environs += [installation.signed("timed", ts=int(time.time())), installation.asking_status("one"),
+                 asking("/run/" + "ab" * 16, "sig=1"), asking("/status/" + "ab" * 16, "sig=1"), asking("/other")]
+    words = [sys.executable, "-I", "-c", STARTED, str(installation.home), json.dumps(environs), str(LIBRARY)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stderr == "", done.stderr
+    found = json.loads(done.stdout)
+    accepted = [answer.get("accepted") for _, answer in found]
+    assert accepted == [True, False, True, False, True, True, None, False, None, None]
+    assert [status for status, _ in found] == ["202", "202", "200", *["202"] * 3, "200", "202", "404", "404"]
+    installation.idle()
+    assert [run["status"] for run in installation.runs("dead")] == ["interrupted", "success"]

@@ -65,7 +65,7 @@ def test_it_says_of_each_task_what_state_says(indexed: Installation) -> None:
     indexed.add("off", enabled=False, preventOverlap=False, timeout=None, strategy="auto")
     indexed.add("listed", ipAllowlist=["192.0.2.0/24"])
     indexed.add("naïve: ü" + "x" * 90)
-    indexed.add("broken", priority="high")
+    indexed.add("broken", priority="high", signature="either")
     indexed.add("keyless", secret=None)
     home = str(indexed.home)
     assert indexing.refresh(home)
@@ -75,6 +75,7 @@ def test_it_says_of_each_task_what_state_says(indexed: Installation) -> None:
     for name, row in state.read(home).items():
         one, other = by_index.find(row["slug"]), parsed.find(row["slug"])
         assert one is not None and other is not None
+        assert one.kind == other.kind  # which counts before anybody looks at the whole
         other = parsed.in_full(other)
 
         if one.unusual:
@@ -183,6 +184,17 @@ def test_a_run_copies_nothing_that_is_broken(indexed: Installation) -> None:
     assert accepted(indexed, environ)
     indexed.idle()
     assert (indexed.home / "state.json.bak").read_text() == good
+
+
+def test_it_is_valid_while_a_run_lasts(indexed: Installation) -> None:
+    """That state says `running` costs the requests of the next hour nothing."""
+    go_on = indexed.home / "go-on"
+    indexed.edit("two", argv=["sh", "-c", f"while [ ! -e {go_on} ]; do sleep 0.02; done"])
+    assert accepted(indexed, indexed.signed("two"))
+    until(lambda: indexed.row("two")["lastRunStatus"] == "running", "a run that lasts")
+    until(lambda: finds(indexed), "a valid index")
+    go_on.touch()
+    indexed.idle()
 
 
 def test_refusals_and_readers_do_not_write_it(indexed: Installation) -> None:
@@ -493,6 +505,25 @@ def test_a_wsgi_process_parses_once(indexed: Installation, monkeypatch: pytest.M
         assert not accepted(indexed, asking("/run/" + "0" * 32, "sig=" + "0" * 64), "wsgi")
 
     assert len(parsed) == 3  # by the edit itself, and once more
+
+
+def test_two_threads_that_prove_the_same_parse_once(
+    indexed: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one thread has proven, and then forgets, does not look changed to another in the midst of its own look."""
+    view = lookup.Parsed(str(indexed.home))
+    time.sleep(lookup.CLOCK_TICK + 0.1)
+    real, nested = lookup._contents, []
+
+    def contents(home: str) -> Any:
+        if not nested:
+            nested.append(True)
+            nested.append(view.is_current())
+        return real(home)
+
+    monkeypatch.setattr(lookup, "_contents", contents)
+    assert view.is_current()
+    assert nested == [True, True]
 
 
 def test_a_task_a_line_is_what_a_run_replaces(indexed: Installation) -> None:

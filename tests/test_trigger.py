@@ -20,8 +20,11 @@ from tests import LIBRARY, PACKAGE, SCRIPT, python_path
 from tests.installation import DOORS, PATIENCE, REFUSED, Answer, Installation, answered, asking, until
 from tests.servers import as_user, give
 from tests.servers import python as readable
+from webscheduler.store import state
+from webscheduler.store.indexing import refresh
 from webscheduler.store.refusals import read_refusals
 from webscheduler.times import parse_time
+from webscheduler.vocabulary import DUE
 
 UNAVAILABLE = REFUSED
 
@@ -259,6 +262,17 @@ def test_status_of_a_run_that_died(installation: Installation) -> None:
     answer = installation.wsgi(installation.asking_status())
     assert (answer.status, answer.document["status"], answer.document["running"]) == (503, "failing", False)
     assert installation.runs() == []
+
+
+@pytest.mark.parametrize("name", ["task", DUE])
+def test_status_of_a_task_that_has_just_gone(ready: Installation, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Removed between the comparison of its signature and the look at its row, a task is as unknown as any."""
+    assert refresh(str(ready.home))
+    environ = ready.asking_status(name)
+    monkeypatch.setattr(state, "read", lambda home: {})
+    monkeypatch.setattr(state, "read_row", lambda home, name: None)
+    answer = ready.wsgi(environ)
+    assert (answer.status, answer.document) == (404, {"found": False})
 
 
 def test_status_of_everything(ready: Installation) -> None:

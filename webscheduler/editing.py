@@ -202,6 +202,15 @@ def _check_free(taken: Iterable[str], name: str) -> None:
             raise BadInput(f"name: {name!r} would share its files with {other!r}: choose another", "name")
 
 
+def _check_command(settings: Settings, name: str, arguments: str) -> None:
+    command = registry.registered(settings).get(name)
+
+    if command is None:
+        raise BadInput(f"command: {name!r} is not registered, see `webscheduler commands`", "command")
+
+    registry.arguments(command, arguments)
+
+
 def check_task(
     settings: Settings, name: str, row: dict[str, Any], panel: bool = False, before: dict[str, Any] | None = None
 ) -> Task:
@@ -223,16 +232,12 @@ def check_task(
     if bool(task["argv"]) == bool(task["command"]):
         raise BadInput("command: give either a registered command, or a program with its arguments", "command")
 
+    if task["argv"] and task["arguments"]:
+        raise BadInput("arguments: only for a registered command; those of a program are part of its argv", "arguments")
+
     if task["command"] and (before is None or before.get("command") != task["command"]
                             or before.get("arguments", "") != task["arguments"]):
-        command = registry.registered(settings).get(task["command"])
-
-        if command is None:
-            raise BadInput(f"command: {task['command']!r} is not registered, see `webscheduler commands`", "command")
-
-        registry.arguments(command, task["arguments"])
-    elif task["argv"] and task["arguments"]:
-        raise BadInput("arguments: only for a registered command; those of a program are part of its argv", "arguments")
+        _check_command(settings, task["command"], task["arguments"])
 
     time_zone(task["timezone"] or settings["timezone"])
 

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import time
 
+from . import addresses
+from .commands import registry
 from .errors import WebschedulerError
+from .runs import dead_runs, health, strategies, supervisor
 from .runs.detach import AfterResponse
+from .store import lookup, refusals
 from .store.settings import find_home
 from .trigger import handler
 from .trigger.request import kind
@@ -27,6 +31,10 @@ if TYPE_CHECKING:
     StartResponse = Callable[..., object]
     Application = Callable[[Environ, StartResponse], Iterable[bytes]]
     User = Optional[Callable[[Environ], Any]]
+
+# All that a trigger may need, at once: a worker lives on when the package is replaced, and a run that is claimed is
+# not to end at an import.
+LOADED = (addresses, dead_runs, health, lookup, refusals, registry, strategies, supervisor)
 
 
 def create_app(home: str | None = None, user: User = None) -> Application:

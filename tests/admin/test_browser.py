@@ -285,7 +285,7 @@ def test_the_probe_is_made_by_the_browser(chrome: Any, site: Site) -> None:
         visitor.go("diagnostics")
         visitor.page.click("button:has-text('Probe again')")
         visitor.says("The probe has ended")
-        visitor.says("A probe of 10 s ran to its end")
+        visitor.says("A probe of 10 s finished")
         assert '"fork"' in (site.installation.home / "capabilities.json").read_text()
 
 

@@ -57,12 +57,8 @@ def _init(args: Namespace) -> None:
     given = {"baseUrl": args.base_url, "timezone": args.timezone, "python": args.python}
     folder, owner = args.cgi_bin, args.password_stdin
 
-    if asked and args.base_url is None and not load_settings(args.home)["baseUrl"]:
-        given["baseUrl"] = _ask("What will its URL be, like https://example.org/cgi-bin/webscheduler.cgi?",
-                                check_base_url)
-
-    if asked and new and args.timezone is None:
-        given["timezone"] = _ask("What is the time zone of schedules?", time_zone, system_zone())
+    if asked:
+        _ask_settings(args.home, new, given)
 
     if args.python:
         doctor.check_python(args.home, args.python)
@@ -87,8 +83,23 @@ def _init(args: Namespace) -> None:
     elif asked and new:
         _ask_password(settings, account())
 
-    if args.home != find_home():
-        print(f"This is not the default place: export WEBSCHEDULER_HOME={line(args.home)}")
+    _print_next_steps(settings, bool(folder or args.passenger))
+
+
+def _ask_settings(home: str, new: bool, given: dict[str, Any]) -> None:
+    """Ask for the settings that no option gave and the home does not have yet."""
+    if given["baseUrl"] is None and not load_settings(home)["baseUrl"]:
+        given["baseUrl"] = _ask("What will its URL be, like https://example.org/cgi-bin/webscheduler.cgi?",
+                                check_base_url)
+
+    if new and given["timezone"] is None:
+        given["timezone"] = _ask("What is the time zone of schedules?", time_zone, system_zone())
+
+
+def _print_next_steps(settings: Settings, deployed: bool) -> None:
+    """Say what to do after `init`. deployed: a web server has its files."""
+    if settings.home != find_home():
+        print(f"This is not the default place: export WEBSCHEDULER_HOME={line(settings.home)}")
 
     found = shutil.which("webscheduler") == sys.argv[0]
     program = "webscheduler" if found else line(shlex.join(program_words()))
@@ -100,10 +111,10 @@ def _init(args: Namespace) -> None:
     print(f"  {program} add hello --command hello --every 3600")
     print(f"  {program} url @due    (let your hosting panel call it as often as it can: it runs all due tasks)")
 
-    if not people.read(args.home):
+    if not people.read(settings.home):
         print(f"  {program} set-password    (lets you sign in to the admin panel)")
 
-    if folder or args.passenger:
+    if deployed:
         print(f"  {program} doctor    (checks the installation)")
 
 

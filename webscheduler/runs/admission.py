@@ -149,17 +149,13 @@ def _judge(
     gate.last_start = min(gate.last_start, now)
 
     if ticket and ticket.ts is not None:
-        if gate.last_ts > now + ticket.window:
-            gate.last_ts = int(now)
+        gate.last_ts = int(now) if gate.last_ts > now + ticket.window else gate.last_ts
 
         if ticket.ts <= gate.last_ts:
             return Decision("refused", "this timed signature, or a later one, was used already"), {}
 
-    if ticket and known.allowlist:
-        from ..addresses import allowed
-
-        if not allowed(ticket.ip, known.allowlist):
-            return Decision(words.REJECTED, words.IP_DENIED), {}
+    if ticket and not _may_call(known, ticket.ip):
+        return Decision(words.REJECTED, words.IP_DENIED), {}
 
     if not cause.by_hand and not known.enabled:
         return Decision(words.SKIPPED, words.DISABLED), {}
@@ -187,6 +183,16 @@ def _judge(
         "ip": ticket.ip if ticket else None, "starter": locks.identity(), **facts})
     gate.last_start = now
     return Decision(words.RUNNING, None, claim), facts
+
+
+def _may_call(known: Known, ip: str) -> bool:
+    """Whether the task takes calls from this address."""
+    if not known.allowlist:
+        return True
+
+    from ..addresses import allowed
+
+    return allowed(ip, known.allowlist)
 
 
 def _save_record(gate: Gate, decision: Decision, cause: Cause, now: float) -> int:

@@ -132,11 +132,6 @@ def _refresh(settings: Settings, rows: state.Tasks, now: float) -> tuple[dict[st
     enabled: dict[str, Task] = {}
     problems: list[str] = []
 
-    def change(tasks: state.Tasks) -> None:
-        for name, fields in changes.items():
-            if isinstance(tasks.get(name), dict):
-                tasks[name].update(fields)
-
     try:
         for name, row in rows.items():
             if name == DUE or not isinstance(row, dict):
@@ -148,19 +143,7 @@ def _refresh(settings: Settings, rows: state.Tasks, now: float) -> tuple[dict[st
                 problems += [str(error)] if row.get("enabled") else []
                 continue
 
-            found: dict[str, str | None] = dict.fromkeys(slots.ahead(task, now), format_time(now))
-
-            if found:
-                task.update(found)
-
-                with locks.Gate(settings.home, name) as gate:
-                    gate.last_start = min(gate.last_start, now)
-                    gate.save()
-
-            found["nextRunAt"] = slots.next_text(task, settings["timezone"], now)
-
-            if task["enabled"] and task["expression"] and not slots.counted_from(task, 0.0, now):
-                found["scheduledSince"] = format_time(now)
+            found = _times(settings, task, now)
 
             if any(row.get(field) != value for field, value in found.items()):
                 changes[name] = found
@@ -170,11 +153,37 @@ def _refresh(settings: Settings, rows: state.Tasks, now: float) -> tuple[dict[st
                 enabled[name] = task
 
         if changes:
-            state.update(settings.home, change)
+            state.update(settings.home, lambda tasks: _merge(tasks, changes))
     except WebschedulerError as error:
         problems.append(str(error))
 
     return enabled, problems
+
+
+def _merge(tasks: state.Tasks, changes: dict[str, dict[str, Any]]) -> None:
+    """Take the changed fields into the rows that are still there."""
+    for name, fields in changes.items():
+        if isinstance(tasks.get(name), dict):
+            tasks[name].update(fields)
+
+
+def _times(settings: Settings, task: Task, now: float) -> dict[str, str | None]:
+    """What its row should say of the times of a task."""
+    found: dict[str, str | None] = dict.fromkeys(slots.ahead(task, now), format_time(now))
+
+    if found:
+        task.update(found)
+
+        with locks.Gate(settings.home, task.name) as gate:
+            gate.last_start = min(gate.last_start, now)
+            gate.save()
+
+    found["nextRunAt"] = slots.next_text(task, settings["timezone"], now)
+
+    if task["enabled"] and task["expression"] and not slots.counted_from(task, 0.0, now):
+        found["scheduledSince"] = format_time(now)
+
+    return found
 
 
 def restart_schedule(home: str, name: str, now: float) -> None:

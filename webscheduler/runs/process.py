@@ -239,7 +239,7 @@ def _start(invocation: Invocation, claim: Claim) -> subprocess.Popen[bytes]:
     return child
 
 
-def _watch(
+def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
     child: subprocess.Popen[bytes],
     signals: Signals,
     deadline: float | None,
@@ -295,20 +295,31 @@ def _watch(
                 signals.drain()
                 continue
 
-            try:
-                data = os.read(descriptor, LIMIT)
-            except BlockingIOError:
-                continue
+            data = _read(descriptor)
 
             if data and kept_live[descriptor]:
                 open_streams[descriptor][1].add(data)
                 live.add(data)
-            elif not data:
+            elif data == b"":
                 poller.unregister(descriptor)
                 open_streams.pop(descriptor)
 
-    for stream in streams:
-        stream.close()
+    return _result(child, status, reason)
+
+
+def _read(descriptor: int) -> bytes | None:
+    """What there is to be read; empty at the end, None before more has come."""
+    try:
+        return os.read(descriptor, LIMIT)
+    except BlockingIOError:
+        return None
+
+
+def _result(child: subprocess.Popen[bytes], status: str, reason: str | None) -> Outcome:
+    """The outcome of a command that has ended. status: empty where it ended by itself."""
+    for stream in (child.stdout, child.stderr):
+        if stream:
+            stream.close()
 
     code = child.wait()
     number = -code if code < 0 else None

@@ -11,7 +11,7 @@ import os
 
 from ..errors import BadInput, Unusable, WebschedulerError
 from ..schedule import slots
-from ..store import history, locks, state
+from ..store import history, indexing, locks, state
 from ..store.task import load_task
 from ..times import format_time, instant, parse_time
 from ..vocabulary import CANCELLED, ENTRY, FAILURES, INTERRUPTED, NO_PROCESS, RUNNING
@@ -41,7 +41,8 @@ def outcome(
 
 def mark_running(home: str, claim: Claim) -> None:
     """Write `running` into state, for a run that lasts; what state said before goes into the claim. That is older even
-    if the clock was set back since. A state.json that cannot be written stops no run."""
+    if the clock was set back since. The index stays valid, or each request would parse state.json until the run ends.
+    A state.json that cannot be written stops no run."""
     started = claim.facts()["startedAt"]
 
     def change(row: dict[str, Any]) -> None:
@@ -50,9 +51,11 @@ def mark_running(home: str, claim: Claim) -> None:
                    lastRunExitCode=None)
 
     try:
-        state.update_row(home, claim.name, change)
+        _, index = state.update_row(home, claim.name, change)
     except WebschedulerError:
-        pass
+        return
+
+    indexing.refresh(home, index, 5 * indexing.CLOCK_TICK)  # no longer: nobody watches the command meanwhile
 
 
 def finish(

@@ -47,9 +47,15 @@ def append(home: str, name: str, entry: Entry) -> None:
         descriptor = _open_locked(path(home, name))
 
         try:
-            os.ftruncate(descriptor, whole_end(descriptor))
+            end = whole_end(descriptor)
+            os.ftruncate(descriptor, end)
             append_bytes(descriptor, data)
-            os.fsync(descriptor)
+
+            try:
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, end)  # it may be zeros later, and is written once more by whoever is told
+                raise
         finally:
             os.close(descriptor)
     except OSError as error:

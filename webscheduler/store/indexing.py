@@ -55,6 +55,8 @@ def known_of(name: str, row: Any) -> Known | None:
         secret = NO_KEY
 
     found = Known(name, slug, secret)
+    # Compared with the request before it comes out that the row breaks a rule.
+    found.kind = row["signature"] if row.get("signature") in ("timed", "either") else found.kind
 
     try:
         task = load_task(name, row)
@@ -75,11 +77,12 @@ def limits_of(task: Task, found: Known | None = None) -> Known:
     return found
 
 
-def refresh(home: str, unchanged: Index | None = None) -> bool:
+def refresh(home: str, unchanged: Index | None = None, patience: float = CLOCK_TICK_OF_SECONDS) -> bool:
     """Write the index, unless it is valid. Returns whether it is valid now. Takes at least CLOCK_TICK seconds. Raises
     nothing that is foreseen: without an index everything works, only slower.
 
     unchanged: the index that was valid before a run was written into state.json; its lines are still true.
+    patience: seconds to wait at most, once for the clock of the file system and once for the lock.
     """
     try:
         if open_index(home, whole=True):  # which leaves no file open
@@ -91,9 +94,13 @@ def refresh(home: str, unchanged: Index | None = None) -> bool:
             return False
 
         whole = any(entry.split()[-1].endswith("0" * 9) for entry in seen if entry != "-")
-        time.sleep(CLOCK_TICK_OF_SECONDS if whole else CLOCK_TICK)
+        tick = CLOCK_TICK_OF_SECONDS if whole else CLOCK_TICK
 
-        lock = state.take_lock(home, 1.0)
+        if tick > patience:
+            return False
+
+        time.sleep(tick)
+        lock = state.take_lock(home, patience)
 
         try:
             if identities(home) != seen:

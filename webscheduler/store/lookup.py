@@ -72,13 +72,15 @@ class Parsed:
     def is_current(self) -> bool:
         """Whether the files are what was read. Equal identities prove it only after the bytes were compared once more,
         when the clock of the file system has ticked: an edit within the same tick changes nothing but the bytes."""
+        before = self._bytes  # taken first: another thread empties it once all is proven
+
         if identities(self._home) != self._sources:
             return False
 
         if not self._proven:
             ticked = time.monotonic() - self._begun > CLOCK_TICK
 
-            if _contents(self._home) != self._bytes:
+            if _contents(self._home) != before:
                 return False
 
             self._proven = ticked and self._sources[0] != "-"

@@ -35,6 +35,7 @@ def add_refusal(home: str, now: float, method: str, slug: str, address: str, pro
 
     try:
         replace_file(file, json.dumps([refusal, *read_refusals(home)[: MOST - 1]]).encode() + b"\n")
+        os.utime(file, (now, now))  # the clock of the file system may be ahead of ours: each refusal would write
     except OSError:
         pass  # the response is the same, whether or not this could be written
 

@@ -156,6 +156,10 @@ def _answer_status(request: Request, home: str, kept: dict[str, View] | None, no
 
     # What @due says is about all tasks; of another its own line is enough.
     tasks = state.read(home) if known.name == DUE else {known.name: state.read_row(home, known.name)}
+
+    if not isinstance(tasks.get(known.name), dict):
+        return _json(404, {"found": False})  # removed since its signature was compared
+
     report = health(load_settings(home), tasks, known.name, now)
     return _json(200 if report["status"] == "healthy" else 503, report)
 

@@ -61,12 +61,9 @@ class Request:
                 self.problem = "query and header carry different signatures"
         elif not given and self.method == "POST" and self.may_run:
             body = _body(environ)
-
-            if body is None:
-                self.problem = "the body is too long or has no length"
-            else:
-                form = pairs(body)
-                given, times = _values(form, "sig"), _values(form, "ts")
+            form = pairs(body or "")
+            given, times = _values(form, "sig"), _values(form, "ts")
+            self.problem = "the body is too long or has no length" if body is None else self.problem
 
         self.signature = given[0] if given else ""
         self.ts = times[0] if times else None
