@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The tests, and which package they test: the installed one, as users have it, not the one that lies beside them.
 
     python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest

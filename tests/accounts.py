@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Processes of another account, which only root can start: what it may not see, and what the machine denies it.
 
 Rule: what is to be seen by it is put where it can be seen; nothing of this machine is opened for it.

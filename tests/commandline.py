@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The command line, called as people call it: a process of its own, its exit status, both of its streams.
 
 Rule: what is printed is UTF-8 whatever the locale, and nothing ever prints a traceback: `call` itself asserts that.

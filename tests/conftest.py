@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Fixtures that more than one test file uses; what pytest's header says of the package under test."""
 
 from __future__ import annotations

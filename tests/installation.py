@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """An installation for tests: a home with tasks, and its two doors, called as a server would call them.
 
 Rule: nothing is faked. The CGI script is a process of its own with the environment of RFC 3875; the WSGI application

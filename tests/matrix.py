@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """One kind of server taken through all strategies: what the tests of the matrix look at, and the page made of it.
 
 Rule: order is asserted, durations are only written down. A command goes on until the test lets it, so an answer that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """An installation as seen from outside: the command line, the CGI script, WSGI, and the files of its home.
 
 Rule: of the package only `webscheduler.create_app` is imported, and signatures are made here by hand, so that these

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The code of earlier versions, out of the history of this repository: the first commit whose CHANGELOG has a version's
 heading is that version.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Who gets in, and that those who do not, learn nothing: every refusal is the same bytes, after the same work."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The public names of the package: what an application that embeds the scheduler imports."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The bundle: one text file that runs with nothing installed, on every Python it says, and keeps to itself."""
 
 from __future__ import annotations

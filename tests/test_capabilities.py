@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What `auto` is chosen from: what was seen, by probes on real servers and by runs that died."""
 
 from __future__ import annotations

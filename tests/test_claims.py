@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """One run at a time, exactly one line for each, whoever is killed and whenever."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The command line as a whole: words, streams, owners, and how it ends."""
 
 from __future__ import annotations

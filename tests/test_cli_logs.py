@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The verbs for history: what is shown, in which order, and how it is followed."""
 
 from __future__ import annotations

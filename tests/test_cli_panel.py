@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Passwords for the panel, from the command line."""
 
 from __future__ import annotations

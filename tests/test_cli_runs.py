@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Running and cancelling by hand, and what the overview says of runs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """demo and serve, and the reference that is made from the verbs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The verbs that make and change tasks: every field, every bad value, and what is shown of a secret."""
 
 from __future__ import annotations

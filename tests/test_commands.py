@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Commands that tasks may name: where they come from, which win, and how each becomes a program to run."""
 
 from __future__ import annotations

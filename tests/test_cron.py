@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """cron: what is read, what is refused, and when it comes around the shifts of daylight saving.
 
 Calendars beside the tests are those of the zone's own clock. Instants are literal, each with its offset.

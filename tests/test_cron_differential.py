@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """cron against three witnesses: a model of cron's own loop, croniter, and Debian's crontab(1).
 
 The model walks real time minute by minute, as the daemon does: it keeps a clock of its own that small changes do not
@@ -34,6 +35,7 @@ from webscheduler.schedule.cron import Cron, CronError
 UTC = timezone.utc
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
+REAL_CRONTAB = shutil.which("crontab")  # looked up before the one that stands in for it in tests
 FULL = os.environ.get("WEBSCHEDULER_FULL") == "1"
 TRIPLES = 50_000 if FULL else 4_000
 SEED = 20260101
@@ -398,7 +400,7 @@ def test_croniter_agrees_or_a_rule_says_why_not() -> None:
 
 def test_debian_takes_what_we_take(tmp_path: Path) -> None:
     """Whatever is accepted here without the signs of Quartz, crontab(1) accepts as well; it names what it does not."""
-    crontab = shutil.which("crontab")
+    crontab = REAL_CRONTAB
     if crontab is None or "-n" not in subprocess.run([crontab, "-h"], capture_output=True, text=True).stderr:
         if os.environ.get("WEBSCHEDULER_REQUIRE_ALL"):
             pytest.fail("no crontab(1) that checks without installing")

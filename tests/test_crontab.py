@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """crontab: our own line in a crontab and no other byte, and what the lines of any crontab mean.
 
 The crontab of the account that runs the tests is never read nor written. Most tests have a program of their own that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The documentation against the program: links lead somewhere, commands parse, nothing that exists is left unnamed.
 
 Rule: pages are read as their readers see them, and commands are given to the real parser; nothing is executed.

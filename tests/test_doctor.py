@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What `doctor` finds: each fault by one line that says what to do, and nothing where all is well."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Ticks: what is due starts once, by priority, never too many at a time, and what cannot start now stays due.
 
 Every tick here is a real one, by command line or URL, with real processes.

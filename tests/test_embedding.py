@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The application inside other sites: Flask's dispatcher and Django's URL space, behind a real server.
 
 Rule: the sites are those of the documentation, `tests/embedding/`, each in a process of its own, and are talked to by

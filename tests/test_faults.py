@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What the two PHP modules that do this job get wrong, each as a fact of ours. Where a fault has many sides, other
 tests show them all; these are the short form, under the number that the fault has in the list of them.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The HTTP client, against servers that answer, redirect, drip, flood and hang up."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Commands that are Python: found by `sync`, run in a process of their own, in a checkout, a venv, a Django project."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What version 0.1.0 did, seen from outside, is what every version does: `tests/vectors/v0_1_0/*.json`.
 
 The vectors were written by version 0.1.0 with `python -m tests.test_golden --write`, and are not written again by a

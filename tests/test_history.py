@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """History: appended to by many, cleaned up meanwhile, torn by kills, read from its end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The files that join an installation to a web server: what `init` writes and leaves alone, and the PHP shim."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Housekeeping: history for as long as it is kept, dead runs recorded, left-over files gone, once an hour."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What a CGI request imports, which is what it costs: interpreter start-up is the price of CGI."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The index: whatever becomes of it, no valid URL is refused, no old secret accepted, and nothing is decided by it that
 state.json does not say."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The folders: a module imports from its own and those below, and nothing but the standard library and filelock."""
 
 from __future__ import annotations

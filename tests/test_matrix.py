@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Every kind of server with every strategy: a run is laid around its response as promised, and leaves one line whatever
 becomes of client and server."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Notifications: told once when a task begins to fail and once when it has recovered, by webhook and by mail."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """A home that version 0.1.0 made is opened and used by every later one: `tests/vectors/v0_1_0/home`.
 
 It was made with `python -m tests.test_old_home --write`, by the code of 0.1.0 out of the repository's history, and is

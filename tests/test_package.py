@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Which package is tested: the one that pip installed, in this process and in each that tests start."""
 
 from __future__ import annotations
@@ -84,3 +85,11 @@ def test_a_package_that_is_not_what_lies_here_is_not_tested(tmp_path: Path) -> N
                           text=True, timeout=PATIENCE)
     assert done.returncode != 0
     assert "install it again" in done.stderr
+
+
+def test_every_source_file_names_its_licence() -> None:
+    """Whoever copies one file knows under which terms (SPDX)."""
+    folders = [CHECKOUT / name for name in ("webscheduler", "tests", "docs", "cgi-bin")]
+    files = [file for folder in folders for file in folder.rglob("*") if file.suffix in (".py", ".cgi")]
+    assert len(files) > 100
+    assert [file for file in files if "SPDX-License-Identifier: LGPL-3.0-or-later" not in file.read_text()[:300]] == []

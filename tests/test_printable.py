@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What is invisible or turns text is shown: the same characters on a terminal and on a page."""
 
 from __future__ import annotations

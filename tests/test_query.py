@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The fields of a query: as urllib reads them, and no more than so many."""
 
 from __future__ import annotations

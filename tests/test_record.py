@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What became of a run is recorded once and truly, whatever happens between its steps."""
 
 from __future__ import annotations

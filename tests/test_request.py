@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What is read from a request's environ: whatever it holds, a value comes of it, and nothing that runs by accident."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """One command, from start to end: what it is given, what is kept of what it says, and how it is ended."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """schedule: when a task is due, counted from its last run, and when it is due next."""
 
 from __future__ import annotations

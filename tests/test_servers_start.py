@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The servers that other tests stand on: each starts, serves as CGI and WSGI say, reloads, and is gone afterwards."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Signatures: openssl is the witness."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The size of the package: small enough to read in an afternoon. `python -m tests.test_size` prints it."""
 
 from __future__ import annotations

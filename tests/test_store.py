@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """state.json: changed by many at once, killed at any moment, broken by hand."""
 
 from __future__ import annotations

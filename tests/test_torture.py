@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What holds when anything may be killed at any time. WEBSCHEDULER_FULL=1 makes these as long as they should be."""
 
 from __future__ import annotations

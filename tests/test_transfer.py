@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """import and export: what comes in whole or not at all, and what other schedulers are told.
 
 Witnesses: systemd's own reading of its calendars, PyYAML for manifests, a shell for crontab lines.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The answers of /run and /status at both doors, for a sound installation and for one that cannot work."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The program is replaced while a run of it lives: the run goes on and ends with one line, and what decides about the
 task's next run keeps what it knew.
 

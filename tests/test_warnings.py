@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Warnings as errors, and Python's development mode, at every door: nothing warns, from the request to the record."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What a trigger costs, told without a clock: the system calls that it makes, the files that it opens, what it imports.
 
 `python -m tests.test_witnesses --write` writes tests/vectors/witnesses/PYxx.json anew for the Python that runs it. A

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """words: what a schedule reads like, and that it reads like what it is."""
 
 from __future__ import annotations

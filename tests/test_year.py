@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """A year of ticks: each task runs exactly as often as "due since its last run, catch up once" says.
 
 The clock is an argument; gate, claims, state and history are real files. Only the command is left out: a run succeeds

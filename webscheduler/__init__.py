@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Cron by URL for shared hosting: signed trigger URLs run commands once and to their end, without a daemon.
 
 Public names, loaded when first used, so that importing the package costs a request nothing:

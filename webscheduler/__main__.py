@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """`python -m webscheduler`: the command line."""
 
 from __future__ import annotations

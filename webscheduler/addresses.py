@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Client addresses: which one a request came from, and whether a list of networks holds it. A leaf.
 
 The rule: an address is believed only as far as it can be proven. The peer of the connection is known; what

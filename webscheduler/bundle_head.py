@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The beginning of a bundle: finds and loads the modules that follow in the same file. `bundle` fills in its names.
 
 The rules: compiled modules are cached only in a directory that only our own user can open and that is not a symbolic

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The CGI door (RFC 3875): one process, one request.
 
 The rules: the whole response goes out in one write, and then the process ends at once, since a server waits for its

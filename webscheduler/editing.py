@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Changes to tasks, for the command line and the panel.
 
 The rules: what a person enters is checked as a whole before anything is written, and an error names the field. A task

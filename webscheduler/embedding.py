@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Functions for applications that embed the scheduler: `webscheduler.trigger_url`, `run`, `run_due`.
 
 The rule: they do what the command line does, with values instead of text and exceptions (`errors`) instead of lines.

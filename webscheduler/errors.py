@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What can go wrong, as one family of exceptions. A leaf: imports nothing.
 
 The rule: every error that a person can meet is one line that says what is wrong and what to do. The class carries

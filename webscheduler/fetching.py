@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Calling a URL: the one HTTP client, for the command `http`, notifications, doctor and probe.
 
 The rules: a call ends at its time limit, whatever the other side does, and no more is read than was asked for. What

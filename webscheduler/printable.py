@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Which characters are invisible or turn the direction of text, and how they are shown instead.
 
 The rule: what a command printed, a file holds or somebody typed reaches a terminal or a page only through here. An

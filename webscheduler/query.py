@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The fields of a query string or a form (application/x-www-form-urlencoded; WHATWG URL, 5.1), for triggers and panel.
 
 The rule: nothing here can fail, and work is bounded: of a text that is too long, or has too many fields, the rest is

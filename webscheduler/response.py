@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """An HTTP response, as every door sends it: a trigger's JSON and the panel's pages alike.
 
 The rules: `Content-Length` is always there, since some servers keep a client waiting without; nothing is stored by a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The shapes of dicts that modules share, for the type checker: none exists at run time. And HISTORY, for the docs.
 
 The rule: a shape has one name, and stands here as soon as two modules share it. `vocabulary` says what its words mean.

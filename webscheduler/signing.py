@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """HMAC signatures of trigger and status URLs, and the keys they are made with. A value: imports nothing of the package.
 
 The rule: which message was signed follows from the shape of the request (with `ts` or without), never from what is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Instants and time zones: ISO 8601 text, Unix seconds, and zones by name.
 
 The rule: an instant is written in UTC with its offset; what is read without one is taken as UTC.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The words that files, URLs, commands and pages share, as data: statuses, reasons, triggers, strategies, the keys of
 history, languages.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The WSGI door (PEP 3333).
 
 The rule: a server may run the application in many processes, threads or sub-interpreters. So it never forks and starts

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Writes cli.md, the reference of the command line, from what its verbs say: `python docs/reference/cli.py`.
 
 The rule: only the introduction is written here; everything else is what `--help` shows. A test fails when the file is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Writes settings.md, fields.md and history.md, the reference of the tables that the program itself reads: `python
 docs/reference/tables.py`.
 

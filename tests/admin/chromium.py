@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Debian's Chromium by Playwright, and two checkers of pages: axe-core and the Nu HTML checker, both from npm.
 
 What is missing is a skip, and a failure where nothing may be missing. The npm packages lie below the user's cache and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """A browser of texts for the panel: keeps cookies as RFC 6265 says, follows redirects, finds forms and fills them in.
 
 Each response goes through `wsgiref.validate`. It may import the package and the standard library.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Fixtures of the panel's tests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """An installation as a shop might have it, for pictures and for checks that need every page to be full.
 
 It may import the package.

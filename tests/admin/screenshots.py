@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Pictures of every page, on a desktop and a phone, light and dark: `python -m tests.admin.screenshots [DIRECTORY]`.
 
 They go to docs/screenshots, one JPEG a page and surrounding. Run it after a change of the pages, and look at them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The panel in Debian's Chromium, behind gunicorn and as CGI under Apache, with and without its script."""
 
 from __future__ import annotations

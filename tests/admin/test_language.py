@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """French: every message of the panel has its translation, and every translation its message."""
 
 from __future__ import annotations

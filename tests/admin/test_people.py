@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Signing in and out, roles, sessions, and what strangers try."""
 
 from __future__ import annotations

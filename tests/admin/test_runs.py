@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Running by hand, watching, history in parts, cancelling, clearing; and what a hostile command prints."""
 
 from __future__ import annotations

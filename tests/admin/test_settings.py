@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Settings, notifications, backup and restore, exports, diagnostics and the probe, and setting up by a code."""
 
 from __future__ import annotations

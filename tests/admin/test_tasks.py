@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The list, one task and its form: what is shown, what a form changes and what it never does."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What the program costs, as ratios to the least that the same work could cost: `python -m tests.benchmarks`.
 
 The rule: a number is never judged alone. A floor or a peer takes turns with ours in the same run, so both meet the same

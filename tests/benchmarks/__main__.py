@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Measure, print the table, and say by the exit status whether a bar was missed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """How fast `Cron` reads an expression and finds what comes next, beside cronsim and croniter: a table when run as
 `python -m tests.benchmarks.bench_cron`, and the rows of `python -m tests.benchmarks`.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What the command line costs, and what it reads of a long history."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The program as people have it: a wheel of this tree in an environment of its own, homes with many tasks, a CGI script
 that `init` wrote, and beside it the floors and peers that it is compared with."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Starts processes, waits for all that they leave behind, and compares two kinds of work pair by pair. A leaf."""
 
 from __future__ import annotations

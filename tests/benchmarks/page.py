@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The table as text, the page docs/explanation/speed.md and its plot. It may import `table`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What one CGI request costs, and the run that it starts."""
 
 from __future__ import annotations

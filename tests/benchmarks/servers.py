@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What a request costs in a server that keeps running: gunicorn with one sync worker; adnanh/webhook as a peer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Every row: the work, what it is compared with, the bar that it must reach and the one that it aims at."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """A Django site with the scheduler below /cron, whose people sign in at the site and are known to the panel.
 
 Rule: what stands between the two lines of dashes is shown in docs/how-to/embedding.md, word for word.

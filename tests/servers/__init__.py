@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Real servers for the tests: `start` one of `KINDS` around a CGI script or a WSGI file, on 127.0.0.1 and a free port.
 
     kind = KINDS["apache-cgid"]

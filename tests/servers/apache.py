@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Apache: mod_cgi, mod_cgid, suexec, mod_wsgi in three ways, Passenger.
 
 Each starts from a configuration of its own, nothing of /etc/apache2 is read. As root Apache keeps its privileged

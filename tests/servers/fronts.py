@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Servers that are no Python and not Apache: lighttpd, nginx with fcgiwrap, nginx as a proxy, Passenger on its own.
 
 It may import `apache`, `wsgi` and `server`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Starts the processes of one test server, and ends whatever they leave behind.
 
 Runs as a process of its own, between the test and the server. It is the "subreaper" of everything started below it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """serve.py SERVER PORT PREFIX FILE: serves the `application` of FILE on 127.0.0.1 by wsgiref, waitress or cheroot.
 
 A program for the interpreter of the tested user, which cannot import the tests.

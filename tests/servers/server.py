@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """A running server of a test: what it is started from, and its life from start to stop.
 
 Rule: one that is started is ended, in every case, with all that it left; no wait is without a bound; nothing is

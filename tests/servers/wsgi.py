@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The servers that are Python programs: gunicorn, waitress, cheroot, wsgiref; and uWSGI.
 
 All run as the user, as a host's do. It may import `server`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Many triggers of one task at one moment, over and over; how many of each were accepted.
 
     python -m tests.torture.bursts HOME interval|timed BURSTS AT_ONCE

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Requests as cheap processes, for tests that make thousands: forked from one that has loaded the package already.
 
 Each is what a CGI script is: one process, one thread, one answer, then `_exit`; it detaches its run as the script does.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Kills a trigger at each of its steps, and looks at what the next one makes of it.
 
     python -m tests.torture.steps HOME single|double COUNT SEED

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Thousands of triggers from several processes while requests, supervisors and commands are killed at random.
 
     python -m tests.torture.swarm HOME TRIGGERS PROCESSES SEED

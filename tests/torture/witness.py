@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The command of the swarm: `witness.py FILE` notes there its start and end, and whether it is alone."""
 
 import fcntl

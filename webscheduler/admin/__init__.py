@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The admin panel: server-rendered pages at /admin, which work without scripts.
 
     create_panel(home, user=None)    a WSGI application for requests of kind "admin" (request.kind)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Signing in and out, a person's own password, and the list of people.
 
 The rules: a wrong name and a wrong password have the same message. After signing in, the next page is always one of

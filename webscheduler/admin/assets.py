@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The style sheet, the script and the icon, which are files beside this one.
 
 The rule: links to them carry a hash of their content, so that browsers may keep the files for a year. Every page works

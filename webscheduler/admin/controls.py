@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Forms made from a table of fields: what the controls show, which of them were changed, and their HTML.
 
 The rules: only controls that were changed are saved, so that a value that a form cannot show exactly stays as it is.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Pages about the host: what is known of it, a check, and a probe.
 
 The rules: nothing secret is shown; of the server's variables editors see those on a list. The browser makes the probe's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The form of a task.
 
 The rules: those of `controls`. If the task changed since the form was made, the form is shown again before it is

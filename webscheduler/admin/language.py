@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The panel's languages: English, which is in the code, and one catalogue for each other language.
 
 The rule: an English message is its own key. A catalogue is a JSON file beside this one: `messages` maps English to the

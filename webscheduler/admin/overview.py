@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The list of tasks, a page of 50 at a time, headed by the card of `@due`.
 
 The rule: all tasks are sorted by their raw rows. Fields, history, schedule and next run are read only for the tasks on

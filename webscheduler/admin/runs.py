@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Pages about runs: history, one run, its raw output, cancelling it.
 
 The rules: the output of a command is text, never markup; raw output is sent as text/plain. Of a run in progress only

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Sessions, the tokens of forms, and limits on sign-ins.
 
 The rules: cookies are signed with session.key, with another salt for each purpose. The session of a person is also

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Pages about the installation: settings, notifications, crontab, backup, version, exports.
 
 The rules: nothing here can change a program, a directory, a module or the environment; that is for the command line,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Set-up of an installation that was uploaded without a shell, and a new password for people who forgot theirs.
 
 The rules: whoever can read files of the home, or write beside the script, is the owner. The first is proved by a code

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Parts that pages share: the frame, status, times, pictures, output.
 
 The rules: a status is a word, never a colour alone. A time is shown with its zone, and relative to now as its title. A

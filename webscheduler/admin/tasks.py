@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Pages about one task, and what its buttons do.
 
 The rules: no GET changes anything; each action ends with a redirect and a message. Tasks are changed by `editing`

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What a page is made of: the request as the panel sees it, the answer, and HTML.
 
 The rules: HTML is made by `h` from literals and from the parts of pages.html, and every value that is not HTML already

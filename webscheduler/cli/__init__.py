@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The command line: `webscheduler`, also `python -m webscheduler`. Like every door it may import all that is below.
 
 Exit status 0: done, 1: a task failed or something is unhealthy, 2: wrong usage or bad input. An error is one line on

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Verbs to try it out: demo, and serve, a small HTTP server around the WSGI application.
 
 The rules: `demo` pretends nothing. A real server answers on the loopback interface, signed URLs are called over HTTP,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Verbs that make and check an installation: init, config, doctor, probe.
 
 The rule of `init`: what no option says is asked on a terminal, and left as it is where there is none. A second `init`

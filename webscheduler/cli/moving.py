@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Verbs that move tasks, or the program, to another host or scheduler: export, import, bundle, shim."""
 
 from __future__ import annotations

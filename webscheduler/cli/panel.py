@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The verb for the people who may use the panel: set-password.
 
 The rule: a password is never a word of the command line, where every user of the host could read it. It is typed

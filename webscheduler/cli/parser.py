@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """All verbs, and the parser that is made from what each says of itself.
 
 The rules: only the module of the verb that is called is imported. Options are never abbreviated, so that a script keeps

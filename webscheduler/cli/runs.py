@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Verbs that start, end and show runs.
 
 The rules: the exit status tells how a run ended, and its output is shown when it has ended; `logs --run RUN --follow`

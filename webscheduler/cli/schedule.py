@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Verbs about when tasks run: next, run-due, crontab.
 
 The rule of `run-due`: cron mails whatever a command prints. What was started goes to standard output, which our line of

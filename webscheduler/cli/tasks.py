@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Verbs that change and show tasks.
 
 The rules: each field that a person may change is an option of `add` and `edit` without anybody writing one, and its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What people see: tables, times, questions, and errors.
 
 The rules: texts of commands and files are printed through `line` or `printable.escaped`, never raw. Times are shown in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The built-in commands. Each takes words and returns an exit status."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Commands in Python code: how they are declared, found and called.
 
 The rule: code of the user is imported only in a process of its own, by `sync`, which looks for commands, and by `call`,

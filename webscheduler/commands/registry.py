@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The commands that tasks may name, and the program that each of them runs.
 
 The rule: a command has a name and becomes an argv, never a shell line. A task's arguments are split as a shell splits

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Writes the whole program, with filelock, as one text file that runs with nothing installed.
 
 The rules: only ASCII with LF, since FTP clients convert `.cgi` files as text. The same sources give the same bytes. The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Checks an installation from inside; `url_check` checks it from outside.
 
 The rules: each finding is one line, and an error ends with what to do. A check that fails is a finding, never a

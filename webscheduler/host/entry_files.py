@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The files that connect an installation to a web server: CGI script, Passenger's entry, .htaccess, PHP shim.
 
 The rules: a file that was not written here is never overwritten, and writing it again changes nothing. Each file

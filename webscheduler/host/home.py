@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Creates the home directory of an installation, and checks who uses it.
 
 The rules: only its owner can read a home (directories 0700, files 0600), and it is never inside a document root, where

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Tests which strategies survive on this host: short tasks whose job prints heartbeats after the end of its request.
 
 The rules: the jobs run as all runs do, inside the web server, since the scheduler's own signed URLs are called. Who

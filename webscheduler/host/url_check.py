@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Checks an installation from outside: do calls of its URLs arrive?
 
 The rules: no task is run, since a call without a valid signature shows as well that it arrived. If something else

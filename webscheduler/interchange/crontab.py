@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The crontab of this account: our own line in it, and what the lines of any crontab mean.
 
 The rules: only lines that end with the marker of this home are ours. Every other byte stays, so two installations can

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Tasks as another scheduler reads them: lines of a crontab, units of systemd, CronJobs of Kubernetes.
 
 The rules: what the other scheduler does differently is said, as a comment in the text and to whoever asked; a task that

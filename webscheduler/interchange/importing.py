@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Tasks from elsewhere: a crontab, an export, or the directory of another scheduler.
 
 The rules: all tasks are imported or none, and nothing is overwritten. What cannot be imported is said. Fields that this

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Decides whether a task runs now: the second stage of a trigger. It returns a claim, or the reason why not.
 
 The rules: the decision is taken once, under the task's gate, in milliseconds, from what is true then. What was read

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Cancels a run in progress.
 
 The rule: signals go only to processes of the run itself, by the pid and start time in its claim, never to the process

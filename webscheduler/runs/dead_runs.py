@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Records runs whose supervisor is gone, and ends the commands that they left, at their time limit.
 
 The rule: whoever finds a dead run, under the gate, does the steps of its record that are left. The outcome is the one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Runs a job before a response, after it, or detached from it. It knows descriptors and responses, not tasks.
 
 - fork, under CGI: `detach` first, then respond. The job must be detached before the response ends, since some servers

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Which tasks are due, and how a tick starts them.
 
 The rules: tasks start by priority, lower first, then by the time they became due. No more than `maxConcurrentTasks` due

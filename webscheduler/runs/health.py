@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Whether tasks are healthy, and how often ticks come: for the status URL, lists and `doctor`.
 
 The rule: a task is failing if its last run did not succeed, and late if its schedule asked for a run that has not

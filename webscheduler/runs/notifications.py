@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Notifications: a task fails, has recovered, or is late.
 
 The rules: one when it starts to fail and one when it recovers, not at each run, and none about a task whose `notify` is

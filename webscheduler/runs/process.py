@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Runs one command to its end and says how it ended.
 
 The rules: argv only, never a shell; a session and process group of its own; standard input from /dev/null; an

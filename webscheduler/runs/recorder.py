@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Records how a run ended: exactly one line of history, whatever is killed and whenever.
 
 The rule is an order of steps, all while the claim is held: write the outcome into the claim; append the line of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Cleans up, at most once an hour, in the process that has just recorded a run.
 
 The rules: history is kept for the days that the task or the settings say; failures longer (never shorter) if the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Starts a claimed run before the response, after it, or detached from it, by the first strategy that works here.
 
 How each strategy works: `detach`; what servers do to it: docs/reference/servers.md; what survives on this host:

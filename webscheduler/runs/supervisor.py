@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Runs a claimed task to its end and records it: from the claim to the line of history.
 
 The rules: a supervisor is a process with one thread that holds the claim. It imports all that the run may need before

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Cron expressions: when a schedule comes next, and when it last came.
 
 The rule is crontab(5) as Debian's cron reads it, plus the few signs that people bring along from Quartz:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """A schedule in words, for whoever reads a list of tasks and does not read cron.
 
 `describe` gives a message and its values, so that both can be translated: `message.format(**values)` is the English

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """When a task is due, and when it is due next.
 
 The rule: due means *since the last run*, never "matches this minute": whatever rhythm the calls have, nothing is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What is on disk: the formats of the home directory's files, and how each is read and written.
 
 May import the modules at the top of the package (words, errors, times, signing) and nothing else of it. Begin with

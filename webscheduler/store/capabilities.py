@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What runs survive on this host: how long each strategy was seen to, from which `auto` chooses.
 
 The rules:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Fields of tasks and settings: a row of their tables, and the rules for values.
 
 The rule: what a person types or a file contains is checked here before anything is written. A number that comes as text

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Writing files so that a kill or a full disk leaves them whole, locking them, and where they are.
 
 The rules: a file is replaced by a temporary one in the same directory: write, fsync, rename, fsync of the directory

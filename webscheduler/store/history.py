@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """History: what became of each run, one JSON object a line, in logs/NAME.jsonl.
 
 The rules: an append locks the file, makes sure that it is still the one that the name means (clean-up replaces it),

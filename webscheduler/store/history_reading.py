@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Reading the history of a task: from its end, by an instant, or for one run.
 
 The rules: readers take no lock, go from the end, and skip what does not parse. Lines are nearly always in the order of

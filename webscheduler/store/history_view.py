@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The histories of several tasks as one, for those who read them: from the end, in parts.
 
 The rules: what is read is what is shown, however long the files are, and a search that finds little stops after SCAN

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The file `index`: what a request must know about tasks and settings, in a form that is read without parsing.
 
 It is made from other files; deleting it is always safe, and without a valid one everything works, only slower. Its

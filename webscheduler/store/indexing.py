@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Writes the file `index`, and says what a request must know about a task.
 
 The rules: it is written under state.json.lock, after changes of state.json and by supervisors at their end, never by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Which task may start, and which runs live: the gate of a task and the claims of its runs.
 
 The rules:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What a request must know about the installation and a task: from the index, else from state.json.
 
 The rules: both give the same (`Known`), so that later stages need not care. What was read is used only while it is

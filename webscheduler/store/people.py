@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Who may sign in to the panel (users.json), how often (throttle.json), and what they did (audit.jsonl).
 
 A session is valid only while users.json holds its id: signing out removes it; a new password and "sign out everywhere"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """refused.json: the last requests without a valid signature, so that a URL pasted wrongly leaves a trace.
 
 The rule: it is written at most once a minute and has a limit, so that nobody can fill the disk from outside.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """The settings of an installation.
 
 The rule: SETTINGS is the one table that loader, command line, panel and docs read. A setting that breaks its rule is

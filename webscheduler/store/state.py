@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """state.json: the tasks, and what is known about their last runs.
 
 The rules: readers need no lock, since the file is always replaced as a whole. A change reads, modifies and writes under

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What a task is: its fields, their defaults and their rules.
 
 The rule: one table, FIELDS, says what `state.json` may contain; the loader, the command line, the panel and the docs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Whether a request has a valid signature: the first stage of a trigger.
 
 The rules: it only reads; no lock, no write, no fork. What is compared depends on the shape of the request (with `ts` or

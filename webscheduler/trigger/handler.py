@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """Calls the stages of a trigger: environ -> authenticate -> claim -> strategy( run -> record -> release ).
 
 The rules: a request reads, claims and detaches, and nothing more. The supervisor writes state and history of a run, and

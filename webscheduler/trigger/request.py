@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
 """What a request asks for, read from its environ (RFC 3875; PEP 3333).
 
 The rules: nothing is decided here and nothing can fail; a malformed request becomes one for which no signature is

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-3.0-or-later
 # The CGI entry of webscheduler. Works beside an installed package and from a checkout.
 # Editable lines, for hosts that set no environment:
 HOME = ""  # e.g. "/home/account/.webscheduler"; empty: WEBSCHEDULER_HOME, else ~/.webscheduler
