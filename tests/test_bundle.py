@@ -26,7 +26,10 @@ from tests.servers import KINDS, give, start, workplace
 from webscheduler import signing
 from webscheduler.errors import BadInput
 from webscheduler.host import bundle
+from webscheduler.interchange import exporting
 from webscheduler.store import history_reading, state
+from webscheduler.store.settings import load_settings
+from webscheduler.store.task import load_task
 
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
 EVIL = marshal.dumps(compile("import os; os.write(2, b'code of somebody else ran'); os._exit(3)", "evil", "exec"))
@@ -120,6 +123,17 @@ def test_says_which_python_it_needs(built: Path, tmp_path: Path) -> None:
         bundle.write(str(tmp_path / "lower"), f"{first}.{second - 1}")
 
     assert not (tmp_path / "lower").exists()
+
+
+@pytest.mark.parametrize("kind", exporting.FORMATS)
+def test_exports_with_the_templates_that_it_carries(built: Path, installation: Installation, kind: str) -> None:
+    """Data files are in it as well as modules."""
+    installation.add(argv=["/bin/echo", "hi"], expression="7 3 * * *")
+    done = subprocess.run([sys.executable, "-IS", str(built), "export", kind], capture_output=True, text=True, cwd="/",
+                          env={"WEBSCHEDULER_HOME": str(installation.home)})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == str(exporting.export(kind, load_settings(str(installation.home)),
+                                               [load_task("task", installation.row())]))
 
 
 @pytest.mark.parametrize(

@@ -472,6 +472,20 @@ def test_a_time_that_a_wrong_clock_left_blocks_no_task(installation: Installatio
     assert tick(installation).out == "task: success\n"
 
 
+def test_a_gate_that_cannot_be_had_stops_no_other_task(installation: Installation) -> None:
+    """A time of one task is to be corrected under its gate, which cannot be opened: the tick says so, and runs the
+    others, those that come after it too."""
+    for name, fields in {"before": ONCE, "broken": {**ONCE, "lastRunAt": "2999-01-01T00:00:00.000+00:00"},
+                         "behind": ONCE}.items():
+        installation.add(name, **fields)
+
+    (installation.home / "locks" / "broken.lock").mkdir()
+    done = tick(installation)
+    assert done.status == 1
+    assert "broken.lock" in done.complaint
+    assert ends(installation, "before") == ends(installation, "behind") == ["success"]
+
+
 # Whether all is well
 
 def test_a_task_is_late_a_quarter_of_an_hour_after_its_slot(installation: Installation) -> None:

@@ -20,6 +20,7 @@ from ..runs import health
 from ..runs.retention import record_all_dead
 from ..schedule import slots
 from ..store import capabilities, locks, state
+from ..store.files import lock_file
 from ..store.refusals import read_refusals
 from ..store.settings import check_setting, load_settings
 from ..store.task import DUE, load_tasks
@@ -220,9 +221,8 @@ def _python(settings: Settings) -> Iterator[Finding]:
 
 def _ask(settings: Settings, function: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Call a function of this module in the Python of the settings."""
-    argv = registry.python(settings, f"webscheduler.host.doctor:{function}", *words)
-    return subprocess.run(argv, capture_output=True,
-                          stdin=subprocess.DEVNULL, text=True, timeout=PATIENCE, check=False)
+    return subprocess.run(registry.python(settings, f"webscheduler.host.doctor:{function}", *words), text=True,
+                          stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False)
 
 
 def try_python(settings: Settings) -> dict[str, str]:
@@ -266,17 +266,8 @@ def _try_lock(settings: Settings) -> str:
 
 
 def try_lock(path: str) -> int:
-    """The other process of _python."""
-    import fcntl
-
-    descriptor = os.open(path, os.O_RDWR)
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        print("free")
-    except BlockingIOError:
-        print("busy")
-
+    """What the other process does and prints for _try_lock."""
+    print("free" if lock_file(os.open(path, os.O_RDWR)) else "busy")
     return 0
 
 

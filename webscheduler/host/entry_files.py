@@ -27,23 +27,6 @@ if TYPE_CHECKING:
 NAME = "webscheduler.cgi"
 MARKS = ("# The CGI entry of webscheduler.", "# webscheduler ", "# Written by webscheduler init")  # on the first lines
 
-PASSENGER = '''\
-# Written by webscheduler init: what Passenger loads. After a change: touch tmp/restart.txt
-import sys
-
-sys.path += {libraries!r}
-
-from webscheduler import create_app  # noqa: E402
-
-application = create_app({home!r})
-'''
-
-HTACCESS = """\
-# Written by webscheduler init: lets scripts run in a folder that is not the server's cgi-bin.
-Options +ExecCGI
-AddHandler cgi-script .cgi
-"""
-
 
 def entry(name: str) -> str:
     """A template of entries/."""
@@ -75,7 +58,8 @@ def write_passenger(settings: Settings, directory: str) -> tuple[str, str]:
     if os.path.isfile(root):
         raise BadInput("a bundle is a CGI script; for Passenger install the package: pip install webscheduler")
 
-    return path, _write(path, PASSENGER.format(libraries=_libraries(root), home=settings.home), 0o644)
+    text = entry("passenger_wsgi.template").format(libraries=_libraries(root), home=settings.home)
+    return path, _write(path, text, 0o644)
 
 
 def write_htaccess(directory: str) -> tuple[str, str] | None:
@@ -84,7 +68,7 @@ def write_htaccess(directory: str) -> tuple[str, str] | None:
         return None
 
     path = os.path.join(directory, ".htaccess")
-    return path, _write(path, HTACCESS, 0o644)
+    return path, _write(path, entry("htaccess.template"), 0o644)
 
 
 def php_shim(base: str, name: str, slug: str, secret: str) -> str:

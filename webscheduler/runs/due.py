@@ -144,7 +144,11 @@ def _refresh(settings: Settings, rows: state.Tasks, now: float) -> tuple[dict[st
                 problems += [str(error)] if row.get("enabled") else []
                 continue
 
-            found = _times(settings, task, now)
+            try:
+                found = _times(settings, task, now)
+            except WebschedulerError as error:  # its gate, which stops no other task
+                problems.append(str(error))
+                continue
 
             if any(row.get(field) != value for field, value in found.items()):
                 changes[name] = found
