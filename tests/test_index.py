@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.commandline import call
 from tests.installation import DOORS, Installation, asking, until
 from webscheduler import signing
 from webscheduler.errors import Unusable
@@ -117,6 +118,14 @@ def test_the_second_trigger_after_a_change_uses_it(indexed: Installation) -> Non
         assert accepted(indexed, indexed.signed("two"))
         indexed.idle()
         until(lambda: finds(indexed), "a fresh index")
+
+
+def test_the_command_line_refreshes_it(indexed: Installation) -> None:
+    """After an edit, the first request needs to parse nothing, even where nothing runs."""
+    for words in (("edit", "two", "--title", "other"), ("add", "new", "--", "true"), ("rotate-secret", "two")):
+        assert call(indexed.home, *words).status == 0
+        found = finds(indexed)
+        assert found is not None and found.secret == indexed.row("two")["secret"]
 
 
 def test_it_outlives_the_notes_of_runs(indexed: Installation) -> None:

@@ -59,7 +59,16 @@ def _carry_out(words: Sequence[str]) -> int:
 
         check_owner(args.home)
 
-    return args.act(args) or 0
+    status = args.act(args) or 0
+    state = sys.modules.get("webscheduler.store.state")  # without it, no task was changed
+
+    if state and state.changed:
+        from ..store.indexing import refresh
+
+        for home in state.changed:
+            refresh(home)  # so that no request has to parse the tasks
+
+    return status
 
 
 def parse(words: Sequence[str]) -> Namespace:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 PATIENCE = 10.0  # seconds
+changed: set[str] = set()  # homes whose tasks this process has changed: the command line refreshes their index
 
 
 def path(home: str) -> str:
@@ -82,6 +83,7 @@ def update(home: str, change: Callable[[Tasks], T]) -> T:
 
         if json.dumps(tasks) != before:
             _write(home, tasks)
+            changed.add(home)
 
         return result
     finally:
