@@ -82,7 +82,7 @@ def test_never(expression: str) -> None:
     cron = Cron(expression)
     now = datetime(2026, 1, 1, tzinfo=UTC)
 
-    assert cron.never()
+    assert cron.never_comes()
     assert cron.next(now, UTC) is None
     assert cron.previous(now, UTC) is None
 
@@ -94,7 +94,7 @@ def test_rare_is_not_never(expression: str) -> None:
     """What comes once in forty years does come, from whatever year one looks."""
     cron = Cron(expression)
 
-    assert not cron.never()
+    assert not cron.never_comes()
     for year in range(1970, 2370, 3):
         now = datetime(year, 3, 1, tzinfo=UTC)
         assert cron.next(now, UTC) is not None
@@ -149,7 +149,7 @@ def test_limits_of_each_field(position: int) -> None:
     for value in (LOWEST[position], HIGHEST[position]):
         fields = ["*"] * 5
         fields[position] = str(value)
-        assert not Cron(" ".join(fields)).never()
+        assert not Cron(" ".join(fields)).never_comes()
 
     assert refusal(position, str(HIGHEST[position] + 1)).field == FIELDS[position]
     assert refusal(position, str(LOWEST[position] - 1)).field == FIELDS[position]
@@ -423,7 +423,7 @@ def test_next_and_previous_agree(expression: str, instant: datetime, zone: str) 
     cron, tz = Cron(expression), ZoneInfo(zone)
     following, last = cron.next(instant, tz), cron.previous(instant, tz)
 
-    if cron.never():
+    if cron.never_comes():
         assert following is None
         assert last is None
         return

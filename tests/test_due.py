@@ -524,5 +524,5 @@ def test_status_names_what_is_finer_than_the_ticks_or_as_fine(installation: Inst
     installation.add("broken", expression="61 * * * *")
     warnings = call(installation.home, "status", "--json").document["warnings"]
     assert sorted(each.partition(",")[0] for each in warnings if "ticks come every 900 s" in each) == [
-        "equal has an interval of 900 s", "finer asks for every 300 s"]
-    assert "give it 840 s" in next(each for each in warnings if each.startswith("equal"))
+        "equal has an interval of 900 s", "finer is scheduled every 300 s"]
+    assert "an interval of 840 s" in next(each for each in warnings if each.startswith("equal"))

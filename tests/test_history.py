@@ -102,7 +102,7 @@ def test_appenders_against_clean_up(home: str) -> None:
 
 
 def test_appenders_that_are_killed(home: str) -> None:
-    """Appenders killed at any moment leave at most a torn tail: all whole lines parse, and what was told is there."""
+    """Appenders killed at any moment leave at most a torn tail: whole lines parse, and what was reported is there."""
     chance = random.Random()
     program = APPEND.replace('"x" * (number * 997 % 9000)})', '"x" * 150000}); print(number, flush=True)')
 
@@ -114,12 +114,12 @@ def test_appenders_that_are_killed(home: str) -> None:
             process.stdout.readline()
             time.sleep(chance.random() * 0.01)
             process.kill()
-            told = 1 + len(process.stdout.read().split())
+            reported = 1 + len(process.stdout.read().split())
 
         history.append(home, "task", {"run": "after"})
         own = [run for run in runs(home) if run.startswith(f"{writer}-")]
-        assert own[:told] == [f"{writer}-{number}" for number in range(told)]
-        assert len(own) in (told, told + 1)
+        assert own[:reported] == [f"{writer}-{number}" for number in range(reported)]
+        assert len(own) in (reported, reported + 1)
         assert runs(home)[-1] == "after"
         history.clean(home, "task", lambda entry: False)
 
@@ -193,16 +193,16 @@ def test_lines_across_blocks(home: str, size: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 20_000, 150_000])
 def test_clean_up_while_somebody_reads(home: str, size: int) -> None:
-    """Who reads then is told once of each line that is kept, and perhaps of some that are not."""
+    """A reader gets each line that is kept once, and perhaps some that are not."""
     for number in range(40):
         history.append(home, "task", {"run": number, "finishedAt": format_time(number // 4 + 1), "output": "x" * size})
 
     reader = history_reading.entries(home, "task")
-    told = [next(reader)["run"] for _ in range(6)]
+    found = [next(reader)["run"] for _ in range(6)]
     history.clean(home, "task", lambda entry: entry["run"] >= 20 or entry["run"] % 2 == 0)
-    told += [entry["run"] for entry in reader]
-    assert told == sorted(set(told), reverse=True)
-    assert set(told) >= {*range(20, 40), *range(0, 20, 2)}
+    found += [entry["run"] for entry in reader]
+    assert found == sorted(set(found), reverse=True)
+    assert set(found) >= {*range(20, 40), *range(0, 20, 2)}
 
 
 def test_no_history(home: str) -> None:
@@ -368,7 +368,7 @@ def test_a_history_of_a_gibibyte(home: str) -> None:
 
 
 def test_an_entry_has_all_keys_in_their_order(home: str) -> None:
-    """Whatever is known of a run, and in whatever order it is said."""
+    """Whatever keys are given, in whatever order."""
     made = history.entry(status="skipped", count=3, command="task")
     assert list(made) == list(ENTRY)
     assert made == {**ENTRY, "status": "skipped", "count": 3, "command": "task"}

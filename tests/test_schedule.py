@@ -109,15 +109,15 @@ def test_an_interval_counts_from_the_last_start_to_the_second(interval: int) -> 
 
 
 @pytest.mark.parametrize("rhythm", [60, 300, 900, 3600, 21600])
-def test_an_interval_as_long_as_the_rhythm_of_calls_is_told_one_that_skips_none(rhythm: int) -> None:
-    """What is advised is itself in order, and runs at each of the calls whose gaps vary by some seconds."""
+def test_the_advice_for_an_interval_as_long_as_the_time_between_calls(rhythm: int) -> None:
+    """The interval that it names causes no such advice, and runs at each call, though calls vary by some seconds."""
     now = parse_time("2026-03-02T03:00:00Z")
 
     for about in (rhythm - 2, rhythm, rhythm + 2):
-        said = slots.too_fine_for_ticks(task(intervalSeconds=about), "UTC", rhythm, now)
-        assert f"has an interval of {about} s, and ticks come every {rhythm} s" in said
+        advice = slots.too_fine_for_ticks(task(intervalSeconds=about), "UTC", rhythm, now)
+        assert f"has an interval of {about} s, and ticks come every {rhythm} s" in advice
 
-    advised = int(said.split("give it ")[1].split()[0])
+    advised = int(advice.split("set an interval of ")[1].split()[0])
     assert slots.too_fine_for_ticks(task(intervalSeconds=advised), "UTC", rhythm, now) == ""
 
     for jitter in (-10, -1, 0, 1, 10):
@@ -144,11 +144,11 @@ def test_an_interval_as_long_as_the_rhythm_of_calls_is_told_one_that_skips_none(
         ({}, 900, None),
     ],
 )
-def test_a_schedule_finer_than_the_rhythm_of_calls_is_told(
+def test_a_schedule_finer_than_the_calls_is_named(
     fields: dict[str, Any], rhythm: float, step: int | None
 ) -> None:
-    said = slots.too_fine_for_ticks(task(**fields), "UTC", rhythm, parse_time("2026-03-02T03:00:00Z"))
-    assert said.partition(",")[0] == ("" if step is None else f"asks for every {step} s")
+    advice = slots.too_fine_for_ticks(task(**fields), "UTC", rhythm, parse_time("2026-03-02T03:00:00Z"))
+    assert advice.partition(",")[0] == ("" if step is None else f"is scheduled every {step} s")
 
 
 def test_an_interval_counts_from_a_change_of_schedule_that_is_later() -> None:
@@ -163,11 +163,11 @@ def test_an_expression_wins_over_an_interval() -> None:
     assert coming(made, "2026-03-02T12:00:00Z") == "2026-03-03T03:07:00"
 
 
-@pytest.mark.parametrize(("limit", "told"), [(0, True), (300, True), (900, False), (3600, False), (None, False)])
-def test_slots_that_no_call_can_catch_are_told(limit: int | None, told: bool) -> None:
+@pytest.mark.parametrize(("limit", "named"), [(0, True), (300, True), (900, False), (3600, False), (None, False)])
+def test_slots_that_no_call_can_catch_are_named(limit: int | None, named: bool) -> None:
     """At 03:07 nobody calls who calls at each quarter of an hour, and at 03:15 it is too late."""
     made = task(expression="7 3 * * *", catchUpSeconds=limit)
-    assert bool(slots.too_fine_for_ticks(made, "UTC", 900, parse_time("2026-03-02T03:00:00Z"))) == told
+    assert bool(slots.too_fine_for_ticks(made, "UTC", 900, parse_time("2026-03-02T03:00:00Z"))) == named
 
 
 FAILED = {"lastRunAt": "2026-03-02T03:07:00Z", "lastRunDuration": 10.0, "lastRunStatus": "failed", "retries": 2,
@@ -256,11 +256,11 @@ def _starts(made: Task, zone: str, begin: str, minutes: int) -> list[str]:
     return found
 
 
-def test_times_far_ahead_of_the_clock_are_told_apart() -> None:
+def test_times_far_ahead_of_the_clock_are_found() -> None:
     """A minute ahead may be two clocks; more is a clock that was wrong once."""
     now = parse_time("2026-03-02T03:07:00Z")
     made = task(lastRunAt="2027-01-01T00:00:00Z", scheduledSince="2026-03-02T03:08:00Z")
-    assert slots.ahead(made, now) == ["lastRunAt"]
+    assert slots.times_ahead(made, now) == ["lastRunAt"]
 
 
 @pytest.mark.parametrize("text", ["0 0 30 2 *", "0 0 31 4,6 *", "61 * * * *", "", "* * * *"])

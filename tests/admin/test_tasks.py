@@ -227,7 +227,7 @@ def test_the_preview(owner: Browser) -> None:
 
 
 @pytest.mark.parametrize(("fields", "said"), [
-    ({"kind": "cron", "expression": "* * * * *"}, "The task asks for every 60 s, and ticks come every 900 s"),
+    ({"kind": "cron", "expression": "* * * * *"}, "The task is scheduled every 60 s, and ticks come every 900 s"),
     ({"kind": "interval", "amount": "15", "unit": "60"}, "The task has an interval of 900 s"),
     ({"kind": "cron", "expression": "0 3 * * *"}, "")])
 def test_a_schedule_finer_than_the_calls_is_said(

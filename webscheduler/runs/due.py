@@ -174,7 +174,7 @@ def _merge(tasks: state.Tasks, changes: dict[str, dict[str, Any]]) -> None:
 
 def _times(settings: Settings, task: Task, now: float) -> dict[str, str | None]:
     """What its row should say of the times of a task."""
-    found: dict[str, str | None] = dict.fromkeys(slots.ahead(task, now), format_time(now))
+    found: dict[str, str | None] = dict.fromkeys(slots.times_ahead(task, now), format_time(now))
 
     if found:
         task.update(found)

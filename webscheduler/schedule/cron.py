@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Cron expressions: when a schedule comes next, and when it last came.
+"""Cron expressions: when a schedule comes next, and when it came last.
 
-The rule is crontab(5) as Debian's cron reads it, plus the few signs that people bring along from Quartz:
+The rule is crontab(5) as Debian's cron reads it, with a few signs that people know from Quartz:
 
     minute 0-59 | hour 0-23 | day of month 1-31 | month 1-12 or JAN-DEC | day of week 0-7 or SUN-SAT (0 and 7: Sunday)
 
@@ -10,14 +10,14 @@ The rule is crontab(5) as Debian's cron reads it, plus the few signs that people
     5L  FRIL  5#3  FRI#3         day of week: the last Friday, the third Friday of the month
     @hourly @daily @midnight @weekly @monthly @yearly @annually
 
-Days: where one of the two fields of days begins with `*` (or is `?`) a day must match both, else either is enough.
+Days: if one of the two fields of days begins with `*` (or is `?`), a day must match both; otherwise, one is enough.
 
 Daylight saving: a schedule is *wildcard* where its minute or its hour begins with `*`, else *fixed*. A wildcard
 schedule follows real time: it comes in both passes of a repeated hour, and not in a skipped one. A fixed schedule comes
-once in a repeated hour, in the first pass, and what a skipped hour would have held comes once, at the first instant
-after it. Debian's cron does this for shifts of up to three hours; here it holds for every shift: no run is lost.
+once in a repeated hour, in the first pass; slots of a skipped hour come once, at the first instant after it. Debian's
+cron does this for shifts of up to three hours, this module for all: no run is lost.
 
-The only clock is the caller's argument.
+No clock is read here: instants are arguments.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ ALIASES = {
 
 
 class CronError(ValueError):
-    """An expression that is not one. Its text is one line; `field` is the field's name, or "expression"."""
+    """An expression that cannot be read. Its text is one line; field: the name of the wrong field, or "expression"."""
 
     def __init__(self, field: str, rule: str) -> None:
         super().__init__(f"{field}: {rule}")
@@ -89,19 +89,19 @@ class CronError(ValueError):
 
 
 class Cron:
-    """A parsed expression; raises CronError. All instants are aware datetimes, those given back are in UTC.
+    """A parsed expression; raises CronError. All instants are aware datetimes; results are in UTC.
 
-    `expression` is the text, with single spaces. `minutes`, `hours` and `months` are the values that match, ascending.
-    `dates` are days of the month, `nearest` those whose nearest working day is meant, 0 the last in both; `weekdays`
-    are days of the week (0: Sunday), `nth` pairs of such a day and its place in the month, 0 the last. `both` tells
-    whether a day must match dates and weekdays, or either; `wildcard` how it meets daylight saving.
+    expression: the text, with single spaces. minutes, hours, months: the values that match, in order. dates: days of
+    the month; nearest: days of the month of which the nearest working day matches; in both, 0 is the last day.
+    weekdays: 0 is Sunday; nth: pairs of a weekday and its place in the month, 0 for the last. both: whether a day must
+    match dates and weekdays, or one of them. wildcard: whether it follows real time at daylight saving shifts.
     """
 
     __slots__ = ("_any_weekday", "_dates", "_hours", "_minutes", "_months", "_weekdays", "both", "expression",
                  "nearest", "nth", "wildcard")
 
     def __init__(self, expression: str) -> None:
-        # Checked before anything is quoted in a message: what follows may be printed to a terminal or a page.
+        # First, since messages quote the expression on terminals and pages.
         if len(expression) > _LONGEST:
             raise CronError("expression", f"is longer than {_LONGEST} characters")
         if not (expression.isascii() and expression.replace("\t", " ").isprintable()):
@@ -207,14 +207,14 @@ class Cron:
 
         return None
 
-    def never(self) -> bool:
-        """Whether no calendar has a day for it, like the 30th of February."""
+    def never_comes(self) -> bool:
+        """Whether there is no such day in any year, like the 30th of February."""
         # Within 28 years each month, and February of both lengths, begins on each weekday.
         return not any(self._days(year, month) for year in range(2000, 2028) for month in range(1, 13))
 
     def _first_slot(self, year: int, month: int, day: int, hour: int, minute: int, end: int) -> _Slot | None:
-        """The first matching minute of the wall clock, from the given one on (60: from the next hour on) and before the
-        month `end`, which is 12 * year + month."""
+        """The first matching minute on the wall clock, from the given one on (60: from the next hour on). The search
+        ends before the month `end`, given as 12 * year + month."""
         days = self._days(year, month) & -1 << day
         if days >> day & 1:
             hours = self._hours & -1 << hour
@@ -236,8 +236,8 @@ class Cron:
         return year, month, _lowest(days), _lowest(self._hours), _lowest(self._minutes)
 
     def _last_slot(self, year: int, month: int, day: int, hour: int, minute: int, end: int) -> _Slot | None:
-        """The last matching minute of the wall clock, up to the given one (-1: up to the hour before) and after the
-        month `end`, which is 12 * year + month."""
+        """The last matching minute on the wall clock, up to the given one (-1: up to the hour before). The search ends
+        after the month `end`, given as 12 * year + month."""
         days = self._days(year, month) & (2 << day) - 1
         if days >> day & 1:
             hours = self._hours & (2 << hour) - 1
@@ -259,7 +259,7 @@ class Cron:
         return year, month, _highest(days), _highest(self._hours), _highest(self._minutes)
 
     def _instants(self, slot: _Slot, tz: tzinfo) -> tuple[datetime, ...]:
-        """When the wall clock's `slot` comes in real time, ascending: the daylight saving rule of the module."""
+        """The instants at which clocks show a slot, in order: the rule for daylight saving."""
         # PEP 495: fold 0 and 1 give the offsets before and after the shift that skips or repeats this wall time.
         early = datetime(*slot, tzinfo=tz).astimezone(_UTC)
         late = datetime(*slot, tzinfo=tz, fold=1).astimezone(_UTC)
@@ -313,7 +313,7 @@ def parsed(expression: str) -> Cron:
 def _alias(expression: str) -> str:
     alias = expression.lower()
     if alias == "@reboot":
-        raise CronError("expression", "@reboot has no time; nothing here is told when the machine starts")
+        raise CronError("expression", "@reboot has no time, and nothing here knows when the machine starts")
     if alias not in ALIASES:
         raise CronError("expression", f"{expression!r} is unknown; there are {' '.join(ALIASES)}")
 
@@ -416,7 +416,7 @@ def _number(field: _Field, text: str) -> int:
     elif text.upper() in field.names:
         value = field.names.index(text.upper())
     else:
-        raise CronError(field.name, f"{text!r} is no number{' or name' if field.names else ''}")
+        raise CronError(field.name, f"{text!r} is not a number{' or name' if field.names else ''}")
     if not field.low <= value <= field.high:
         raise CronError(field.name, f"{text!r} is not within {field.low}-{field.high}")
 
@@ -457,7 +457,7 @@ def _read_clocks(moment: datetime, tz: tzinfo) -> tuple[datetime, datetime]:
 
 
 def _repeat_of(wall: datetime) -> datetime:
-    """When clocks show that time again, where a shift back repeats it; else its only instant."""
+    """The instant at which clocks show that time again, if it is repeated; otherwise its only instant."""
     return wall.replace(fold=1).astimezone(_UTC)
 
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""A schedule in words, for whoever reads a list of tasks and does not read cron.
+"""A schedule in words, for people who do not read cron expressions.
 
-`describe` gives a message and its values, so that both can be translated: `message.format(**values)` is the English
-sentence, `render` makes that of any language. Values are text: under the keys of WORD_KEYS one or several words of
-MESSAGES, joined by ", "; else numbers, times, or the expression as it stands. MESSAGES is all that is to translate.
+`describe` returns a message and its values, so that both can be translated: `message.format(**values)` is the English
+sentence, `render` gives it in any language. Values are text. Those under WORD_KEYS are one or several words of
+MESSAGES, joined by ", "; the others are numbers, times, or the expression itself. MESSAGES has all that needs a
+translation.
 
-The rule: never a lie. Nothing is rounded; what no message says exactly is shown as it was written, and so is what is no
-valid expression.
+The rule: the words say exactly what the schedule does. Nothing is rounded; where no message is exact, and where the
+expression is not valid, the expression itself is shown.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _PLACES = ("last", "first", "second", "third", "fourth", "fifth")
 _RAW = "{expression}"
 _NONE = "No schedule"
 
-# The units of intervals, largest first; a day itself is "24 hours", which is what an interval of a day promises.
+# The units of intervals, largest first. A day is "24 hours": an interval does not keep the time of day.
 _UNITS = (
     (86400, "days", "Every {hours} hours", "Every {days} days"),
     (3600, "hours", "Every hour", "Every {hours} hours"),
@@ -46,7 +47,7 @@ _UNITS = (
     (1, "seconds", "Every second", "Every {seconds} seconds"),
 )
 
-# What may be said of a time of day that comes more often than a few times; all of them with or without weekdays.
+# The messages for many times a day; each of them with or without weekdays.
 _OFTEN = (
     "Every minute",
     "Every {minutes} minutes",
@@ -82,7 +83,7 @@ MESSAGES = frozenset(
 
 
 def describe(expression: str | None = None, interval_seconds: int | None = None) -> Description:
-    """The message and its values for a task's schedule; as in the task, an expression wins over an interval."""
+    """The message and its values for a task's schedule; the expression counts if there is an interval, too."""
     if expression:
         return _cron(expression) or (_RAW, {"expression": expression})
     if interval_seconds is None:
@@ -98,7 +99,7 @@ def describe(expression: str | None = None, interval_seconds: int | None = None)
 
 
 def render(message: str, values: dict[str, str], translate: Callable[[str], str]) -> str:
-    """The sentence in the language of `translate`, which is given messages and words of MESSAGES."""
+    """The sentence in another language. translate: a function that translates the texts in MESSAGES."""
     words = {key: ", ".join(map(translate, values[key].split(", "))) for key in WORD_KEYS & values.keys()}
 
     return translate(message).format(**{**values, **words})
@@ -106,7 +107,7 @@ def render(message: str, values: dict[str, str], translate: Callable[[str], str]
 
 @functools.lru_cache(1000)
 def _cron(expression: str) -> Description | None:
-    """An expression in words, or None where no message says exactly what it means."""
+    """An expression in words, or None if no message says exactly what it means."""
     try:
         cron = parsed(expression)
     except CronError:
@@ -114,7 +115,7 @@ def _cron(expression: str) -> Description | None:
 
     any_date, any_weekday = len(cron.dates - {0}) == 31, len(cron.weekdays) == 7
     if not cron.both or not (any_date or any_weekday):
-        return None  # either or both of two fields: no short sentence says which
+        return None  # dates and weekdays together: no short sentence says which of them must match
 
     named = {"months": ", ".join(_MONTHS[month - 1] for month in cron.months)} if len(cron.months) < 12 else {}
     time: dict[str, str] = {}
@@ -160,7 +161,7 @@ def _by_weekday(cron: Cron, time: dict[str, str]) -> Description | None:
 
 
 def _often(minutes: list[int], hours: list[int]) -> Description | None:
-    """Times of day that follow one another evenly, where listing them would take more than three."""
+    """Words for more than three times a day at equal distances."""
     if len(minutes) * len(hours) <= 3:
         return None
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """When a task is due, and when it is due next.
 
-The rule: due means *since the last run*, never "matches this minute": whatever rhythm the calls have, nothing is
-missed. It counts from the latest of last start, creation, enabling and change of schedule. Several missed slots are
-one run. A retry is one more time to be due. Stored times ahead of the clock count as now.
+The rule: a task is due if a slot of its schedule came *since its last run*, not if the schedule matches this minute. So
+nothing is missed, however often or seldom somebody calls. Slots count from the latest of last start, creation, enabling
+and change of the schedule. Several missed slots are one run. A retry makes a task due as well. A stored time ahead of
+the clock counts as now.
 
-An interval is over when it is over, not a second before. Calls that come every hour come some seconds more or less
-than an hour apart, so an interval as long as their rhythm skips some of them: `coarse` tells, and what to set instead.
+An interval ends to the second. Hourly calls are some seconds more or less than an hour apart, so with an interval of an
+hour, some calls come too early and run nothing: `too_fine_for_ticks` says so, and which interval to set.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ CLOCK_ERROR = 60.0  # seconds that a stored time may be ahead of the clock befor
 
 
 class Slot:
-    """A time at which a task is, or was, due. at: Unix seconds; attempt: 1, or more for a retry; too_late: it is
+    """A time at which a task is due, or was. at: Unix seconds; attempt: 1, or more for a retry; too_late: it is
     older than the task's `catchUpSeconds`."""
 
     __slots__ = ("at", "attempt", "too_late")
@@ -36,7 +37,8 @@ class Slot:
 
 
 def check_expression(text: str) -> None:
-    """Refuse an expression that does not parse or never comes. Raises BadInput naming the field of it."""
+    """Check that an expression can be read and has a day on which it comes. Raises BadInput, with the part that is
+    wrong."""
     from .cron import Cron, CronError
 
     try:
@@ -44,25 +46,25 @@ def check_expression(text: str) -> None:
     except CronError as error:
         raise BadInput("expression: " + str(error).replace("expression: ", "", 1), "expression")
 
-    if expression.never():
+    if expression.never_comes():
         raise BadInput(f"expression: {text!r} never comes: no such day exists", "expression")
 
 
 def counted_from(task: Task, last_start: float, now: float) -> float:
-    """Unix seconds from which slots of the task's schedule count; 0: nothing is known of it yet."""
+    """The time from which slots of the task's schedule count, Unix seconds; 0 for a task without any time."""
     times = {task["lastRunAt"], task["createdAt"], task["scheduledSince"]}
     return min(max(last_start, *map(instant, times)), now)
 
 
-def ahead(task: Task, now: float) -> list[str]:
-    """The fields with a time so far ahead that the clock must have been wrong once; else they would block for as long
-    as the clock was wrong."""
+def times_ahead(task: Task, now: float) -> list[str]:
+    """The fields whose time is so far ahead of the clock that the clock must have been wrong once. Left as they are,
+    they would keep the task from running until then."""
     return [field for field in ("lastRunAt", "createdAt", "scheduledSince")
             if instant(task[field]) > now + CLOCK_ERROR]
 
 
 def slot(task: Task, default_zone: str, last_start: float, now: float) -> Slot | None:
-    """The slot that the task is to run for now, or None. last_start: of its gate, Unix seconds, 0 if not known."""
+    """The slot for which the task must run now, or None. last_start: from its gate, Unix seconds; 0 if not known."""
     if not task["enabled"]:
         return None
 
@@ -81,7 +83,7 @@ def slot(task: Task, default_zone: str, last_start: float, now: float) -> Slot |
 
 
 def next_at(task: Task, default_zone: str, now: float) -> float | None:
-    """When the task is due next, Unix seconds; in the past if it is due already; None without schedule or retry."""
+    """When the task is due next, Unix seconds: in the past if it is due already, None without schedule and retry."""
     if not task["enabled"]:
         return None
 
@@ -90,7 +92,7 @@ def next_at(task: Task, default_zone: str, now: float) -> float | None:
 
 
 def next_text(task: Task, default_zone: str, now: float) -> str | None:
-    """`next_at` as state.json has it; None, too, where it cannot be told."""
+    """`next_at` as state.json has it; also None if the schedule or the zone cannot be read."""
     try:
         at = next_at(task, default_zone, now)
     except BadInput:
@@ -100,8 +102,8 @@ def next_text(task: Task, default_zone: str, now: float) -> str | None:
 
 
 def starts(task: Task, default_zone: str, now: float, gap: float = 0.0) -> Iterator[float]:
-    """When the task is due from now on, Unix seconds, as though it were enabled; at least `gap` seconds apart. Raises
-    BadInput for a schedule or zone that cannot be read."""
+    """All times from now on at which the task is due, Unix seconds, at least `gap` seconds apart; a disabled task is
+    treated as enabled. Raises BadInput if the schedule or the zone cannot be read."""
     at = next_at(Task(task.name, {**task, "enabled": True}), default_zone, now)
     read = _read(task, default_zone) if task["expression"] else None
 
@@ -116,28 +118,28 @@ def starts(task: Task, default_zone: str, now: float, gap: float = 0.0) -> Itera
 
 
 def too_fine_for_ticks(task: Task, default_zone: str, rhythm: float, now: float) -> str:
-    """What to know of a task's schedule where somebody asks every `rhythm` seconds what is due: that it is finer, or an
-    interval just as long, or lets go what no call can catch; else empty. Raises BadInput if it cannot be told."""
+    """Why a task's schedule does not work well with a tick every `rhythm` seconds, or empty: it is finer, its interval
+    is as long, or its `catchUpSeconds` are shorter. Raises BadInput if the schedule or the zone cannot be read."""
     margin = min(60.0, rhythm / 4)  # calls are not as regular as clocks
     least = round(rhythm - margin)
-    step = _closest(task, default_zone, now)
+    step = _shortest_gap(task, default_zone, now)
 
     if step and task["catchUpSeconds"] is not None and task["catchUpSeconds"] < least:
-        return (f"lets go what is {task['catchUpSeconds']} s late, and ticks come every {rhythm:.0f} s: some of its "
-                "times, or all, never run; give it a longer catchUpSeconds than that")
+        return (f"skips slots that are {task['catchUpSeconds']} s late, and ticks come every {rhythm:.0f} s: some of "
+                "its slots, or all, never run; set a longer catchUpSeconds than that")
 
     if step and step < rhythm - 1.5 * margin:
-        return f"asks for every {step:.0f} s, and ticks come every {rhythm:.0f} s: it runs no more often than they come"
+        return f"is scheduled every {step:.0f} s, and ticks come every {rhythm:.0f} s: it runs at most once a tick"
 
     if not task["expression"] and step and step < rhythm + margin / 2 and step > least + margin / 2:
-        return (f"has an interval of {step:.0f} s, and ticks come every {rhythm:.0f} s, some a little sooner, which it "
-                f"skips: give it {least} s, a little less than the rhythm of the panel's calls")
+        return (f"has an interval of {step:.0f} s, and ticks come every {rhythm:.0f} s: those that come a little early "
+                f"do not run it; set an interval of {least} s")
 
     return ""
 
 
-def _closest(task: Task, default_zone: str, now: float) -> float:
-    """Seconds between the two slots of the schedule that are closest; 0 without one."""
+def _shortest_gap(task: Task, default_zone: str, now: float) -> float:
+    """The shortest time between two slots of the schedule, seconds; 0 without a schedule."""
     if not task["expression"]:
         return float(task["intervalSeconds"] or 0)
 
@@ -170,7 +172,7 @@ def _slot_at(task: Task, default_zone: str, last_start: float, now: float) -> fl
 
 
 def _read(task: Task, default_zone: str) -> tuple[Cron, tzinfo]:
-    """Expression and zone. Raises BadInput naming the task."""
+    """The task's expression and its zone. Raises BadInput that names the task."""
     from .cron import CronError, parsed
 
     try:
@@ -195,7 +197,8 @@ def _nearest(expression: Cron, place: tzinfo, now: float, later: bool) -> float 
 
 
 def _retry_at(task: Task, last_start: float) -> float | None:
-    """`failed` and `timeout` are tried again; `interrupted` is not, since nobody knows how far it got."""
+    """When the task is due for a retry, Unix seconds, or None. `interrupted` is not retried: nobody knows how far the
+    run got."""
     if task["lastRunStatus"] not in (FAILED, TIMEOUT) or (task["lastRunAttempt"] or 1) > task["retries"]:
         return None
 

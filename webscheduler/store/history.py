@@ -36,12 +36,12 @@ def path(home: str, name: str) -> str:
 
 
 def entry(**known: Unpack[Entry]) -> Entry:
-    """An entry with all the keys of the format in their order; what is not known is as ENTRY has it."""
+    """An entry with all keys of the format, in their order; keys that are not given have their default of ENTRY."""
     return {**ENTRY, **known}
 
 
 def append(home: str, name: str, entry: Entry) -> None:
-    """Add one line. Raises Unusable when it cannot be written; then it is not there at all."""
+    """Add one line. Raises Unusable if it cannot be written; then no part of it is in the file."""
     data = json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
     try:
@@ -68,7 +68,7 @@ def _open_locked(file: str) -> int:
         descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
         try:
-            # Not for ever: who has the lock may be stopped.
+            # Not without a limit: the process that has the lock may be stopped.
             if not lock_file(descriptor, PATIENCE):
                 raise OSError(errno.EWOULDBLOCK, "another process keeps it locked")
 
@@ -78,7 +78,7 @@ def _open_locked(file: str) -> int:
             os.close(descriptor)
             raise
 
-        os.close(descriptor)  # replaced while we waited: what we would write were lost
+        os.close(descriptor)  # replaced while we waited: our line would be lost
 
 
 def whole_end(descriptor: int) -> int:
@@ -98,7 +98,7 @@ def whole_end(descriptor: int) -> int:
 
 
 def parse(text: bytes) -> Entry | None:
-    """The entry that a line holds; None for what is no line of ours."""
+    """The entry of a line; None if it is not one of ours."""
     try:
         entry = json.loads(text)
     except (ValueError, RecursionError):
@@ -108,13 +108,13 @@ def parse(text: bytes) -> Entry | None:
 
 
 def ended(entry: Entry | None) -> float:
-    """When the run ended, or at least began, Unix seconds; 0 if that cannot be read."""
+    """When the run ended, or else started, Unix seconds; 0 if the entry does not say it."""
     return instant(entry.get("finishedAt") or entry.get("startedAt")) if entry else 0.0
 
 
 def clean(home: str, name: str, keep: Callable[[Entry], bool]) -> int:
-    """Drop the entries that are not to be kept, and what does not parse; how many lines went. Appenders wait, and then
-    append to the new file."""
+    """Remove the entries that `keep` refuses, and lines that cannot be read. Returns how many lines. Processes that
+    append wait, and then append to the new file."""
     file = path(home, name)
 
     if not os.path.exists(file):
@@ -141,7 +141,7 @@ def _survives(text: bytes, keep: Callable[[Entry], bool]) -> bool:
 
 
 def clip(head: bytes, tail: bytes, dropped: int) -> str:
-    """What is kept of a stream as text: undecodable bytes escaped, and a line that says how many bytes went between."""
+    """A stream as text: bytes that are not UTF-8 are escaped, and a line says how many bytes are left out."""
     if not dropped:
         return _text(head + tail, 2 * HALF_IN_JSON)
 
@@ -151,7 +151,7 @@ def clip(head: bytes, tail: bytes, dropped: int) -> str:
 def _text(data: bytes, most: int) -> str:
     text = data.decode("utf-8", "backslashreplace")
 
-    # A stream of control characters grows sixfold in JSON; a line of history is to stay bounded all the same.
+    # Control characters take six times as much room in JSON, and a line must not become longer for them.
     while len(json.dumps(text, ensure_ascii=False).encode("utf-8", "backslashreplace")) > most:
         text = text[: len(text) // 4] + "\n... [truncated] unprintable ...\n" + text[-len(text) // 4:]
 

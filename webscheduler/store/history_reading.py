@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Reading the history of a task: from its end, by an instant, or for one run.
 
-The rules: readers take no lock, go from the end, and skip what does not parse. Lines are nearly always in the order of
-their ends, so an instant is found by bisection; what nobody may miss, like whether a run has its line already, is
-looked for in all of the file.
+The rules: readers take no lock, read from the end, and skip lines that cannot be read. Lines are nearly always in the
+order in which runs ended, so an instant is found by bisection. Where a mistake must not happen, as in whether a run has
+its line already, the whole file is searched.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
     from ..shapes import Entry
 
-LONGEST_LINE = 4 * 1024 * 1024  # of an imported history, perhaps; what is longer is damage, and is not kept in memory
+LONGEST_LINE = 4 * 1024 * 1024  # bytes; an imported history may have such lines, and a longer one is damage
 BLOCK = 65536
-NEAR = 1024 * 1024  # how far after its beginning a run's line is looked for before all is read: a day of skips
+NEAR = 1024 * 1024  # bytes to search after the time when a run started, before all is searched: a day of skips
 ALWAYS = float("inf")
-CLOCK_ERROR = 60.0  # seconds that a line may be ahead of the clock before a clock must have been wrong
+CLOCK_ERROR = 60.0  # seconds: a line that is further ahead of the clock is from a clock that was wrong
 
 
 def lines(home: str, name: str, until: float = ALWAYS, about: bytes = b"") -> Iterator[bytes]:
-    """Whole lines of the task's history, newest first, without reading more of the file than is asked for: of runs that
-    ended by `until` (Unix seconds; by bisection). `about`: leave out what lies far from these bytes. Raises Unusable.
-    """
+    """Whole lines of the task's history, newest first; no more of the file is read than the caller takes. until: only
+    runs that ended by then, Unix seconds, found by bisection. about: skip blocks without these bytes, which is faster.
+    Raises Unusable."""
     inode, end = 0, 1
-    rest = last = b""  # the end of a line whose beginning is still to be found; the last line that was given
-    in_damage = False  # within what is longer than any line
+    rest = last = b""  # the end of a line whose beginning is not read yet; the last line that was returned
+    in_damage = False  # the beginning of what is longer than any line is not read yet
 
     while end:
-        # Opened for each part anew: a host may allow fewer open files than there are tasks whose histories are merged.
+        # Opened for each block again: a host may allow fewer open files than there are histories to merge.
         file = _open(home, name)
 
         if file is None:
@@ -52,7 +52,7 @@ def lines(home: str, name: str, until: float = ALWAYS, about: bytes = b"") -> It
             if not before:
                 end = whole_end(file.fileno())
                 end = _offset(file, end, until) if until < ALWAYS else end
-            elif inode != before:  # clean-up has replaced it
+            elif inode != before:  # clean-up has replaced the file
                 if about or not last:
                     yield from lines(home, name, until, about)
                 else:
@@ -91,10 +91,10 @@ def _open(home: str, name: str) -> BinaryIO | None:
 
 
 def _lines_from(file: BinaryIO, position: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """(where it begins, the line) for each that begins from a position on and before `end`, oldest first."""
+    """(position, line) of each line that begins from `position` on and before `end`, oldest first."""
     at = max(0, position - 1)
     file.seek(at)
-    begins = position == 0  # what is read next is the beginning of a line
+    begins = position == 0  # whether a line begins here
 
     while at < end and (text := file.readline(LONGEST_LINE)):
         whole = text.endswith(b"\n")
@@ -107,7 +107,7 @@ def _lines_from(file: BinaryIO, position: int, end: int) -> Iterator[tuple[int, 
 
 
 def _offset(file: BinaryIO, end: int, until: float) -> int:
-    """Where, up to `end`, the lines end of the runs that ended by `until`: by bisection."""
+    """The position, up to `end`, where the lines of runs that ended by `until` end: by bisection."""
     low, high = 0, end
     latest = time.time() + CLOCK_ERROR
 
@@ -117,7 +117,7 @@ def _offset(file: BinaryIO, end: int, until: float) -> int:
         for start, text in _lines_from(file, middle, high):
             moment = ended(parse(text))
 
-            if 0.0 < moment <= latest:  # a line that tells no time, or a wrong one, is passed over
+            if 0.0 < moment <= latest:  # skip a line without a time, or with one ahead of the clock
                 low, high = (start + len(text), high) if moment <= until else (low, middle)
                 break
         else:
@@ -127,20 +127,20 @@ def _offset(file: BinaryIO, end: int, until: float) -> int:
 
 
 def entries(home: str, name: str, until: float = ALWAYS) -> Iterator[Entry]:
-    """The task's history, newest first, of runs that ended by then; lines that do not parse are skipped."""
+    """The entries of `lines`, without the lines that cannot be read."""
     return (entry for text in lines(home, name, until) if (entry := parse(text)) is not None)
 
 
 def find(home: str, names: Iterable[str], run: str) -> Entry | None:
-    """The record of a run in the history of one of the tasks, for readers: first where the time that its id begins with
-    leads to, and if it is not there, since lines may be out of order, in all of the files."""
+    """The entry of a run, in the history of one of the tasks. First the place that the time in its id leads to is
+    searched, in each history. Lines may be out of order, so if it is not there, all of each file is searched."""
     names = list(names)
     return (next(filter(None, (_find_by_time(home, name, run) for name in names)), None)
             or next(filter(None, (find_by_scanning(home, name, run) for name in names)), None))
 
 
 def _begun(run: str) -> float:
-    """When a run began, by its id (`locks.new_run`): Unix seconds; 0 for another kind of id."""
+    """When a run started, from its id (`locks.new_run`), Unix seconds; 0 for another kind of id."""
     year, month, day, hour, minute, second = (run[:4], *(run[at:at + 2] for at in range(4, 14, 2)))
     return instant(f"{year}-{month}-{day}T{hour}:{minute}:{second}Z") if run[14:15] == "-" else 0.0
 
@@ -156,7 +156,7 @@ def _find_by_time(home: str, name: str, run: str) -> Entry | None:
 
     with file:
         end = whole_end(file.fileno())
-        first = _offset(file, end, begun - 1)  # a run's line comes after those that ended before it began
+        first = _offset(file, end, begun - 1)  # a run's line comes after those of runs that ended before it started
 
         for _, text in _lines_from(file, first, min(end, first + NEAR)):
             if (entry := _entry_of(text, run, needle)):
@@ -166,11 +166,11 @@ def _find_by_time(home: str, name: str, run: str) -> Entry | None:
 
 
 def find_by_scanning(home: str, name: str, run: str) -> Entry | None:
-    """The record of that run, if a whole line is, wherever in the file."""
+    """The entry of a run, if there is a whole line of it anywhere in the file."""
     needle = json.dumps(run).encode()
     return next(filter(None, (_entry_of(text, run, needle) for text in lines(home, name, about=needle))), None)
 
 
 def _entry_of(text: bytes, run: str, needle: bytes) -> Entry | None:
-    entry = parse(text) if needle in text else None  # parsing is a hundred times slower than looking
+    entry = parse(text) if needle in text else None  # parsing takes a hundred times as long
     return entry if entry and entry.get("run") == run else None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""The histories of several tasks as one, for those who read them: from the end, in parts.
+"""The histories of several tasks as one, newest first, in pages.
 
-The rules: what is read is what is shown, however long the files are, and a search that finds little stops after SCAN
-bytes and says where to go on. A cursor is an instant and how many entries of that very instant were shown before.
+The rules: only what is shown is read, however long the files are. A search that finds little stops after SCAN bytes and
+says where to continue. A cursor is an instant and how many entries of that very instant were shown before.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from ..shapes import Entry
 
-SCAN = 32 * 1024 * 1024
-RECENT = 256 * 1024
+SCAN = 32 * 1024 * 1024  # bytes of history for one page
+RECENT = 256 * 1024  # bytes of history for `recent`
 
 
 def names(home: str, tasks: Iterable[str] = ()) -> list[str]:
-    """What has a history: tasks, those that `tasks` does not have by the name of their file. Raises Unusable."""
+    """The tasks that have a history; a task that is not in `tasks` by the name of its file. Raises Unusable."""
     known = {file_name(name): name for name in tasks}
 
     try:
@@ -38,9 +38,9 @@ def names(home: str, tasks: Iterable[str] = ()) -> list[str]:
 
 
 def merged(home: str, names: Iterable[str], until: float = history_reading.ALWAYS) -> Iterator[tuple[float, Entry]]:
-    """(when it ended, the entry) of the tasks' runs that ended by then, newest first. A file is opened only when its
-    turn comes: nothing in it is newer than its last change, and a host may allow fewer open files than there are
-    tasks."""
+    """(when it ended, the entry) of the tasks' runs that ended by then, newest first. A file is opened only when an
+    entry of it may be next: nothing in it is newer than its last change, and a host may allow fewer open files than
+    there are tasks."""
     waiting = []
     latest = time.time() + history_reading.CLOCK_ERROR
 
