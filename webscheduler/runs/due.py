@@ -16,11 +16,11 @@ import time
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
-from ..store import locks, state
+from ..store import indexing, locks, lookup, state
 from ..store.task import DUE, load_task, load_tasks
 from ..times import format_time, parse_time
 from ..vocabulary import DETACHED, FAILED, SUCCESS, SYNC, TOO_LATE
-from . import detach, notifications, recorder, retention
+from . import dead_runs, detach, notifications, recorder, retention
 from .admission import Cause, decide
 from .health import MIN_LATE, patience
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from ..store.task import Task
 
     Start = Callable[[str, Callable[[Task, float], "Slot | None"]], int]
+
+# What the processes that a tick starts decide with: imported now, since the package may be replaced during the tick.
+LOADED = (dead_runs, indexing, lookup)
 
 BUDGET = 55  # seconds in which a tick starts tasks
 BUDGET_IN_REQUEST = 25  # the same if a request waits for the tick
