@@ -136,7 +136,7 @@ def lock_file(descriptor: int, patience: float = 0.0) -> bool:
             return False
 
         time.sleep(pause)
-        pause = min(pause * 2, 0.01)
+        pause = min(pause * 2, 0.002)  # longer, and of many who wait one may never get it
 
     return True
 
