@@ -19,7 +19,7 @@ import pytest
 
 from tests import LIBRARY
 from tests.commandline import environment
-from tests.installation import Installation, answered, until, waits_for
+from tests.installation import DOORS, Installation, answered, until, waits_for
 from webscheduler.runs import cancel
 from webscheduler.runs.supervisor import run_by_hand
 from webscheduler.store import history, history_reading, locks, state
@@ -299,6 +299,41 @@ w add task -- sh -c 'head -c 50000 /dev/zero | tr "\\0" x' && w run task && w lo
                           text=True, env=environment(tmp_path / "home"))  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "x" * 50000 in done.stderr
+
+
+@pytest.mark.parametrize("ended", [0, 3])
+def test_a_claim_that_is_restored_after_its_run(installation: Installation, ended: int) -> None:
+    """A copy of a claim that was made during the run, without an outcome, is put back by a restore: the run keeps its
+    one line, and state what that says."""
+    go_on = installation.home / "go-on"
+    installation.add(argv=["sh", "-c", f'while [ ! -e "$0" ]; do sleep 0.02; done; exit {ended}', str(go_on)])
+    installation.trigger("wsgi")
+    installation.command_runs()
+    (claim,) = installation.claims()
+    copy = (installation.home / "runs" / claim).read_bytes()
+    go_on.touch()
+    installation.idle()
+    (before,) = installation.runs()
+    (installation.home / "runs" / claim).write_bytes(copy)
+    go_on.unlink()
+    installation.edit(argv=["true"])
+    assert installation.trigger("wsgi").document["status"] == "running"
+    installation.idle()
+    first, second = installation.runs()
+    assert first == before
+    assert (first["status"], second["status"]) == ("failed" if ended else "success", "success")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_run_that_spoils_state_is_answered_as_the_run_that_it_was(installation: Installation, door: str) -> None:
+    """Whether another status was asked for on failure is known from state.json; where that cannot be read any more, the
+    caller still hears that the command ran, and does not call again."""
+    files = [str(installation.home / name) for name in ("state.json", "state.json.bak")]
+    installation.add(argv=["sh", "-c", 'for file; do echo "{" > "$file"; done; exit 3', "sh", *files], strategy="sync",
+                     failureStatus=500)  # fmt: skip
+    answer = installation.trigger(door)
+    assert (answer.status, answer.document["accepted"], answer.document["status"]) == (200, True, "failed")
+    assert [run["status"] for run in installation.runs()] == ["failed"]
 
 
 def test_running_without_a_claim_is_not_running(installation: Installation) -> None:

@@ -29,15 +29,14 @@ START_TAKES = 2.0  # seconds that a supervisor may take from its fork to the exe
 def record_dead_run(home: str, claim: Claim, now: float, reason: str = FOUND_DEAD) -> None:
     """Record a run whose supervisor is gone; the caller holds the task's gate. reason: unless it was cancelled."""
     facts = claim.facts()
-    entry = facts.get("outcome")
+    # Looked for always: a claim that was copied during its run, and is restored after it, has no outcome.
+    written = history_reading.find_by_scanning(home, claim.name, claim.run)
+    entry = written or facts.get("outcome")
 
-    # The outcome is in the claim before its line is written, so without an outcome there is no line to look for.
-    if isinstance(entry, dict) and entry.get("run") == claim.run:
-        written = history_reading.find_by_scanning(home, claim.name, claim.run) is not None
-    else:
+    if not isinstance(entry, dict) or entry.get("run") != claim.run:
         ended = recorder.outcome(INTERRUPTED, CANCELLED if facts.get("cancelled") else reason, duration=None,
                                  output=_tail(recorder.live_file(home, claim.run)))
-        entry, written = recorder.entry_of(claim, facts, ended, now), False
+        entry = recorder.entry_of(claim, facts, ended, now)
 
         try:
             claim.append({"outcome": entry})
@@ -46,7 +45,7 @@ def record_dead_run(home: str, claim: Claim, now: float, reason: str = FOUND_DEA
 
         recorder.note_host_kill(home, facts, entry, now)
 
-    if not written:
+    if written is None:
         recorder.append_history(home, claim, entry)
 
     recorder.update_state(home, claim, entry, facts=facts)

@@ -41,13 +41,11 @@ def outcome(
 
 
 def mark_running(home: str, claim: Claim) -> None:
-    """Write `running` into state, for a run that lasts; what state said before goes into the claim. That is older even
-    if the clock was set back since. The index stays valid, or each request would parse state.json until the run ends.
-    A state.json that cannot be written stops no run."""
+    """Write `running` into state, for a run that lasts. The index stays valid, or each request would parse state.json
+    until the run ends. A state.json that cannot be written stops no run."""
     started = claim.facts()["startedAt"]
 
     def change(row: dict[str, Any]) -> None:
-        claim.append({"previousRunAt": row.get("lastRunAt"), "failuresBefore": row.get("consecutiveFailures") or 0})
         row.update(lastRunAt=started, lastRunStatus=RUNNING, lastRunId=claim.run, lastRunDuration=None,
                    lastRunExitCode=None)
 

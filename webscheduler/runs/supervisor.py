@@ -48,7 +48,9 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> Result:
         settings = load_settings(home)
         row = state.read_row(home, claim.name)
         task = load_task(claim.name, row)
-        claim.append({"previousRunId": row.get("lastRunId")})
+        # What state says before this run; that is older, even if the clock was set back since.
+        claim.append({"previousRunAt": row.get("lastRunAt"), "failuresBefore": row.get("consecutiveFailures") or 0,
+                      "previousRunId": row.get("lastRunId")})
         report: dict[str, Any] = {}
         children: dict[int, str] = {}
 

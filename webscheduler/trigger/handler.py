@@ -188,7 +188,12 @@ def _of_started(home: str, claim: Claim, started: Started) -> Response:
     status = 200
 
     if entry["status"] != SUCCESS and claim.name != DUE:
-        status = state.read_row(home, claim.name).get("failureStatus") or 200
+        try:
+            row = state.read_row(home, claim.name)
+        except WebschedulerError:
+            row = None  # the command has run, and that is what the caller must hear
+
+        status = row.get("failureStatus") or 200 if isinstance(row, dict) else 200
 
     document = {"accepted": True, "run": entry["run"], "strategy": "sync", "detached": False, "status": entry["status"],
                 "reason": entry["reason"], "exitCode": entry["exitCode"], "duration": entry["duration"], "output": ""}
