@@ -219,6 +219,31 @@ run_by_hand(sys.argv[2], "task", "cli", time.time)
     assert [status for status, _ in outcomes(installation) if status != "skipped"] == ["interrupted", "success"]
 
 
+def test_the_command_is_the_first_of_those_that_carry_the_run() -> None:
+    """Its children inherit the mark, in sessions of their own too; the one that started them is the command."""
+    run = "20260101000000-" + os.urandom(4).hex()
+    script = "for n in 1 2 3; do setsid sleep 300 & done; echo ready; wait"
+
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True,
+                          env={"PATH": "/usr/bin:/bin", locks.RUN_VARIABLE: run}) as command:  # fmt: skip
+        try:
+            assert command.stdout is not None
+            command.stdout.readline()
+            carrying = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and marked(pid, run)]
+            assert len(carrying) > 1
+            assert locks.process_of(run) == locks.identity(command.pid)
+        finally:
+            for pid in [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and marked(pid, run)]:
+                os.kill(pid, signal.SIGKILL)
+
+
+def marked(pid: str, run: str) -> bool:
+    try:
+        return f"{locks.RUN_VARIABLE}={run}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
 @pytest.mark.parametrize(
     "program",
     {

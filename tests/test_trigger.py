@@ -25,6 +25,7 @@ from webscheduler.store import state
 from webscheduler.store.indexing import refresh
 from webscheduler.store.refusals import read_refusals
 from webscheduler.times import parse_time
+from webscheduler.trigger import handler
 from webscheduler.vocabulary import DUE
 
 UNAVAILABLE = REFUSED
@@ -645,3 +646,14 @@ def test_history_that_cannot_be_written_is_no_silence(ready: Installation) -> No
     shutil.rmtree(ready.home / "logs")
     assert ready.trigger("wsgi").status == 503
     assert read_refusals(str(ready.home)) == []
+
+
+def test_what_nobody_foresaw_is_answered_503(ready: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The WSGI door raises nothing into the site that embeds it, and says in its log what went wrong."""
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("nobody foresaw it")
+
+    monkeypatch.setattr(handler, "authenticate", broken)
+    answer = ready.wsgi(ready.signed())
+    assert (answer.status, answer.body) == (503, REFUSED)
+    assert "ZeroDivisionError: nobody foresaw it" in answer.errors

@@ -60,6 +60,9 @@ def create_app(home: str | None = None, user: User = None) -> Application:
         except WebschedulerError as error:
             report(f"webscheduler: {error}")
             reply = handler.unavailable()
+        except Exception as error:  # as the CGI door does: what embeds us is not to show a page of its own
+            report(f"webscheduler: {type(error).__name__}: {error}")
+            reply = handler.unavailable()
 
         start_response(reply.line, reply.all_headers())
 

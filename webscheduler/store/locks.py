@@ -287,8 +287,8 @@ def identity(pid: int | None = None) -> list[int]:
 
 
 def process_of(run: str) -> list[int] | None:
-    """The identity of a process with the run's id in its environment (proc(5), /proc/PID/environ), if there is one that
-    we may read: a command that its claim does not name."""
+    """The identity of the command of a run whose claim does not name it: of the processes that have the run's id in
+    their environment (proc(5), /proc/PID/environ) and that we may read, the first, since it started the others."""
     mark = f"{RUN_VARIABLE}={run}".encode()
 
     try:
@@ -296,16 +296,18 @@ def process_of(run: str) -> list[int] | None:
     except OSError:
         return None
 
+    found = []
+
     for entry in entries:
         if entry.isdigit():
             try:
                 with open(f"/proc/{entry}/environ", "rb") as file:
                     if mark in file.read().split(b"\0"):
-                        return identity(int(entry))
+                        found.append(identity(int(entry)))
             except OSError:
                 continue
 
-    return None
+    return min(found, key=lambda who: (who[1], who[0]), default=None)
 
 
 def alive(who: Any) -> bool:
