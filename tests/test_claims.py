@@ -210,6 +210,9 @@ run_by_hand(sys.argv[2], "task", "cli", time.time)
 
     (facts,) = installation.facts()
     assert "command" not in facts
+    (alive,) = locks.live_runs(str(installation.home), "task")  # readers know it, and write nothing
+    assert locks.alive(alive["command"])
+    assert installation.facts() == [facts]
     assert installation.trigger("wsgi").document["reason"] == "locked"
     assert installation.facts()[0]["command"]
     go_on.touch()
@@ -219,8 +222,9 @@ run_by_hand(sys.argv[2], "task", "cli", time.time)
     assert [status for status, _ in outcomes(installation) if status != "skipped"] == ["interrupted", "success"]
 
 
-def test_the_command_is_the_first_of_those_that_carry_the_run() -> None:
-    """Its children inherit the mark, in sessions of their own too; the one that started them is the command."""
+def test_the_command_is_the_first_of_those_that_carry_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its children inherit the mark, in sessions of their own too; the one that started them is the command, even if a
+    child ends while it is looked at."""
     run = "20260101000000-" + os.urandom(4).hex()
     script = "for n in 1 2 3; do setsid sleep 300 & done; echo ready; wait"
 
@@ -232,6 +236,17 @@ def test_the_command_is_the_first_of_those_that_carry_the_run() -> None:
             carrying = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and marked(pid, run)]
             assert len(carrying) > 1
             assert locks.process_of(run) == locks.identity(command.pid)
+            identity = locks.identity
+
+            def ending(pid: int | None = None) -> list[int]:
+                if pid in carrying and pid != command.pid:
+                    os.kill(pid, signal.SIGKILL)
+                    until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+                return identity(pid)
+
+            monkeypatch.setattr(locks, "identity", ending)
+            assert locks.process_of(run) == identity(command.pid)
         finally:
             for pid in [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and marked(pid, run)]:
                 os.kill(pid, signal.SIGKILL)

@@ -273,6 +273,11 @@ def live_runs(home: str, name: str | None = None) -> list[Facts]:
         finally:
             os.close(descriptor)
 
+        # Killed before it named the command in the claim.
+        if "command" not in facts and "supervisor" in facts and not alive(facts["supervisor"]):
+            command = process_of(facts.get("run", ""))
+            facts.update({"command": command} if command else {})
+
         # The process that made the claim may be a server, which outlives the run.
         if any(alive(facts.get(who)) for who in (("command", "supervisor") if "supervisor" in facts else ("starter",))):
             found.append(facts)
@@ -307,7 +312,8 @@ def process_of(run: str) -> list[int] | None:
             except OSError:
                 continue
 
-    return min(found, key=lambda who: (who[1], who[0]), default=None)
+    # One that has ended since has no start time any more.
+    return min((who for who in found if who[1]), key=lambda who: (who[1], who[0]), default=None)
 
 
 def alive(who: Any) -> bool:
