@@ -1,80 +1,202 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Calling a URL: the one HTTP client, for the command `http`, notifications, doctor and probe.
 
-The rules: a call ends at its time limit, whatever the other side does, and no more is read than was asked for. What
-goes wrong is part of the answer, never an exception.
+The rules: a call ends at its time limit, whatever the other side does. A body is read to its end, since a script on the
+other side may be ended when its reader goes, but only as much is kept as was asked for. What goes wrong is part of the
+answer, never an exception. User and password of a URL are sent to its own server alone, and no text shows them.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable, TypeVar
+
+    Result = TypeVar("Result")
+
+REDIRECTS = (301, 302, 303, 307, 308)
+REPEATED = (307, 308)  # the method stays; browsers turn a POST into a GET at the others (RFC 9110, 15.4)
+MOST_REDIRECTS = 20  # as in browsers
+BLOCK = 65536
+# What a URL may contain as it is (RFC 3986). `%` too: what is encoded already is not encoded again.
+AS_IT_IS = "!#$%&'()*+,/:;=?@[]~-._"
 
 
 class Answer:
-    """status: of HTTP, 0 without a whole answer, and `problem` says why in a line. seconds: until `body` was read.
-    location: where a redirect leads that was not followed."""
+    """status: of HTTP, 0 if none came. problem: why there is no whole answer, in a line; also if a body ended too soon.
+    body: its first bytes; length: how many it has. url: where the answer came from, without user and password.
+    location: where a redirect leads that was not followed. seconds: until the body was read."""
 
-    __slots__ = ("body", "location", "problem", "seconds", "status")
+    __slots__ = ("body", "length", "location", "problem", "seconds", "status", "url")
 
-    def __init__(
-        self, status: int = 0, seconds: float = 0.0, body: bytes = b"", location: str = "", problem: str = ""
-    ) -> None:
-        self.status, self.seconds, self.body = status, seconds, body
-        self.location, self.problem = location, problem
+    def __init__(self, status: int = 0, seconds: float = 0.0, problem: str = "", url: str = "") -> None:
+        self.status, self.seconds, self.problem, self.url = status, seconds, problem, url
+        self.body, self.length, self.location = b"", 0, ""
 
 
 def fetch(
     url: str, limit: float, headers: dict[str, str] | None = None, data: bytes | None = None, *,
     follow: bool = False, most: int = 4096,
 ) -> Answer:
-    """Call an http or https URL for at most `limit` seconds and read `most` bytes. data: what to POST; else it is a
-    GET. follow: go where a redirect leads."""
-    import threading
+    """Call an http or https URL for at most `limit` seconds and keep `most` bytes. data: what to POST; else it is a
+    GET. follow: go where a redirect leads, but not where a POST would become a GET."""
     import time
 
-    answers: list[Answer] = []
-    begun = time.monotonic()
-
-    def call() -> None:
-        answers.append(_call(url, limit, {"User-Agent": "webscheduler", **(headers or {})}, data, follow, most))
-
-    # The timeout of a socket starts again with each byte, and does not bound the look-up of the host's name.
-    thread = threading.Thread(target=call, daemon=True)
+    begun, answer = time.monotonic(), Answer()
 
     try:
-        thread.start()
-    except RuntimeError:  # the account may have no more threads: then that timeout is the only limit
-        call()
-    else:
-        thread.join(limit)
+        answer.url, sign_in = split_url(url)
+        within(limit, lambda: _call(answer, sign_in, {"User-Agent": "webscheduler", **(headers or {})}, data, follow,
+                                    most, begun + limit))
+    except Exception as error:  # a server may answer anything
+        found, answer = answer, Answer(answer.status, url=answer.url)  # its thread may go on with the first
+        answer.body, answer.length, answer.problem = found.body, found.length, _problem(error, limit)
 
-    answer = answers[0] if answers else Answer(problem=f"no whole answer within {limit:g} s")
     answer.seconds = round(time.monotonic() - begun, 3)
     return answer
 
 
-def _call(url: str, limit: float, headers: dict[str, str], data: bytes | None, follow: bool, most: int) -> Answer:
-    import http.client
+def within(limit: float, call: Callable[[], Result]) -> Result:
+    """What the call returns or raises; TimeoutError if it takes longer than `limit` seconds, after which it goes on in
+    a thread of its own. A socket's timeout begins again with each byte, and does not bound the look-up of a name."""
+    import threading
+
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+
+    try:
+        thread.start()
+    except RuntimeError:  # the account may have no more threads: then the timeouts of sockets are the only limit
+        work()
+    else:
+        thread.join(limit)
+
+    if errors:
+        raise errors[0]
+
+    if not results:
+        raise TimeoutError
+
+    return results[0]
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """(the URL in ASCII, as it is sent, without fragment; `user:password`, or empty). Raises ValueError, which shows no
+    password."""
+    from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+    try:
+        parts = urlsplit("".join(c for c in url.strip() if c not in "\t\r\n"))  # as browsers do (url.spec.whatwg.org)
+        user, at, place = parts.netloc.rpartition("@")
+        port, host = parts.port, parts.hostname or ""
+        host = f"[{host}]" if ":" in host else host.encode("idna").decode()
+    except (ValueError, UnicodeError):  # the message may hold all of the URL
+        raise ValueError("this is no URL: its server or its port makes no sense")
+
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("a URL must start with http:// or https://")
+
+    if not host or not all("!" < c <= "~" and c not in '"/<>\\^`{|}%' for c in host):
+        raise ValueError("this is no URL: its server makes no sense")
+
+    place = host if port is None else f"{host}:{port}"
+    sent = urlunsplit((parts.scheme, place, quote(parts.path or "/", AS_IT_IS), quote(parts.query, AS_IT_IS), ""))
+    return sent, ":".join(map(unquote, user.partition(":")[::2])) if at else ""
+
+
+def _call(
+    answer: Answer, sign_in: str, headers: dict[str, str], data: bytes | None, follow: bool, most: int, end: float
+) -> None:
+    """Fill the answer."""
+    import base64
+    import time
     import urllib.error
     import urllib.request
+    from http.cookiejar import CookieJar
+    from urllib.parse import urljoin, urlsplit
 
     class Stay(urllib.request.HTTPRedirectHandler):
         def redirect_request(self, *_: Any, **__: Any) -> None:
             return None
 
-    try:
-        request = urllib.request.Request(url, data, headers)  # noqa: S310 (callers pass no other schemes)
+    # A site may set a cookie and lead back to the same URL, which it answers once the cookie comes.
+    opener = urllib.request.build_opener(Stay, urllib.request.HTTPCookieProcessor(CookieJar()))
+    origin = urlsplit(answer.url)[:2]
+
+    for count in range(MOST_REDIRECTS + 1):
+        request = urllib.request.Request(answer.url, data, headers)  # noqa: S310 (split_url lets no others pass)
         response: Any
+        answer.status = 0
+
+        if sign_in and urlsplit(answer.url)[:2] == origin:
+            request.add_header("Authorization", "Basic " + base64.b64encode(sign_in.encode()).decode())
 
         try:
-            response = urllib.request.build_opener(*([] if follow else [Stay])).open(request, timeout=limit)
+            response = opener.open(request, timeout=max(0.001, end - time.monotonic()))
         except urllib.error.HTTPError as error:
             response = error
 
         with response:
-            location = response.headers["Location"] if 300 <= response.status < 400 else ""
-            return Answer(response.status, body=response.read(most), location=location or "")
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        return Answer(problem=" ".join(str(getattr(error, "reason", None) or error or type(error)).split())[:200])
+            target = response.headers["Location"] if response.status in REDIRECTS else None
+            answer.status = response.status
+            _read(answer, response, most, end)
+
+        if not target:
+            return
+
+        # A header is read as Latin-1, and servers send UTF-8.
+        target = urljoin(answer.url, target.encode("latin-1", "replace").decode("utf-8", "replace"))
+
+        if not follow or (data is not None and response.status not in REPEATED):
+            answer.location = target
+            return
+
+        if count < MOST_REDIRECTS:
+            answer.url, found = split_url(target)
+            sign_in, origin = (found, urlsplit(answer.url)[:2]) if found else (sign_in, origin)
+
+    raise ValueError(f"more than {MOST_REDIRECTS} redirects, the last to {answer.url[:200]}")
+
+
+def _read(answer: Answer, response: Any, most: int, end: float) -> None:
+    """Read the body to its end and keep `most` bytes. Raises ValueError if it ends too soon."""
+    import http.client
+    import time
+
+    answer.body, answer.length, whole = b"", 0, True
+    expected = getattr(response, "length", None)  # None: in chunks, or up to the end of the connection
+
+    try:
+        while block := response.read(BLOCK):
+            answer.body += block[:most - len(answer.body)]
+            answer.length += len(block)
+
+            if time.monotonic() > end:
+                raise TimeoutError
+    except http.client.IncompleteRead:
+        whole = False
+
+    if not whole or (expected and answer.length < expected):
+        what = f"{answer.length} of {expected}" if expected else f"{answer.length}"
+        raise ValueError(f"the body of the answer (HTTP {answer.status}) ended too soon, after {what} bytes")
+
+
+def _problem(error: Exception, limit: float) -> str:
+    """An error as one line."""
+    import socket
+
+    reason = getattr(error, "reason", None) or error
+
+    # With a number it is the kernel that gave up sooner.
+    if isinstance(reason, (TimeoutError, socket.timeout)) and reason.errno is None:
+        return f"no whole answer within {limit:g} s, its time limit"
+
+    return " ".join(str(reason or type(error).__name__).split())[:300]

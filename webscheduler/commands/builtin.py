@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 
-from ..fetching import fetch
+from ..fetching import fetch, split_url
 
 MAX_SHOWN = 2000  # bytes of the answer's body
 
@@ -17,8 +18,8 @@ def hello(*words: str) -> int:
 
 
 def http(*words: str) -> int:
-    """Fetch a URL; exit status 0 for a 2xx response, 1 for another or none, 2 for wrong words."""
-    if not 1 <= len(words) <= 2 or not words[0].lower().startswith(("http://", "https://")):
+    """Fetch a URL; exit status 0 for a whole 2xx response, 1 for another or none, 2 for wrong words."""
+    if not 1 <= len(words) <= 2:
         print("http: give a URL that starts with http:// or https://, and if needed seconds", file=sys.stderr)
         return 2
 
@@ -28,12 +29,25 @@ def http(*words: str) -> int:
         print("http: the time limit must be from 1 to 86400 seconds", file=sys.stderr)
         return 2
 
+    try:
+        asked, _ = split_url(words[0])
+    except ValueError as error:
+        print(f"http: {error}", file=sys.stderr)
+        return 2
+
     answer = fetch(words[0], int(limit), follow=True, most=MAX_SHOWN)
+    where = answer.url if answer.url == asked else f"{answer.url} (redirected from {asked})"
 
-    if not answer.status:
-        print(f"{words[0]}: {answer.problem}", file=sys.stderr)
-        return 1
+    more = answer.length - len(answer.body)
 
-    print(f"{answer.status} {words[0]}")
-    print(answer.body.decode("utf-8", "replace"))
-    return 0 if 200 <= answer.status < 300 else 1
+    if answer.status:
+        print(f"{answer.status} {where}")
+        print(codecs.getincrementaldecoder("utf-8")("replace").decode(answer.body, final=not more))
+
+    if more:
+        print(f"... [{more} more bytes]")
+
+    if answer.problem:
+        print(f"{where}: {answer.problem}", file=sys.stderr)
+
+    return 0 if 200 <= answer.status < 300 and not answer.problem else 1

@@ -91,7 +91,7 @@ def _ours(answer: Answer) -> bool:
 
 def seen(answer: Answer) -> str:
     """What came back: the problem, or the status with the target of a redirect or the first line of text."""
-    if not answer.status:
+    if answer.problem or not answer.status:
         return f"no answer, {answer.problem}" if answer.problem else "no answer"
 
     if answer.location:
