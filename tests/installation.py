@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 from wsgiref.validate import validator
@@ -171,11 +172,9 @@ class Installation:
         )
 
         if process.stdin:
-            try:
+            with suppress(BrokenPipeError), process.stdin:  # it may answer without reading the body
                 process.stdin.write(body)
-                process.stdin.close()
-            except BrokenPipeError:
-                pass  # it answered without reading the body
+
             process.stdin = None
 
         return process

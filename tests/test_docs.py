@@ -215,6 +215,18 @@ def test_history_is_explained_whole(installation: Installation) -> None:
     assert not [each for each in wanted if f"`{each}`" not in text]
 
 
+def test_each_threat_names_a_test_that_exists() -> None:
+    """The last column of the table in security.md."""
+    text = (DOCS / "explanation" / "security.md").read_text().partition("## Threats")[2].partition("\n## ")[0]
+    rows = [line.split(" | ")[-1] for line in text.splitlines() if line.startswith("| ")][1:]
+    tests = {found for file in (CHECKOUT / "tests").rglob("test_*.py")
+             for found in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)}
+    named = [re.findall(r"`(\w+)`", row) for row in rows]
+    assert rows
+    assert all(named)
+    assert not {each for row in named for each in row} - tests
+
+
 def test_every_page_can_be_found() -> None:
     """The index of the documentation leads to each of its pages, and the README to the index's three parts."""
     index = DOCS / "README.md"

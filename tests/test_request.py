@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.installation import asking
-from webscheduler.trigger.request import MAX_BODY, Request
+from webscheduler.body import MAX_FORM
+from webscheduler.trigger.request import Request
 
 SLUG, OTHER = "0123456789abcdef" * 2, "ab" * 16
 SIG, BAD = "a" * 64, "b" * 64
@@ -133,13 +134,13 @@ def test_wrong_shapes(shape: str, place: str) -> None:
     ("method", "query", "header", "length", "read"),
     [
         ("POST", "", None, "68", 68),
-        ("POST", "", None, str(MAX_BODY), MAX_BODY),
+        ("POST", "", None, str(MAX_FORM), MAX_FORM),
         ("POST", "", None, "0", 0),
         ("POST", f"sig={BAD}", None, "68", None),
         ("POST", "", BAD, "68", None),
         ("GET", "", None, "68", None),
         ("PUT", "", None, "68", None),
-        ("POST", "", None, str(MAX_BODY + 1), None),
+        ("POST", "", None, str(MAX_FORM + 1), None),
         ("POST", "", None, "99999999999999999999", None),
         ("POST", "", None, "-68", None),
         ("POST", "", None, "+68", None),

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+MOST_FORWARDED = 4000  # characters: the last ones, since trusted proxies append, and what is before them is not read
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +64,7 @@ def allowed(text: str, networks: Sequence[str]) -> bool:
 
 def client(peer: str, forwarded: str, trusted: Sequence[str]) -> str:
     """The client's address: the peer's, or the first from the right of X-Forwarded-For that is no trusted proxy."""
-    hops = [hop.strip() for hop in forwarded.split(",")] if forwarded.strip() else []
+    hops = [hop.strip() for hop in forwarded[-MOST_FORWARDED:].split(",")] if forwarded.strip() else []
     current = peer
 
     while hops and allowed(current, trusted):

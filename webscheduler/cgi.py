@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+MOST_DROPPED = 64 * 1024 * 1024  # bytes
 
 
 def main(home: str | None = None) -> None:
@@ -31,7 +32,7 @@ def main(home: str | None = None) -> None:
             os.open(os.devnull, os.O_RDWR)
 
     environ: dict[str, Any] = {key.decode("latin-1"): value.decode("latin-1") for key, value in os.environb.items()}
-    environ.update({"wsgi.input": getattr(sys.stdin, "buffer", None), "wsgi.errors": sys.stderr})
+    environ.update({"webscheduler.input": 0, "wsgi.errors": sys.stderr})  # see `body`
 
     try:
         if kind(environ) in ("admin", ""):
@@ -82,12 +83,13 @@ def _write_all(data: bytes) -> None:
 
 def _drop_body() -> None:
     """Read what has arrived of a body that nobody read. Under mod_cgid, standard input is a socket. Closed with unread
-    data, it is reset and the response is lost (tried)."""
+    data, it is reset and the response is lost (tried). But it is not read for ever: a client can send for hours."""
     os.set_blocking(0, False)
 
     try:
-        while os.read(0, 65536):
-            pass
+        for _ in range(MOST_DROPPED // 65536):
+            if not os.read(0, 65536):
+                break
     except OSError:
         pass
 

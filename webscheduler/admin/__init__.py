@@ -4,7 +4,8 @@
     create_panel(home, user=None)    a WSGI application for requests of kind "admin" (request.kind)
 
 The rules: this package is loaded only for requests below /admin, and the module of a page only with the page. PAGES
-says who may see a page and who may change something with it. The token and the origin of a change are checked first.
+says who may see a page and who may change something with it. Role, origin and token of a change are checked first, and
+nothing is read of a body before its sender's role is known.
 REMOTE_USER and headers are never trusted: an embedding site tells who is signed in by `user(environ)` or
 environ["webscheduler.user"], {"name": …, "role": "viewer|editor|owner"} or None.
 """
@@ -151,10 +152,6 @@ def _answer(visit: Visit, user: User, problem: Exception | None) -> Response:
     if needed is None or visit.method not in ("GET", "HEAD", "POST"):
         raise Refused(405, "Use the button for this." if change else "This is not possible here.")
 
-    if visit.method == "POST":
-        visit.read_form()
-        session.check(visit)
-
     if visit.person is None and needed:
         if visit.embedded:
             raise Refused(403, "Sign in at the site first.")
@@ -163,6 +160,9 @@ def _answer(visit: Visit, user: User, problem: Exception | None) -> Response:
     elif needed and visit.person and not visit.person.may(needed):
         raise Refused(403, "Your role does not allow this.")
     else:
+        if visit.method == "POST":
+            session.read_form(visit)
+
         response = _page(function)(visit)
 
     if visit.notice is not said:

@@ -132,7 +132,7 @@ def enter(visit: Visit, embedded: Callable[[dict[str, Any]], Any] | None) -> Non
     elif row:
         visit.person = Person(name, row["role"])
 
-    visit.session = session
+    visit.session, visit.new_session = session, not seen
 
     if not seen or (visit.now - seen > RENEW and "poll" not in visit.query):
         _keep(visit, name, started)
@@ -164,11 +164,17 @@ def keep_notice(visit: Visit) -> None:
     set_cookie(visit, NOTICE, sign(visit.home, "notice", value), NOTICE_SECONDS)
 
 
-def check(visit: Visit) -> None:
-    """Refuse a change that comes from another site or without this session's token. Raises Refused."""
+def read_form(visit: Visit) -> None:
+    """Read the form. Refuse a change that comes from another site or without this session's token: of one that cannot
+    have the token, nothing is read. Raises Refused."""
     check_site(visit, unknown=True)
 
-    if not hmac.compare_digest(visit.form.get("token", "").encode("utf-8", "replace"), visit.token.encode()):
+    if not visit.new_session:
+        visit.read_form()
+
+    given = visit.form.get("token", "").encode("utf-8", "replace")
+
+    if visit.new_session or not hmac.compare_digest(given, visit.token.encode()):
         raise Refused(403, "This form has expired. Go back, reload the page and send the form again.")
 
 

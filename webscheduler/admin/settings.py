@@ -210,7 +210,7 @@ def backup(visit: Visit) -> Response:
         return _download("webscheduler-backup.json", json.dumps(document, indent=1) + "\n", "application/json")
 
     try:
-        count, left_out, lost = _restore(visit, visit.form.get("file", ""))
+        count, left_out, lost = _restore(visit, visit.uploaded("file"))
     except BadInput as error:
         visit.tell("Nothing was changed: {problem}", problem=str(error), kind="bad")
         return visit.redirect("settings")

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 
 from .. import query
 from ..addresses import allowed, client
+from ..body import MAX_FORM, receive, stated_length
 from ..printable import pictured
 from ..response import NOSNIFF, Response
 from . import language
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from ..store.people import Person
     from ..store.settings import Settings
 
-MAX_BODY = 4 * 1024 * 1024  # a backup with a thousand tasks is restored through a form
+MAX_BACKUP = 4 * 1024 * 1024  # bytes: one with a thousand tasks is restored through a form
+MOST_PARTS = 10
 POLICY = ("default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
           "form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 HEADERS = (
@@ -98,7 +100,8 @@ class Refused(Exception):
 class Visit:
     """One request. page: the path below /admin, without slashes; query and form: the last value of each name.
 
-    person: who is signed in; token: what forms of this session must carry; address: of the client; in_process, server,
+    person: who is signed in; token: what forms of this session must carry; new_session: it begins with this request,
+    so no form can have its token; address: of the client; in_process, server,
     clock: for starting a run (`strategies.start_run`); notice: the message of the action before; cookies: to set, by
     name.
     """
@@ -111,15 +114,17 @@ class Visit:
         path = self.query.pop("admin", "") if self.by_query else str(environ["PATH_INFO"]).strip("/")[len("admin"):]
         self.page = path.strip("/")
         self.form: dict[str, str] = {}
+        self._upload = "", b"", 0  # type and beginning of a body with a file, and how many bytes follow
         self.mount = mount(environ)
         self.person: Person | None = None
         self.embedded = False
         self.session = self.token = ""
+        self.new_session = True
         self.notice: dict[str, str] = {}
         self.cookies: dict[str, str] = {}
         peer, trusted = str(environ.get("REMOTE_ADDR", "")), settings["trustedProxies"]
         forwarded = str(environ.get("HTTP_X_FORWARDED_PROTO", "")).strip().lower() == "https"
-        self.address = client(peer, str(environ.get("HTTP_X_FORWARDED_FOR", ""))[:2000], trusted)
+        self.address = client(peer, str(environ.get("HTTP_X_FORWARDED_FOR", "")), trusted)
         self.secure = environ.get("wsgi.url_scheme") == "https" or (forwarded and allowed(peer, trusted))
         self.in_process, self.server, self.clock = False, "", time.time
         self.language = language.choose(settings["language"], str(environ.get("HTTP_ACCEPT_LANGUAGE", "")))
@@ -162,22 +167,38 @@ class Visit:
         return self.t(one if number in language.singular(self.language) else several, n=number)
 
     def read_form(self) -> None:
-        """Read the body into `form`. Raises Refused."""
-        length = str(self.environ.get("CONTENT_LENGTH") or "0")
+        """Read a form into `form`. Of one with a file, which only owners may send, and only to restore a backup, no
+        more is read than any form may have: see `uploaded`. Raises Refused."""
+        kind = str(self.environ.get("CONTENT_TYPE", ""))
+        parts = kind.lower().startswith("multipart/form-data")
+        length = stated_length(self.environ) if self.environ.get("CONTENT_LENGTH") else 0
 
-        if not (length.isascii() and length.isdigit()) or len(length) > 9 or int(length) > MAX_BODY:
+        if parts and not (self.page == "backup" and self.may("owner")):
+            raise Refused(400, "The request cannot be read.")
+
+        if length is None or length > (MAX_BACKUP if parts else MAX_FORM):
             raise Refused(413, "The request is too long.")
 
-        body = self.environ["wsgi.input"].read(int(length))
-        kind = str(self.environ.get("CONTENT_TYPE", ""))
+        body = self._receive(min(length, MAX_FORM))
 
-        if kind.lower().startswith("multipart/form-data"):
-            if not self.may("owner"):  # only backups come so, and hostile input can keep this parser busy for minutes
-                raise Refused(400, "The request cannot be read.")
-
-            self.form = _multipart(kind, body)
+        if parts:
+            self._upload = kind, body, length - len(body)
+            self.form = _complete_parts(kind, body)
         else:
             self.form = {name: value.replace("\r\n", "\n") for name, value in _last(body.decode("latin-1")).items()}
+
+    def uploaded(self, name: str) -> str:
+        """The text of a file that the form has. The rest of the body is read now: first the token must be checked."""
+        kind, body, rest = self._upload
+        return _complete_parts(kind, body + self._receive(rest) if rest else body).get(name, "")
+
+    def _receive(self, size: int) -> bytes:
+        found = receive(self.environ, size) if size else b""
+
+        if found is None:
+            raise Refused(408, "The request came too slowly.")
+
+        return found
 
     def redirect(self, page: str, /, **query: object) -> Response:
         """Redirect to a page of the panel, as each action does at its end."""
@@ -216,21 +237,19 @@ def _last(text: str) -> dict[str, str]:
     if text.count("&") >= query.MAX_FIELDS:
         raise Refused(400, "The request cannot be read.")
 
-    return dict(query.pairs(text, MAX_BODY))
+    return dict(query.pairs(text))
 
 
-def _multipart(kind: str, body: bytes) -> dict[str, str]:
-    from email.parser import BytesParser
-    from email.policy import HTTP
-
-    message = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + kind.encode("latin-1") + b"\r\n\r\n" + body)
+def _complete_parts(kind: str, body: bytes) -> dict[str, str]:
+    """The parts of a form by name (RFC 7578) that have come to their end."""
+    boundary = re.search(r'boundary="?([^";,\s]{1,70})', kind)
     found = {}
 
-    for part in message.iter_parts() if message.is_multipart() else ():
-        name = part.get_param("name", header="content-disposition")
-        content = part.get_payload(decode=True)
+    for part in (b"\r\n" + body).split(b"\r\n--" + boundary[1].encode("latin-1"), MOST_PARTS)[1:-1] if boundary else ():
+        head, _, content = part.partition(b"\r\n\r\n")
+        name = re.search(rb'[ ;]name="([^"]{1,99})"', head[:1000])
 
-        if isinstance(name, str) and isinstance(content, bytes):
-            found[name] = content.decode("utf-8", "surrogateescape")
+        if name:
+            found[name[1].decode("latin-1")] = content.decode("utf-8", "surrogateescape")
 
     return found

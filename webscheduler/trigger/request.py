@@ -14,7 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MAX_BODY = 65536  # bytes
 HEX = frozenset("0123456789abcdef")
 
 
@@ -60,11 +59,11 @@ class Request:
                 given = [header]
             elif given != [header]:
                 self.problem = "query and header carry different signatures"
-        elif not given and self.method == "POST" and self.may_run:
+        elif not given and self.method == "POST" and self.may_run and self.slug:
             body = _body(environ)
             form = pairs(body or "")
             given, times = _values(form, "sig"), _values(form, "ts")
-            self.problem = "the body is too long or has no length" if body is None else self.problem
+            self.problem = "the body is too long, comes too slowly or has no length" if body is None else self.problem
 
         self.signature = given[0] if given else ""
         self.ts = times[0] if times else None
@@ -126,14 +125,8 @@ def _values(fields: list[tuple[str, str]], key: str) -> list[str]:
 
 
 def _body(environ: dict[str, Any]) -> str | None:
-    length = environ.get("CONTENT_LENGTH") or ""
+    from ..body import MAX_FORM, receive, stated_length
 
-    if not (length.isascii() and length.isdigit()) or len(length) > 6 or int(length) > MAX_BODY:
-        return None
-
-    try:
-        body = environ["wsgi.input"].read(int(length))
-    except (AttributeError, OSError):  # no standard input, or the client is gone
-        return None
-
-    return body.decode("latin-1") if isinstance(body, bytes) else None
+    length = stated_length(environ)
+    body = receive(environ, length) if length is not None and length <= MAX_FORM else None
+    return None if body is None else body.decode("latin-1")
