@@ -2,7 +2,7 @@
 """System calls: their numbers, what one is about, and which errors it may end with.
 
 Rules: only what a manual page or a file system (NFS, btrfs) is known to return. Pipes have no errors but those of
-their making. What the interpreter reads for itself (its library, the package's modules) has no place in a plan.
+their making. What the interpreter reads for itself has no place in a plan, but for modules, where a scenario asks so.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sys
 import sysconfig
 from typing import NamedTuple
 
@@ -48,12 +49,14 @@ FITTING = {
     "fchmod": ("EIO", "EROFS"), "utimensat": ("EIO", "EROFS", "EACCES"), "sendfile": ("EIO", "ENOSPC"),
     "copy_file_range": ("EIO", "ENOSPC", "EDQUOT"),
 }  # fmt: skip
+IMPORTING = ("EIO", "EMFILE", "ENOMEM")  # of an open of a module
 CREATING = ("ENOSPC", "EDQUOT", "EROFS")  # besides, of an open that may create or write
 ANYWHERE = {"fork": ("EAGAIN", "ENOMEM"), "execve": ("EAGAIN", "ENOMEM", "EMFILE", "EACCES", "EIO"),
             "pipe": ("EMFILE", "ENOMEM"), "open": ("EMFILE", "ENOMEM")}  # fmt: skip
 RUN = re.compile(r"[0-9]{14}-[0-9a-f]{8}")
 OWN_NAME = re.compile(r"\.[0-9a-f.]+\.tmp")
-INTERPRETER = tuple({*map(os.path.realpath, sysconfig.get_paths().values()), *sysconfig.get_paths().values()})
+INTERPRETER = tuple({os.path.realpath(path) for path in (*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix)}
+                    | {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix})  # fmt: skip
 
 
 class Place(NamedTuple):
@@ -78,6 +81,9 @@ class Place(NamedTuple):
 
 def errors_of(name: str, about: str, changes: bool) -> tuple[str, ...]:
     """The errors that a call may end with."""
+    if about.startswith("module "):
+        return IMPORTING if name == "open" else ()
+
     if not about.startswith("home"):
         return ANYWHERE.get(name, ())
 
@@ -96,6 +102,13 @@ def named(path: str, home: str) -> str:
         return ""
 
     return re.sub(r"^(pipe|socket|anon_inode):.*", r"\1", path)
+
+
+def module(path: str) -> str:
+    """What a file that is imported is called in a plan; empty if it is none."""
+    found = re.search(r"/((?:[\w-]+/)*[\w-]+)(?:\.cpython-\d+\.pyc|\.py)$", path.replace("__pycache__/", ""))
+    folder = next((each for each in (str(LIBRARY), *INTERPRETER) if path.startswith(each + "/")), "")
+    return "module " + os.path.relpath(found[0], folder) if found and folder else ""
 
 
 def text_at(pid: int, address: int, size: int = 4096) -> bytes:

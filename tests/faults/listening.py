@@ -10,6 +10,7 @@ first; and it starts three times slower than all that is done here.
 
 from __future__ import annotations
 
+import collections
 import ctypes
 import errno
 import fcntl
@@ -49,13 +50,15 @@ class Fault(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """What became of an act. status: as os.waitpid tells; places: its calls, without a fault; struck: whether the fault
-    took place; hung: whether it had to be ended; reused: descriptors used again after a close that failed."""
+    """What became of an act. status: as os.waitpid tells; places: its calls, without a fault; passed: how many others
+    there were, by kind; struck: whether the fault took place; hung: whether it had to be ended; reused: descriptors
+    used again after a close that failed."""
 
     output: bytes
     errors: bytes
     status: int
     places: list[Place]
+    passed: dict[str, int]
     struck: bool
     hung: bool
     reused: list[str]
@@ -70,8 +73,11 @@ def usable() -> str:
     return "" if ended.status == 0 else "the kernel has no seccomp listener (Linux 5.19), or this container forbids it"
 
 
-def perform(act: Callable[[], int | None], home: str, fault: Fault | None = None, watched: bool = True) -> Ended:
-    """Do the act in a process of its own, and wait for all that it starts. watched: note its calls, or strike one."""
+def perform(
+    act: Callable[[], int | None], home: str, fault: Fault | None = None, watched: bool = True, imports: bool = False
+) -> Ended:
+    """Do the act in a process of its own, and wait for all that it starts. watched: note its calls, or strike one;
+    imports: those that open modules, too."""
     libc.prctl(SUBREAPER, 1, 0, 0, 0)
     ours, theirs = socket.socketpair()
     output, errors = os.pipe(), os.pipe()
@@ -85,7 +91,7 @@ def perform(act: Callable[[], int | None], home: str, fault: Fault | None = None
     os.close(errors[1])
     _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
     ours.close()
-    watch = Watch(home, fault, pid)
+    watch = Watch(home, fault, pid, imports)
     texts = {output[0]: b"", errors[0]: b""}
 
     try:
@@ -98,7 +104,7 @@ def perform(act: Callable[[], int | None], home: str, fault: Fault | None = None
         for descriptor in (*descriptors, output[0], errors[0]):
             os.close(descriptor)
 
-    return Ended(texts[output[0]], texts[errors[0]], _reap(pid), watch.places, watch.struck, hung,
+    return Ended(texts[output[0]], texts[errors[0]], _reap(pid), watch.places, watch.passed, watch.struck, hung,
                  sorted(watch.reused))
 
 
@@ -185,7 +191,8 @@ def _attend(watch: Watch, listener: int, texts: dict[int, bytes]) -> bool:
 class Watch:
     """Decides about each call of an act."""
 
-    def __init__(self, home: str, fault: Fault | None, pid: int) -> None:
+    def __init__(self, home: str, fault: Fault | None, pid: int, imports: bool) -> None:
+        self.imports, self.passed = imports, collections.Counter()  # type: ignore[var-annotated]
         self.home, self.fault, self.places, self.struck, self.reused = home, fault, [], False, set()  # type: ignore[var-annotated]
         self._names = {pid: "1"}  # of processes, by pid
         self._children: dict[str, int] = {}
@@ -208,7 +215,9 @@ class Watch:
         reply, error, flags = 0, 0, GO_ON
 
         try:
-            if not (self.struck and self._lasting is None) and pid not in self._commands:
+            if pid in self._commands:
+                self.passed["of a command"] += 1
+            elif not self.struck or self._lasting:
                 reply, error, flags = self._decide(listener, identifier, pid, calls.BY_NUMBER[number],
                                                    struct.unpack_from("6Q", question, 32))  # fmt: skip
         except OSError:
@@ -239,15 +248,21 @@ class Watch:
         if pid in self._starting:
             if path.startswith(str(PACKAGE)):
                 self._starting.discard(pid)
+
+            self.passed["of an interpreter's start"] += 1
             return go_on
 
         about = calls.named(path, self.home) if path else "-"
+
+        if self.imports and name == "open" and not about:
+            about = calls.module(path)
 
         if call == "execve":
             about = "python" if "python" in os.path.basename(path) else path
             (self._starting if about == "python" else self._commands).add(pid)
 
         if not about or process is None:
+            self.passed["of imports" if process else "of what a command starts"] += 1
             return go_on
 
         if (pid, words[0] & 0xFFFFFFFF) in self._failed and call in calls.OF_DESCRIPTOR:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests import LIBRARY, SCRIPT
 from tests.installation import asking
 from webscheduler import cgi, cli, signing, wsgi
 from webscheduler.host.home import create_home
@@ -32,11 +33,13 @@ Prepared = Callable[[str], Callable[[], int]]
 
 class Scenario(NamedTuple):
     """about: what it is, for the table; prepare: makes what the home needs besides the task NAME; act: given the home,
-    what is done in a process of its own, which ends with the status that it returns."""
+    what is done in a process of its own, which ends with the status that it returns; imports: it starts an interpreter,
+    and the opening of modules can fail, too."""
 
     about: str
     prepare: Callable[[str], object]
     act: Prepared
+    imports: bool = False
 
 
 def make(base: str, scenario: Scenario) -> str:
@@ -105,6 +108,19 @@ def request(door: Callable[[str, dict[str, str]], int], name: str = NAME, **vari
     return act
 
 
+def script(home: str) -> Callable[[], int]:
+    """A request as a server starts the script for it."""
+    file = Path(home).with_name("webscheduler.cgi")
+    file.write_text(SCRIPT.read_text().replace("LIBRARIES = []", f"LIBRARIES = [{str(LIBRARY)!r}]"))
+    environ = signed(home, NAME)
+
+    def act() -> int:
+        os.execve(sys.executable, [sys.executable, "-I", "-S", str(file)], environ)  # noqa: S606
+        return 1
+
+    return act
+
+
 def words(*argv: str) -> Prepared:
     """A command line."""
     return lambda home: lambda: cli.main(["--home", home, *argv])
@@ -150,12 +166,27 @@ def dead(ended: bool) -> Callable[[str], object]:
     return prepare
 
 
+def ran(home: str, name: str = NAME) -> None:
+    """Let the task have run once."""
+    moment, run = format_time(time.time() - 60), locks.new_run(time.time() - 60)
+
+    with locks.Gate(home, name) as gate:
+        gate.last_start = time.time() - 60
+        gate.save()
+
+    history.append(home, name, history.entry(command=name, run=run, status="success", exitCode=0, startedAt=moment,
+                                             finishedAt=moment, trigger="url", duration=0.1, attempt=1))  # fmt: skip
+    state.update(home, lambda tasks: tasks[name].update(lastRunId=run, lastRunStatus="success", lastRunAt=moment))
+    Path(home).with_name("done").write_text(f"{run}\n")
+
+
 def nothing(home: str) -> None:
     """No more than the task."""
 
 
 SCENARIOS = {
     "cgi-fork": Scenario("a request, CGI, fork", nothing, request(by_cgi)),
+    "cgi-imports": Scenario("the same, by the script, with its imports", nothing, script, imports=True),
     "cgi-close": Scenario("a request, CGI, close", edit(strategy="close"),
                           request(by_cgi, SERVER_SOFTWARE="nginx/1.22.1")),
     "cgi-sync": Scenario("a request, CGI, sync", edit(strategy="sync"), request(by_cgi)),
@@ -173,20 +204,6 @@ SCENARIOS = {
     "rotate": Scenario("webscheduler rotate-secret", nothing, words("rotate-secret", NAME)),
     "clean-up": Scenario("a request whose run cleans up", old_history, request(by_cgi)),
 }  # fmt: skip
-
-
-def ran(home: str, name: str = NAME) -> None:
-    """Let the task have run once."""
-    moment, run = format_time(time.time() - 60), locks.new_run(time.time() - 60)
-
-    with locks.Gate(home, name) as gate:
-        gate.last_start = time.time() - 60
-        gate.save()
-
-    history.append(home, name, history.entry(command=name, run=run, status="success", exitCode=0, startedAt=moment,
-                                             finishedAt=moment, trigger="url", duration=0.1, attempt=1))  # fmt: skip
-    state.update(home, lambda tasks: tasks[name].update(lastRunId=run, lastRunStatus="success", lastRunAt=moment))
-    Path(home).with_name("done").write_text(f"{run}\n")
 
 
 def ready(home: str) -> None:

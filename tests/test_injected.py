@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""A sample of the faults of `python -m tests.faults`, which does them all in half an hour; and that it finds faults."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+from tests import CHECKOUT
+from tests.faults import listening
+
+SAMPLE = 1000
+
+
+def inject(*words: object) -> subprocess.CompletedProcess[str]:
+    why = listening.usable()
+
+    if why:
+        (pytest.fail if os.environ.get("WEBSCHEDULER_REQUIRE_ALL") else pytest.skip)(why)
+
+    return subprocess.run([sys.executable, "-m", "tests.faults", *map(str, words)], cwd=CHECKOUT, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)  # fmt: skip
+
+
+@pytest.mark.timeout(600)
+def test_a_sample_of_all_faults_loses_and_doubles_nothing() -> None:
+    """A system call of a run fails, or its process is killed before it: no run is lost or doubled, nothing is left, no
+    answer is wrong, and the next trigger works."""
+    done = inject("--sample", SAMPLE, "--seed", random.randrange(10**6), "--workers", 6)
+    assert done.returncode == 0, done.stdout
+    assert f"\n{SAMPLE} of " in done.stdout
