@@ -723,16 +723,78 @@ def test_simultaneous_tries_are_counted_before_they_are_looked_at(inhabited: Ins
     assert taken == [True] * 10 + [False] * 20
 
 
-def test_addresses_are_bounded_and_networks_count_as_one(inhabited: Installation) -> None:
-    """The file does not grow with the number of attackers, and one /64 of IPv6 is one attacker."""
+def cheap(password: str, role: str) -> dict[str, Any]:
+    """A person whose password is checked at once, for tests of many sign-ins."""
+    key = hashlib.scrypt(password.encode(), salt=b"0" * 16, n=2, r=1, p=1, dklen=32).hex()
+    return {"role": role, "password": f"scrypt$2$1$1${(b'0' * 16).hex()}${key}", "sessions": {}}
+
+
+def test_counters_make_no_room_for_successes(inhabited: Installation) -> None:
+    """Whoever has used up the tries of an address gets no others by signing in a thousand times as somebody else, which
+    once pushed out what was counted; the file stays small."""
+    Path(inhabited.home, "users.json").write_text(json.dumps({OWNER: cheap("out of reach", "owner"),
+                                                              "victor": cheap(PASSWORD, "viewer")}))
+    clock = Clock()
+    attacker, viewer = (Browser(inhabited, clock=clock) for _ in range(2))
+    attacker.get("sign-in")
+
+    for number in range(10):
+        assert "Wrong name or password." in attacker.submit("sign-in", user=OWNER, password=f"guess{number}")
+
+    assert "Too many failed sign-ins" in attacker.submit("sign-in", user=OWNER, password="guess")
+    home = str(inhabited.home)
+    viewer.cookies[session.DEVICE] = session.sign(home, "device", ["victor", "first"])
+    viewer.get("sign-in")
+    stranger, token = viewer.cookies[session.STRANGER], viewer.token()
+
+    for _ in range(1001):
+        viewer.cookies = {session.STRANGER: stranger, session.DEVICE: viewer.cookies[session.DEVICE]}
+        form = {"token": token, "user": "victor", "password": PASSWORD}
+        assert viewer.post("/cron/admin/sign-in", form, follow=False).status == 303
+
+    assert "Too many failed sign-ins" in attacker.submit("sign-in", user=OWNER, password="guess")
+    assert len(json.loads(Path(inhabited.home, "throttle.json").read_text())) < 10
+
+
+@pytest.mark.parametrize("addresses", [
+    [f"2001:db8:1:{number:x}::1" for number in range(256)],
+    [f"2001:db8:1:{256 * number:x}::1" for number in range(256)],
+    [f"203.0.113.{number}" for number in range(256)]], ids=["a /56", "a /48", "a /24"])
+def test_a_network_locks_out_no_strangers(inhabited: Installation, addresses: list[str]) -> None:
+    """All that a customer's network can send, each try from another address and for an hour, leaves room for a new
+    browser."""
+    Path(inhabited.home, "users.json").write_text(json.dumps({OWNER: cheap(PASSWORD, "owner")}))
+    clock = Clock()
+    attacker = Browser(inhabited, clock=clock)
+    attacker.get("sign-in")
+    form = {"token": attacker.token(), "user": OWNER, "password": "guess"}
+
+    for place, address in enumerate(addresses * 4):
+        attacker.post("/cron/admin/sign-in", form, headers={"REMOTE_ADDR": address})
+
+        if place % 100 == 99:
+            stranger = Browser(inhabited, clock=clock, REMOTE_ADDR="198.51.100.7")
+            assert "Sign out" in stranger.sign_in()
+            clock.now += 360
+            attacker.get("sign-in")
+            form["token"] = attacker.token()
+
+
+def test_addresses_are_bounded_and_networks_count_as_one() -> None:
+    """The file does not grow with the number of attackers or of a person's browsers, and one /64 of IPv6 is one
+    attacker."""
     found: dict[str, list[float]] = {}
 
-    for number in range(session.MOST_COUNTERS + 50):
-        session._take(found, [f"ip {number}"], float(number))
+    for number in range(5000):
+        session._take(found, [f"ip {number}", "all"], float(number))
+        session._take(found, [f"device somebody {number}"], float(number))
 
-    assert len(found) == session.MOST_COUNTERS
-    assert session._network("2001:db8:1:2::1") == session._network("2001:db8:1:2:ffff::9")
-    assert session._network("2001:db8:1:2::1") != session._network("2001:db8:1:3::1")
+    assert len(found) < 200
+    assert session._networks("2001:db8:1:2::1") == session._networks("2001:db8:1:2:ffff::9")
+    near, far = session._networks("2001:db8:1:2::1"), session._networks("2001:db8:1:3::1")
+    assert (near[0] != far[0], near[1:]) == (True, far[1:])
+    assert session._networks("::ffff:192.0.2.1") == session._networks("192.0.2.1")
+    assert len(session._networks("unix")) == len(session._networks("")) == 1
 
 
 @pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)",

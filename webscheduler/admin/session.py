@@ -43,9 +43,12 @@ COOKIE, NOTICE, DEVICE = "webscheduler", "webscheduler_notice", "webscheduler_de
 # gets must not replace the person's own: else any link or form elsewhere would sign people out.
 STRANGER = "webscheduler_stranger"
 
-# Counter -> how often something may happen (failed sign-ins, except `once`), seconds until one time is forgotten.
-LIMITS = {"ip": (10, 60.0), "device": (10, 60.0), "all": (100, 5.0), "once": (1, float(NOTICE_SECONDS))}
-MOST_COUNTERS = 1000
+# Counter -> how often something may happen (failed sign-ins, except `once`), seconds until one time is forgotten. An
+# IPv6 customer has a /64, a /56 or a /48 (RFC 6177), an IPv4 customer seldom more than a /24; each of them leaves room
+# in `all` for others.
+LIMITS = {"ip": (10, 60.0), "ip/56": (20, 60.0), "ip/48": (40, 30.0), "ip/24": (40, 30.0), "device": (10, 60.0),
+          "all": (100, 5.0), "once": (1, float(NOTICE_SECONDS))}
+MOST_DEVICES = 20  # counters of one person's browsers
 
 
 def keys(home: str) -> list[bytes]:
@@ -213,14 +216,17 @@ def verify(visit: Visit, user: str, password: str) -> Person | None:
     """The person with this name and password, or None. Raises Refused after too many tries."""
     device = unsign(visit.home, "device", cookies(visit).get(DEVICE, ""))
     known = device and device[0] == user
-    counters = [f"device {device[1]}"] if known else [f"ip {_network(visit.address)}", "all"]
+    counters = [f"device {_short(user)} {device[1]}"] if known else [*_networks(visit.address), "all"]
     free = take(visit, *counters)
     person = people.verify(visit.home, user, password) if free else None
 
     if person:
         with people.changing_counters(visit.home) as found:
             for counter in set(counters) & set(found):  # only this try is forgiven: else somebody with one password
-                found[counter][0] = max(0.0, found[counter][0] - 1)  # could try other people's without limit
+                found[counter][0] -= 1  # could try other people's without limit
+
+                if found[counter][0] <= 0:
+                    del found[counter]
     elif take(visit, f"once sign-in {free}"):
         # An unknown name may be a password that was typed into the wrong field.
         visit.note("sign-in failed" if free else "sign-in refused", user if user in people.read(visit.home) else "")
@@ -256,15 +262,20 @@ def _keep(visit: Visit, name: str, started: float) -> None:
     set_cookie(visit, COOKIE if name else STRANGER, value)
 
 
-def _network(address: str) -> str:
-    """The address, or the /64 network of an IPv6 address, which one customer usually has; hashed to one size."""
-    if ":" in address:
-        from ..addresses import network
+def _networks(text: str) -> list[str]:
+    """The counters of an address: of itself, or of an IPv6 address's /64, and of the larger networks around it."""
+    from ..addresses import address, network
 
-        whole = network(address.partition("%")[0])
-        address = str(whole.supernet(new_prefix=64)) if whole is not None and whole.version == 6 else address
+    found = address(text)
+    sizes = {} if found is None else {"ip": 64, "ip/56": 56, "ip/48": 48} if found.version == 6 else {
+        "ip": 32, "ip/24": 24}
+    around = {kind: network(str(found)) for kind in sizes}
+    return [f"{kind} {_short(str(each.supernet(new_prefix=sizes[kind])))}"
+            for kind, each in around.items() if each] or [f"ip {_short(text)}"]
 
-    return hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:16]
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def take(visit: Visit, *counters: str) -> bool:
@@ -274,19 +285,34 @@ def take(visit: Visit, *counters: str) -> bool:
 
 
 def _take(found: Counters, counters: Sequence[str], now: float) -> bool:
-    levels = {}
+    levels = {counter: _level(counter, now, *found[counter]) for counter in found}
+
+    if any(levels.get(counter, 0.0) + 1 > LIMITS[_kind(counter)][0] for counter in counters):
+        return False
+
+    # What counts nothing any more goes. What still does makes no room for others: it is not much, since `all` counts
+    # with each address. The browsers of one person make room for each other.
+    for counter, level in levels.items():
+        if not level:
+            del found[counter]
 
     for counter in counters:
-        most, leak = LIMITS[counter.split(" ")[0]]
-        level, when = found.get(counter, [0.0, now])
-        levels[counter] = max(0.0, level - abs(now - when) / leak)  # abs: a clock that was wrong locks nobody out
+        found[counter] = [round(levels.get(counter, 0.0) + 1, 3), now]
+        person = counter.rpartition(" ")[0] + " "
 
-        if levels[counter] + 1 > most:
-            return False
-
-    found.update({counter: [round(level + 1, 3), now] for counter, level in levels.items()})
-
-    for counter in sorted(found, key=lambda one: found[one][1])[:-MOST_COUNTERS]:
-        del found[counter]
+        if _kind(counter) == "device":
+            for other in sorted((each for each in found if each.startswith(person)), key=lambda each: found[each][1])[
+                    :-MOST_DEVICES]:
+                del found[other]
 
     return True
+
+
+def _kind(counter: str) -> str:
+    return counter.partition(" ")[0]
+
+
+def _level(counter: str, now: float, level: float, when: float) -> float:
+    """What is left of a counter; nothing of a kind that this version does not have."""
+    _, leak = LIMITS.get(_kind(counter), (0, 0.0))
+    return max(0.0, level - abs(now - when) / leak) if leak else 0.0  # abs: a wrong clock locks nobody out
