@@ -19,6 +19,7 @@ import pytest
 from tests import accounts
 from tests.commandline import Done, call, environment, finished, start
 from tests.installation import Installation, until, waits_for
+from webscheduler.cli.terminal import local_time
 from webscheduler.runs import health
 from webscheduler.store import history, locks, state
 from webscheduler.store.settings import load_settings
@@ -330,6 +331,32 @@ def test_a_slot_that_is_too_late_is_recorded_once_and_let_go(installation: Insta
     row = installation.row("task")
     assert (row["lastRunAt"], row["lastRunStatus"]) == (LONG_AGO, "success")
     assert parse_time(row["scheduledSince"]) <= time.time()
+
+
+def test_who_holds_the_places_is_named(installation: Installation) -> None:
+    """By the tick, its line of history and `status`: the run that hangs, and since when, while another is due."""
+    installation.configure(maxConcurrentTasks=1, tickBudgetSeconds=1)
+    release = installation.home / "release"
+    installation.add("hangs", waits_for(release), timeout=0, priority=1, **ONCE)
+    assert tick(installation, "--no-wait").out == "hangs: running\n"
+    assert call(installation.home, "status", "--json").document["places"]["held"][0]["name"] == "hangs"
+    installation.add("waits", **ONCE)
+    done = tick(installation)
+    until(lambda: installation.row("hangs")["lastRunStatus"] == "running")
+    since = local_time(installation.row("hangs")["lastRunAt"])
+    held = f"all places (maxConcurrentTasks) are held, by hangs since {since}\n"
+    assert done.out == "waits: still due, no place is free\n" + held
+    assert tick(installation, "--json").document["held"] == ["hangs"]
+    output = installation.runs(DUE)[-1]["output"]
+    assert output == (f"left due waits\nplace held by hangs since {installation.row('hangs')['lastRunAt']}, "
+                      f"run {installation.row('hangs')['lastRunId']}\n")
+    assert held in call(installation.home, "status").out
+    release.touch()
+    installation.idle()
+    assert tick(installation).out == "waits: success\n"
+    report = call(installation.home, "status")
+    assert "places" not in report.out
+    assert call(installation.home, "status", "--json").document["places"] == {"most": 1, "held": []}
 
 
 # No process to be had

@@ -99,12 +99,25 @@ def test_each_line_of_a_crontab_becomes_a_task(installation: Installation) -> No
     said = done.err.splitlines()
     assert [line.removeprefix("webscheduler: ")[:45] for line in said] == [
         "lines without CRON_TZ use the time zone of th",
+        "these tasks have no time limit, as in cron: o",
         "line 12 is neither a job nor NAME=value: 'non",
         "MAILTO=me@example.org is not imported: the se",
         "line 10 is left out: expression: @reboot has ",
         "line 11 is left out: expression: minute: '61'",
         "both the crontab and the tasks run these now:",
     ]
+
+
+def test_jobs_of_a_crontab_can_get_a_time_limit(installation: Installation) -> None:
+    """Without --timeout they have none, as in cron, which the import says."""
+    lines = "5 4 * * * a\n6 4 * * * b\n"
+    done = come(installation, lines, "crontab", "--timeout", "600")
+    assert (done.status, LIMIT_SAID in done.err) == (0, False)
+    assert [tasks_of(installation)[name]["timeout"] for name in ("a", "b")] == [600, 600]
+    assert LIMIT_SAID in come(installation, "7 4 * * * c\n", "crontab").err
+    assert tasks_of(installation)["c"]["timeout"] == 0
+    assert "--timeout: only for a crontab" in come(installation, "{}", "json", "--timeout", "600").err
+    assert come(installation, "8 4 * * * d\n", "crontab", "--timeout", "x").status == 2
 
 
 def test_each_task_gets_keys_and_every_one_can_be_triggered(installation: Installation) -> None:
@@ -116,6 +129,9 @@ def test_each_task_gets_keys_and_every_one_can_be_triggered(installation: Instal
 
 ZONE_SAID = ("webscheduler: lines without CRON_TZ use the time zone of this installation, UTC: if that of the "
              "crontab's machine is another, `webscheduler config set timezone ZONE`\n")
+LIMIT_SAID = ("webscheduler: these tasks have no time limit, as in cron: one that hangs keeps its place "
+              "(maxConcurrentTasks) until somebody ends it; `--timeout SECONDS` here, or `webscheduler edit NAME --timeout "
+              "SECONDS`, sets one\n")
 
 
 def test_the_zone_of_times_that_name_none_is_told(installation: Installation) -> None:
@@ -150,7 +166,8 @@ def test_a_crontab_from_standard_input_and_disabled(installation: Installation) 
     os.close(write)
     done = call(installation.home, "import", "crontab", "-", "--disabled", stdin=read)
     os.close(read)
-    assert (done.status, done.out, done.err) == (0, "a: @daily, disabled\n1 tasks imported\n", ZONE_SAID)
+    assert (done.status, done.out, done.err) == (
+        0, "a: @daily, disabled\n1 tasks imported\n", ZONE_SAID + LIMIT_SAID)
     assert installation.row("a")["enabled"] is False
 
 

@@ -34,10 +34,12 @@ if TYPE_CHECKING:
 
     class Result(Entry, total=False):
         """What a caller that waits for a run gets: its line of history, and for @due `started` and `left` (names of
-        tasks), and `codes` (name -> 0 success, 1 not successful, 3 skipped)."""
+        tasks), `held` (the runs that hold the places, if the rest waits for one), and `codes` (name -> 0 success, 1 not
+        successful, 3 skipped)."""
 
         started: list[str]
         left: list[str]
+        held: list[Facts]
         codes: dict[str, int]
 
     class Outcome(TypedDict):

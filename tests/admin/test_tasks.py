@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.admin.client import PASSWORD, Browser, Elements, Page, registered
-from tests.installation import Installation, until
+from tests.installation import Installation, until, waits_for
 from webscheduler.admin.assets import version
 from webscheduler.runs.supervisor import run_by_hand
 from webscheduler.schedule import slots
@@ -637,6 +637,20 @@ def test_only_what_is_shown_is_looked_at(
     shown = set(titles(owner.get(page=3)))
     assert len(shown) == 20
     assert seen == {"history": shown, "next": shown}
+
+
+def test_who_holds_the_places_is_named(owner: Browser, inhabited: Installation) -> None:
+    """On the card of `@due`: due tasks wait for the runs that hold all places."""
+    inhabited.configure(maxConcurrentTasks=1)
+    release = inhabited.home / "release"
+    inhabited.add("hangs", waits_for(release), intervalSeconds=86400, priority=1)
+    assert "No other due task" not in owner.get().text
+    assert inhabited.trigger("wsgi", "@due").document["accepted"]
+    until(lambda: inhabited.row("hangs")["lastRunStatus"] == "running", "the run")
+    assert re.search(r"until one of these ends: hangs \(since <time .*</time>\)\.", owner.get().text)
+    release.touch()
+    inhabited.idle()
+    assert "No other due task" not in owner.get().text
 
 
 def test_late_tasks_are_named_wherever_they_are_listed(owner: Browser, crowded: Installation) -> None:

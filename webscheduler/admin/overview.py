@@ -117,11 +117,24 @@ def _due(visit: Visit, task: Task, rows: state.Tasks, names: list[str]) -> Html:
     if not task["enabled"]:
         alarms.append(visit.t("Disabled: no task runs on its schedule."))
 
-    parts = [paragraph(visit, text), *(paragraph(visit, alarm, "warning") for alarm in alarms), h(
+    parts = [paragraph(visit, text), *(paragraph(visit, alarm, "warning") for alarm in alarms), _places(visit), h(
         '<p class="sub">{text} · {call}</p>', text=visit.t("Last call"), call=call) if call else ""]
     live = Html(' id="live" data-refresh="5"') if state == "waiting" else ""
     return visit.html("due", live=live, state="bad" if alarms else state, href=visit.href("task", name=DUE),
                       parts=parts, run=buttons(visit, task, False)[:1], url=url_box(visit, task))
+
+
+def _places(visit: Visit) -> Html:
+    """Which runs hold all places for due tasks."""
+    held = health.places(visit.home)
+
+    if len(held) < visit.settings["maxConcurrentTasks"]:
+        return Html("")
+
+    names = Html(", ".join(visit.t("{name} (since {when})", name=facts.get("name"), when=moment(
+        visit, facts.get("startedAt"))) for facts in held))
+    return paragraph(visit, visit.t("No other due task can start until one of these ends: {names}.", names=names),
+                     "warning")
 
 
 def _late(visit: Visit, rows: state.Tasks, names: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from ..interchange import exporting, importing
 from ..store import state
 from ..store.files import replace_file
 from ..store.settings import load_settings
-from ..store.task import DUE, load_task
+from ..store.task import DUE, FIELDS, load_task
 from .parser import BASE, checked
 from .tasks import base_url
 from .terminal import line, print_error
@@ -32,6 +32,9 @@ SOURCES = ("json", "crontab")
 def _import(args: Namespace) -> None:
     settings, source = load_settings(args.home), args.file
 
+    if args.timeout is not None and args.format != "crontab":
+        raise BadInput("--timeout: only for a crontab, whose jobs have no time limit of their own")
+
     if os.path.isdir(source):
         if os.path.realpath(source) == os.path.realpath(args.home):
             raise BadInput(f"{source} is this installation itself")
@@ -39,7 +42,7 @@ def _import(args: Namespace) -> None:
         arrival = importing.of_directory(source)
     elif args.format == "crontab":
         arrival = importing.of_crontab(_read(source), state.read_strictly(args.home), settings["timezone"],
-                                       not args.disabled)
+                                       not args.disabled, args.timeout or 0)
     else:
         arrival = importing.of_document(_read(source), source)
 
@@ -141,7 +144,9 @@ VERBS: dict[str, Verb] = {
                 {"dest": "format", "type": checked("import", "choice", SOURCES), "default": "json"}),
                ("FILE", "The file or directory; -: standard input."),
                ("--dry-run", "Only show what would be imported."),
-               ("--disabled", "Import the jobs of a crontab as disabled tasks.")),
+               ("--disabled", "Import the jobs of a crontab as disabled tasks."),
+               ("--timeout SECONDS", "Time limit of the jobs of a crontab; default: none, as in cron.",
+                {"type": checked("--timeout", "int", FIELDS["timeout"].limit)})),
     "bundle": (_bundle, "Write the whole program into one file that runs without installing anything.",
                ("--output FILE", f"The file; default: {entry_files.NAME}.", {"default": entry_files.NAME}),
                ("--require-python VERSION", "Fail unless it runs on this Python, like 3.9."),

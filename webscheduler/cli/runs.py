@@ -27,7 +27,7 @@ from ..store.task import DUE, file_name, load_tasks
 from ..vocabulary import FINISHED, SUCCESS
 from .parser import JSON, YES, checked
 from .tasks import NAME, without_dead_run
-from .terminal import confirm, line, local_time, print_error, print_json, print_table, seconds
+from .terminal import confirm, holders, line, local_time, print_error, print_json, print_table, seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any, BinaryIO
 
-    from ..shapes import Entry
+    from ..shapes import Entry, Facts
     from ..store.settings import Settings
     from .parser import Verb
 
@@ -116,6 +116,9 @@ def _status(args: Namespace) -> int:
         for facts in report["running"]:
             print(f"running: {line(facts['name'])} since {local_time(facts['startedAt'])}, run {line(facts['run'])}")
 
+        if report["places"]["held"]:
+            print(holders(report["places"]["held"]))
+
         print(f"last tick: {local_time(report['lastTickAt']) if report['lastTickAt'] else 'none yet'}")
 
         for warning in report["warnings"]:
@@ -126,7 +129,8 @@ def _status(args: Namespace) -> int:
 
 def overall(settings: Settings, now: float) -> dict[str, Any]:
     """How the installation is: status (healthy, failing or late; failing too where a file or a task cannot be loaded),
-    tasks (their number), unhealthy, running, lastTickAt, tickEverySeconds, warnings (what `doctor` finds of tasks)."""
+    tasks (their number), unhealthy, running, places (`most`; `held`, by which due runs if all are), lastTickAt,
+    tickEverySeconds, warnings (what `doctor` finds of tasks)."""
     from ..host import doctor
 
     try:
@@ -135,8 +139,8 @@ def overall(settings: Settings, now: float) -> dict[str, Any]:
         tasks, damage = state.read(settings.home), [str(error)]
 
     good, broken = load_tasks(tasks)
-    running = [{field: facts.get(field) for field in ("name", "run", "startedAt", "trigger")}
-               for facts in locks.live_runs(settings.home)]
+    running = [_running(facts) for facts in locks.live_runs(settings.home)]
+    held, most = health.places(settings.home), settings["maxConcurrentTasks"]
     alive = {facts["name"] for facts in running}
     unhealthy = [{"name": name, "status": "failing", "lastRunAt": None, "lastRunStatus": None} for name in broken]
     unhealthy += [{"name": name, "status": how, "lastRunAt": good[name]["lastRunAt"],
@@ -145,10 +149,15 @@ def overall(settings: Settings, now: float) -> dict[str, Any]:
     found = [each["status"] for each in unhealthy] + ["failing"] * len(damage)
     return {"status": next((how for how in ("failing", "late") if how in found), "healthy"),
             "tasks": len(tasks), "unhealthy": unhealthy, "running": running,
+            "places": {"most": most, "held": [_running(facts) for facts in held] if len(held) >= most else []},
             "lastTickAt": good[DUE]["lastRunAt"] if DUE in good else None,
             "tickEverySeconds": health.rhythm(settings.home)["every"],
             "warnings": damage + [each.text(local_time) for each in doctor.of_tasks(settings, tasks, now)
                                   if each.state != doctor.OK]}
+
+
+def _running(facts: Facts) -> dict[str, Any]:
+    return {field: facts.get(field) for field in ("name", "run", "startedAt", "trigger")}
 
 
 def _names(args: Namespace) -> list[str]:

@@ -27,7 +27,7 @@ from ..times import format_time, parse_time, time_zone
 from ..vocabulary import SUCCESS
 from .parser import JSON, checked
 from .tasks import read_tasks
-from .terminal import line, local_time, print_error, print_json
+from .terminal import holders, line, local_time, print_error, print_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,18 +107,22 @@ def _run_due(args: Namespace) -> int:
     codes = entry.get("codes", {})
     tasks = [{"name": name, "status": OUTCOMES.get(codes[name], OUTCOMES[1]) if name in codes else "running"}
              for name in entry.get("started", [])]
-    problems = entry["errorOutput"].splitlines()
+    problems, held = entry["errorOutput"].splitlines(), entry.get("held", [])
     bad = [task["name"] for task in tasks if task["status"] == OUTCOMES[1]]
 
     if args.json:
         print_json({"status": entry["status"], "reason": entry["reason"], "run": entry["run"], "tasks": tasks,
-                    "left": entry.get("left", []), "problems": problems})
+                    "left": entry.get("left", []), "problems": problems,
+                    **({"held": [facts["name"] for facts in held]} if held else {})})
     else:
         for task in tasks:
             print(f"{line(task['name'])}: {task['status']}")
 
         for name in entry.get("left", []):
-            print(f"{line(name)}: still due, this tick has no time left")
+            print(f"{line(name)}: still due, " + ("no place is free" if held else "this tick has no time left"))
+
+        if held:
+            print(holders(held))
 
     sys.stdout.flush()
 

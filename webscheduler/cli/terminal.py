@@ -17,7 +17,7 @@ from ..times import parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 
@@ -34,6 +34,12 @@ def print_json(document: Any) -> None:
 def print_error(message: object) -> None:
     """Print one line on standard error."""
     print(f"webscheduler: {line(message)}", file=sys.stderr)
+
+
+def holders(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Which runs hold all places for due tasks, on one line."""
+    held = ", ".join(f"{line(facts['name'])} since {local_time(facts['startedAt'])}" for facts in runs)
+    return f"all places (maxConcurrentTasks) are held, by {held}"
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

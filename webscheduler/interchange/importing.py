@@ -59,15 +59,18 @@ class Arrival(NamedTuple):
     said: list[str]
 
 
-def of_crontab(text: str, tasks: state.Tasks, zone: str, enabled: bool = True) -> Arrival:
-    """The jobs of a crontab(5), except those that are in `tasks` already. zone: for those without CRON_TZ."""
+def of_crontab(
+    text: str, tasks: state.Tasks, zone: str, enabled: bool = True, timeout: int = 0
+) -> Arrival:
+    """The jobs of a crontab(5), except those that are in `tasks` already. zone: for those without CRON_TZ. timeout: in
+    seconds; 0: none, as in cron."""
     arrival = Arrival({}, {}, [])
     jobs, problems = crontab.parse(text)
     known = {json.dumps(_essence(row)) for row in tasks.values() if isinstance(row, dict)}
     reported: set[tuple[str, str]] = set()
 
     for job in jobs:
-        row = _row(job, enabled)
+        row = _row(job, enabled, timeout)
 
         try:
             slots.check_expression(job.expression)
@@ -96,11 +99,16 @@ def of_crontab(text: str, tasks: state.Tasks, zone: str, enabled: bool = True) -
         arrival.said.append(f"lines without CRON_TZ use the time zone of this installation, {zone}: if that of the "
                             "crontab's machine is another, `webscheduler config set timezone ZONE`")
 
+    if arrival.tasks and not timeout:
+        arrival.said.append("these tasks have no time limit, as in cron: one that hangs keeps its place "
+                            "(maxConcurrentTasks) until somebody ends it; `--timeout SECONDS` here, or `webscheduler "
+                            "edit NAME --timeout SECONDS`, sets one")
+
     arrival.said.extend(problems)
     return arrival
 
 
-def _row(job: crontab.Job, enabled: bool) -> dict[str, Any]:
+def _row(job: crontab.Job, enabled: bool, timeout: int) -> dict[str, Any]:
     environment = {name: value for name, value in job.environment.items() if name not in (*REPORTED, "CRON_TZ")}
     shell = environment.get("SHELL") or "/bin/sh"
     argv = [shell, "-c", job.command]
@@ -111,7 +119,7 @@ def _row(job: crontab.Job, enabled: bool) -> dict[str, Any]:
 
     return {"enabled": enabled, "expression": job.expression, "timezone": job.environment.get("CRON_TZ") or None,
             "environment": environment, "cwd": environment.get("HOME") or None, "argv": argv, "group": "crontab",
-            "timeout": 0}  # cron has no time limit
+            "timeout": timeout}
 
 
 def _essence(row: dict[str, Any]) -> list[Any]:

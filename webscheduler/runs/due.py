@@ -22,7 +22,7 @@ from ..times import format_time, parse_time
 from ..vocabulary import DETACHED, FAILED, SUCCESS, SYNC, TOO_LATE
 from . import dead_runs, detach, notifications, recorder, retention
 from .admission import Cause, decide
-from .health import MIN_LATE, patience
+from .health import MIN_LATE, patience, places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ def _select(
 def tick(
     settings: Settings, tasks: state.Tasks, start: Start, budget: float, now: float
 ) -> tuple[dict[str, Any], dict[int, str]]:
-    """Start the due tasks. Returns (a report: `started`, `left`, `late` (names), `problems` (lines), `codes` (name ->
-    exit status), `duration`; names of tasks whose processes still run, by pid).
+    """Start the due tasks. Returns (a report: `started`, `left`, `late` (names), `held` (facts of the runs that hold
+    the places for which the rest waits), `problems` (lines), `codes` (name -> exit status), `duration`; names of tasks
+    whose processes still run, by pid).
 
     start(name, still_due) forks a process that decides and runs, and returns its pid, or raises OSError.
     """
@@ -93,8 +94,7 @@ def tick(
 
     while queue and time.monotonic() < end:
         reap(children, report["codes"])
-        others = [facts for facts in locks.live_runs(home) if facts.get("trigger") == "due"
-                  and facts.get("starter", [0])[0] not in children]
+        others = [facts for facts in places(home) if facts.get("starter", [0])[0] not in children]
 
         for name, _ in queue[: max(0, settings["maxConcurrentTasks"] - len(children) - len(others))]:
             try:
@@ -111,7 +111,9 @@ def tick(
         if queue:
             time.sleep(PAUSE)
 
+    held = places(home) if queue else []
     report["left"] = [name for name, _ in queue]
+    report["held"] = held if len(held) >= settings["maxConcurrentTasks"] else []
     report["duration"] = round(time.monotonic() - begun, 3)
     return report, children
 
@@ -260,6 +262,8 @@ def run_tick(
         notifications.try_send(settings, subject, {"late": ", ".join(late[:50])})
 
     lines = [f"started {name}" for name in report["started"]] + [f"left due {name}" for name in report["left"]]
+    lines += [f"place held by {facts['name']} since {facts['startedAt']}, run {facts['run']}"
+              for facts in report["held"]]
     status = FAILED if report["problems"] else SUCCESS
     outcome = recorder.outcome(status, exit_code=int(status != SUCCESS), duration=report["duration"],
                                output="".join(f"{line}\n" for line in lines[:1000]),

@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..shapes import Facts
     from ..store.settings import Settings
 
 MIN_LATE = 900.0  # seconds
@@ -55,6 +56,12 @@ def states(settings: Settings, tasks: state.Tasks, now: float) -> dict[str, str]
     """`healthy`, `failing` or `late`, by task."""
     running = {facts.get("name") for facts in locks.live_runs(settings.home)}
     return {name: _state(settings, row, name, name in running, now) for name, row in tasks.items()}
+
+
+def places(home: str) -> list[Facts]:
+    """The due runs in progress, the oldest first: each holds one of the `maxConcurrentTasks` places until it ends."""
+    held = [facts for facts in locks.live_runs(home) if facts.get("trigger") == "due"]
+    return sorted(held, key=lambda facts: instant(facts.get("startedAt")))
 
 
 def patience(home: str) -> float:

@@ -80,7 +80,8 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> Result:
         result: Result = {**entry}  # type: ignore[typeddict-item]
 
         if report:
-            result.update({"codes": report["codes"], "started": report["started"], "left": report["left"]})
+            result.update({"codes": report["codes"], "started": report["started"], "left": report["left"],
+                           "held": report["held"]})
 
         return result
     finally:
