@@ -68,7 +68,7 @@ class Ground:
         """The calls of the scenario without a fault, and how many others there are, by kind. Raises SystemExit if
         something is wrong without any."""
         self.fresh()
-        struck, problems = self.judged(None)
+        _, problems = self.judged(None)
 
         if problems:
             raise SystemExit(f"{self.name}, without a fault: {problems}")

@@ -107,7 +107,7 @@ def named(path: str, home: str) -> str:
 def module(path: str) -> str:
     """What a file that is imported is called in a plan; empty if it is none."""
     found = re.search(r"/((?:[\w-]+/)*[\w-]+)(?:\.cpython-\d+\.pyc|\.py)$", path.replace("__pycache__/", ""))
-    folder = next((each for each in (str(LIBRARY), *INTERPRETER) if path.startswith(each + "/")), "")
+    folder = max((each for each in (str(LIBRARY), *INTERPRETER) if path.startswith(each + "/")), key=len, default="")
     return "module " + os.path.relpath(found[0], folder) if found and folder else ""
 
 

@@ -115,7 +115,7 @@ def script(home: str) -> Callable[[], int]:
     environ = signed(home, NAME)
 
     def act() -> int:
-        os.execve(sys.executable, [sys.executable, "-I", "-S", str(file)], environ)  # noqa: S606
+        os.execve(sys.executable, [sys.executable, "-I", "-S", str(file)], environ)
         return 1
 
     return act
