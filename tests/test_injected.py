@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 
@@ -14,6 +15,10 @@ from tests import CHECKOUT
 from tests.faults import listening
 
 SAMPLE = 1000
+# Faults that once lost or doubled a run, left something, or made an answer wrong: each stands for its kind.
+ONCE_BROKEN = [
+    "cgi-imports lasting EMFILE at 1: open module webscheduler/cgi.",
+]
 
 
 def inject(*words: object) -> subprocess.CompletedProcess[str]:
@@ -33,3 +38,11 @@ def test_a_sample_of_all_faults_loses_and_doubles_nothing() -> None:
     done = inject("--sample", SAMPLE, "--seed", random.randrange(10**6), "--workers", 6)
     assert done.returncode == 0, done.stdout
     assert f"\n{SAMPLE} of " in done.stdout
+
+
+@pytest.mark.parametrize("fault", ONCE_BROKEN)
+def test_what_once_broke(fault: str) -> None:
+    """A fault that once broke something breaks nothing."""
+    done = inject("--only", fault)
+    assert done.returncode == 0, done.stdout
+    assert not re.search(r"^all +0 ", done.stdout, re.M), "no fault is called so"

@@ -30,5 +30,7 @@ try:
     from webscheduler.cgi import main
 except ImportError as error:
     unavailable("the package is not installed for %s: %s" % (sys.executable, error))
+except (OSError, MemoryError) as error:  # no more open files, a disk that cannot be read
+    unavailable("the package cannot be loaded: %s" % error)
 
 main(HOME or None)
