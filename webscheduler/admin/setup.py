@@ -38,10 +38,11 @@ LATEST = 86400.0  # seconds; a code that nobody used for so long is replaced
 
 
 def begin(visit: Visit) -> Response:
-    """There is no home yet: create it when the button is pressed."""
+    """There is no home: create it when the button for that is pressed, and not by any other form, which is from before
+    the home was moved or removed."""
     title = visit.t("Set up webscheduler")
 
-    if visit.method == "POST":
+    if visit.method == "POST" and visit.page == "setup":
         session.check_site(visit)
 
         try:
@@ -54,7 +55,7 @@ def begin(visit: Visit) -> Response:
 
     # Without a home there is no key and no token, so the browser must say where the form comes from (check_site).
     return page(visit, title, visit.html("begin", home=visit.home, action=visit.href("setup"),
-                                         help=visit.html("home-help")),
+                                         help=visit.html("home-help")), 200 if visit.method == "GET" else 503,
                 head=h('\n<meta name="referrer" content="same-origin">'))
 
 

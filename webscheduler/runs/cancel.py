@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from ..errors import Busy
 from ..store import locks
+from ..store.files import close
 from ..store.task import file_name
 from . import dead_runs
 
@@ -68,4 +69,4 @@ def _add_facts(path: str, facts: Facts) -> None:
     try:
         os.write(descriptor, locks.line(facts))
     finally:
-        os.close(descriptor)
+        close(descriptor)

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import os
 
+from ..store.files import close
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
@@ -32,8 +34,8 @@ def detach(job: Callable[[], object], keep: Sequence[int]) -> bool:
     try:
         child = os.fork()
     except OSError:
-        os.close(reading)
-        os.close(writing)
+        close(reading)
+        close(writing)
         raise
 
     if child == 0:
@@ -50,12 +52,14 @@ def detach(job: Callable[[], object], keep: Sequence[int]) -> bool:
         finally:
             os._exit(status)
 
-    os.close(writing)
+    close(writing)
 
     try:
         return os.read(reading, 1) == b"+"
+    except OSError:
+        return True  # nobody knows; a job that began after all must not be run again
     finally:
-        os.close(reading)
+        close(reading)
 
 
 def close_descriptors(keep: set[int]) -> None:
@@ -70,10 +74,7 @@ def close_descriptors(keep: set[int]) -> None:
 
     for descriptor in others:
         if descriptor > 2 and descriptor not in keep:
-            try:
-                os.close(descriptor)
-            except OSError:
-                pass
+            close(descriptor)
 
 
 def silence() -> None:
@@ -84,7 +85,7 @@ def silence() -> None:
         os.dup2(null, standard)
 
     if null > 2:
-        os.close(null)
+        close(null)
 
 
 def start_child(job: Callable[[], int], keep: Sequence[int] = ()) -> int:
@@ -141,7 +142,11 @@ def spawn(argv: Sequence[str], keep: Sequence[int], wait: bool = False) -> bytes
     )
 
     if wait:
-        return child.communicate()[0]
+        try:
+            return child.communicate()[0]
+        except OSError:  # it was started, whatever became of its answer
+            child.wait()
+            return b""
 
     _spawned.append(child)
     atexit.unregister(_leave_running)

@@ -17,6 +17,7 @@ from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
 from ..store import indexing, locks, lookup, state
+from ..store.files import close
 from ..store.task import DUE, load_task, load_tasks
 from ..times import format_time, parse_time
 from ..vocabulary import DETACHED, FAILED, SUCCESS, SYNC, TOO_LATE
@@ -226,7 +227,7 @@ def run_tick(
     def start(name: str, still_due: Callable[[Task, float], Slot | None]) -> int:
         def job() -> int:
             decision = decide(home, name, Cause("due", still_due=still_due), clock())
-            os.close(writing)
+            close(writing)
 
             if decision.reason == TOO_LATE:
                 restart_schedule(home, name, clock())
@@ -252,9 +253,9 @@ def run_tick(
     free = facts.get("trigger") == "cli" or strategy in DETACHED
     budget = settings["tickBudgetSeconds"] or (BUDGET if free else BUDGET_IN_REQUEST)
     report, children = tick(settings, tasks, start, budget, clock())
-    os.close(writing)
+    close(writing)
     os.read(reading, 1)
-    os.close(reading)
+    close(reading)
     late = [name for name in report["late"] if tasks.get(name, {}).get("notify", True)]
 
     if late and settings["notify"]:

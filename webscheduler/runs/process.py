@@ -21,6 +21,7 @@ import time
 
 from .. import vocabulary as words
 from ..store import locks
+from ..store.files import close
 from ..store.history import LIMIT, clip
 from .recorder import outcome
 
@@ -108,7 +109,7 @@ class Live:
     def close(self) -> None:
         """Close the file."""
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            close(self.descriptor)
             self.descriptor = -1
 
 
@@ -155,8 +156,8 @@ class Signals:
 
         signal.set_wakeup_fd(self.wakeup)
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
-        os.close(self.reading)
-        os.close(self.writing)
+        close(self.reading)
+        close(self.writing)
 
 
 def environment(home: str, extra: dict[str, str]) -> dict[str, str]:

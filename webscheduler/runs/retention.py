@@ -12,7 +12,7 @@ import os
 
 from ..errors import WebschedulerError
 from ..store import history, locks, state
-from ..store.files import file_name
+from ..store.files import close, file_name
 from ..vocabulary import FAILURES
 from . import dead_runs
 
@@ -35,7 +35,7 @@ def clean_hourly(settings: Settings, now: float) -> bool:
         if os.path.exists(mark) and 0 <= now - os.stat(mark).st_mtime < EVERY:
             return False
 
-        os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         os.utime(mark, (now, now))
         clean(settings, now)
     except (WebschedulerError, OSError):

@@ -55,14 +55,46 @@ def file_name(name: str) -> str:
     return "".join(c if c in NAME_CHARACTERS else "_" for c in name)
 
 
-def replace_file(path: str, content: bytes | Iterable[bytes], mode: int = 0o600, sync: str = "all") -> None:
-    """Replace a file so that a reader, or a power cut, meets the old or the new content and never a part.
+def replace_file(
+    path: str, content: bytes | Iterable[bytes], mode: int = 0o600, sync: str = "all", copy: str = ""
+) -> None:
+    """Replace a file so that a reader, or a power cut, meets the old or the new content and never a part. After an
+    OSError the file is what it was.
 
-    sync: `all`; `file`, where a power cut may bring the old content back; `none`, where it may tear the file.
+    sync: `all`; `file`, where a power cut may bring the old content back; `none`, where it may tear the file. copy:
+    another path, which gets the same content just before, and is synced only with `all`.
     """
-    directory = os.path.dirname(path)
-    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    targets = [copy, path] if copy else [path]
+    temporaries = [f"{target}.{os.getpid()}.{os.urandom(4).hex()}.tmp" for target in targets]
+    # Opened before anything changes: later, an error would say that nothing was written.
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if sync == "all" else -1
+
+    try:
+        for target, temporary in zip(targets, temporaries):
+            _make_file(temporary, content, mode, sync == "all" or (sync == "file" and target == path))
+
+        for target, temporary in zip(targets, temporaries):
+            os.replace(temporary, target)
+    except BaseException:
+        for temporary in temporaries:
+            try:
+                os.unlink(temporary)
+            except OSError:
+                pass
+        raise
+    else:
+        if directory >= 0:
+            try:
+                os.fsync(directory)
+            except OSError:
+                pass  # some network file systems cannot sync a directory; the replacement itself stands
+    finally:
+        if directory >= 0:
+            close(directory)
+
+
+def _make_file(path: str, content: bytes | Iterable[bytes], mode: int, sync: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
     try:
         os.fchmod(descriptor, mode)  # the umask may have taken bits of it away
@@ -70,33 +102,22 @@ def replace_file(path: str, content: bytes | Iterable[bytes], mode: int = 0o600,
         for part in (content,) if isinstance(content, bytes) else content:
             _write(descriptor, part)
 
-        if sync != "none":
+        if sync:
             os.fsync(descriptor)
-
-        os.close(descriptor)
-        descriptor = -1
-        os.replace(temporary, path)
     except BaseException:
-        if descriptor >= 0:
-            os.close(descriptor)
-
-        try:
-            os.unlink(temporary)
-        except OSError:
-            pass
+        close(descriptor)
         raise
 
-    if sync != "all":
-        return
+    os.close(descriptor)  # an error counts: over a network, some say only now that the disk is full
 
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
+def close(descriptor: int) -> None:
+    """Close a descriptor, once. An error says nothing of what was synced, and the number is free all the same, so that
+    another thread may have it by now (close(2), "Dealing with error returns from close()")."""
     try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # some network file systems cannot sync a directory; the replacement itself stands
-    finally:
         os.close(descriptor)
+    except OSError:
+        pass
 
 
 def append_bytes(descriptor: int, data: bytes) -> None:

@@ -15,7 +15,7 @@ import os
 from ..errors import Unusable
 from ..times import instant
 from ..vocabulary import ENTRY
-from .files import append_bytes, file_name, is_same_file, lock_file, replace_file
+from .files import append_bytes, close, file_name, is_same_file, lock_file, replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def append(home: str, name: str, entry: Entry) -> None:
                 os.ftruncate(descriptor, end)  # it may be zeros later, and is written once more by whoever is told
                 raise
         finally:
-            os.close(descriptor)
+            close(descriptor)
     except OSError as error:
         raise Unusable(f"{path(home, name)} cannot be written: {error.strerror}")
 
@@ -75,10 +75,10 @@ def _open_locked(file: str) -> int:
             if is_same_file(descriptor, file):
                 return descriptor
         except BaseException:
-            os.close(descriptor)
+            close(descriptor)
             raise
 
-        os.close(descriptor)  # replaced while we waited: our line would be lost
+        close(descriptor)  # replaced while we waited: our line would be lost
 
 
 def whole_end(descriptor: int) -> int:
@@ -130,7 +130,7 @@ def clean(home: str, name: str, keep: Callable[[Entry], bool]) -> int:
             if dropped:
                 replace_file(file, (text for text in source if _survives(text, keep)))
     finally:
-        os.close(descriptor)
+        close(descriptor)
 
     return dropped
 

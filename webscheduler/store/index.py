@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 
 from ..version import __version__
+from .files import close
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def open_index(home: str, whole: bool = False) -> Index | None:
         return None  # damaged, or of another format
     finally:
         if not keep:
-            os.close(descriptor)
+            close(descriptor)
 
 
 def identity(status: os.stat_result) -> str:
@@ -191,7 +192,7 @@ def identities(home: str) -> list[str]:
         try:
             found.append(identity(os.fstat(descriptor)))
         finally:
-            os.close(descriptor)
+            close(descriptor)
 
     return found
 
@@ -206,4 +207,4 @@ def boot() -> str:
     try:
         return os.read(descriptor, 64).decode().strip()
     finally:
-        os.close(descriptor)
+        close(descriptor)

@@ -9,13 +9,12 @@ another time.
 
 from __future__ import annotations
 
-import os
 import time
 
 from .. import signing
 from ..errors import BadInput, WebschedulerError
 from . import capabilities, state
-from .files import replace_file
+from .files import close, replace_file
 from .index import (
     FORMAT,
     HEADER,
@@ -114,7 +113,7 @@ def refresh(home: str, unchanged: Index | None = None, patience: float = CLOCK_T
 
             replace_file(f"{home}/{NAME}", content, sync="none")
         finally:
-            os.close(lock)
+            close(lock)
     except (WebschedulerError, OSError):
         return False
 

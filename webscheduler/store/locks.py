@@ -20,7 +20,7 @@ import time
 
 from ..errors import Busy, Unusable
 from ..vocabulary import COUNTED_REASONS
-from .files import append_bytes, file_name, is_same_file, lock_file, unlock_file
+from .files import append_bytes, close, file_name, is_same_file, lock_file, unlock_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Gate:
 
             self._read()
         except BaseException:
-            os.close(self.descriptor)
+            close(self.descriptor)
             raise
 
         return self
@@ -69,8 +69,10 @@ class Gate:
         try:
             # Closing is not enough: a fork of another thread may have made a copy meanwhile, which keeps the lock.
             unlock_file(self.descriptor)
+        except Unusable:
+            pass  # what was decided stands, and that copy is closed by the exec which follows
         finally:
-            os.close(self.descriptor)
+            close(self.descriptor)
 
     def _read(self) -> None:
         words = os.pread(self.descriptor, RECORD_SIZE, 0).split()
@@ -124,14 +126,18 @@ class Claim:
 
     def release(self) -> None:
         """Unlock for all copies of the descriptor, so that a daemon started by the command blocks nothing."""
-        if self.descriptor >= 0:
-            unlock_file(self.descriptor)
-            self.close()
+        try:
+            if self.descriptor >= 0:
+                unlock_file(self.descriptor)
+        except Unusable:
+            pass  # the run is recorded; only what a command left behind keeps the lock, of a file that is gone
+
+        self.close()
 
     def close(self) -> None:
         """Close this process's copy; other copies keep the lock."""
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            close(self.descriptor)
             self.descriptor = -1
 
 
@@ -271,7 +277,7 @@ def live_runs(home: str, name: str | None = None) -> list[Facts]:
         try:
             facts = facts_of(descriptor)
         finally:
-            os.close(descriptor)
+            close(descriptor)
 
         # Killed before it named the command in the claim.
         if "command" not in facts and "supervisor" in facts and not alive(facts["supervisor"]):

@@ -18,8 +18,9 @@ import re
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from ..errors import BadInput, Busy, Unusable
+from ..errors import BadInput, Unusable
 from ..times import format_time
+from . import change_lock
 from .files import replace_file
 
 TYPE_CHECKING = False
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     Counters = dict[str, list[float]]  # throttle.json: counter -> [level, Unix seconds of the last try]
 
 ROLES = ("viewer", "editor", "owner")
+PATIENCE = 10.0  # seconds that a change waits for another
 LEAST_PASSWORD = 10
 MOST_SESSIONS = 20
 AUDIT_LIMIT = 1024 * 1024
@@ -113,17 +115,13 @@ def _is_sound(file: str, row: Any) -> bool:
 @contextmanager
 def locked(home: str, file: str) -> Iterator[str]:
     """The path of a file of the panel, locked against other writers. Raises Busy, and Unusable for an OSError."""
-    from filelock import FileLock, Timeout
-
     path = os.path.join(home, file)
 
-    try:
-        with FileLock(path + ".lock", mode=0o600).acquire(timeout=10, poll_interval=0.01):
+    with change_lock.locked(path, PATIENCE):
+        try:
             yield path
-    except Timeout:
-        raise Busy(f"{file} is locked by another process for too long: try again")
-    except OSError as error:
-        raise Unusable(f"{path} cannot be written: {error.strerror}")
+        except OSError as error:
+            raise Unusable(f"{path} cannot be written: {error.strerror}")
 
 
 @contextmanager

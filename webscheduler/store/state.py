@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 
 from ..errors import Busy, Unusable
-from .files import is_same_file, lock_file, replace_file
+from .files import close, is_same_file, lock_file, replace_file
 from .index import identity, open_index
 
 TYPE_CHECKING = False
@@ -58,36 +57,18 @@ def update(home: str, change: Callable[[Tasks], T]) -> T:
     If `change` raises, nothing is written. Raises Unusable if the file cannot be parsed; Busy after PATIENCE seconds of
     waiting for the lock.
     """
-    try:
-        from filelock import FileLock, SoftFileLock, Timeout  # 40 ms, only for writers
-    except ImportError as error:
-        raise Unusable(f"filelock cannot be imported ({error}): install it for {sys.executable}")
+    from .change_lock import locked  # filelock's import takes 40 ms, and only who edits tasks needs it
 
-    lock = FileLock(path(home) + ".lock", mode=0o600)
-
-    try:
-        lock.acquire(timeout=PATIENCE, poll_interval=0.005)
-    except Timeout:
-        raise Busy("state.json is locked by another process for too long: try again, or see `webscheduler doctor`")
-    except (OSError, NotImplementedError) as error:  # the latter: there is no flock, in older filelocks
-        raise Unusable(f"{home}/state.json.lock cannot be locked: {getattr(error, 'strerror', None) or error}")
-
-    try:
-        # Without flock, filelock uses a file that outlives its process; we cannot use that.
-        if issubclass(type(lock), SoftFileLock):
-            raise Unusable("files cannot be locked here: move the home to a local disk")
-
+    with locked(path(home), PATIENCE):
         tasks = read_strictly(home)
         before = json.dumps(tasks)
         result = change(tasks)
 
         if json.dumps(tasks) != before:
-            _write(home, tasks)
+            _write(home, _content(tasks))
             changed.add(home)
 
-        return result
-    finally:
-        lock.release()
+    return result
 
 
 def read_row(home: str, name: str) -> Any:
@@ -147,7 +128,7 @@ def take_lock(home: str, patience: float = PATIENCE) -> int:
             got = is_same_file(descriptor, name)
         finally:
             if not got:
-                os.close(descriptor)
+                close(descriptor)
 
         if got:
             return descriptor
@@ -158,7 +139,7 @@ def create(home: str) -> None:
     copy = path(home) + ".bak"
 
     if not os.path.exists(path(home)):
-        _write(home, _parse(copy) if os.path.exists(copy) else {})
+        _write(home, _content(_parse(copy) if os.path.exists(copy) else {}))
 
 
 def update_row(home: str, name: str, change: Callable[[dict[str, Any]], T]) -> tuple[T | None, Index | None]:
@@ -193,11 +174,7 @@ def update_row(home: str, name: str, change: Callable[[dict[str, Any]], T]) -> t
             after = content[:start] + _line(name, row) + content[end:]
 
         if after != content:
-            try:
-                replace_file(path(home) + ".bak", after, sync="none")
-                replace_file(path(home), after, sync="file")
-            except OSError as error:
-                raise Unusable(f"{path(home)} cannot be written: {error.strerror}")
+            _write(home, after, sync="file")
 
         if index:
             index.content = hash(after)
@@ -206,7 +183,7 @@ def update_row(home: str, name: str, change: Callable[[dict[str, Any]], T]) -> t
     except OSError as error:
         raise Unusable(f"{path(home)} cannot be read: {error.strerror}")
     finally:
-        os.close(lock)
+        close(lock)
 
 
 def _line(name: str, row: Any) -> bytes:
@@ -218,15 +195,12 @@ def _content(tasks: Tasks) -> bytes:
     return b"{\n" + b",\n".join(_line(name, row) for name, row in tasks.items()) + b"\n}\n"
 
 
-def _write(home: str, tasks: Tasks) -> None:
-    content = _content(tasks)
-
+def _write(home: str, content: bytes, sync: str = "all") -> None:
     try:
         # The copy first, so that nothing that was revoked can come back from it.
-        replace_file(path(home) + ".bak", content)
-        replace_file(path(home), content)
+        replace_file(path(home), content, sync=sync, copy=path(home) + ".bak")
     except OSError as error:
-        raise Unusable(f"{path(home)} cannot be written: {error.strerror}")
+        raise Unusable(f"{error.filename2 or path(home)} cannot be written: {error.strerror}")
 
 
 def _parse(file_name: str) -> Tasks:

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Locks a file that the command line and the panel change, by filelock.
+
+The rules: the lock of FILE is FILE.lock. Its release never fails: what was done under it is done. A directory that was
+moved or removed is not made again, as filelock would do: at each try it makes the directories above its lock.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import contextmanager, suppress
+
+from ..errors import Busy, Unusable
+from .files import close, is_same_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from filelock import BaseFileLock
+
+PAUSE = 0.005  # seconds
+
+
+@contextmanager
+def locked(path: str, patience: float) -> Iterator[None]:
+    """Hold the lock of a file. Raises Busy after so many seconds, Unusable if it cannot be locked."""
+    lock = _take(path, patience)
+
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.release()
+
+
+def _take(path: str, patience: float) -> BaseFileLock:
+    try:
+        from filelock import FileLock, SoftFileLock, Timeout
+    except ImportError as error:
+        raise Unusable(f"filelock cannot be imported ({error}): install it for {sys.executable}")
+
+    home, name = os.path.split(path)
+    lock = FileLock(f"{path}.lock", timeout=0, mode=0o600)
+    deadline = time.monotonic() + patience
+    directory = -1
+
+    try:
+        directory = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+        while is_same_file(directory, home):
+            try:
+                lock.acquire()
+            except Timeout:
+                if time.monotonic() > deadline:
+                    raise Busy(f"{name} is locked by another process for too long: try again")
+
+                time.sleep(PAUSE)
+                continue
+
+            # Without flock, filelock uses a file that outlives its process; we cannot use that.
+            if issubclass(type(lock), SoftFileLock):
+                lock.release()
+                raise Unusable("files cannot be locked here: move the home to a local disk")
+
+            if is_same_file(directory, home):
+                return lock
+
+            lock.release()
+            os.unlink(f"{path}.lock")  # moved just now: what filelock has made instead goes
+            os.rmdir(home)
+    except (OSError, NotImplementedError) as error:  # the latter: there is no flock, in older filelocks
+        if os.path.isdir(home):
+            raise Unusable(f"{path}.lock cannot be locked: {getattr(error, 'strerror', None) or error}")
+    finally:
+        close(directory)
+
+    raise Unusable(f"there is no installation at {home}: `webscheduler init` creates one")
