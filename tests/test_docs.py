@@ -6,6 +6,7 @@ Rule: pages are read as their readers see them, and commands are given to the re
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import shlex
@@ -225,6 +226,18 @@ def test_each_threat_names_a_test_that_exists() -> None:
     assert rows
     assert all(named)
     assert not {each for row in named for each in row} - tests
+
+
+def test_each_promise_names_tests_that_exist() -> None:
+    """Each promise of guarantees.md names at least one, by its file; none is named that is not there."""
+    text = (DOCS / "explanation" / "guarantees.md").read_text()
+    tests = {f"{file.name}::{found.name}" for file in (CHECKOUT / "tests").glob("test_*.py")
+             for found in ast.parse(file.read_text()).body if isinstance(found, ast.FunctionDef)}
+    promises = re.findall(r"^\* .*?(?=^\* |^#|^$)", text.partition("## How it is tried")[0], re.MULTILINE | re.DOTALL)
+    assert len(promises) > 20
+    assert not [promise for promise in promises if "::test_" not in promise]
+    assert not set(re.findall(r"`(test_\w+\.py::\w+)`", text)) - tests
+    assert text.count("::test_") == len(re.findall(r"`test_\w+\.py::\w+`", text))
 
 
 def test_every_page_can_be_found() -> None:

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from tests import CHECKOUT
-from tests.faults import listening
+from tests.faults import listening, power_cut
 
 SAMPLE = 1000
 # Faults that once lost or doubled a run, left something, or made an answer wrong: each stands for its kind.
@@ -46,3 +46,17 @@ def test_what_once_broke(fault: str) -> None:
     done = inject("--only", fault)
     assert done.returncode == 0, done.stdout
     assert not re.search(r"^all +0 ", done.stdout, re.M), "no fault is called so"
+
+
+@pytest.mark.parametrize("kind", list(power_cut.KINDS))
+def test_a_disk_that_is_cut_off(kind: str) -> None:
+    """Cut off a moment after the answer, an ext4 has a run whole or not at all, and the next trigger works."""
+    why = power_cut.possible()
+
+    if why:
+        pytest.skip(why)  # no container has loop devices
+
+    loss = power_cut.cut(kind)
+    assert loss.usable
+    assert loss.line <= (kind == "ended")
+    assert not loss.known or loss.line or loss.claim

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -37,6 +38,8 @@ from webscheduler.store import history, history_reading, history_view, state
 from webscheduler.store.settings import SETTINGS, load_settings
 from webscheduler.store.task import FIELDS, load_task, load_tasks, new_task
 from webscheduler.times import parse_time
+from webscheduler.trigger import request
+from webscheduler.vocabulary import ENTRY
 
 NOW = parse_time("2026-11-28T12:00:00+00:00")
 LINES = 20_000  # of Python, for the least input
@@ -164,7 +167,7 @@ def test_a_request_is_answered_and_runs_nothing(one: Installation, environ: dict
     with bounded(sum(map(len, environ.values())) + len(body)):
         answer = asked(one, environ, body)
 
-    kind = wsgi.kind(environ)
+    kind = request.kind(environ)
     assert answer.status in {"run": (202, ), "status": (404, ), "none": (404, )}.get(kind, STATUSES)
     assert kind != "run" or answer.body in (b'{"accepted": false}', b"")
     assert one.claims() == []
@@ -222,7 +225,7 @@ def test_a_state_of_any_content(one: Installation, content: bytes) -> None:
             tasks = documented(lambda: state.read_strictly(home))
 
             for name, row in tasks.items() if isinstance(tasks, dict) else ():
-                documented(lambda name=name, row=row: load_task(name, row))
+                documented(partial(load_task, name, row))
 
         if isinstance(tasks, dict):
             config = load_settings(home)
@@ -282,7 +285,7 @@ def test_a_config_of_any_content(one: Installation, content: bytes) -> None:
         (one.home / "index").unlink(missing_ok=True)
 
 
-entries = st.one_of(values, st.dictionaries(st.sampled_from(sorted(history.ENTRY)), values, max_size=6))
+entries = st.one_of(values, st.dictionaries(st.sampled_from(sorted(ENTRY)), values, max_size=6))
 
 
 @few

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What an ext4 loses that is cut off a moment after an answer, as a power cut would: `python -m tests.faults.power_cut`.
+"""What an ext4 loses that is cut off a moment after an answer: `python -m tests.faults.power_cut`.
 
 An ext4 in a file is shut down (EXT4_IOC_SHUTDOWN, nothing of its log flushed), checked and mounted again. Needs root,
 and loop devices; the tests skip it where it cannot be done.
@@ -25,6 +25,7 @@ from typing import NamedTuple
 from tests.installation import Installation
 from webscheduler.store import history_reading, state
 
+PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 GOING_DOWN, NO_FLUSH = 0x8004587D, 2  # linux/fs.h, ext4's ioctl.c
 PROGRAMS = ("mkfs.ext4", "e2fsck", "mount", "umount")
 KINDS = {"ended": ["/bin/true"], "in progress": ["/bin/sleep", "20"]}
@@ -43,7 +44,7 @@ class Loss(NamedTuple):
 
 def possible() -> str:
     """Why it cannot be done here; empty if it can."""
-    missing = [program for program in PROGRAMS if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")]
+    missing = [program for program in PROGRAMS if not shutil.which(program, path=PATH)]
     why = "needs root" if os.geteuid() else f"{', '.join(missing)} is missing" if missing else ""
 
     if why:
@@ -82,7 +83,7 @@ def mounted(file: str, folder: str) -> Iterator[Path]:
 
 
 def _call(*words: str) -> None:
-    subprocess.run(words, check=True, capture_output=True, env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"})
+    subprocess.run(words, check=True, capture_output=True, env={**os.environ, "PATH": PATH})
 
 
 def cut(kind: str, after: float = AFTER) -> Loss:
@@ -103,8 +104,8 @@ def cut(kind: str, after: float = AFTER) -> Loss:
             os.close(descriptor)
             installation.end()
 
-        subprocess.run(["e2fsck", "-fy", file], check=False, capture_output=True,
-                       env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"})
+        # 1: it repaired something, as it should
+        subprocess.run(["e2fsck", "-fy", file], check=False, capture_output=True, env={**os.environ, "PATH": PATH})
 
         with mounted(file, folder) as place:
             installation = Installation(place / "home")

@@ -114,11 +114,7 @@ def script(home: str) -> Callable[[], int]:
     file.write_text(SCRIPT.read_text().replace("LIBRARIES = []", f"LIBRARIES = [{str(LIBRARY)!r}]"))
     environ = signed(home, NAME)
 
-    def act() -> int:
-        os.execve(sys.executable, [sys.executable, "-I", "-S", str(file)], environ)
-        return 1
-
-    return act
+    return lambda: os.execve(sys.executable, [sys.executable, "-I", "-S", str(file)], environ)
 
 
 def words(*argv: str) -> Prepared:
