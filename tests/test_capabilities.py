@@ -24,7 +24,7 @@ from webscheduler import editing, signing
 from webscheduler.host import doctor, probe
 from webscheduler.host.home import create_home
 from webscheduler.runs import dead_runs
-from webscheduler.store import capabilities, locks, state
+from webscheduler.store import capabilities, locks, processes, state
 from webscheduler.store.task import new_task
 from webscheduler.times import format_time
 from webscheduler.version import __version__
@@ -209,7 +209,7 @@ def test_a_due_run_that_died_counts_for_the_server_of_its_tick(installation: Ins
     installation.add("task", ["/bin/sh", "-c", "kill -9 $PPID; exec sleep 60"], intervalSeconds=1)
     assert installation.trigger("cgi", "@due", SERVER_SOFTWARE="Apache/2.4.59 (Debian)").status == 202
     home = str(installation.home)  # it may kill its supervisor before that has named it in the claim
-    facts = until(lambda: next((each for each in locks.live_runs(home, "task") if "command" in each), None), "the run")
+    facts = until(lambda: next((each for each in processes.live_runs(home, "task") if "command" in each), None))
     until(lambda: not locks.alive(facts["supervisor"]), "the death of its supervisor")
     os.killpg(facts["command"][0], signal.SIGKILL)
     until(lambda: not locks.alive(facts["command"]), "the end of the command")

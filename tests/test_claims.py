@@ -25,7 +25,7 @@ from tests import CHECKOUT, LIBRARY
 from tests.installation import DOORS, Answer, Installation, answered, until, waits_for
 from webscheduler.runs import dead_runs, recorder
 from webscheduler.runs.admission import Cause, decide
-from webscheduler.store import locks
+from webscheduler.store import locks, processes
 from webscheduler.times import format_time
 
 
@@ -192,7 +192,7 @@ def test_the_supervisor_is_killed_before_it_names_the_command(installation: Inst
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
 from webscheduler.runs.supervisor import run_by_hand
-from webscheduler.store import locks
+from webscheduler.store import locks, processes
 identity = locks.identity
 
 def slow(pid=None):
@@ -210,13 +210,13 @@ run_by_hand(sys.argv[2], "task", "cli", time.time)
 
     (facts,) = installation.facts()
     assert "command" not in facts
-    (alive,) = locks.live_runs(str(installation.home), "task")  # readers know it, and write nothing
+    (alive,) = processes.live_runs(str(installation.home), "task")  # readers know it, and write nothing
     assert locks.alive(alive["command"])
     assert installation.facts() == [facts]
     assert installation.trigger("wsgi").document["reason"] == "locked"
     assert installation.facts()[0]["command"]
     go_on.touch()
-    until(lambda: locks.process_of(facts["run"]) is None)
+    until(lambda: processes.command_of(facts["run"]) is None)
     assert installation.trigger("wsgi").document["status"] == "running"
     installation.idle()
     assert [status for status, _ in outcomes(installation) if status != "skipped"] == ["interrupted", "success"]
@@ -235,7 +235,7 @@ def test_the_command_is_the_first_of_those_that_carry_the_run(monkeypatch: pytes
             command.stdout.readline()
             carrying = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and marked(pid, run)]
             assert len(carrying) > 1
-            assert locks.process_of(run) == locks.identity(command.pid)
+            assert processes.command_of(run) == locks.identity(command.pid)
             identity = locks.identity
 
             def ending(pid: int | None = None) -> list[int]:
@@ -246,7 +246,7 @@ def test_the_command_is_the_first_of_those_that_carry_the_run(monkeypatch: pytes
                 return identity(pid)
 
             monkeypatch.setattr(locks, "identity", ending)
-            assert locks.process_of(run) == identity(command.pid)
+            assert processes.command_of(run) == identity(command.pid)
         finally:
             for pid in [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and marked(pid, run)]:
                 os.kill(pid, signal.SIGKILL)
@@ -428,7 +428,7 @@ def test_pids_of_others(installation: Installation, go_on: Path) -> None:
     (installation.home / "runs" / f"task@{run}").write_bytes(locks.line(
         {"run": run, "name": "task", "startedAt": format_time(time.time()), "starter": other, "supervisor": other,
          "command": other}))  # fmt: skip
-    assert locks.live_runs(str(installation.home)) == []
+    assert processes.live_runs(str(installation.home)) == []
     assert installation.trigger("wsgi").document["status"] == "running"
     installation.idle()
     assert outcomes(installation) == [("interrupted", "found_dead"), ("success", None)]
@@ -471,11 +471,11 @@ def test_readers_lock_nothing(installation: Installation, running: dict[str, Any
     program = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from webscheduler.store import locks
+from webscheduler.store import locks, processes
 locks._flock = None
-assert [facts["name"] for facts in locks.live_runs(sys.argv[2])] == ["task"]
-assert [facts["name"] for facts in locks.live_runs(sys.argv[2], "task")] == ["task"]
-assert locks.live_runs(sys.argv[2], "other") == []
+assert [facts["name"] for facts in processes.live_runs(sys.argv[2])] == ["task"]
+assert [facts["name"] for facts in processes.live_runs(sys.argv[2], "task")] == ["task"]
+assert processes.live_runs(sys.argv[2], "other") == []
 """
     before = {file: file.read_bytes() for file in installation.home.rglob("*") if file.is_file()}
     subprocess.run([sys.executable, "-c", program, str(LIBRARY), str(installation.home)], check=True)

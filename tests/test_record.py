@@ -22,7 +22,7 @@ from tests.commandline import environment
 from tests.installation import DOORS, Installation, answered, until, waits_for
 from webscheduler.runs import cancel
 from webscheduler.runs.supervisor import run_by_hand
-from webscheduler.store import history, history_reading, locks, state
+from webscheduler.store import history, history_reading, locks, processes, state
 from webscheduler.times import format_time
 
 # The command fails, so that a record made up later would differ from the true one.
@@ -32,7 +32,7 @@ import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 from webscheduler.runs import dead_runs, recorder
 from webscheduler.runs.supervisor import run_by_hand
-from webscheduler.store import history, history_reading, locks, state
+from webscheduler.store import history, history_reading, locks, processes, state
 module, function = eval(sys.argv[3])
 real = getattr(module, function)
 calls = 0
@@ -99,7 +99,7 @@ def test_told_to_end_while_recording(installation: Installation, told: str) -> N
         fcntl.flock(held, fcntl.LOCK_EX)
 
         with subprocess.Popen([sys.executable, "-c", GOES_ON, str(LIBRARY), home], stdout=subprocess.PIPE) as process:
-            (facts,) = until(lambda: [each for each in locks.live_runs(home, "task") if "outcome" in each])
+            (facts,) = until(lambda: [each for each in processes.live_runs(home, "task") if "outcome" in each])
 
             if told == "by TERM":
                 process.send_signal(signal.SIGTERM)
@@ -166,7 +166,6 @@ def test_killed_around_a_step(installation: Installation, step: tuple[str, int],
 def test_state_counts_each_failure_once(installation: Installation, step: tuple[str, int], side: str) -> None:
     """However a failed run was recorded, it is one failure in a row."""
     from webscheduler.runs import dead_runs
-    from webscheduler.store import locks
 
     installation.add(argv=FAILING)
     program = [sys.executable, "-c", KILLED, str(LIBRARY), str(installation.home), step[0], str(step[1]), side]

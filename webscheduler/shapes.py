@@ -54,7 +54,8 @@ if TYPE_CHECKING:
         errorOutput: str
 
     class Facts(TypedDict, total=False):
-        """What a claim says about its run. A process: [pid, start time in clock ticks]; deadline: monotonic seconds."""
+        """What a claim says about its run. A process: [pid, start time in clock ticks]; place: boot id and pid
+        namespace in which these are true; deadline: monotonic seconds."""
 
         run: str
         name: str
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
         scheduledFor: str
         attempt: int
         starter: list[int]
+        place: str
         supervisor: list[int]
         command: list[int]
         strategy: str

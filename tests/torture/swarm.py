@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.torture.requests import LOADED, answer, ask, environ_of
-from webscheduler.store import history, locks, state
+from webscheduler.store import history, locks, processes, state
 from webscheduler.store.task import new_task
 
 TASKS = 8
@@ -56,7 +56,7 @@ def killer(home: str, seed: int) -> None:
     chance = random.Random(seed)
 
     while True:
-        for facts in locks.live_runs(home):
+        for facts in processes.live_runs(home):
             if chance.random() < 0.3:
                 for who in chance.choice((("supervisor",), ("command",), ("supervisor", "command"))):
                     if locks.alive(facts.get(who)):

@@ -12,7 +12,7 @@ from itertools import groupby, islice, takewhile
 from ..commands import registry
 from ..runs import health
 from ..schedule import slots
-from ..store import capabilities, history_view, locks, state
+from ..store import capabilities, history_view, processes, state
 from ..store.task import DUE, load_tasks
 from ..times import instant
 from . import show
@@ -44,7 +44,7 @@ def index(visit: Visit) -> Response:
     number, pages = _page_number(visit, len(names))
     shown = names[(number - 1) * PAGE:number * PAGE]
     tasks, broken = load_tasks({name: rows[name] for name in (DUE, *shown) if name in rows})
-    running = {str(known.get("name")) for known in locks.live_runs(visit.home)}
+    running = {str(known.get("name")) for known in processes.live_runs(visit.home)}
     commands = registry.registered(visit.settings).keys()
     listed = [tasks[name] for name in shown if name in tasks]
     next_starts = {task.name: coming(visit, task) for task in listed}

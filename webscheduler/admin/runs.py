@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from datetime import datetime, timedelta
 
+from ..errors import BadInput
 from ..runs import cancel, recorder
-from ..store import history, history_reading, history_view, locks, state
+from ..store import history, history_reading, history_view, processes, state
 from ..store.task import file_name
 from ..times import time_zone
 from ..vocabulary import FAILURES, RUNNING, STATUSES, TRIGGERS
@@ -79,7 +80,7 @@ def index(visit: Visit) -> Response:
         raise Refused(400, "The request cannot be read.")
 
     alive = [] if cursor or status not in ("", RUNNING) else [
-        each for each in locks.live_runs(visit.home) if name in ("", each.get("name"))]
+        each for each in processes.live_runs(visit.home) if name in ("", each.get("name"))]
     kept: dict[str, Any] = {"name": name, "status": status, "from": query.get("from"), "to": query.get("to")}
     older = h("<p>{link}</p>", link=link(visit, "Older", "history", before=f"{more[0]!r}~{more[1]}",
                                          **kept)) if more else ""
@@ -176,7 +177,7 @@ def _live(visit: Visit, run: str) -> str:
 
 
 def _alive(visit: Visit, name: str, run: str) -> Facts | None:
-    return next((known for known in locks.live_runs(visit.home, name) if known.get("run") == run), None)
+    return next((known for known in processes.live_runs(visit.home, name) if known.get("run") == run), None)
 
 
 def raw(visit: Visit) -> Response:
@@ -194,8 +195,12 @@ def stop(visit: Visit) -> Response:
         visit.tell("The run had already ended.")
     else:
         visit.note("cancelled", f"{name} {run}")
-        ended = cancel.end(visit.home, name, run, 3.0)
-        visit.tell("The run is cancelled." if ended else "The run was asked to stop. It has a few seconds to do so.")
+
+        try:
+            visit.tell("The run is cancelled." if cancel.end(visit.home, name, run, 3.0) else
+                       "The run was asked to stop. It has a few seconds to do so.")
+        except BadInput:
+            visit.tell(cancel.ELSEWHERE)
 
     return visit.redirect("run", name=name, run=run)
 

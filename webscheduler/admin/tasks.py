@@ -15,7 +15,7 @@ from ..errors import BadInput
 from ..runs import admission
 from ..runs.strategies import start_run
 from ..schedule import slots
-from ..store import history_view, locks, state
+from ..store import history_view, processes, state
 from ..store.task import DUE, load_task
 from ..times import format_time
 from ..vocabulary import INTERRUPTED, RUNNING
@@ -141,7 +141,7 @@ def one(visit: Visit) -> Response:
 
     task = named(visit)
     entries = history_view.recent(visit.home, task.name)
-    alive = locks.live_runs(visit.home, task.name)
+    alive = processes.live_runs(visit.home, task.name)
     editor = visit.may("editor")
     secret = _secret(visit, task) if editor and visit.notice.get("secret") == task.name else ""
     limit = visit.settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]

@@ -24,7 +24,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from .. import create_app, editing, signing
 from ..errors import Unusable
 from ..host.home import create_home
-from ..store import history_reading, locks
+from ..store import history_reading, processes
 from ..store.settings import load_settings, save_settings
 from ..vocabulary import STRATEGIES
 from .parser import checked
@@ -261,7 +261,7 @@ def _wait_for_runs(home: str) -> bool:
 
         time.sleep(0.02)
 
-    return not locks.live_runs(home)
+    return not processes.live_runs(home)
 
 
 def _demo(args: Namespace) -> int:

@@ -21,7 +21,7 @@ from ..errors import BadInput, NoSuchTask, Unusable
 from ..printable import escaped
 from ..runs import cancel, health, recorder
 from ..runs.supervisor import run_by_hand
-from ..store import history, history_reading, history_view, locks, state
+from ..store import history, history_reading, history_view, processes, state
 from ..store.settings import load_settings
 from ..store.task import DUE, file_name, load_tasks
 from ..vocabulary import FINISHED, SUCCESS
@@ -71,7 +71,7 @@ def outcome(name: str, entry: Mapping[str, Any]) -> str:
 
 
 def _cancel(args: Namespace) -> int:
-    alive = locks.live_runs(args.home, args.name)
+    alive = processes.live_runs(args.home, args.name)
 
     if not alive:  # what runs can be ended even where state.json cannot be read
         editing.row_of(state.read(args.home), args.name)
@@ -139,7 +139,7 @@ def overall(settings: Settings, now: float) -> dict[str, Any]:
         tasks, damage = state.read(settings.home), [str(error)]
 
     good, broken = load_tasks(tasks)
-    running = [_running(facts) for facts in locks.live_runs(settings.home)]
+    running = [_running(facts) for facts in processes.live_runs(settings.home)]
     held, most = health.places(settings.home), settings["maxConcurrentTasks"]
     alive = {facts["name"] for facts in running}
     unhealthy = [{"name": name, "status": "failing", "lastRunAt": None, "lastRunStatus": None} for name in broken]
@@ -205,7 +205,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 def _one(args: Namespace) -> None:
     """Show one run: how it ended and all its output, or what it has printed so far."""
-    facts = next((facts for facts in locks.live_runs(args.home, args.name) if facts.get("run") == args.run), None)
+    facts = next((facts for facts in processes.live_runs(args.home, args.name) if facts.get("run") == args.run), None)
     entry = history_reading.find(args.home, _names(args), args.run)
 
     if entry is None:
@@ -258,7 +258,7 @@ def _watch(home: str, name: str, run: str) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     try:
-        while any(facts.get("run") == run for facts in locks.live_runs(home, name)):
+        while any(facts.get("run") == run for facts in processes.live_runs(home, name)):
             data, offset = _live(home, run, offset)
             print(escaped(decoder.decode(data)), end="", flush=True)
             time.sleep(PAUSE)

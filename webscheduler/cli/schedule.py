@@ -20,7 +20,7 @@ from ..interchange import crontab
 from ..runs import due
 from ..runs.supervisor import run_by_hand
 from ..schedule import slots
-from ..store import locks, state
+from ..store import processes, state
 from ..store.settings import load_settings
 from ..store.task import DUE, FIELDS, load_task
 from ..times import format_time, parse_time, time_zone
@@ -138,7 +138,7 @@ def _run_due(args: Namespace) -> int:
 def _dry_run(args: Namespace) -> int:
     settings, now = load_settings(args.home), time.time()
     queue, problems = due.select(settings, state.read(settings.home), now)
-    alive = {facts.get("name") for facts in locks.live_runs(args.home)}
+    alive = {facts.get("name") for facts in processes.live_runs(args.home)}
     tasks = [{"name": name, "due": format_time(slot.at), "attempt": slot.attempt,
               "status": "too late" if slot.too_late else "running already" if name in alive else "would start"}
              for name, slot in queue]

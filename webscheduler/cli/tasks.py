@@ -17,7 +17,7 @@ from ..errors import BadInput, NoSuchTask, Unusable
 from ..printable import escaped
 from ..schedule import slots
 from ..schedule.describe import describe, render
-from ..store import locks, state
+from ..store import processes, state
 from ..store.fields import Field, check, from_text
 from ..store.settings import check_base_url, load_settings
 from ..store.task import DUE, FIELDS, load_task, load_tasks
@@ -218,7 +218,7 @@ def _next_start(settings: Settings, task: Task, now: float) -> str:
 def _list(args: Namespace) -> None:
     settings, now = load_settings(args.home), time.time()
     good, broken = load_tasks(read_tasks(args.home))
-    running = {facts.get("name") for facts in locks.live_runs(args.home)}
+    running = {facts.get("name") for facts in processes.live_runs(args.home)}
     listed = [without_dead_run(task, running) for task in good.values() if args.group in (None, task["group"])]
 
     if args.json:
@@ -238,7 +238,7 @@ def _list(args: Namespace) -> None:
 def _show(args: Namespace) -> None:
     settings, now = load_settings(args.home), time.time()
     task = load_task(args.name, editing.row_of(read_tasks(args.home), args.name))
-    alive = locks.live_runs(args.home, args.name)
+    alive = processes.live_runs(args.home, args.name)
     public = editing.public(settings, without_dead_run(task, {facts.get("name") for facts in alive}), now)
 
     if args.json:

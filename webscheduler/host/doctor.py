@@ -19,7 +19,7 @@ from ..errors import BadInput, WebschedulerError
 from ..runs import health
 from ..runs.retention import record_all_dead
 from ..schedule import slots
-from ..store import capabilities, locks, state
+from ..store import capabilities, locks, processes, state
 from ..store.files import lock_file
 from ..store.refusals import read_refusals
 from ..store.settings import check_setting, load_settings
@@ -323,7 +323,7 @@ def _commands(settings: Settings) -> Iterator[Finding]:
 
 def _runs(home: str, tasks: state.Tasks, now: float) -> Iterator[Finding]:
     record_all_dead(home, tasks, now)
-    yield Finding(OK, "runs", "{n} in progress", n=len(locks.live_runs(home)))
+    yield Finding(OK, "runs", "{n} in progress", n=len(processes.live_runs(home)))
 
 
 def _ticks(home: str, tasks: dict[str, Task], now: float) -> Iterator[Finding]:

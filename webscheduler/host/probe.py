@@ -18,7 +18,7 @@ from ..commands import registry
 from ..errors import BadInput
 from ..fetching import Answer, fetch
 from ..runs import dead_runs
-from ..store import capabilities, history_reading, locks, state
+from ..store import capabilities, history_reading, locks, processes, state
 from ..store.task import new_task
 from ..times import format_time
 from ..version import __version__
@@ -156,7 +156,7 @@ def run(
 def heartbeat(home: str, name: str, seconds: str) -> int:
     """The job: print the kind of server and the seconds so far, until the time is over or the supervisor is gone."""
     supervisor, begun = os.getppid(), time.monotonic()
-    found = locks.live_runs(home, name)
+    found = processes.live_runs(home, name)
     lived = 0.0
 
     while lived < int(seconds) and os.getppid() == supervisor:

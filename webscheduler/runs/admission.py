@@ -181,7 +181,7 @@ def _judge(
     run, moment = locks.new_run(now), format_time(now)
     claim = locks.make_claim(home, name, run, {
         "run": run, "name": name, "startedAt": moment, "trigger": cause.trigger, "triggeredAt": moment,
-        "ip": ticket.ip if ticket else None, "starter": locks.identity(), **facts})
+        "ip": ticket.ip if ticket else None, "starter": locks.identity(), "place": locks.place(), **facts})
     gate.last_start = now
     return Decision(words.RUNNING, None, claim), facts
 

@@ -13,8 +13,8 @@ import signal
 import time
 from contextlib import suppress
 
-from ..errors import Busy
-from ..store import locks
+from ..errors import BadInput, Busy
+from ..store import locks, processes
 from ..store.files import close
 from ..store.task import file_name
 from . import dead_runs
@@ -24,13 +24,19 @@ if TYPE_CHECKING:
     from ..shapes import Facts
 
 PAUSE = 0.1  # seconds
+ELSEWHERE = "The run is in another container or on another host: cancel it there."
 
 
 def end(home: str, name: str, run: str, patience: float) -> bool:
-    """Tell the run to end and wait, at most `patience` seconds, until it is recorded. Returns whether it is."""
+    """Tell the run to end and wait, at most `patience` seconds, until it is recorded. Returns whether it is. Raises
+    BadInput (ELSEWHERE) if its pids mean nothing here."""
     path = os.path.join(home, "runs", f"{file_name(name)}@{run}")
     told: set[int] = set()
     deadline = time.monotonic() + patience
+
+    if any(facts.get("run") == run and not locks.is_here(facts.get("place", locks.place()))
+           for facts in processes.live_runs(home, name)):
+        raise BadInput(ELSEWHERE)
 
     try:
         # With the deadline, the run is ended by whoever finds it without a supervisor.
@@ -39,7 +45,7 @@ def end(home: str, name: str, run: str, patience: float) -> bool:
         return True
 
     while time.monotonic() < deadline:
-        facts = next((facts for facts in locks.live_runs(home, name) if facts.get("run") == run), None)
+        facts = next((facts for facts in processes.live_runs(home, name) if facts.get("run") == run), None)
 
         if not os.path.exists(path):
             return True

@@ -13,7 +13,7 @@ import signal
 import time
 
 from ..errors import Unusable
-from ..store import history, history_reading, locks
+from ..store import history, history_reading, locks, processes
 from ..vocabulary import CANCELLED, FOUND_DEAD, INTERRUPTED, SUPERVISOR_GONE, TIME_LIMIT
 from . import recorder
 
@@ -66,7 +66,9 @@ def record_dead_runs(home: str, name: str, now: float) -> list[Facts]:
             dead, reason = unlocked, FOUND_DEAD
 
             # A claim is unlocked, too, if the command closed what it inherited, as ssh and sudo do.
-            if unlocked or not supervised:
+            if not locks.is_here(facts.get("place", locks.place())):
+                dead = unlocked and processes.command_of(claim.run) is None
+            elif unlocked or not supervised:
                 command = _command_of(claim, facts)
 
                 if not unlocked or locks.alive(command):
@@ -86,7 +88,7 @@ def record_dead_runs(home: str, name: str, now: float) -> list[Facts]:
 
 def _command_of(claim: Claim, facts: Facts) -> list[int] | None:
     """The command of a run without a supervisor: by the claim, else by the run's id in its environment."""
-    command = facts.get("command") or locks.process_of(claim.run)
+    command = facts.get("command") or processes.command_of(claim.run)
 
     if command and "command" not in facts:
         claim.append({"command": command})

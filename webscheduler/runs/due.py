@@ -16,7 +16,7 @@ import time
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
-from ..store import indexing, locks, lookup, state
+from ..store import indexing, locks, lookup, processes, state
 from ..store.files import close
 from ..store.task import DUE, load_task, load_tasks
 from ..times import format_time, parse_time
@@ -58,7 +58,7 @@ def _select(
 ) -> tuple[list[tuple[str, Slot]], list[str]]:
     found = []
     # A run has a claim from before state mentions it until state says how it ended.
-    begun = {facts.get("name"): parse_time(facts["startedAt"]) for facts in locks.live_runs(settings.home)}
+    begun = {facts.get("name"): parse_time(facts["startedAt"]) for facts in processes.live_runs(settings.home)}
 
     for name, task in tasks.items():
         try:

@@ -11,7 +11,7 @@ from itertools import islice
 
 from ..errors import BadInput
 from ..schedule import slots
-from ..store import locks, state
+from ..store import processes, state
 from ..store.task import load_task
 from ..times import format_time, instant
 from ..vocabulary import DUE, FAILURES, RUNNING
@@ -34,7 +34,7 @@ def health(settings: Settings, tasks: state.Tasks, name: str, now: float) -> dic
     row = tasks[name]
     found = states(settings, tasks if name == DUE else {name: row}, now)
     worst = next((state for state in ("failing", "late") if state in found.values()), "healthy")
-    running = locks.live_runs(settings.home, name)
+    running = processes.live_runs(settings.home, name)
     report = {"task": name, "status": worst, "running": bool(running), "nextRunAt": None,
               **{field: row.get(field) for field in ("lastRunAt", "lastRunStatus", "lastRunDuration")}}
 
@@ -54,13 +54,13 @@ def health(settings: Settings, tasks: state.Tasks, name: str, now: float) -> dic
 
 def states(settings: Settings, tasks: state.Tasks, now: float) -> dict[str, str]:
     """`healthy`, `failing` or `late`, by task."""
-    running = {facts.get("name") for facts in locks.live_runs(settings.home)}
+    running = {facts.get("name") for facts in processes.live_runs(settings.home)}
     return {name: _state(settings, row, name, name in running, now) for name, row in tasks.items()}
 
 
 def places(home: str) -> list[Facts]:
     """The due runs in progress, the oldest first: each holds one of the `maxConcurrentTasks` places until it ends."""
-    held = [facts for facts in locks.live_runs(home) if facts.get("trigger") == "due"]
+    held = [facts for facts in processes.live_runs(home) if facts.get("trigger") == "due"]
     return sorted(held, key=lambda facts: instant(facts.get("startedAt")))
 
 

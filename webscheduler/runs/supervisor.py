@@ -36,7 +36,7 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> Result:
 
     try:
         # Before any import: until then, readers know the run by the process that started it, which may be gone.
-        claim.append({"supervisor": locks.identity()})
+        claim.append({"supervisor": locks.identity(), "place": locks.place()})
 
         from ..commands import registry
         from ..schedule import cron

@@ -197,14 +197,22 @@ def identities(home: str) -> list[str]:
     return found
 
 
+_boot: list[str] = []  # no process outlives it
+
+
 def boot() -> str:
     """The id of this boot of the machine (random(4)); empty if /proc does not show it."""
+    if _boot:
+        return _boot[0]
+
     try:
         descriptor = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
 
     try:
-        return os.read(descriptor, 64).decode().strip()
+        _boot.append(os.read(descriptor, 64).decode().strip())
     finally:
         close(descriptor)
+
+    return _boot[0]

@@ -10,6 +10,8 @@ The rules:
   copy keeps the lock, while unlocking one copy releases it for all. If the lock can be taken and the file is still
   linked, the run is dead.
 - Only the holder of the gate tries the locks of claims; a reader that tried would make an idle task look busy.
+- A claim says where its pids mean something: boot id and pid namespace. Seen from elsewhere (a container, another
+  host), a locked claim is a run that lives, and nobody is signalled.
 - If flock fails for another reason than "locked by another process", nothing is certain: no run, and 503.
 """
 
@@ -21,6 +23,7 @@ import time
 from ..errors import Busy, Unusable
 from ..vocabulary import COUNTED_REASONS
 from .files import append_bytes, close, file_name, is_same_file, lock_file, unlock_file
+from .index import boot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -246,80 +249,46 @@ def supervised_runs(home: str, name: str) -> list[str] | None:
 
 
 def supervised(descriptor: int) -> bool:
-    """Whether the supervisor of the run lives, which will record it. True before there is one."""
+    """Whether the supervisor of the run, whose claim is locked, lives and will record it. True before there is one, and
+    where nobody here can tell."""
     content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-    key = b'"supervisor": ['
-    start = content.rfind(key)  # never within a text, where quotes are escaped
+    where = _last(content, b'"place": "', b'"')  # never within a text, where quotes are escaped
+    words = _last(content, b'"supervisor": [', b"]")
 
-    if start < 0:
+    if words is None or (where is not None and not is_here(where.decode(errors="replace"))):
         return True
 
-    words = content[start + len(key) :].partition(b"]")[0].split(b",")
-
     try:
-        return alive([int(word) for word in words])
+        return alive([int(word) for word in words.split(b",")])
     except ValueError:
         return False
 
 
-def live_runs(home: str, name: str | None = None) -> list[Facts]:
-    """Facts of the runs that live, for readers: found by pid and start time of their processes, without any lock."""
-    found = []
+def _last(content: bytes, key: bytes, end: bytes) -> bytes | None:
+    """What follows the last `key`, up to `end`."""
+    _, found, rest = content.rpartition(key)
+    return rest.partition(end)[0] if found else None
 
-    for run in runs(home, name):
-        path = os.path.join(home, "runs", run if name is None else f"{file_name(name)}@{run}")
 
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            continue
+def place() -> str:
+    """Where pids mean what they mean to this process: boot id and pid namespace; empty if /proc does not show them, `?`
+    if it shows another namespace's processes."""
+    try:
+        shown = os.readlink("/proc/self") == str(os.getpid())
+        return f"{boot()} {os.readlink('/proc/self/ns/pid')}" if shown else "?"
+    except OSError:
+        return ""
 
-        try:
-            facts = facts_of(descriptor)
-        finally:
-            close(descriptor)
 
-        # Killed before it named the command in the claim.
-        if "command" not in facts and "supervisor" in facts and not alive(facts["supervisor"]):
-            command = process_of(facts.get("run", ""))
-            facts.update({"command": command} if command else {})
-
-        # The process that made the claim may be a server, which outlives the run.
-        if any(alive(facts.get(who)) for who in (("command", "supervisor") if "supervisor" in facts else ("starter",))):
-            found.append(facts)
-
-    return found
+def is_here(where: Any) -> bool:
+    """Whether the pids of a claim that says so mean to this process what they meant to its supervisor."""
+    return bool(where == place() != "?")
 
 
 def identity(pid: int | None = None) -> list[int]:
     """[pid, start time in clock ticks since boot] of a process, which together are unique until the next boot (proc(5),
     /proc/PID/stat field 22). The start time is 0 if /proc does not show it."""
     return [pid or os.getpid(), _stat(pid or os.getpid())[1]]
-
-
-def process_of(run: str) -> list[int] | None:
-    """The identity of the command of a run whose claim does not name it: of the processes that have the run's id in
-    their environment (proc(5), /proc/PID/environ) and that we may read, the first, since it started the others."""
-    mark = f"{RUN_VARIABLE}={run}".encode()
-
-    try:
-        entries = os.listdir("/proc")
-    except OSError:
-        return None
-
-    found = []
-
-    for entry in entries:
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/environ", "rb") as file:
-                    if mark in file.read().split(b"\0"):
-                        found.append(identity(int(entry)))
-            except OSError:
-                continue
-
-    # One that has ended since has no start time any more.
-    return min((who for who in found if who[1]), key=lambda who: (who[1], who[0]), default=None)
 
 
 def alive(who: Any) -> bool:
@@ -343,14 +312,18 @@ def alive(who: Any) -> bool:
 
 
 def _stat(pid: int) -> tuple[str, int]:
+    fields = stat_fields(pid)
+    return (fields[0].decode(), int(fields[19])) if fields else ("", 0)
+
+
+def stat_fields(pid: int) -> list[bytes]:
+    """The fields of /proc/PID/stat behind the name, from the state on (proc(5)); none of a process that is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The name in parentheses may contain spaces and parentheses: count from the last one.
-            fields = file.read().rpartition(b")")[2].split()
+            return file.read().rpartition(b")")[2].split()
     except OSError:
-        return "", 0
-
-    return fields[0].decode(), int(fields[19])
+        return []
 
 
 def runs(home: str, name: str | None = None) -> list[str]:
