@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.installation import DOORS, REFUSED, Answer, Installation, asking
-from webscheduler import signing
+from webscheduler import http, signing, trigger
 
 Request = tuple[dict[str, str], bytes]
 Case = Callable[[Installation], Request]
@@ -430,9 +430,10 @@ def test_refusals_are_bounded(ready: Installation) -> None:
     (ready.home / "refused.json").unlink()
 
     for number in range(3):
-        add_refusal(home, now - 3600 + number, "GET", "", "192.0.2.1", str(number))
+        request = http.Request(asking(f"/run/{number:032}"))
+        trigger.answer(request, home, False, lambda number=number: now - 3600 + number, print)
 
-    assert [refusal["problem"] for refusal in read_refusals(home)] == ["0"]
+    assert [refusal["slug"] for refusal in read_refusals(home)] == ["0" * 32]
 
     for damaged in (b"", b"[", b"5", b'{"a": 1}', b"\xff", b"[null, 1]"):
         (ready.home / "refused.json").write_bytes(damaged)

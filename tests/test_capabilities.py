@@ -20,14 +20,13 @@ import pytest
 from tests import SCRIPT
 from tests.installation import Installation, until
 from tests.servers import KINDS, Kind, Server, as_user, give, keeper, python, start, workplace
-from webscheduler import editing, signing
+from webscheduler import __version__, editing, signing
 from webscheduler.host import doctor, probe
 from webscheduler.host.home import create_home
 from webscheduler.runs import dead_runs
 from webscheduler.store import capabilities, locks, processes, state
 from webscheduler.store.task import new_task
 from webscheduler.times import format_time
-from webscheduler.version import __version__
 
 NOW = 1_800_000_000.0
 DAY = 86400.0

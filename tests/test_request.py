@@ -11,7 +11,7 @@ import pytest
 
 from tests.installation import asking
 from webscheduler.body import MAX_FORM
-from webscheduler.trigger.request import Request
+from webscheduler.http import Request
 
 SLUG, OTHER = "0123456789abcdef" * 2, "ab" * 16
 SIG, BAD = "a" * 64, "b" * 64

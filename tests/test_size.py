@@ -15,8 +15,7 @@ MOST_ON_THE_WAY = 2000
 # What a plain request for /run goes through under CGI, from the environ to the line of history. What only unusual
 # requests need (a timed signature, a list of addresses, no index), and what comes after the record, is not on it.
 WAY = """
-    cgi errors vocabulary times response query
-    trigger/handler trigger/request trigger/authentication
+    cgi errors vocabulary times http trigger
     store/files store/index store/locks store/state store/history store/refusals
     runs/admission runs/strategies runs/detach runs/supervisor runs/process runs/recorder
 """

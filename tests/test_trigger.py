@@ -21,11 +21,11 @@ from tests import LIBRARY, PACKAGE, SCRIPT, python_path
 from tests.installation import DOORS, PATIENCE, REFUSED, Answer, Installation, answered, asking, until
 from tests.servers import as_user, give
 from tests.servers import python as readable
+from webscheduler import trigger
 from webscheduler.store import state
 from webscheduler.store.indexing import refresh
 from webscheduler.store.refusals import read_refusals
 from webscheduler.times import parse_time
-from webscheduler.trigger import handler
 from webscheduler.vocabulary import DUE
 
 UNAVAILABLE = REFUSED
@@ -653,7 +653,7 @@ def test_what_nobody_foresaw_is_answered_503(ready: Installation, monkeypatch: p
     def broken(*_: object) -> None:
         raise ZeroDivisionError("nobody foresaw it")
 
-    monkeypatch.setattr(handler, "authenticate", broken)
+    monkeypatch.setattr(trigger, "authenticate", broken)
     answer = ready.wsgi(ready.signed())
     assert (answer.status, answer.body) == (503, REFUSED)
     assert "ZeroDivisionError: nobody foresaw it" in answer.errors

@@ -11,18 +11,18 @@ Public names, loaded when first used, so that importing the package costs a requ
 
 from __future__ import annotations
 
+__version__ = "0.1.0"
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .commands.discovery import schedulable as schedulable
     from .embedding import run as run
     from .embedding import run_due as run_due
     from .embedding import trigger_url as trigger_url
-    from .version import __version__ as __version__
     from .wsgi import application as application
     from .wsgi import create_app as create_app
 
 _EXPORTS = {
-    "__version__": "version",
     "application": "wsgi",
     "create_app": "wsgi",
     "schedulable": "commands.discovery",

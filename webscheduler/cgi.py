@@ -11,10 +11,8 @@ import os
 import sys
 import time
 
-from .errors import WebschedulerError
-from .store.files import find_home
-from .trigger import handler
-from .trigger.request import kind
+from . import trigger
+from .http import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,19 +33,20 @@ def main(home: str | None = None) -> None:
     environ.update({"webscheduler.input": 0, "wsgi.errors": sys.stderr})  # see `body`
 
     try:
-        if kind(environ) in ("admin", ""):
+        request = Request(environ)
+
+        if request.kind in ("admin", ""):
             from .admin import answer
 
             environ["wsgi.url_scheme"] = "https" if environ.get("HTTPS", "").lower() in ("on", "1") else "http"
             response = answer(environ, home, in_process=True)
         else:
-            response = handler.answer(environ, home or find_home(), True, time.time, report)
-    except WebschedulerError as error:
-        report(f"webscheduler: {error}")
-        response = handler.unavailable()
+            response = trigger.answer(request, home or _home(), True, time.time, report)
     except Exception as error:
-        report(f"webscheduler: {type(error).__name__}: {error} ({_place(error)})")
-        response = handler.unavailable()
+        from .errors import foreseen
+
+        report(foreseen(error) or f"webscheduler: {type(error).__name__}: {error} ({_place(error)})")
+        response = trigger.unavailable()
 
     headers = [("Status", response.line), *response.all_headers()]
     head = "".join(f"{name}: {value}\r\n" for name, value in headers) + "\r\n"
@@ -68,6 +67,12 @@ def main(home: str | None = None) -> None:
             _write_all(sent)
     finally:
         os._exit(0)
+
+
+def _home() -> str:
+    from .store.files import find_home
+
+    return find_home()
 
 
 def _write_all(data: bytes) -> None:

@@ -38,3 +38,12 @@ class Unusable(WebschedulerError):
 
 class Busy(WebschedulerError):
     """A lock was not to be had in time; the same call may go through a moment later."""
+
+
+def foreseen(error: Exception, home: str = "") -> str:
+    """The line that tells a server's error log of an error; empty for one that nobody foresaw. home: where a system
+    call failed that names no file; without it, none is foreseen."""
+    if isinstance(error, WebschedulerError):
+        return f"webscheduler: {error}"
+
+    return f"webscheduler: {error.filename or home}: {error.strerror}" if isinstance(error, OSError) and home else ""

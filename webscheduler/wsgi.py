@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import time
 
-from . import addresses
+from . import addresses, trigger
 from .commands import registry
-from .errors import WebschedulerError
+from .errors import foreseen
+from .http import Request
 from .runs import dead_runs, health, strategies, supervisor
 from .runs.detach import AfterResponse
 from .store import lookup, refusals
 from .store.settings import find_home
-from .trigger import handler
-from .trigger.request import kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,18 +50,17 @@ def create_app(home: str | None = None, user: User = None) -> Application:
             environ["wsgi.errors"].write(line.replace("\n", " ") + "\n")
 
         try:
-            if kind(environ) in ("admin", ""):
+            request = Request(environ)
+
+            if request.kind in ("admin", ""):
                 from .admin import create_panel
 
                 return create_panel(home, user)(environ, start_response)
 
-            reply = handler.answer(environ, home or find_home(), False, time.time, report, kept)
-        except WebschedulerError as error:
-            report(f"webscheduler: {error}")
-            reply = handler.unavailable()
+            reply = trigger.answer(request, home or find_home(), False, time.time, report, kept)
         except Exception as error:  # as the CGI door does: what embeds us is not to show a page of its own
-            report(f"webscheduler: {type(error).__name__}: {error}")
-            reply = handler.unavailable()
+            report(foreseen(error) or f"webscheduler: {type(error).__name__}: {error}")
+            reply = trigger.unavailable()
 
         start_response(reply.line, reply.all_headers())
 

@@ -14,12 +14,11 @@ from typing import Any
 
 from tests.admin.client import OWNER, populate
 from tests.installation import Installation
-from webscheduler import editing
+from webscheduler import __version__, editing
 from webscheduler.store import history, locks, state
 from webscheduler.store.refusals import add_refusal
 from webscheduler.store.settings import load_settings
 from webscheduler.times import format_time
-from webscheduler.version import __version__
 
 REPORT = ("printf '\\033[1;32mPASS\\033[0m 12 checks\\n\\033[31mFAIL\\033[0m totals of <b>May</b> differ\\n';"
           " echo 'warning: disk 91% full' >&2; exit 3")

@@ -39,7 +39,7 @@ CALLS = {"t": slice(1), "count": slice(1, None), "tell": slice(1), "note": slice
 FINDINGS = {"host/doctor": "Finding", "host/url_check": "Finding"}
 # Modules whose one-line errors reach the panel, and the parts of those errors that a person entered.
 ERRORS = ("store/task", "store/fields", "editing", "schedule/slots", "schedule/cron", "commands/registry", "host/home",
-          "trigger/authentication", "trigger/request", "host/doctor", "store/settings", "store/state")
+          "trigger", "http", "host/doctor", "store/settings", "store/state")
 RETURNED = ("store/task", "store/fields", "schedule/slots")  # these hand out what is wrong as text, too
 
 

@@ -17,12 +17,12 @@ import pytest
 
 from tests.admin.client import PASSWORD, Browser, registered
 from tests.installation import Installation, until
+from webscheduler import __version__
 from webscheduler.admin import setup
 from webscheduler.errors import BadInput
 from webscheduler.interchange import importing
 from webscheduler.store import capabilities, people, state
 from webscheduler.store.settings import FORMAT, load_settings, read_settings, save_settings
-from webscheduler.version import __version__
 
 
 def test_saving_untouched_settings_changes_nothing(owner: Browser, inhabited: Installation) -> None:
@@ -569,9 +569,9 @@ def test_no_trigger_loads_the_panel(installation: Installation) -> None:
     installation.add()
     code = (
         "import sys, json, time\n"
-        "from webscheduler.trigger import handler\n"
+        "from webscheduler import http, trigger\n"
         "environ = json.loads(sys.argv[2])\n"
-        "reply = handler.answer(environ, sys.argv[1], False, time.time, print)\n"
+        "reply = trigger.answer(http.Request(environ), sys.argv[1], False, time.time, print)\n"
         "import webscheduler.wsgi, webscheduler.cgi\n"
         "application = webscheduler.wsgi.create_app(sys.argv[1])\n"
         "import io; environ.update({'wsgi.errors': sys.stderr, 'wsgi.input': io.BytesIO()})\n"

@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 
 from tests import LIBRARY, SCRIPT
 from tests.installation import asking
-from webscheduler import cgi, cli, signing, wsgi
+from webscheduler import __version__, cgi, cli, signing, wsgi
 from webscheduler.host.home import create_home
 from webscheduler.store import history, indexing, locks, state
 from webscheduler.store.task import DUE, new_task
 from webscheduler.times import format_time
-from webscheduler.version import __version__
 
 NAME = "task"
 DUE_TASKS = ("one", "two", "three")

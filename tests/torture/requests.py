@@ -13,13 +13,13 @@ import sys
 import time
 from typing import Any
 
-from webscheduler import signing
+from webscheduler import signing, trigger
+from webscheduler.http import Request
 from webscheduler.runs import admission, process, recorder, retention
 from webscheduler.store import capabilities, state
-from webscheduler.trigger import authentication, handler
 
 # All that a request and its supervisor import on their way, so that a fork has it.
-LOADED = (authentication, capabilities, admission, retention, recorder, process, signing, state)
+LOADED = (capabilities, admission, retention, recorder, process, signing, state)
 
 
 def environ_of(row: dict[str, Any], ts: int | None = None) -> dict[str, str]:
@@ -43,7 +43,7 @@ def ask(home: str, environ: dict[str, str], start: tuple[int, int] | None = None
                 os.close(start[1])
                 os.read(start[0], 1)
 
-            reply = handler.answer(environ, home, True, time.time, lambda line: print(line, file=sys.stderr))
+            reply = trigger.answer(Request(environ), home, True, time.time, lambda line: print(line, file=sys.stderr))
             os.write(writing, b"%d %s\n" % (reply.status, reply.body))
         finally:
             os._exit(0)

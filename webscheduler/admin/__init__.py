@@ -18,9 +18,9 @@ import re
 import time
 
 from ..errors import WebschedulerError
+from ..http import kind, server_kind
 from ..runs.detach import AfterResponse
 from ..store.settings import SETTINGS, Settings, find_home, load_settings
-from ..trigger.request import kind, server_kind
 from .web import Html, Refused, Visit, error_text, h, mount, respond
 
 TYPE_CHECKING = False
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Callable, Optional
 
-    from ..response import Response
+    from ..http import Response
 
     Environ = dict[str, Any]
     User = Optional[Callable[[Environ], Any]]
@@ -88,7 +88,7 @@ def answer(
     environ: Environ, home: str | None, user: User = None, clock: Callable[[], float] = time.time,
     in_process: bool = False,
 ) -> Response:
-    """The response to a request for the panel. in_process: see `trigger.handler.answer`."""
+    """The response to a request for the panel. in_process: see `trigger.answer`."""
     if not kind(environ):
         return _front(environ)
 

@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..response import Response
+    from ..http import Response
     from .web import Visit
 
 ROLE_NAMES = {"viewer": "Viewer: can read", "editor": "Editor: can also run and change tasks",

@@ -15,7 +15,7 @@ from .web import Refused, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..response import Response
+    from ..http import Response
     from .web import Visit
 
 FILES = {"style": ("panel.css", "text/css"), "script": ("panel.js", "text/javascript"),

@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 
+from .. import __version__
 from ..commands import registry
 from ..errors import BadInput
 from ..fetching import Answer
@@ -19,7 +20,6 @@ from ..host import doctor, probe
 from ..store import capabilities, history, state
 from ..store.refusals import read_refusals
 from ..times import format_time
-from ..version import __version__
 from ..vocabulary import RUNNING, STRATEGIES
 from . import language
 from .show import ask, badge, button, facts, link, moment, page, paragraph, roughly, table
@@ -29,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..response import Response
+    from ..http import Response
     from .web import Visit
 
 SHOWN = re.compile(

@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from ..response import Response
+    from ..http import Response
     from ..shapes import Entry
     from ..store.task import Task
     from .tasks import Coming

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from ..response import Response
+    from ..http import Response
     from ..shapes import Entry, Facts
     from .web import Visit
 

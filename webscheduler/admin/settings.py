@@ -13,7 +13,7 @@ import hmac
 import json
 import os
 
-from .. import editing
+from .. import __version__, editing
 from ..commands import discovery, registry
 from ..errors import BadInput, WebschedulerError
 from ..host import entry_files
@@ -24,7 +24,6 @@ from ..store import state
 from ..store.fields import Field, check
 from ..store.settings import CHANNELS, SETTINGS, Settings, check_setting, parse_setting, read_settings, save_settings
 from ..store.task import DUE, FIELDS, file_name, load_tasks, new_task
-from ..version import __version__
 from ..vocabulary import LANGUAGES
 from . import session
 from .controls import Form
@@ -36,7 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..response import Response
+    from ..http import Response
     from .web import Visit
 
 # Heading -> setting -> label; help and rules come from SETTINGS. All other settings are for the command line.

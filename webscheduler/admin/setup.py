@@ -25,7 +25,7 @@ from .web import error_text, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..response import Response
+    from ..http import Response
     from .controls import Form
     from .web import Visit
 

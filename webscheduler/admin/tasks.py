@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Union
 
-    from ..response import Response
+    from ..http import Response
     from ..shapes import Entry
     from ..store.task import Task
     from .web import Visit

@@ -15,11 +15,10 @@ import re
 import time
 from urllib.parse import quote, urlencode
 
-from .. import query
 from ..addresses import allowed, client
 from ..body import MAX_FORM, receive, stated_length
+from ..http import MAX_FIELDS, NOSNIFF, Response, fields
 from ..printable import pictured
-from ..response import NOSNIFF, Response
 from . import language
 
 TYPE_CHECKING = False
@@ -234,10 +233,10 @@ def error_text(visit: Visit, error: Exception) -> Html:
 
 def _last(text: str) -> dict[str, str]:
     """The last value of each name. Raises Refused where some would be left out: half a form changes nothing."""
-    if text.count("&") >= query.MAX_FIELDS:
+    if text.count("&") >= MAX_FIELDS:
         raise Refused(400, "The request cannot be read.")
 
-    return dict(query.pairs(text))
+    return dict(fields(text))
 
 
 def _complete_parts(kind: str, body: bytes) -> dict[str, str]:

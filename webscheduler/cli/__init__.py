@@ -11,8 +11,8 @@ import io
 import os
 import sys
 
+from .. import __version__
 from ..errors import BadInput, WebschedulerError
-from ..version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ import signal
 import sys
 import time
 
+from .. import __version__
 from ..errors import BadInput, Busy, Unusable, WebschedulerError
 from ..schedule import slots
 from ..store import locks, state
@@ -28,7 +29,6 @@ from ..store.files import replace_file
 from ..store.settings import Settings, load_settings
 from ..store.task import FIELDS, check_name, file_name, new_task
 from ..times import format_time
-from ..version import __version__
 from . import registry
 
 TYPE_CHECKING = False

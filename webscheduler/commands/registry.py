@@ -12,9 +12,9 @@ import json
 import os
 import sys
 
+from .. import __version__
 from ..errors import BadInput
 from ..store.task import check_name
-from ..version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ import os
 import re
 import zlib
 
+from .. import __version__
 from ..errors import BadInput
 from ..store.files import replace_file
-from ..version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

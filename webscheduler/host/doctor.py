@@ -14,6 +14,7 @@ import stat
 import subprocess
 import time
 
+from .. import __version__
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..runs import health
@@ -25,7 +26,6 @@ from ..store.refusals import read_refusals
 from ..store.settings import check_setting, load_settings
 from ..store.task import DUE, load_tasks
 from ..times import format_time, parse_time
-from ..version import __version__
 from ..vocabulary import STRATEGIES
 from .home import FOLDERS, document_root_above
 

@@ -13,7 +13,7 @@ import os
 import re
 import time
 
-from .. import editing, signing
+from .. import __version__, editing, signing
 from ..commands import registry
 from ..errors import BadInput
 from ..fetching import Answer, fetch
@@ -21,7 +21,6 @@ from ..runs import dead_runs
 from ..store import capabilities, history_reading, locks, processes, state
 from ..store.task import new_task
 from ..times import format_time
-from ..version import __version__
 from ..vocabulary import STRATEGIES
 from . import url_check
 

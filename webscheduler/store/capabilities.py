@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import os
 
+from .. import __version__
 from ..times import format_time, parse_time
-from ..version import __version__
 from ..vocabulary import DETACHED, STRATEGIES
 from .files import replace_file
 

@@ -13,6 +13,7 @@ import os
 import time
 
 from ..errors import Unusable
+from . import close as close
 
 try:
     import fcntl
@@ -109,15 +110,6 @@ def _make_file(path: str, content: bytes | Iterable[bytes], mode: int, sync: boo
         raise
 
     os.close(descriptor)  # an error counts: over a network, some say only now that the disk is full
-
-
-def close(descriptor: int) -> None:
-    """Close a descriptor, once. An error says nothing of what was synced, and the number is free all the same, so that
-    another thread may have it by now (close(2), "Dealing with error returns from close()")."""
-    try:
-        os.close(descriptor)
-    except OSError:
-        pass
 
 
 def append_bytes(descriptor: int, data: bytes) -> None:

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import os
 
-from ..version import __version__
-from .files import close
+from .. import __version__
+from . import close
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """refused.json: the last requests without a valid signature, so that a URL pasted wrongly leaves a trace.
 
-The rule: it is written at most once a minute and has a limit, so that nobody can fill the disk from outside.
+The rule: it has a limit, and is written at most once a minute, which `trigger` sees to, so that nobody can fill the
+disk from outside.
 """
 
 from __future__ import annotations
@@ -13,25 +14,16 @@ if TYPE_CHECKING:
     from ..shapes import Refusal
 
 MOST = 50
-EVERY = 60.0
 
 
 def add_refusal(home: str, now: float, method: str, slug: str, address: str, problem: str) -> None:
-    """Record a request without a valid signature, unless another was recorded less than a minute ago. problem: what was
-    wrong, in words. Never raises."""
-    file = os.path.join(home, "refused.json")
-
-    try:
-        if 0 <= now - os.stat(file).st_mtime < EVERY:
-            return
-    except OSError:
-        pass
-
-    import json  # once a minute
+    """Record a request without a valid signature. problem: what was wrong, in words. Never raises."""
+    import json
 
     from ..times import format_time
     from .files import replace_file
 
+    file = os.path.join(home, "refused.json")
     refusal = {"at": format_time(now), "ip": address, "method": method, "slug": slug, "problem": problem}
 
     try:

@@ -1,32 +1,42 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What a request asks for, read from its environ (RFC 3875; PEP 3333).
+"""HTTP as all doors share it: what a request asks for (RFC 3875; PEP 3333), and a response.
 
-The rules: nothing is decided here and nothing can fail; a malformed request becomes one for which no signature is
-valid. Paths are compared segment by segment and contain only `[A-Za-z0-9_-]`, since each server decodes the rest in its
-own way. A body is read only if neither query nor header have a signature.
+The rules of a request: nothing is decided here and nothing can fail; a malformed one becomes one for which no signature
+is valid. Paths are compared segment by segment and contain only `[A-Za-z0-9_-]`, since each server decodes the rest in
+its own way. A body is read only if neither query nor header have a signature. Work is bounded: of a query that is too
+long, or has too many fields, the rest is left out.
+
+The rules of a response: `Content-Length` is always there, since some servers keep a client waiting without; nothing is
+stored by a cache unless it says so; a header's value never holds a control character.
+
+It is one module, since each that a request imports costs it as much as its work.
 """
 
 from __future__ import annotations
 
-from ..query import pairs
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Sequence
+    from typing import Any, Callable
 
+MAX_FIELDS = 500
+MAX_LENGTH = 65536  # characters
 HEX = frozenset("0123456789abcdef")
+PHRASES = {200: "OK", 202: "Accepted", 303: "See Other", 404: "Not Found", 503: "Service Unavailable"}
+NOSNIFF = ("X-Content-Type-Options", "nosniff")
 
 
 class Request:
-    """One request. kind: `run`, `status`, `admin`, empty (the bare URL) or `none` (any other).
+    """One request for /run or /status. kind: `run`, `status`, `admin`, empty (the bare URL) or `none` (any other).
 
     slug: 32 hexadecimal digits, or empty; signature: as given, or empty; ts: digits, or None; problem: what is wrong
     with the request, for the owner to read; may_run: its method and purpose allow to run something.
     """
 
-    __slots__ = ("forwarded", "kind", "may_run", "method", "peer", "problem", "signature", "slug", "ts")
+    __slots__ = ("environ", "forwarded", "kind", "may_run", "method", "peer", "problem", "signature", "slug", "ts")
 
     def __init__(self, environ: dict[str, Any]) -> None:
+        self.environ = environ
         self.method = str(environ.get("REQUEST_METHOD", "GET")).upper()
         purpose = (environ.get("HTTP_SEC_PURPOSE", "") + environ.get("HTTP_PURPOSE", "")).lower()
         early = any(word in purpose for word in ("prefetch", "prerender", "preview"))
@@ -37,7 +47,7 @@ class Request:
         self.signature = ""
         self.ts: str | None = None
 
-        query = pairs(environ.get("QUERY_STRING", ""))
+        query = fields(environ.get("QUERY_STRING", ""))
         self.kind, slug = _target(environ.get("PATH_INFO", ""), query)
         self.slug = slug if len(slug) == 32 and HEX.issuperset(slug) else ""
 
@@ -61,7 +71,7 @@ class Request:
                 self.problem = "query and header carry different signatures"
         elif not given and self.method == "POST" and self.may_run and self.slug:
             body = _body(environ)
-            form = pairs(body or "")
+            form = fields(body or "")
             given, times = _values(form, "sig"), _values(form, "ts")
             self.problem = "the body is too long, comes too slowly or has no length" if body is None else self.problem
 
@@ -79,6 +89,25 @@ class Request:
 
         if self.ts is not None and not (self.ts.isascii() and self.ts.isdigit()):
             self.ts = "0"  # it stays a timed request, and this instant is within no window
+
+
+def fields(text: str, length: int = MAX_LENGTH) -> list[tuple[str, str]]:
+    """The fields of a query string or a form (application/x-www-form-urlencoded; WHATWG URL, 5.1) in their order, each
+    a name and a value, both decoded as UTF-8; a name may come more than once."""
+    found = []
+
+    for part in text[:length].split("&", MAX_FIELDS)[:MAX_FIELDS]:
+        if part:
+            name, _, value = part.replace("+", " ").partition("=")
+
+            if "%" in part:
+                from urllib.parse import unquote  # 5 ms; the URLs that we hand out need none of it
+
+                name, value = unquote(name), unquote(value)
+
+            found.append((name, value))
+
+    return found
 
 
 def server_kind(environ: dict[str, Any], in_process: bool) -> str:
@@ -99,7 +128,7 @@ def server_kind(environ: dict[str, Any], in_process: bool) -> str:
 
 def kind(environ: dict[str, Any]) -> str:
     """Request.kind, without reading a body."""
-    return _target(environ.get("PATH_INFO", ""), pairs(environ.get("QUERY_STRING", "")))[0]
+    return _target(environ.get("PATH_INFO", ""), fields(environ.get("QUERY_STRING", "")))[0]
 
 
 def _target(path: str, query: list[tuple[str, str]]) -> tuple[str, str]:
@@ -120,13 +149,49 @@ def _target(path: str, query: list[tuple[str, str]]) -> tuple[str, str]:
     return "", ""
 
 
-def _values(fields: list[tuple[str, str]], key: str) -> list[str]:
-    return [value for name, value in fields if name == key]
+def _values(given: list[tuple[str, str]], key: str) -> list[str]:
+    return [value for name, value in given if name == key]
 
 
 def _body(environ: dict[str, Any]) -> str | None:
-    from ..body import MAX_FORM, receive, stated_length
+    from .body import MAX_FORM, receive, stated_length
 
     length = stated_length(environ)
     body = receive(environ, length) if length is not None and length <= MAX_FORM else None
     return None if body is None else body.decode("latin-1")
+
+
+class Response:
+    """Status, headers and body; after: a job that the door runs once the response is out."""
+
+    __slots__ = ("after", "body", "headers", "kind", "status")
+
+    def __init__(
+        self,
+        body: bytes,
+        status: int = 200,
+        kind: str = "application/json",
+        headers: Sequence[tuple[str, str]] = (NOSNIFF,),
+        after: Callable[[], object] | None = None,
+    ) -> None:
+        self.body, self.status, self.kind, self.headers, self.after = body, status, kind, list(headers), after
+
+    @property
+    def line(self) -> str:
+        """Status code and reason phrase (RFC 9110, 15); any status may be a task's `failureStatus`."""
+        if self.status not in PHRASES:
+            from http.client import responses
+
+            return f"{self.status} {responses.get(self.status, 'Other')}"
+
+        return f"{self.status} {PHRASES[self.status]}"
+
+    def all_headers(self) -> list[tuple[str, str]]:
+        """Every header of the response."""
+        found = [("Content-Type", self.kind), ("Content-Length", str(len(self.body)))]
+
+        if not any(name.lower() == "cache-control" for name, _ in self.headers):
+            found.append(("Cache-Control", "no-store"))
+
+        return [(name, value if value.isprintable() else "".join(filter(str.isprintable, value)))
+                for name, value in (*found, *self.headers)]

@@ -1,30 +1,38 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Calls the stages of a trigger: environ -> authenticate -> claim -> strategy( run -> record -> release ).
+"""A request for /run or /status, from its environ to the answer: begin reading here.
 
-The rules: a request reads, claims and detaches, and nothing more. The supervisor writes state and history of a run, and
-imports what it needs for that itself, after the response. Every refusal is the same bytes. What a stage needs is
-imported when it is reached, so that a refusal costs only the reading.
+It calls the stages of a trigger: environ -> authenticate -> claim -> strategy( run -> record -> release ). No stage
+imports another, and what a stage needs is imported when it is reached, so that a refusal costs only the reading.
+
+The rules:
+- A request reads, claims and detaches, and nothing more. The supervisor writes state and history of a run, and imports
+  what it needs for that itself, after the response.
+- Every refusal is the same bytes, after the same work. What is compared depends on the shape of the request (with `ts`
+  or without), never on what is stored: with an index, one comparison for a static signature; otherwise, one HMAC. The
+  same is done with a dummy if the slug is unknown. Whether the task takes that kind of signature is looked at after.
+- Before a valid signature is seen, nothing is locked, written (but refused.json) or forked.
 """
 
 from __future__ import annotations
 
-from ..errors import Busy, Unusable, WebschedulerError
-from ..response import Response
-from ..store.index import open_index
-from .authentication import authenticate, client
-from .request import Request, server_kind
+import os
+
+from .http import Request, Response, server_kind
+from .store.index import NO_KEY, open_index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from ..runs.strategies import Started
-    from ..store.locks import Claim
-    from ..store.lookup import View
+    from .runs.strategies import Started
+    from .store.index import Known
+    from .store.locks import Claim
+    from .store.lookup import View
 
 MAX_REPLY = 3800  # bytes
 TRIES = 50  # how often a request is authenticated again because a file changed between its signature and the gate
 REFUSED = b'{"accepted": false}'
+REFUSALS_EVERY = 60.0  # seconds between two refusals that are recorded, so that nobody can fill the disk from outside
 
 
 def refused() -> Response:
@@ -38,7 +46,7 @@ def unavailable() -> Response:
 
 
 def answer(
-    environ: dict[str, Any],
+    request: Request,
     home: str,
     in_process: bool,
     clock: Callable[[], float],
@@ -50,29 +58,31 @@ def answer(
     in_process: this process has one thread and serves one request, so it may fork and supervise (CGI); otherwise a new
     process is started for that (WSGI). report: takes a line for the server's error log. kept: see `lookup.look`.
     """
-    request = Request(environ)
-
     if request.kind == "run" and not request.may_run:
         return refused()
 
     try:
         if request.kind == "run":
-            return _answer_run(request, home, kept, in_process, clock, server_kind(environ, in_process))
+            return _answer_run(request, home, kept, in_process, clock)
 
         if request.kind == "status":
             return _answer_status(request, home, kept, clock())
-    except WebschedulerError as error:
-        report(f"webscheduler: {error}")
-    except OSError as error:
-        report(f"webscheduler: {error.filename or home}: {error.strerror}")
-    else:
-        return _json(404, {"found": False})
+    except Exception as error:
+        from .errors import foreseen
 
-    return unavailable()
+        line = foreseen(error, home)
+
+        if not line:
+            raise
+
+        report(line)
+        return unavailable()
+
+    return _json(404, {"found": False})
 
 
 def _answer_run(
-    request: Request, home: str, kept: dict[str, View] | None, in_process: bool, clock: Callable[[], float], server: str
+    request: Request, home: str, kept: dict[str, View] | None, in_process: bool, clock: Callable[[], float]
 ) -> Response:
     now = clock()
 
@@ -90,17 +100,20 @@ def _answer_run(
         known = view.in_full(known)
 
         if known.problem:
+            from .errors import Unusable
+
             raise Unusable(f"state.json: {known.problem}: repair it with `webscheduler edit`")
 
-        from ..runs.admission import Cause, Ticket, decide
+        from .runs.admission import Cause, Ticket, decide
 
         ts = None if request.ts is None else int(request.ts)
         ticket = Ticket(known, ts, view.window, client(request, view))
         decision = decide(home, known.name, Cause("url", ticket), now, view)
 
         if decision.claim:
-            from ..runs.strategies import start_run
+            from .runs.strategies import start_run
 
+            server = server_kind(request.environ, in_process)
             started = start_run(home, decision.claim, known, view, in_process, clock, server)
             return _of_started(home, decision.claim, started)
 
@@ -114,12 +127,77 @@ def _answer_run(
         if decision.status != "changed":
             return refused()
     else:
+        from .errors import Busy
+
         raise Busy("state.json changes too often to decide anything: try again")
 
-    from ..store.refusals import add_refusal
+    if not _refused_lately(home, now):
+        from .store.refusals import add_refusal
 
-    add_refusal(home, now, request.method, request.slug, client(request, view), problem)
+        add_refusal(home, now, request.method, request.slug, client(request, view), problem)
+
     return refused()
+
+
+def _refused_lately(home: str, now: float) -> bool:
+    try:
+        return 0 <= now - os.stat(f"{home}/refused.json").st_mtime < REFUSALS_EVERY
+    except OSError:
+        return False
+
+
+def authenticate(request: Request, view: View, now: float) -> tuple[Known | None, str]:
+    """(the task if the signature is valid for it, else None; what is wrong, for the owner to read)."""
+    found: Known | None = view.find(request.slug or NO_KEY[:32])
+    timed = request.kind == "run" and request.ts is not None
+
+    if view.signed and not timed:
+        expected = NO_KEY if found is None else found.status if request.kind == "status" else found.signature
+    else:
+        from .signing import DUMMY_SECRET, run_message, sign, status_message
+
+        slug = request.slug or NO_KEY[:32]
+        message = status_message(slug) if request.kind == "status" else run_message(slug, request.ts)
+        expected = sign(found.secret if found and found.secret != NO_KEY else DUMMY_SECRET, message)
+
+    valid = same(expected, request.signature)
+
+    if request.problem:
+        return None, request.problem
+
+    ts = int(request.ts) if timed and request.ts else None
+
+    if ts is not None and abs(now - ts) > view.window:
+        return None, "the signature's time is outside the window: is this clock right, and that one?"
+
+    if not valid or found is None or found.secret == NO_KEY:
+        return None, "slug and signature do not belong together"
+
+    if request.kind == "run" and found.kind not in ("either", "static" if ts is None else "timed"):
+        return None, "the task asks for the other kind of signature"
+
+    return found, ""
+
+
+def client(request: Request, view: View) -> str:
+    """The address of the client, as far as it can be trusted; at most 64 characters."""
+    if not view.proxies:
+        return request.peer[:64]
+
+    from .addresses import client as trusted_client
+
+    return trusted_client(request.peer, request.forwarded, view.proxies)
+
+
+def same(expected: str, given: str) -> bool:
+    """Whether two signatures of 64 characters are equal. The time that it takes does not tell where they differ."""
+    one, other = expected.encode("ascii"), given.lower().encode("ascii", "replace")
+    different = len(one) ^ len(other)
+
+    for a, b in zip(one, other):
+        different |= a ^ b
+
+    return different == 0
 
 
 def _look(home: str, kept: dict[str, View] | None) -> View:
@@ -130,13 +208,13 @@ def _look(home: str, kept: dict[str, View] | None) -> View:
     if found:
         return found
 
-    from ..store.lookup import look
+    from .store.lookup import look
 
     return look(home, kept)
 
 
 def _parsed(home: str) -> View:
-    from ..store.lookup import Parsed
+    from .store.lookup import Parsed
 
     return Parsed(home)
 
@@ -147,10 +225,10 @@ def _answer_status(request: Request, home: str, kept: dict[str, View] | None, no
     if known is None:
         return _json(404, {"found": False})
 
-    from ..runs.health import health
-    from ..store import state
-    from ..store.settings import load_settings
-    from ..vocabulary import DUE
+    from .runs.health import health
+    from .store import state
+    from .store.settings import load_settings
+    from .vocabulary import DUE
 
     if known.unusual:  # its name is too long for the index
         known = _parsed(home).find(request.slug) or known
@@ -172,7 +250,8 @@ def _json(status: int, document: dict[str, Any], after: Callable[[], object] | N
 
 
 def _of_started(home: str, claim: Claim, started: Started) -> Response:
-    from ..vocabulary import DETACHED, DUE, SUCCESS
+    from .errors import WebschedulerError
+    from .vocabulary import DETACHED, DUE, SUCCESS
 
     entry = started.entry
 
@@ -183,7 +262,7 @@ def _of_started(home: str, claim: Claim, started: Started) -> Response:
 
     import json
 
-    from ..store import state
+    from .store import state
 
     status = 200
 
