@@ -25,6 +25,8 @@ TEXTS = ["a\0b", "\udcff"]
 BAD: dict[str, list[str]] = {
     "int": NUMBERS,
     "text": TEXTS,
+    "line": [*TEXTS, "a\nb", "a\rb", "\x1b[31m", "\u202ea"],
+    "prose": [*TEXTS, "a\rb", "\x1b[31m", "\u202ea"],
     "cron": [*TEXTS, "* * * *", "61 * * * *", "@reboot", "0 0 30 2 *", "\u00e9 * * * *", "* * * * * *", "*/90 * * * *"],
     "choice": ["x", "", "FORK", "fork ", "\0", "\udcff"],
     "map": ["NAME", "=x", "A=\0", "A=\udcff", "\udcff=1", "\0=1"],

@@ -17,7 +17,7 @@ from .runs import admission
 from .schedule import slots
 from .store import history, locks, state
 from .store.fields import check
-from .store.task import DUE, FIELDS, Task, check_name, file_name, load_task, new_task
+from .store.task import DUE, FIELDS, Task, check_name, check_printable, file_name, load_task, new_task
 from .times import format_time, time_zone
 
 TYPE_CHECKING = False
@@ -218,6 +218,7 @@ def check_task(
     """Check a task as a whole, after the rules of single fields. before: the row that it replaces, whose command is not
     checked again. panel: a program, directory or environment may not differ from `before`. Raises BadInput."""
     task = load_task(name, row)
+    check_printable(row, before)
 
     if panel:
         for field in ("argv", "cwd", "environment"):

@@ -93,6 +93,7 @@ MEANINGS = {
 PARTS = {"user": "Set by people", "run": "Written by runs", "key": "Written when the task is created or changed"}
 
 KINDS = {"bool": "true or false", "int": "whole number", "float": "number", "text": "text", "choice": "",
+         "line": "printable text of one line", "prose": "printable text",
          "cron": "crontab(5) expression", "hex": "hexadecimal digits", "argv": "list of texts",
          "lines": "list of texts", "map": "object of texts", "networks": "list of addresses and networks",
          "time": "time", "commands": "object", "notify": "object"}

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from .parser import Argument, Verb
 
 OPTIONS = {"expression": "--cron, --expression", "intervalSeconds": "--every, --interval-seconds"}
-METAVARS = {"cron": "EXPR", "networks": "ADDRESS", "map": "NAME=VALUE", "text": "TEXT", "int": "N"}
+METAVARS = {"cron": "EXPR", "networks": "ADDRESS", "map": "NAME=VALUE", "text": "TEXT", "line": "TEXT",
+            "prose": "TEXT", "int": "N"}
 REPEATED = ("map", "networks")
 CLEARED: dict[str, dict[str, Any]] = {"argv": {"command": None, "arguments": ""}, "command": {"argv": None},
                                       "expression": {"intervalSeconds": None}, "intervalSeconds": {"expression": None}}

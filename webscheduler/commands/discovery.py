@@ -22,9 +22,10 @@ import time
 
 from .. import __version__
 from ..errors import BadInput, Busy, Unusable, WebschedulerError
+from ..printable import escaped
 from ..schedule import slots
 from ..store import locks, state
-from ..store.fields import check
+from ..store.fields import check_entered
 from ..store.files import replace_file
 from ..store.settings import Settings, load_settings
 from ..store.task import FIELDS, check_name, file_name, new_task
@@ -68,7 +69,7 @@ def schedulable(
                        "description": description or ""}
 
     for field, value in given.items():
-        check(field, FIELDS[field], value)
+        check_entered(field, FIELDS[field], value)
 
     if expression is not None:
         slots.check_expression(expression)
@@ -83,7 +84,7 @@ def schedulable(
         if name in _declared and not _same(_declared[name][0], function):
             raise BadInput(f"{name}: is declared twice", "name")
 
-        line = (function.__doc__ or "").strip().split("\n")[0][:FIELDS["description"].limit]
+        line = escaped((function.__doc__ or "").strip().split("\n")[0])[:FIELDS["description"].limit]
         _declared[name] = (function, {**given, "description": line if description is None else description})
         return function
 

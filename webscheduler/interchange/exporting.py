@@ -2,8 +2,9 @@
 """Tasks as another scheduler reads them: lines of a crontab, units of systemd, CronJobs of Kubernetes.
 
 The rules: what the other scheduler does differently is said, as a comment in the text and to whoever asked; a task that
-it cannot run at the right times is left out. A task that runs code found by `sync`, or a built-in command, goes through
-`webscheduler run`, which keeps overlap, limits and history itself.
+it cannot run at the right times, or of which its format cannot say a value, is left out. Every value is escaped as its
+place in the format asks, and nothing is left that a terminal would obey. A task that runs code found by `sync`, or a
+built-in command, goes through `webscheduler run`, which keeps overlap, limits and history itself.
 
 A format is a row of FORMATS and a file in templates/: first what is to be said of it, then what is written for each
 task, with `{names}` of values. A line whose value is a list is there once for each of its items. `==== NAME` begins a
@@ -23,8 +24,10 @@ from typing import NamedTuple
 
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
+from ..printable import escaped
 from ..schedule.cron import ALIASES, Cron
 from ..store.task import DUE, file_name
+from ..times import time_zone
 from . import crontab
 
 TYPE_CHECKING = False
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
     Row = dict[str, Union[str, list[str]]]
 
 GRACE = 5  # seconds from TERM to KILL, as here
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# What ExecStart= takes for a program, after its quotes are gone: no prefix and nothing that it calls special.
+UNIT_PROGRAM = re.compile(r"""/[^"'\\\x00-\x1f\x7f]*|[^"'\\\x00-\x1f\x7f/@:+!|-][^"'\\\x00-\x1f\x7f/]*""")
 WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 PLACE = re.compile(r"\{(\w+)\}")
 
@@ -50,7 +56,7 @@ class Export:
         template = (pkgutil.get_data(__name__, f"templates/{kind}.template") or b"").decode()
         head, _, body = template.partition("\n\n")
         self.settings, self.image, self.own = settings, image, FORMATS[kind].own
-        self.lines = _filled(head, {"image": image})
+        self.lines = _filled(head, {"image": escaped(image, one_line=True)})
         self.said = [line[2:] for line in self.lines]
         self.body, *files = body.split("==== ")
         self.templates = dict(text.split("\n", 1) for text in files)
@@ -76,9 +82,9 @@ class Export:
         except (WebschedulerError, ValueError) as error:
             notes = [f"is left out: {error}"]
 
-        said = [f"{task.name}: {note}" for note in notes]
+        said = [escaped(" ".join(f"{task.name}: {note}".split())) for note in notes]
         self.said += said
-        self.lines += ["" for _ in range(not self.templates)] + [f"# {' '.join(line.split())}" for line in said]
+        self.lines += ["" for _ in range(not self.templates)] + [f"# {line}" for line in said]
 
         if values is not None:
             self.lines += _filled(self.body, values)
@@ -102,12 +108,17 @@ class Program:
         self.environment = {**settings["environment"], **task["environment"]}
         self.timeout: int = settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
         self.zone: str = task["timezone"] or settings["timezone"]
+        time_zone(self.zone)
         free = task["argv"] or "argv" in settings["commands"].get(task["command"], {})
         self.own = not free and registry.registered(settings)[task["command"]].source != "file"
 
         if self.own:
             self.argv = [registry.interpreter(settings), "-m", "webscheduler", "run", task.name]
             self.cwd, self.timeout, self.environment = None, 0, export.variables
+
+        for name in self.environment:
+            if not VARIABLE.fullmatch(name):
+                raise BadInput(f"no other scheduler can set a variable named {name!r}")
 
 
 def export(kind: str, settings: Settings, tasks: Iterable[Task], image: str = "IMAGE") -> Export:
@@ -150,10 +161,13 @@ def _crontab(export: Export, task: Task, program: Program, notes: list[str]) -> 
     if program.environment:
         words = ["env", *(shlex.quote(f"{name}={value}") for name, value in program.environment.items()), *words]
 
-    line = f"cd {shlex.quote(program.cwd)} && {' '.join(words)}" if program.cwd else " ".join(words)
+    line = f"cd {_directory(program.cwd)} && {' '.join(words)}" if program.cwd else " ".join(words)
 
     if "\n" in line:
         raise BadInput("a line of a crontab cannot say a line break")
+
+    if escaped(line) != line:
+        raise BadInput("a line of a crontab cannot say a character that is not printable")
 
     _note_clock(task, notes)
     _note_retries(task, notes)
@@ -170,12 +184,22 @@ def _systemd(export: Export, task: Task, program: Program, notes: list[str]) -> 
     notes += ["may overlap here, and will not there"] * (not task["preventOverlap"] and not program.own)
     notes += ["what was missed is not run later at all: systemd knows no limit for that"] * (not late)
     _note_retries(task, notes)
+
+    if program.cwd and (program.cwd[0] != "/" or program.cwd[-1] in " \\" or escaped(program.cwd, True) != program.cwd):
+        raise BadInput(f"no WorkingDirectory= says {program.cwd!r}")
+
+    if not UNIT_PROGRAM.fullmatch(program.argv[0]) or program.argv[0].isspace():
+        raise BadInput(f"no ExecStart= says the program {program.argv[0]!r}")
+
+    if any((c < " " and c not in "\t\n") or c == "\x7f" for value in program.environment.values() for c in value):
+        raise BadInput("systemd sets no variable to a control character")
+
     return {"file": file_name(task.name), "calendar": times, "grace": str(GRACE),
-            "description": (task["title"] or task.name).replace("%", "%%").replace("\n", " "),
+            "description": _unit_text(task["title"] or task.name),
             "variable": [_unit_word(f"{name}={value}", "") for name, value in program.environment.items()],
             "cwd": [program.cwd.replace("%", "%%")] if program.cwd else [],
             "timeout": str(program.timeout or "infinity"),
-            "command": " ".join(_unit_word(word) for word in program.argv),
+            "command": " ".join([_unit_word(program.argv[0], ""), *map(_unit_word, program.argv[1:])]),
             "persistent": ["true" if late else "false"] if times else [],
             "first": [] if times else ["0"], "interval": [] if times else [str(task["intervalSeconds"])]}
 
@@ -239,8 +263,8 @@ def _expression(task: Task) -> str:
     interval = task["intervalSeconds"] or 0
 
     if task["expression"]:
-        text = str(task["expression"])
-        return ALIASES.get(text.strip().lower(), text).replace("?", "*")
+        text = " ".join(str(task["expression"]).split())
+        return ALIASES.get(text.lower(), text).replace("?", "*")
 
     try:
         return crontab.expression(interval // 60 if interval % 60 == 0 else 0)
@@ -253,12 +277,36 @@ def _quartz(cron: Cron) -> bool:
     return bool(cron.nearest or cron.nth or 0 in cron.dates)
 
 
+def _directory(path: str) -> str:
+    """A directory for cd(1) of a shell, to which one may look like an option."""
+    return shlex.quote(f"./{path}" if path.startswith("-") else path)
+
+
+def _unit_text(text: str) -> str:
+    """A text as the value of a setting that knows specifiers and nothing else; a backslash at its end would continue
+    the line (systemd.syntax(7))."""
+    text = escaped(text, one_line=True).replace("%", "%%")
+    return text + "\\" * (len(text) - len(text.rstrip("\\")) & 1)
+
+
 def _unit_word(word: str, dollar: str = "$$") -> str:
     """A word of a unit file (systemd.syntax(7), systemd.service(5): `%` is a specifier, and in ExecStart `$`, too)."""
-    for sign, instead in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t"), ("%", "%%")):
+    for sign, instead in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", dollar or "$")):
         word = word.replace(sign, instead)
 
-    return '"' + (word.replace("$", dollar) if dollar else word) + '"'
+    return '"' + "".join(c if escaped(c, True) == c else _unit_escape(c) for c in word) + '"'
+
+
+def _unit_escape(character: str) -> str:
+    code = ord(character)
+
+    if character in "\n\t":
+        return {"\n": "\\n", "\t": "\\t"}[character]
+
+    if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8, which a unit file cannot have
+        raise BadInput("a unit file must be UTF-8")
+
+    return f"\\x{code:02x}" if code < 128 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
 
 
 def calendar(expression: str) -> list[str]:
@@ -311,5 +359,9 @@ def _for_kubernetes(task: Task) -> str:
 
 
 def _yaml(text: str) -> str:
-    """A text as YAML's double-quoted style, of which JSON's is a part but for what is not printable."""
+    """A text in YAML's double-quoted style, of which JSON's is a part but for what is not printable. Raises
+    BadInput."""
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise BadInput("a manifest must be UTF-8")
+
     return "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in json.dumps(text, ensure_ascii=False))

@@ -21,7 +21,7 @@ from ..schedule import slots
 from ..store import history, state
 from ..store.fields import NAME_CHARACTERS
 from ..store.files import replace_file
-from ..store.task import DUE, check_name, file_name, load_task, new_task
+from ..store.task import DUE, check_name, check_printable, file_name, load_task, new_task
 from ..times import time_zone
 from . import crontab
 
@@ -310,6 +310,11 @@ def merge(tasks: state.Tasks, arriving: state.Tasks, row: Callable[..., dict[str
                     present if isinstance(present, dict) else {})
 
         if found is not None:
+            try:
+                check_printable(found, present if isinstance(present, dict) else None)
+            except BadInput as error:
+                raise BadInput(f"task {name}: {error}", error.field)
+
             tasks[name] = found
 
     owners: dict[tuple[str, str], str] = {}

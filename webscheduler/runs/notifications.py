@@ -13,6 +13,7 @@ import os
 
 from ..errors import Unusable
 from ..fetching import fetch
+from ..printable import escaped
 from ..vocabulary import SUCCESS
 
 TYPE_CHECKING = False
@@ -77,7 +78,7 @@ def _mail(settings: Settings, target: str, subject: str, facts: dict[str, Any]) 
 
     message = EmailMessage()
     message["To"] = target
-    message["Subject"] = f"[{settings['name']}] {subject}"
+    message["Subject"] = escaped(f"[{settings['name']}] {subject}", one_line=True)
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
     shown = {key: value for key, value in facts.items() if key not in ("output", "errorOutput") and value is not None}
     text = "".join(f"{key}: {value}\n" for key, value in shown.items())

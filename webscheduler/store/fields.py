@@ -49,6 +49,20 @@ def check(field: str, row: Field, value: Any) -> Any:
     return value
 
 
+def check_entered(field: str, row: Field, value: Any) -> Any:
+    """The value, if it follows the row's rule and what people read of it is printable: the rule where a value enters.
+    What is stored already may hold other characters, and is shown escaped. Raises BadInput."""
+    check(field, row, value)
+
+    if row.kind in ("line", "prose") and value:
+        from ..printable import escaped
+
+        if escaped(value, row.kind == "line") != value:
+            raise BadInput(f"{field}: must contain printable characters only", field)
+
+    return value
+
+
 def from_text(field: str, row: Field, text: str) -> Any:
     """The value that a person typed for a field, checked. Empty means None for a nullable field. Raises BadInput."""
     if text == "" and row.nullable:
@@ -78,7 +92,7 @@ def from_text(field: str, row: Field, text: str) -> Any:
         except (ValueError, RecursionError):
             raise BadInput(f"{field}: must be JSON", field)
 
-    return check(field, row, value)
+    return check_entered(field, row, value)
 
 
 def _text(value: Any, most: Any) -> str:
@@ -228,7 +242,7 @@ def _time(value: Any, _: Any) -> str:
 
 
 PROBLEMS = {
-    "bool": _bool, "int": _int, "float": _float, "text": _text, "cron": _text, "hex": _hex, "choice": _choice,
-    "argv": _argv, "lines": _lines, "map": _map, "networks": _networks, "time": _time, "commands": _commands,
-    "notify": _notify, "email": _email, "url": _url,
+    "bool": _bool, "int": _int, "float": _float, "text": _text, "line": _text, "prose": _text, "cron": _text,
+    "hex": _hex, "choice": _choice, "argv": _argv, "lines": _lines, "map": _map, "networks": _networks, "time": _time,
+    "commands": _commands, "notify": _notify, "email": _email, "url": _url,
 }

@@ -14,7 +14,7 @@ import os
 from ..errors import BadInput, Busy, Unusable
 from ..times import time_zone
 from ..vocabulary import LANGUAGES
-from .fields import MAX_SECONDS, Field, check, from_text
+from .fields import MAX_SECONDS, Field, check, check_entered, from_text
 from .files import find_home as find_home
 from .files import lock_file, replace_file
 
@@ -67,7 +67,7 @@ CHANNELS: dict[str, tuple[str, Field]] = {
 SETTINGS: dict[str, Field] = {
     "baseUrl": Field("text", None, "Address of the scheduler as seen from outside, like https://example.org/cgi-bin/"
                      "webscheduler.cgi; trigger URLs start with it.", 1000, True),
-    "name": Field("text", "webscheduler", "Name of this installation, shown in the panel and in notifications.", 100),
+    "name": Field("line", "webscheduler", "Name of this installation, shown in the panel and in notifications.", 100),
     "timezone": Field("text", "UTC", "Time zone, like Europe/Paris; a task may have its own.", 100),
     "language": Field("choice", "auto", "Language of the panel; auto: the browser's.", ("auto", *LANGUAGES)),
     "defaultTimeout": Field("int", 300, "Time limit of a run in seconds, for tasks without one; 0: no limit.",
@@ -183,7 +183,7 @@ def parse_setting(name: str, text: str) -> Any:
 
 def check_setting(name: str, value: Any) -> Any:
     """The value, if it is right, and right on this machine, which may not know every time zone. Raises BadInput."""
-    check(name, SETTINGS[name], value)
+    check_entered(name, SETTINGS[name], value)
 
     if name == "baseUrl" and value is not None:
         check_base_url(value)

@@ -12,7 +12,7 @@ from ..errors import BadInput
 from ..times import format_time
 from ..vocabulary import DUE as DUE
 from ..vocabulary import STRATEGIES
-from .fields import MAX_SECONDS, Field, check
+from .fields import MAX_SECONDS, Field, check, check_entered
 from .files import file_name as file_name
 
 TYPE_CHECKING = False
@@ -58,9 +58,9 @@ FIELDS: dict[str, Field] = {
     "arguments": Field("text", "", "Split at spaces; quotes keep words together. No shell is used.", 4000),
     "slug": Field("hex", None, "The task's public name in URLs.", 32, True, "key"),
     "secret": Field("hex", None, "The key that signs the task's URLs.", 64, True, "key"),
-    "title": Field("text", "", "Title shown in lists; empty: the name.", 200),
-    "description": Field("text", "", "What the task is for.", 2000),
-    "group": Field("text", "default", "Tasks of a group are listed, enabled and disabled together.", 100),
+    "title": Field("line", "", "Title shown in lists; empty: the name.", 200),
+    "description": Field("prose", "", "What the task is for.", 2000),
+    "group": Field("line", "default", "Tasks of a group are listed, enabled and disabled together.", 100),
     "command": Field("text", None, "The registered command to run.", 200, True),
     "argv": Field("argv", None, "Program and arguments to run, without a shell.", 1000, True),
     "cwd": Field("text", None, "Directory to run in; empty: the account's home.", 4000, True),
@@ -137,6 +137,13 @@ def load_tasks(rows: dict[str, dict[str, Any]]) -> tuple[dict[str, Task], dict[s
             broken[name] = str(error)
 
     return good, broken
+
+
+def check_printable(row: dict[str, Any], before: dict[str, Any] | None = None) -> None:
+    """Refuse titles and the like that are not printable, unless they were so before. Raises BadInput."""
+    for field, rule in FIELDS.items():
+        if rule.kind in ("line", "prose") and row.get(field, rule.default) != (before or {}).get(field, rule.default):
+            check_entered(field, rule, row[field])
 
 
 def check_name(name: str) -> str:
