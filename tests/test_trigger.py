@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -89,6 +90,22 @@ def test_a_run_within_the_request(
                         "status": "failed" if code else "success", "reason": None, "exitCode": code, "output": "out\n"}
     assert (line["strategy"], line["exitCode"], line["output"]) == ("sync", code, "out\n")
     assert installation.claims() == []
+
+
+def test_an_answer_waits_for_the_record_only(installation: Installation) -> None:
+    """`sync` in a server: what the supervisor does once the run is recorded, like cleaning up, delays no answer."""
+    installation.add("other")
+    installation.add(strategy="sync")
+    kept = installation.home / "logs" / "other.jsonl"
+
+    with kept.open("a") as history:
+        fcntl.flock(history, fcntl.LOCK_EX)  # it waits for this lock before it cleans up
+        assert installation.trigger("wsgi").document["status"] == "success"
+        assert installation.history()
+        assert installation.claims() == []
+        assert installation.processes()
+
+    until(lambda: not installation.processes())
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -118,7 +118,8 @@ def _leave_running() -> None:
 def spawn(argv: Sequence[str], keep: Sequence[int], wait: bool = False) -> bytes:
     """Start `argv` in a session of its own with no descriptor of ours but `keep`; returns once its exec succeeded.
 
-    wait: wait for its end, and return what it wrote to standard output. Raises OSError if it cannot be started.
+    wait: wait for the end of its standard output, and return what it wrote there. Raises OSError if it cannot be
+    started.
     """
     import atexit
     import subprocess
@@ -141,17 +142,19 @@ def spawn(argv: Sequence[str], keep: Sequence[int], wait: bool = False) -> bytes
         cwd="/",
     )
 
-    if wait:
-        try:
-            return child.communicate()[0]
-        except OSError:  # it was started, whatever became of its answer
-            child.wait()
-            return b""
-
     _spawned.append(child)
     atexit.unregister(_leave_running)
     atexit.register(_leave_running)
-    return b""
+
+    if child.stdout is None:
+        return b""
+
+    try:
+        with child.stdout as output:
+            return output.read()
+    except OSError:  # it was started, whatever became of its answer
+        child.wait()
+        return b""
 
 
 class AfterResponse:

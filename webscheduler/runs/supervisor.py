@@ -28,10 +28,15 @@ if TYPE_CHECKING:
     from ..store.task import Task
 
 REPORTED = 3800  # characters of each stream that a waiting request can use
+TOLD = ("codes", "started", "left", "held")  # what of the report of a tick its result has
 
 
-def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> Result:
-    """Run a claimed task in this process, which must have no other thread; record it and release the claim."""
+def supervise(
+    home: str, claim: Claim, clock: Callable[[], float], tell: Callable[[Result], object] = lambda result: None
+) -> Result:
+    """Run a claimed task in this process, which must have no other thread; record it and release the claim.
+
+    tell: called with what is returned, once that is recorded and before what nobody needs to wait for is done."""
     from ..store import locks
 
     try:
@@ -71,17 +76,18 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float]) -> Result:
                 entry, failures, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
 
         notifications.after_run(settings, task, entry, failures)
+        result: Result = {**entry, **{key: report[key] for key in TOLD if key in report}}  # type: ignore[typeddict-item]
+        awaited = children and report["strategy"] not in words.DETACHED
+
+        if not awaited:
+            tell(result)
+
         retention.clean_hourly(settings, clock())
         indexing.refresh(home, index)
 
-        if children and report["strategy"] not in words.DETACHED:
+        if awaited:
             due.reap(children, report["codes"], wait=True)
-
-        result: Result = {**entry}  # type: ignore[typeddict-item]
-
-        if report:
-            result.update({"codes": report["codes"], "started": report["started"], "left": report["left"],
-                           "held": report["held"]})
+            tell(result)
 
         return result
     finally:
@@ -140,8 +146,18 @@ def resume(home: str, descriptor: str) -> int:
     facts = facts_of(int(descriptor))
     name, run = facts["name"], facts["run"]
     claim = Claim(os.path.join(home, "runs", f"{file_name(name)}@{run}"), int(descriptor), name, run)
-    entry = supervise(home, claim, time.time)
-    print(json.dumps({**entry, "output": entry["output"][:REPORTED], "errorOutput": entry["errorOutput"][:REPORTED]}))
+
+    def tell(entry: Result) -> None:
+        short = {stream: entry[stream][:REPORTED] for stream in ("output", "errorOutput")}
+
+        try:
+            print(json.dumps({**entry, **short}), flush=True)
+        except OSError:
+            pass  # who asked is gone
+
+        detach.silence()  # the end of the output, for which the request waits
+
+    supervise(home, claim, time.time, tell)
     return 0
 
 
