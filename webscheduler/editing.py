@@ -135,16 +135,16 @@ def set_enabled(home: str, names: Iterable[str], enabled: bool, now: float) -> N
     state.update(home, change)
 
 
-def rotate_secret(home: str, name: str) -> str:
-    """Give the task a new secret, and a slug if it has none. URLs that were signed before are no longer valid."""
-    secret = signing.new_secret()
+def rotate_secret(home: str, name: str) -> Task:
+    """Give the task a new secret, and a slug if it has none. URLs that were signed before are no longer valid. Returns
+    the task: reading it again could fail, and nobody would ever see the secret."""
 
-    def change(tasks: state.Tasks) -> None:
+    def change(tasks: state.Tasks) -> Task:
         row = row_of(tasks, name)
-        row.update(secret=secret, slug=row.get("slug") or signing.new_slug())
+        row.update(secret=signing.new_secret(), slug=row.get("slug") or signing.new_slug())
+        return load_task(name, row)
 
-    state.update(home, change)
-    return secret
+    return state.update(home, change)
 
 
 def with_keys(home: str, name: str) -> Task:

@@ -74,6 +74,22 @@ def test_a_new_secret_refuses_the_old_url(owner: Browser, inhabited: Installatio
     inhabited.idle()
 
 
+def test_what_was_done_is_told_though_it_cannot_be_noted(owner: Browser, inhabited: Installation) -> None:
+    """A new secret is shown where audit.jsonl cannot be written; the server's log gets the line instead."""
+    create(owner)
+    old = inhabited.row("first")["secret"]
+    owner.get("secret", name="first")
+    (inhabited.home / "audit.jsonl").unlink()
+    (inhabited.home / "audit.jsonl").mkdir()
+    sent = owner.submit("secret", follow=False)
+    assert sent.status == 303
+    assert "made a new secret first" in owner.errors
+    shown = owner.request(sent.header("Location") or "")
+    new = inhabited.row("first")["secret"]
+    assert new != old
+    assert new in shown
+
+
 FULL = {"title": "T & <b>", "description": "two\nlines\n", "group": "shop", "timezone": "Europe/Paris",
         "expression": "*/7 3 * * 1-5", "intervalSeconds": 5400, "priority": -3, "timeout": 0, "preventOverlap": False,
         "arguments": "a 'b c'", "strategy": "close", "minIntervalSeconds": 90, "ipAllowlist": ["203.0.113.0/24", "::1"],

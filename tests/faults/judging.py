@@ -24,7 +24,7 @@ from webscheduler.runs import retention
 from webscheduler.store import history, state
 from webscheduler.store.settings import load_settings
 
-RUN = re.compile(r"\b[0-9]{14}-[0-9a-f]{8}\b")
+RUN = re.compile(r"\brun ([0-9]{14}-[0-9a-f]{8})\b")
 NOT_BEGUN = {"interrupted", "failed", "skipped", "rejected"}  # lines of runs whose command may not have begun
 AFTER = "took effect|has run|was run|has been|not recorded"  # an error that tells of an effect
 

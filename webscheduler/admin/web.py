@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 
 from ..addresses import allowed, client
 from ..body import MAX_FORM, receive, stated_length
+from ..errors import WebschedulerError
 from ..http import MAX_FIELDS, NOSNIFF, Response, fields
 from ..printable import pictured
 from . import language
@@ -204,10 +205,16 @@ class Visit:
         return respond("", 303, Location=self.href(page, **query))
 
     def note(self, action: str, subject: str = "") -> None:
-        """Add a line about the visitor's action to audit.jsonl."""
+        """Add a line about the visitor's action to audit.jsonl. Never raises: the action has been done, and a page that
+        says it failed would have it repeated; the server's error log gets what cannot be written."""
         from ..store import people
 
-        people.note(self.home, self.now, self.person, self.address, action, subject)
+        try:
+            people.note(self.home, self.now, self.person, self.address, action, subject)
+        except (WebschedulerError, OSError) as error:
+            who = self.person.name if self.person else "-"
+            self.environ["wsgi.errors"].write(f"webscheduler: audit.jsonl: {error}: {who} {action} {subject}".replace(
+                "\n", " ") + "\n")  # fmt: skip
 
     def tell(self, message: str, **values: str) -> None:
         """Show a message once, on the next page, translated; of its values, `problem` is a one-line error. Long values

@@ -156,8 +156,7 @@ def _edit(args: Namespace) -> None:
 
 def _rotate_secret(args: Namespace) -> None:
     settings = load_settings(args.home)
-    editing.rotate_secret(args.home, args.name)
-    task = editing.with_keys(args.home, args.name)
+    task = editing.rotate_secret(args.home, args.name)
     _print_with_secret(settings, task, args.json, f"{line(task.name)} has a new secret; its old URLs no longer work.")
 
 
