@@ -236,7 +236,7 @@ def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str]]:
     """Take a backup in, all or nothing; tasks that are not in it stay. (how many tasks came in, what was left out, what
     has no command here)."""
     rows = importing.of_document(text, "the file").tasks
-    document: dict[str, Any] = json.loads(text) or {}
+    document: dict[str, Any] = json.loads(text) or {}  # which was parsed, so it is not too deep
     seal = str(document.get("seal", "")).encode("ascii", "replace")
     whole = any(hmac.compare_digest(_seal(visit, document, key).encode(), seal) for key in session.keys(visit.home))
     given_settings = document.get("settings")

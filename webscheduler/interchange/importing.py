@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shlex
+from itertools import chain
 from typing import NamedTuple
 
 from .. import signing
@@ -19,14 +20,16 @@ from ..commands import registry
 from ..errors import BadInput, Unusable
 from ..schedule import slots
 from ..store import history, state
-from ..store.fields import NAME_CHARACTERS
+from ..store.fields import NAME_CHARACTERS, TOO_DEEP, parse_json
 from ..store.files import replace_file
+from ..store.history_reading import LONGEST_LINE
 from ..store.task import DUE, check_name, check_printable, file_name, load_task, new_task
 from ..times import time_zone
 from . import crontab
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any, Callable
 
     from ..store.settings import Settings
@@ -52,11 +55,17 @@ OPERATOR = re.compile(r"[;&|<>]+|\d?>.*|-.*|[A-Za-z_]\w*=.*|\d+[smhd]?|\]|\)|\}|
 
 
 class Arrival(NamedTuple):
-    """What to import. tasks: rows by name; logs: name of a history file -> its lines; said: messages for the person."""
+    """What to import. tasks: rows by name; logs: name of a history file -> the files that have lines for it, which are
+    read one line at a time; said: messages for the person."""
 
     tasks: state.Tasks
-    logs: dict[str, list[bytes]]
+    logs: dict[str, list[str]]
     said: list[str]
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """The lines of a history file."""
+        for file in self.logs.get(name, ()):
+            yield from (line for to, line in _lines(file, self.tasks) if to == name)
 
 
 def of_crontab(
@@ -164,8 +173,8 @@ def dumps(tasks: state.Tasks, with_secrets: bool) -> str:
 def of_document(text: str, source: str) -> Arrival:
     """The tasks of an export, or of a state.json. Raises BadInput."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        found = parse_json(text)
+    except ValueError as error:
         raise BadInput(f"{source} is not JSON ({str(error)[:100]}): `webscheduler import crontab` reads crontabs")
 
     if isinstance(found, dict) and found.get("format") == FORMAT:
@@ -196,10 +205,10 @@ def of_directory(directory: str) -> Arrival:
 
         for name in names:
             if name.endswith(".jsonl"):
-                with open(os.path.join(logs, name), "rb") as lines:
-                    for line in lines:
-                        home = _file_of(line, name[:-6], arrival.tasks)
-                        arrival.logs.setdefault(home, []).append(line.rstrip(b"\n") + b"\n")
+                file = os.path.join(logs, name)
+
+                for target in dict.fromkeys(to for to, _ in _lines(file, arrival.tasks)):
+                    arrival.logs.setdefault(target, []).append(file)
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}")
 
@@ -210,10 +219,29 @@ def of_directory(directory: str) -> Arrival:
     return arrival
 
 
-def _file_of(line: bytes, name: str, tasks: state.Tasks) -> str:
-    """The history that a line belongs to: that of the task which it names, else that of its file."""
-    command = (history.parse(line) or {}).get("command")
-    return file_name(command if isinstance(command, str) and command in tasks else name)
+def _lines(file: str, tasks: state.Tasks) -> Iterator[tuple[str, bytes]]:
+    """(history file that it belongs to, line) of each line: that of the task which it names, else that of its file. A
+    line that no reader would read, since it is too long or nested too deeply, is left out."""
+    with open(file, "rb") as source:
+        whole = True
+
+        while text := source.readline(LONGEST_LINE):
+            begins, whole = whole, text.endswith(b"\n") or len(text) < LONGEST_LINE
+
+            if not (begins and whole):
+                continue
+
+            try:
+                entry = parse_json(text)
+            except ValueError as error:
+                if str(error) == TOO_DEEP:
+                    continue
+
+                entry = None
+
+            command = entry.get("command") if isinstance(entry, dict) else None
+            target = command if isinstance(command, str) and command in tasks else os.path.basename(file)[:-6]
+            yield file_name(target), text.rstrip(b"\n") + b"\n"
 
 
 def import_tasks(settings: Settings, arrival: Arrival, now: float, dry_run: bool) -> list[str]:
@@ -230,10 +258,10 @@ def import_tasks(settings: Settings, arrival: Arrival, now: float, dry_run: bool
     made = []
 
     try:
-        for name, lines in arrival.logs.items():
+        for name in arrival.logs:
             path = os.path.join(home, "logs", name + ".jsonl")
             made += [] if os.path.exists(path) else [path]
-            replace_file(path, [*lines, *_others(path, lines)])
+            replace_file(path, chain(arrival.lines(name), _others(path, arrival.lines(name))))
 
         state.update(home, lambda tasks: _merge(tasks, arrival, now))
     except BaseException as error:
@@ -254,23 +282,21 @@ def _keep_old(settings: Settings, arrival: Arrival, now: float) -> None:
     days = settings["logRetentionDays"]
 
     for name, row in arrival.tasks.items():
-        lines = arrival.logs.get(file_name(name), ())
-
         if days and row.get("logRetentionDays") is None and any(
-                0 < history.ended(history.parse(line) or {}) < now - days * 86400 for line in lines):
+                0 < history.ended(history.parse(line) or {}) < now - days * 86400
+                for line in arrival.lines(file_name(name))):
             row["logRetentionDays"] = 0
             arrival.said.append(f"{name} keeps its history for ever, because some is older than {days} days: "
                                 f"`webscheduler edit {name} --log-retention-days ''` changes that")
 
 
-def _others(path: str, lines: list[bytes]) -> list[bytes]:
-    known = set(lines)
+def _others(path: str, lines: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines of a history that is here which are not among these."""
+    if os.path.exists(path):
+        known = set(map(hash, lines))
 
-    try:
         with open(path, "rb") as file:
-            return [line for line in file if line not in known]
-    except FileNotFoundError:
-        return []
+            yield from (line for line in file if hash(line) not in known)
 
 
 def _merge(tasks: state.Tasks, arrival: Arrival, now: float) -> None:

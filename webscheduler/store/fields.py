@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_SECONDS = 366 * 86400
+MOST_DEPTH = 100
+TOO_DEEP = f"it is nested deeper than {MOST_DEPTH} levels"
 HEX = frozenset("0123456789abcdef")
 
 
@@ -34,6 +36,28 @@ class Field:
     ) -> None:
         self.kind, self.default, self.sentence = kind, default, sentence
         self.limit, self.nullable, self.by = limit, nullable, by
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The JSON document in a text from outside. Raises ValueError, also for one that is deeper than MOST_DEPTH: a site
+    that embeds us has called functions deeply already, and could not read it."""
+    import json
+
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError(TOO_DEEP)
+
+    level = [found]
+
+    for _ in range(MOST_DEPTH):
+        level = [child for each in level if isinstance(each, (dict, list))
+                 for child in (each.values() if isinstance(each, dict) else each)]
+
+    if any(isinstance(each, (dict, list)) for each in level):
+        raise ValueError(TOO_DEEP)
+
+    return found
 
 
 def check(field: str, row: Field, value: Any) -> Any:
@@ -85,11 +109,9 @@ def from_text(field: str, row: Field, text: str) -> Any:
     elif row.kind in ("networks", "lines") and not text.lstrip().startswith("["):
         value = text.replace(",", " ").split()
     elif row.kind in ("networks", "lines", "map", "commands", "notify", "argv"):
-        import json
-
         try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
+            value = parse_json(text)
+        except ValueError:
             raise BadInput(f"{field}: must be JSON", field)
 
     return check_entered(field, row, value)
