@@ -21,7 +21,7 @@ from tests.commandline import call, environment, finished, start
 from tests.installation import PATIENCE, Installation, until, waits_for
 from webscheduler.cli import runs
 from webscheduler.runs import recorder
-from webscheduler.store import history
+from webscheduler.store import history, history_cleaning
 from webscheduler.times import format_time
 
 BEGAN = 1_700_000_000.0
@@ -234,14 +234,14 @@ def test_following_survives_clean_up(installation: Installation, following: Any)
     seen = following("--json", "--limit", "1")
     seen.sees("run-5")
     home = str(installation.home)
-    history.clean(home, "a", lambda each: each["run"] in ("run-1", "run-4"))
+    history_cleaning.clean(home, "a", lambda each: each["run"] in ("run-1", "run-4"))
     write(installation, entry(6))
     seen.sees("run-5", "run-6")
     write(installation, entry(7))
-    history.clean(home, "a", lambda each: each["run"] == "run-1")  # run-7 is seen or not, but never twice
+    history_cleaning.clean(home, "a", lambda each: each["run"] == "run-1")  # run-7 is seen or not, but never twice
     write(installation, entry(8))
     until(lambda: "run-8" in seen.runs())
-    history.clean(home, "a", lambda each: False)
+    history_cleaning.clean(home, "a", lambda each: False)
     write(installation, entry(9))
     until(lambda: "run-9" in seen.runs())
     assert seen.runs() == ["run-5", "run-6", "run-7", "run-8", "run-9"]
@@ -286,7 +286,7 @@ def test_whatever_happens_to_the_files_each_line_is_told_once(installation: Inst
                 history.append(home, name, entry(number, name))
                 written.append(f"run-{number}")
             elif deed < 8:
-                history.clean(home, name, lambda each: each["run"] not in told or chance.random() < 0.5)
+                history_cleaning.clean(home, name, lambda each: each["run"] not in told or chance.random() < 0.5)
             elif deed == 8 and names:
                 look()  # what is written over was seen
                 file.replace(directory / f"{chance.choice('abcd')}.jsonl")

@@ -25,7 +25,7 @@ from webscheduler.commands import registry
 from webscheduler.errors import BadInput
 from webscheduler.runs.supervisor import run_by_hand
 from webscheduler.schedule.describe import describe, render
-from webscheduler.store import history, history_reading
+from webscheduler.store import history, history_cleaning, history_reading
 from webscheduler.store.settings import load_settings
 from webscheduler.times import parse_time
 
@@ -154,7 +154,7 @@ def test_8_clean_up_and_listing_of_history(installation: Installation) -> None:
 
         return bool(entry["run"] != "old")
 
-    assert history.clean(home, "task", keep) == 1
+    assert history_cleaning.clean(home, "task", keep) == 1
     assert waiting[0].wait(PATIENCE) == 0
     assert file.stat().st_ino != inode
     assert [entry["run"] for entry in history_reading.entries(home, "task")] == ["waited"]

@@ -19,7 +19,7 @@ import pytest
 from tests import LIBRARY
 from tests.installation import Installation
 from webscheduler.errors import Unusable
-from webscheduler.store import history, history_reading, history_view
+from webscheduler.store import history, history_cleaning, history_reading, history_view
 from webscheduler.store.settings import load_settings
 from webscheduler.times import format_time
 from webscheduler.vocabulary import ENTRY
@@ -89,7 +89,7 @@ def test_appenders_against_clean_up(home: str) -> None:
 
     while any(writer.poll() is None for writer in writers):
         history.append(home, "task", {"run": "old"})
-        assert history.clean(home, "task", lambda entry: entry["run"] != "old") >= 1
+        assert history_cleaning.clean(home, "task", lambda entry: entry["run"] != "old") >= 1
         rounds += 1
         time.sleep(0.005)  # who cleans up without a pause lets nobody else in
 
@@ -121,7 +121,7 @@ def test_appenders_that_are_killed(home: str) -> None:
         assert own[:reported] == [f"{writer}-{number}" for number in range(reported)]
         assert len(own) in (reported, reported + 1)
         assert runs(home)[-1] == "after"
-        history.clean(home, "task", lambda entry: False)
+        history_cleaning.clean(home, "task", lambda entry: False)
 
 
 @pytest.mark.parametrize("tail", [b'{"run": "torn"', b"{", b'"\xff', *(b"x" * size for size in (8191, 8192, 8193))])
@@ -199,7 +199,7 @@ def test_clean_up_while_somebody_reads(home: str, size: int) -> None:
 
     reader = history_reading.entries(home, "task")
     found = [next(reader)["run"] for _ in range(6)]
-    history.clean(home, "task", lambda entry: entry["run"] >= 20 or entry["run"] % 2 == 0)
+    history_cleaning.clean(home, "task", lambda entry: entry["run"] >= 20 or entry["run"] % 2 == 0)
     found += [entry["run"] for entry in reader]
     assert found == sorted(set(found), reverse=True)
     assert set(found) >= {*range(20, 40), *range(0, 20, 2)}
@@ -209,7 +209,7 @@ def test_no_history(home: str) -> None:
     """A task that never ran has an empty history, and looking at it makes no file."""
     assert list(history_reading.entries(home, "task")) == []
     assert not contains(home, "a")
-    assert history.clean(home, "task", lambda entry: True) == 0
+    assert history_cleaning.clean(home, "task", lambda entry: True) == 0
     assert not file_of(home).exists()
 
 

@@ -17,7 +17,7 @@ from tests import python_path
 from tests.commandline import Done, call
 from tests.installation import Installation, until
 from webscheduler.runs import retention
-from webscheduler.store import history
+from webscheduler.store import clock, history, history_cleaning
 from webscheduler.store.settings import load_settings
 from webscheduler.times import format_time
 
@@ -88,39 +88,49 @@ def test_lines_without_a_time_are_kept_and_lines_that_do_not_parse_are_not(insta
 def test_what_is_appended_during_a_clean_up_is_not_lost(installation: Installation) -> None:
     """Two processes append while a third goes on cleaning: each fresh line is there, once, and whole."""
     installation.add()
-    append = ("import sys, time; from webscheduler.store import history; from webscheduler.times import format_time\n"
+    append = ("import sys; from webscheduler.store import history\n"
               "for n in range(200):\n"
-              "    for age in (99, 0):\n"
-              "        at = format_time(time.time() - age * 86400)\n"
-              "        history.append(sys.argv[1], 'task', {'run': f'{sys.argv[2]}-{n}-{age}', 'status': 'success',"
-              " 'startedAt': at, 'finishedAt': at})\n")
+              "    for kind in ('old', 'new'):\n"
+              "        history.append(sys.argv[1], 'task', {'run': f'{sys.argv[2]}-{n}-{kind}'})\n")
     environment = {**os.environ, **python_path()}
     writers = [subprocess.Popen([sys.executable, "-c", append, str(installation.home), name], env=environment)
                for name in "ab"]
     dropped = 0
 
+    def clean_up() -> int:
+        return history_cleaning.clean(str(installation.home), "task", lambda entry: not entry["run"].endswith("-old"))
+
     while any(writer.poll() is None for writer in writers):
-        dropped += clean(installation)
+        dropped += clean_up()
 
     assert [writer.wait() for writer in writers] == [0, 0]
-    dropped += clean(installation)
+    dropped += clean_up()
     assert dropped == 400
-    assert sorted(kept(installation, "task")) == sorted(f"{name}-{n}-0" for name in "ab" for n in range(200))
+    assert sorted(kept(installation, "task")) == sorted(f"{name}-{n}-new" for name in "ab" for n in range(200))
 
 
 def test_it_is_done_at_most_once_an_hour_by_whoever_recorded_a_run(installation: Installation) -> None:
+    """The first time only the clock is noted: history goes once it has been good for a day."""
     home = str(installation.home)
     settings = load_settings(home)
     fill(installation, installation.add(), entry(99))
     assert call(installation.home, "run", "task").status == 0
-    assert kept(installation, "task")[0] != "run-99-success"
+    assert kept(installation, "task")[0] == "run-99-success"
 
     mark = installation.home / "locks" / ".housekeeping"
     begun = mark.stat().st_mtime
-    assert not retention.clean_hourly(settings, begun + 3599)
-    assert retention.clean_hourly(settings, begun + 3600)
-    assert retention.clean_hourly(settings, begun + 3599)  # a mark that is ahead of the clock is none
-    assert not retention.clean_hourly(settings, begun + 3600)
+    boot, since = clock.boot()
+
+    def clean_up(after: float) -> bool:
+        return retention.clean_hourly(settings, begun + after, (boot, since + after))
+
+    assert not clean_up(3599)
+    assert clean_up(3600)
+    assert clean_up(3599)  # a mark that is ahead of the clock is none
+    assert not clean_up(3600)
+    assert kept(installation, "task")[0] == "run-99-success"
+    assert clean_up(DAY + 60)
+    assert kept(installation, "task")[0] != "run-99-success"
 
 
 def test_a_home_where_it_cannot_be_done_spoils_no_run(installation: Installation) -> None:
@@ -142,6 +152,7 @@ def test_a_history_that_cannot_be_read_spoils_no_other(installation: Installatio
     until(lambda: not installation.processes())
     (installation.home / "logs" / "first.jsonl").mkdir()
     assert call(installation.home, "run-due") == Done(0, "second: success\n", "")
+    clean(installation)
     assert "run-99-success" not in kept(installation, "second")
     done = call(installation.home, "run", "first")
     assert done.complaint.startswith(f"{installation.home}/logs/first.jsonl cannot be")

@@ -34,7 +34,7 @@ from webscheduler.errors import WebschedulerError
 from webscheduler.interchange import importing
 from webscheduler.runs import due, health
 from webscheduler.schedule.cron import Cron, CronError
-from webscheduler.store import history, history_reading, history_view, state
+from webscheduler.store import history, history_cleaning, history_reading, history_view, state
 from webscheduler.store.settings import SETTINGS, load_settings
 from webscheduler.store.task import FIELDS, load_task, load_tasks, new_task
 from webscheduler.times import parse_time
@@ -313,7 +313,7 @@ def test_a_history_of_any_content(one: Installation, content: bytes, whole: bool
         found = history_reading.find(home, [name], run)
         assert found
         assert found["status"] == "success"
-        history.clean(home, name, lambda entry: entry.get("run") == run)
+        history_cleaning.clean(home, name, lambda entry: entry.get("run") == run)
         assert [entry["run"] for entry in history_reading.entries(home, name)][-1:] == [run]
     finally:
         file.unlink(missing_ok=True)

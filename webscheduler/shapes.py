@@ -105,6 +105,23 @@ if TYPE_CHECKING:
         probe: Probe
         deaths: list[Death]
 
+    class ClockNotes(TypedDict):
+        """What clean-up notes of the clock (`store.clock`); times are Unix seconds. id: of the boot since which `boot`
+        are the seconds that had passed when the clock showed `wall`; last: what it showed last; since: when it had
+        last jumped, or was first seen; horizon: from when ages count; highest: the latest time that it showed since it
+        was last good; jump: by how many seconds it jumped then, 0 if it never has; setBack: for each time that it was
+        ahead, what it showed right after that, when it was good again, and the latest time that it may have shown."""
+
+        id: str
+        boot: float
+        wall: float
+        last: float
+        since: float
+        horizon: float
+        highest: float
+        jump: float
+        setBack: list[list[float]]
+
     class Declared(TypedDict, total=False):
         """A command found in Python code, as in commands.json. target: the module that declares it, or `entry point
         NAME`; the rest is for its task."""

@@ -79,6 +79,21 @@ most one a minute, with time, address, method, slug and what was wrong, in words
 Lines are kept for `logRetentionDays` of the task, else of the settings; lines of failures for `failureRetentionDays`
 if that is longer. `webscheduler purge-logs NAME` removes them now. The output of a run in progress is in
 `output/RUN.log`; `webscheduler logs --run RUN` shows it.
+
+Clean-up comes with a run, at most once an hour. A clock that is wrong must not make it remove what is not old, so:
+
+* Each clean-up compares the clock with the time since the machine started, which nobody can set, and notes both in
+  `locks/.housekeeping`. Nothing is removed until the clock has not jumped (by more than ten minutes) for a day. So in a
+  new home, or one of version 0.1.0, clean-up begins a day after the first run.
+* Where the machine was started again, or another one has the same home, nothing tells how much time has passed. The
+  clock has jumped then if it was set back, or is more than a day ahead of the last clean-up. A machine that starts
+  anew each day is fine. If it does so and nothing runs for more than a day, old lines stay until runs come daily.
+* Each clean-up removes the lines of one day more than the last, whatever the clock says: after forty days without a
+  run, forty clean-ups catch up.
+* A line that is older than those before it counts as old as they are, for its clock was behind. One that is later than
+  the time of a good clock counts as old as those after it, also when that time has come.
+
+`webscheduler doctor` says when the clock jumped, and by how much.
 """
 
 MEANINGS = {

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from ..errors import BadInput
 from ..runs import cancel, recorder
-from ..store import history, history_reading, history_view, processes, state
+from ..store import history_cleaning, history_reading, history_view, processes, state
 from ..store.task import file_name
 from ..times import time_zone
 from ..vocabulary import FAILURES, RUNNING, STATUSES, TRIGGERS
@@ -216,7 +216,7 @@ def clear(visit: Visit) -> Response:
                        "Clear", "history", name)
 
     for each in names:
-        history.clean(visit.home, each, lambda entry: False)
+        history_cleaning.clean(visit.home, each, lambda entry: False)
 
     visit.note("cleared history", name)
     visit.tell("The history is cleared.")

@@ -21,7 +21,7 @@ from ..errors import BadInput, NoSuchTask, Unusable
 from ..printable import escaped
 from ..runs import cancel, health, recorder
 from ..runs.supervisor import run_by_hand
-from ..store import history, history_reading, history_view, processes, state
+from ..store import history, history_cleaning, history_reading, history_view, processes, state
 from ..store.settings import load_settings
 from ..store.task import DUE, file_name, load_tasks
 from ..vocabulary import FINISHED, SUCCESS
@@ -356,7 +356,7 @@ def _follow(followed: Followed, shown: list[Entry], args: Namespace) -> None:
 def _purge_logs(args: Namespace) -> None:
     names = _names(args)
     confirm(f"Remove the history of {'all tasks' if args.name is None else args.name}?", args.yes)
-    gone = sum(history.clean(args.home, each, lambda entry: False) for each in names)
+    gone = sum(history_cleaning.clean(args.home, each, lambda entry: False) for each in names)
     print(f"{gone} {'line is' if gone == 1 else 'lines are'} removed.")
 
 

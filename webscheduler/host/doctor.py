@@ -20,7 +20,7 @@ from ..errors import BadInput, WebschedulerError
 from ..runs import health
 from ..runs.retention import record_all_dead
 from ..schedule import slots
-from ..store import capabilities, locks, processes, state
+from ..store import capabilities, clock, locks, processes, state
 from ..store.files import lock_file
 from ..store.refusals import read_refusals
 from ..store.settings import check_setting, load_settings
@@ -44,6 +44,7 @@ DUMMY_SLUG = "0" * 32  # `url_check` calls with it; the refusals that it leaves 
 LEAST_FREE, LEAST_FILES = 50 * 1024 * 1024, 1000
 LEAST_PROCESSES = 20
 SLOW_CLOCK = 5.0  # seconds by which the clock of a file system may differ
+JUMP_TOLD = 7 * 86400.0  # seconds
 PATIENCE = 20.0
 NO_TICK = 3 * 3600.0  # seconds without a tick that are too long if it is not known how often ticks come
 NETWORKS = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs")
@@ -180,6 +181,21 @@ def _clock(home: str, now: float) -> Iterator[Finding]:
                   "the file system's clock differs from this machine's by {off} s: tell your host" if slow else
                   "it says {when}: ask your host to correct it" if old else "it is {when}", off=f"{off:+.0f}",
                   when=format_time(now))
+
+    notes = clock.read(home)
+    jump = clock.jump(notes, now, clock.boot()) if notes else 0.0
+
+    if notes and (jump or notes["jump"]):
+        since = now if jump else notes["since"]
+        good = not jump and clock.is_good(notes)
+
+        if not good or 0 <= now - since < JUMP_TOLD:
+            yield Finding(OK if good else WARNING, "clock",
+                          "it jumped by {off} h, or the machine was off so long, at {when}; it has been steady for a "
+                          "day since" if good else
+                          "it jumped by {off} h, or the machine was off so long, at {when}: if it is wrong, ask your "
+                          "host to correct it; no history is removed until it has been steady for a day",
+                          off=f"{(jump or notes['jump']) / 3600:+.1f}", when=format_time(since))
 
 
 def _processes() -> Iterator[Finding]:

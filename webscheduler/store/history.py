@@ -2,8 +2,9 @@
 """History: what became of each run, one JSON object a line, in logs/NAME.jsonl.
 
 The rules: an append locks the file, makes sure that it is still the one that the name means (clean-up replaces it),
-cuts off a last line that a kill left incomplete, writes one line and syncs. How it is read: `history_reading`. What a
-run printed is kept up to LIMIT bytes a stream, its beginning and its end, whatever it printed.
+cuts off a last line that a kill left incomplete, writes one line and syncs. How it is read: `history_reading`; how old
+lines are removed: `history_cleaning`. What a run printed is kept up to LIMIT bytes a stream, its beginning and its end,
+whatever it printed.
 """
 
 from __future__ import annotations
@@ -15,18 +16,17 @@ import os
 from ..errors import Unusable
 from ..times import instant
 from ..vocabulary import ENTRY
-from .files import append_bytes, close, file_name, is_same_file, lock_file, replace_file
+from .files import append_bytes, close, file_name, is_same_file, lock_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
-
     from typing_extensions import Unpack
 
     from ..shapes import Entry
 
 LIMIT = 65536
 HALF_IN_JSON = 48 * 1024  # four halves and the rest of a line stay below 200 KiB, whatever the bytes
+LONGEST_LINE = 4 * 1024 * 1024  # bytes; an imported history may have such lines, and a longer one is damage
 PATIENCE = 30.0  # seconds: clean-up of a large file may take some
 
 
@@ -45,7 +45,7 @@ def append(home: str, name: str, entry: Entry) -> None:
     data = json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
     try:
-        descriptor = _open_locked(path(home, name))
+        descriptor = open_locked(path(home, name))
 
         try:
             end = whole_end(descriptor)
@@ -63,7 +63,8 @@ def append(home: str, name: str, entry: Entry) -> None:
         raise Unusable(f"{path(home, name)} cannot be written: {error.strerror}")
 
 
-def _open_locked(file: str) -> int:
+def open_locked(file: str) -> int:
+    """Open the file of a history and lock it: that which the path means now. Raises OSError."""
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
@@ -110,34 +111,6 @@ def parse(text: bytes) -> Entry | None:
 def ended(entry: Entry | None) -> float:
     """When the run ended, or else started, Unix seconds; 0 if the entry does not say it."""
     return instant(entry.get("finishedAt") or entry.get("startedAt")) if entry else 0.0
-
-
-def clean(home: str, name: str, keep: Callable[[Entry], bool]) -> int:
-    """Remove the entries that `keep` refuses, and lines that cannot be read. Returns how many lines. Processes that
-    append wait, and then append to the new file."""
-    file = path(home, name)
-
-    if not os.path.exists(file):
-        return 0
-
-    descriptor = _open_locked(file)
-
-    try:
-        with open(file, "rb") as source:
-            dropped = sum(not _survives(text, keep) for text in source)
-            source.seek(0)
-
-            if dropped:
-                replace_file(file, (text for text in source if _survives(text, keep)))
-    finally:
-        close(descriptor)
-
-    return dropped
-
-
-def _survives(text: bytes, keep: Callable[[Entry], bool]) -> bool:
-    entry = parse(text)
-    return text.endswith(b"\n") and entry is not None and keep(entry)
 
 
 def clip(head: bytes, tail: bytes, dropped: int) -> str:

@@ -15,7 +15,7 @@ from itertools import dropwhile, islice
 
 from ..errors import Unusable
 from ..times import instant
-from .history import ended, parse, path, whole_end
+from .history import LONGEST_LINE, ended, parse, path, whole_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from ..shapes import Entry
 
-LONGEST_LINE = 4 * 1024 * 1024  # bytes; an imported history may have such lines, and a longer one is damage
 BLOCK = 65536
 NEAR = 1024 * 1024  # bytes to search after the time when a run started, before all is searched: a day of skips
 ALWAYS = float("inf")

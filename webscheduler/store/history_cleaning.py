@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Removing lines of a history, however long the file is and whatever is in it.
+
+The rules: each line is read once, in order, and no more of it than a line may have; what is kept is copied without
+being read again. Lines that cannot be read are removed, too. Processes that append wait, and then append to the new
+file.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .files import close, replace_file
+from .history import LONGEST_LINE, open_locked, parse, path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO, Callable
+
+    from ..shapes import Entry
+
+BLOCK = 65536
+MOST_GAPS = 10000  # places from which lines are removed in one clean-up; the next one does the rest
+
+
+def clean(home: str, name: str, keep: Callable[[Entry], bool]) -> int:
+    """Remove the entries that `keep` refuses, and lines that cannot be read. Returns how many lines. `keep` is called
+    once for each entry, oldest first. Raises OSError."""
+    file = path(home, name)
+
+    if not os.path.exists(file):
+        return 0
+
+    descriptor = open_locked(file)
+
+    try:
+        with open(file, "rb") as source:
+            dropped, gaps = _gaps(source, keep)
+
+            if gaps:
+                replace_file(file, _without(source, gaps))
+    finally:
+        close(descriptor)
+
+    return dropped
+
+
+def read(source: BinaryIO) -> Iterator[tuple[int, int, Entry | None]]:
+    """(start, end, entry) of each line of an open history, oldest first; None for one that cannot be read."""
+    start, whole = 0, True
+
+    while text := source.readline(LONGEST_LINE):
+        begins, whole = whole, text.endswith(b"\n")
+        end = start + len(text)
+        yield start, end, parse(text) if begins and whole else None
+        start = end
+
+
+def _gaps(source: BinaryIO, keep: Callable[[Entry], bool]) -> tuple[int, list[tuple[int, int]]]:
+    """(how many lines to remove; from where to where they are, without what is between neighbours)."""
+    dropped, gaps = 0, [(0, 0)]
+
+    for start, end, entry in read(source):
+        if entry is None or not keep(entry):
+            first, last = gaps[-1]
+
+            if start == last:
+                gaps[-1] = (first, end)
+            elif len(gaps) < MOST_GAPS:
+                gaps.append((start, end))
+            else:
+                break
+
+            dropped += 1
+
+    return dropped, gaps if gaps[0] != (0, 0) else gaps[1:]
+
+
+def _without(source: BinaryIO, gaps: list[tuple[int, int]]) -> Iterator[bytes]:
+    """The file without its gaps."""
+    size = source.seek(0, os.SEEK_END)
+    at = 0
+
+    for start, end in (*gaps, (size, size)):
+        source.seek(at)
+
+        while at < start:
+            data = source.read(min(BLOCK, start - at))
+            at += len(data)
+            yield data
+
+        at = end
