@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ..store.index import Index
     from ..store.locks import Claim
 
+BRIEFLY = 0.1  # seconds
+
 
 def live_file(home: str, run: str) -> str:
     """The file with the output of a run in progress."""
@@ -54,7 +56,7 @@ def mark_running(home: str, claim: Claim) -> None:
     except WebschedulerError:
         return
 
-    indexing.refresh(home, index, 5 * indexing.CLOCK_TICK)  # no longer: nobody watches the command meanwhile
+    indexing.refresh(home, index, BRIEFLY)  # nobody watches the command meanwhile
 
 
 def finish(

@@ -2,13 +2,13 @@
 """Writes the file `index`, and says what a request must know about a task.
 
 The rules: it is written under state.json.lock, after changes of state.json and by supervisors at their end, never by
-refusals or readers. Its sources are read only after their identities were the same for CLOCK_TICK seconds. An edit
-within the same tick of the file system's clock, which changes no identity, is over by then, and a later edit has
-another time.
+refusals or readers. Its sources are read only once the file system's clock has ticked since their last changes: an
+edit within the same tick, which changes no identity, is over by then, and a later edit has another time.
 """
 
 from __future__ import annotations
 
+import os
 import time
 
 from .. import signing
@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 
     from .task import Task
 
-CLOCK_TICK = 0.02  # seconds; the clocks of file systems tick every 10 ms at the slowest
-CLOCK_TICK_OF_SECONDS = 1.1  # the same if times are whole seconds (ext4 with inodes of 128 bytes)
+SECOND = 10**9  # nanoseconds
+PATIENCE = 1.1  # seconds in which the clock of any file system ticks
+PAUSE = 0.001  # seconds; most tick every 1 to 10 ms
+FAR_AHEAD = 2.0  # seconds
 
 
 def known_of(name: str, row: Any) -> Known | None:
@@ -77,9 +79,9 @@ def limits_of(task: Task, found: Known | None = None) -> Known:
     return found
 
 
-def refresh(home: str, unchanged: Index | None = None, patience: float = CLOCK_TICK_OF_SECONDS) -> bool:
-    """Write the index, unless it is valid. Returns whether it is valid now. Takes at least CLOCK_TICK seconds. Raises
-    nothing that is foreseen: without an index everything works, only slower.
+def refresh(home: str, unchanged: Index | None = None, patience: float = PATIENCE) -> bool:
+    """Write the index, unless it is valid, after a tick of the file system's clock. Returns whether it is valid now.
+    Raises nothing that is foreseen: without an index everything works, only slower.
 
     unchanged: the index that was valid before a run was written into state.json; its lines are still true.
     patience: seconds to wait at most, once for the clock of the file system and once for the lock.
@@ -93,13 +95,9 @@ def refresh(home: str, unchanged: Index | None = None, patience: float = CLOCK_T
         if seen[0] == "-" or not boot():
             return False
 
-        whole = any(entry.split()[-1].endswith("0" * 9) for entry in seen if entry != "-")
-        tick = CLOCK_TICK_OF_SECONDS if whole else CLOCK_TICK
-
-        if tick > patience:
+        if not _clock_passes(home, seen, patience):
             return False
 
-        time.sleep(tick)
         lock = state.take_lock(home, patience)
 
         try:
@@ -118,6 +116,32 @@ def refresh(home: str, unchanged: Index | None = None, patience: float = CLOCK_T
         return False
 
     return True
+
+
+def _clock_passes(home: str, seen: list[str], patience: float) -> bool:
+    """Wait until the clock of the file system, read as the ctime of a file that was changed just now, is past those
+    that were seen: then no later edit gets one of them. Returns whether it is, for it may take longer than `patience`.
+    """
+    times = [int(entry.split()[-1]) for entry in seen if entry != "-"]
+    other = max(at + (1 if at % SECOND else SECOND) for at in times)  # ext4 with inodes of 128 bytes has whole seconds
+    deadline = time.monotonic() + patience
+    descriptor = os.open(f"{state.path(home)}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    try:
+        while True:
+            os.utime(descriptor)
+            left = (other - os.fstat(descriptor).st_ctime_ns) / SECOND
+
+            # Where it is far ahead, the clock was set back since, and takes as long to get there again.
+            if left <= 0 or left > FAR_AHEAD:
+                return True
+
+            if left > deadline - time.monotonic():
+                return False
+
+            time.sleep(PAUSE)
+    finally:
+        close(descriptor)
 
 
 def _hash(home: str) -> int:
