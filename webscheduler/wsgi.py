@@ -65,7 +65,7 @@ def create_app(home: str | None = None, user: User = None) -> Application:
         start_response(reply.line, reply.all_headers())
 
         if reply.after:
-            return AfterResponse(reply.body, reply.after)
+            return AfterResponse(reply.body, reply.after, report)
 
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else reply.body]
 

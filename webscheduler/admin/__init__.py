@@ -16,12 +16,13 @@ import importlib
 import os
 import re
 import time
+from functools import partial
 
 from ..errors import WebschedulerError
 from ..http import kind, server_kind
 from ..runs.detach import AfterResponse
 from ..store.settings import SETTINGS, Settings, find_home, load_settings
-from .web import Html, Refused, Visit, error_text, h, mount, respond
+from .web import Html, Refused, Visit, error_text, h, mount, report, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def create_panel(
         response = answer(environ, home, user, clock)
         start_response(response.line, response.all_headers())
         body = b"" if environ.get("REQUEST_METHOD") == "HEAD" else response.body
-        return AfterResponse(body, response.after) if response.after else [body]
+        return AfterResponse(body, response.after, partial(report, environ)) if response.after else [body]
 
     return panel
 
@@ -123,7 +124,7 @@ def answer(
     except Refused as refused:
         response = _problem(visit, refused.status, visit.t(refused.message))
     except (WebschedulerError, OSError) as error:
-        environ["wsgi.errors"].write("webscheduler: " + str(error).replace("\n", " ") + "\n")
+        report(environ, f"webscheduler: {error}")
         text = visit.t("The server's error log has the details.")
         response = _problem(visit, 503, error_text(visit, error) if visit.may("editor") else text)
 

@@ -213,8 +213,7 @@ class Visit:
             people.note(self.home, self.now, self.person, self.address, action, subject)
         except (WebschedulerError, OSError) as error:
             who = self.person.name if self.person else "-"
-            self.environ["wsgi.errors"].write(f"webscheduler: audit.jsonl: {error}: {who} {action} {subject}".replace(
-                "\n", " ") + "\n")  # fmt: skip
+            report(self.environ, f"webscheduler: audit.jsonl: {error}: {who} {action} {subject}")
 
     def tell(self, message: str, **values: str) -> None:
         """Show a message once, on the next page, translated; of its values, `problem` is a one-line error. Long values
@@ -229,6 +228,11 @@ class Visit:
 def mount(environ: dict[str, Any]) -> str:
     """The path of the application, for links; never one that leads to another host (`//name`)."""
     return "/" + quote(str(environ.get("SCRIPT_NAME", "")).encode("latin-1", "replace").strip(b"/"))
+
+
+def report(environ: dict[str, Any], line: str) -> None:
+    """One line for the server's error log."""
+    environ["wsgi.errors"].write(line.replace("\n", " ") + "\n")
 
 
 def error_text(visit: Visit, error: Exception) -> Html:

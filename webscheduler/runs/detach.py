@@ -158,12 +158,14 @@ def spawn(argv: Sequence[str], keep: Sequence[int], wait: bool = False) -> bytes
 
 
 class AfterResponse:
-    """A response body whose `close` runs the job, once; if a server never calls it, the job runs when it is deleted."""
+    """A response body whose `close` runs the job, once; if a server never calls it, the job runs when it is deleted.
+    What it raises is reported in one line: the response is out, and a run that could not begin is recorded by whoever
+    comes next."""
 
-    __slots__ = ("_body", "_job")
+    __slots__ = ("_body", "_job", "_report")
 
-    def __init__(self, body: bytes, job: Callable[[], object]) -> None:
-        self._body, self._job = [body], [job]
+    def __init__(self, body: bytes, job: Callable[[], object], report: Callable[[str], object]) -> None:
+        self._body, self._job, self._report = [body], [job], report
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._body)
@@ -174,7 +176,12 @@ class AfterResponse:
     def close(self) -> None:
         """Run the job, unless it has run."""
         if self._job:
-            self._job.pop()()
+            try:
+                self._job.pop()()
+            except Exception as error:
+                from ..errors import foreseen
+
+                self._report(foreseen(error) or f"webscheduler: {type(error).__name__}: {error}")
 
     def __del__(self) -> None:
         self.close()
