@@ -232,8 +232,8 @@ def _rotate(home: str, tasks: Any, lines: Any, ended: Ended) -> list[str]:
 
 
 def _clean(home: str, tasks: Any, lines: Any, ended: Ended) -> list[str]:
-    young = [entry for entry in lines[scenarios.NAME] if entry["status"] == "failed"]
-    return [] if len(young) in (2, 3, 4) else [f"lost: {len(young)} of the old lines are left"]
+    old = [entry for entry in lines[scenarios.NAME] if 0 < history.ended(entry) < time.time() - scenarios.DAY]
+    return [] if len(old) in ((2, 4) if ended.struck else (2, )) else [f"lost: {len(old)} of four lines are left"]
 
 
 SPECIAL: dict[str, Any] = {"tick": _tick, "edit": _edit, "rename": _rename, "remove": _remove, "rotate": _rotate,

@@ -20,7 +20,7 @@ from tests import LIBRARY, SCRIPT
 from tests.installation import asking
 from webscheduler import __version__, cgi, cli, signing, wsgi
 from webscheduler.host.home import create_home
-from webscheduler.store import history, indexing, locks, state
+from webscheduler.store import clock, history, indexing, locks, state
 from webscheduler.store.task import DUE, new_task
 from webscheduler.times import format_time
 
@@ -134,7 +134,10 @@ def old_history(home: str) -> None:
         history.append(home, NAME, history.entry(command=NAME, run=locks.new_run(time.time() - days * DAY),
                                                  status="failed", startedAt=moment, finishedAt=moment))  # fmt: skip
 
-    os.unlink(os.path.join(home, "locks", ".housekeeping"))
+    now = time.time()
+    clock.write(home, {  # the clock has been good for days, before this machine was started
+        "id": "before", "boot": 0.0, "wall": now - 3 * DAY, "since": now - 3 * DAY, "last": now - DAY / 2, "jump": 0.0,
+        "horizon": now - DAY / 2, "highest": now - DAY / 2, "setBack": []}, now - DAY / 2)  # fmt: skip
 
 
 def dead(ended: bool) -> Callable[[str], object]:

@@ -81,7 +81,7 @@ def clean(settings: Settings, now: float, notes: ClockNotes | None = None) -> in
 
     running = {os.path.basename(entry).rpartition("@")[2] for entry in os.listdir(os.path.join(home, "runs"))}
 
-    for directory in ("", "output", "logs"):
+    for directory in ("", "locks", "logs", "output"):
         for entry in os.listdir(os.path.join(home, directory)):
             left_over = entry.endswith(".tmp") or (directory == "output" and entry.rpartition(".")[0] not in running)
             path = os.path.join(home, directory, entry)
