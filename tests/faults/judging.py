@@ -48,6 +48,7 @@ def judge(name: str, home: str, fault: Fault | None, ended: Ended) -> list[str]:
     except Exception as error:
         return [*problems, f"state: {error}"]
 
+    Path(home).with_name("done-slow").unlink(missing_ok=True)
     began = Path(home).with_name("done").read_text().split()
     then, run = follow(home, slugs[scenarios.NAME], name)
     problems += then

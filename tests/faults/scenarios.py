@@ -56,7 +56,8 @@ def make(base: str, scenario: Scenario) -> str:
 
 def add(home: str, name: str, **fields: Any) -> str:
     """Add a task whose command notes each of its runs; its name."""
-    argv = ["/bin/sh", "-c", 'echo "$WEBSCHEDULER_RUN" >> "$0"', os.path.join(os.path.dirname(home), "done")]
+    argv = ["/bin/sh", "-c", 'echo "$WEBSCHEDULER_RUN" >> "$0"; [ ! -e "$0-slow" ] || exec sleep 3',
+            os.path.join(os.path.dirname(home), "done")]
     row = new_task(time.time(), {"enabled": True, "argv": argv, "cwd": "/", "strategy": "fork", **fields})
     state.update(home, lambda tasks: tasks.update({name: row}))
     return name
@@ -127,6 +128,12 @@ def due(home: str) -> None:
         add(home, name, intervalSeconds=DAY)
 
 
+def slow(home: str) -> None:
+    """A command that goes on until its time limit, until the next trigger."""
+    Path(home).with_name("done-slow").touch()
+    edit(timeout=1)(home)
+
+
 def old_history(home: str) -> None:
     """A history whose first lines are past retention, and clean-up that is due."""
     for days in (90, 80, 3, 2):
@@ -193,6 +200,7 @@ SCENARIOS = {
     "wsgi-sync": Scenario("a request, WSGI, sync", edit(strategy="sync"), request(by_wsgi)),
     "dead": Scenario("a request that finds a dead run", dead(False), request(by_cgi)),
     "dead-ended": Scenario("a request that finds a dead run with its outcome", dead(True), request(by_cgi)),
+    "time-limit": Scenario("a run that its time limit ends", slow, request(by_cgi)),
     "tick": Scenario("a tick of three tasks, CGI, fork", due, request(by_cgi, DUE)),
     "run": Scenario("webscheduler run", nothing, words("run", NAME)),
     "edit": Scenario("webscheduler edit", nothing, words("edit", NAME, "--title", "Changed")),
