@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from . import signing
 from .commands import registry
-from .errors import BadInput, NoSuchTask
+from .errors import BadInput, NoSuchTask, did_you_mean
 from .runs import admission
 from .schedule import slots
 from .store import history, locks, state
@@ -76,7 +76,7 @@ def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
 
     def change(tasks: state.Tasks) -> None:
         if name not in tasks:  # a row that is not an object, after a wrong edit by hand, can be removed, too
-            raise NoSuchTask(name)
+            raise NoSuchTask(name, tasks)
 
         del tasks[name]
 
@@ -179,7 +179,7 @@ def row_of(tasks: state.Tasks, name: str) -> dict[str, Any]:
     row = tasks.get(name)
 
     if not isinstance(row, dict):
-        raise NoSuchTask(name)
+        raise NoSuchTask(name, tasks)
 
     return row
 
@@ -204,10 +204,12 @@ def _check_free(taken: Iterable[str], name: str) -> None:
 
 
 def _check_command(settings: Settings, name: str, arguments: str) -> None:
-    command = registry.registered(settings).get(name)
+    known = registry.registered(settings)
+    command = known.get(name)
 
     if command is None:
-        raise BadInput(f"command: {name!r} is not registered, see `webscheduler commands`", "command")
+        raise BadInput(f"command: {name!r} is not registered{did_you_mean(name, known)}, see `webscheduler commands`",
+                       "command")
 
     registry.arguments(command, arguments)
 

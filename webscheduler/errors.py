@@ -8,6 +8,10 @@ skipped has not failed: those are ordinary return values and not found here.
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class WebschedulerError(Exception):
     """Base of all errors raised on purpose."""
@@ -26,10 +30,11 @@ class BadInput(WebschedulerError):
 
 
 class NoSuchTask(BadInput):
-    """No task of that name."""
+    """No task of that name. known: the names that there are."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"no task is named {name!r}: `webscheduler list` shows the names", "name")
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        super().__init__(f"no task is named {name!r}{did_you_mean(name, known)}: `webscheduler list` shows the names",
+                         "name")
 
 
 class Unusable(WebschedulerError):
@@ -47,3 +52,11 @@ def foreseen(error: Exception, home: str = "") -> str:
         return f"webscheduler: {error}"
 
     return f"webscheduler: {error.filename or home}: {error.strerror}" if isinstance(error, OSError) and home else ""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for what was typed wrongly; empty if nothing that is known is like it."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(given, list(known), 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

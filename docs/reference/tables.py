@@ -107,8 +107,8 @@ MEANINGS = {
 
 PARTS = {"user": "Set by people", "run": "Written by runs", "key": "Written when the task is created or changed"}
 
-KINDS = {"bool": "true or false", "int": "whole number", "float": "number", "text": "text", "choice": "",
-         "line": "printable text of one line", "prose": "printable text",
+KINDS = {"bool": "true or false", "int": "whole number", "seconds": "seconds, a whole number", "float": "number",
+         "text": "text", "line": "printable text of one line", "prose": "printable text", "choice": "",
          "cron": "crontab(5) expression", "hex": "hexadecimal digits", "argv": "list of texts",
          "lines": "list of texts", "map": "object of texts", "networks": "list of addresses and networks",
          "time": "time", "commands": "object", "notify": "object"}
@@ -122,7 +122,7 @@ def kind(row: Field) -> str:
         text = ", ".join(f"`{choice}`" for choice in limit)
     elif row.kind == "hex":
         text = f"{limit} {text}"
-    elif row.kind in ("int", "float") and limit:
+    elif row.kind in ("int", "seconds", "float") and limit:
         text += f" from {limit[0]}" + ("" if limit[1] is None else f" to {limit[1]}")
 
     return text + (", or null" if row.nullable else "")

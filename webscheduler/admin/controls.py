@@ -103,7 +103,7 @@ class Form:
                         fill=self.fills[name])
         else:
             control = h('<input common value="{value}" autocomplete="off"{more}>', value=value, more=Html(
-                ' inputmode="numeric" class="short"') if rule.kind == "int" else "")
+                ' inputmode="numeric" class="short"') if rule.kind in ("int", "seconds") else "")
 
         about = self.about.get(name) or visit.t(rule.sentence)
         return field(visit, name, label, control, about, self.errors.get(name), template)

@@ -12,7 +12,7 @@ import os
 import sys
 
 from .. import __version__
-from ..errors import BadInput, WebschedulerError
+from ..errors import BadInput, WebschedulerError, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,13 +53,23 @@ def _carry_out(words: Sequence[str]) -> int:
         args = parse(words)
     except SystemExit:  # help or version was asked for, and is printed
         return 0
+    except BadInput as error:
+        raise _by_option(error, words)
+
+    from . import terminal
+
+    terminal.home = args.home
 
     if args.owner:
         from ..host.home import check_owner
 
         check_owner(args.home)
 
-    status = args.act(args) or 0
+    try:
+        status = args.act(args) or 0
+    except BadInput as error:
+        raise _by_option(error, words)
+
     state = sys.modules.get("webscheduler.store.state")  # without it, no task was changed
 
     if state and state.changed:
@@ -90,7 +100,8 @@ def parse(words: Sequence[str]) -> Namespace:
             print(overview())
             raise SystemExit
         if name != "--home":
-            raise BadInput(f"unknown option {word}: `webscheduler --help` lists the commands")
+            meant = did_you_mean(name, ("--home", "--help", "--version"))
+            raise BadInput(f"unknown option {word}{meant}: `webscheduler --help` lists the commands")
         if not equals and not rest:
             raise BadInput("--home: needs a directory")
 
@@ -110,6 +121,18 @@ def parse(words: Sequence[str]) -> Namespace:
 
     args.home = find_home(None if home is None else {"WEBSCHEDULER_HOME": os.path.abspath(os.path.expanduser(home))})
     return args
+
+
+def _by_option(error: BadInput, words: Sequence[str]) -> BadInput:
+    """The error, naming the option that was typed in place of the field behind it."""
+    from .parser import typed_option
+
+    option, message = typed_option(words, error.field), str(error)
+
+    if option is None or not message.startswith(f"{error.field}:"):
+        return error
+
+    return BadInput(option + message[len(error.field):], error.field)
 
 
 def _failed(message: str, status: int) -> int:

@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 
 from ..commands import registry
-from ..errors import BadInput, WebschedulerError
+from ..errors import BadInput, WebschedulerError, did_you_mean
 from ..host import doctor, entry_files, probe, url_check
 from ..host.home import check_owner, create_home, program_words
 from ..store import capabilities, people
@@ -178,7 +178,8 @@ def _config(args: Namespace) -> None:
         raise BadInput(f"config {args.action} is written `webscheduler config {args.action}{words}`")
 
     if given and key not in SETTINGS:
-        raise BadInput(f"no setting is named {key!r}: `webscheduler config list` shows them", key)
+        raise BadInput(f"no setting is named {key!r}{did_you_mean(key, SETTINGS)}: `webscheduler config list` shows "
+                       "them", key)
 
     if args.action in ("set", "unset"):
         value = parse_setting(key, args.value) if args.action == "set" else None

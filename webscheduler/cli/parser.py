@@ -8,7 +8,7 @@ parsed.
 A module has its verbs in VERBS, by name: (function, sentence, arguments...). An argument is (notation, sentence) and
 what else argparse.add_argument takes. The notation is that of usage lines:
 
-    "NAME"   "[NAME]"   "[NAME...]"                          a word, an optional word, any number of words
+    "NAME"   "[NAME]"   "NAME..."   "[NAME...]"              a word, an optional one, one or more, any number
     "--yes"   "--base URL"   "--cron, --expression EXPR"     a switch, an option with a value, one with two names
 """
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from ..errors import BadInput
+from ..errors import BadInput, did_you_mean
 from ..store.fields import Field, from_text
 
 TYPE_CHECKING = False
@@ -40,10 +40,13 @@ GROUPS = {
     "schedule": ("Schedule", "next run-due crontab"),
     "panel": ("Panel", "set-password"),
     "moving": ("Moving", "export import bundle shim"),
+    "completion": ("Shell", "completion"),
 }
 MODULES = {verb: module for module, (_, verbs) in GROUPS.items() for verb in verbs.split()}
 
-FOR_ANYBODY = ("init", "demo", "next", "bundle")  # not only for the owner of the home
+# What people call these fields; any other field's option is its name.
+OPTIONS = {"expression": "--cron, --expression", "intervalSeconds": "--every, --interval-seconds"}
+FOR_ANYBODY = ("init", "demo", "next", "bundle", "completion")  # not only for the owner of the home
 TAKES_PROGRAM = {"add": "(--command REGISTERED | -- PROGRAM [ARGUMENT...])", "edit": "[-- PROGRAM [ARGUMENT...]]"}
 HOME = "The installation to use; default: WEBSCHEDULER_HOME, else ~/.webscheduler."
 JSON = ("--json", "Print one JSON document.")
@@ -52,7 +55,9 @@ BASE = ("--base URL", "URL of the scheduler; default: the setting baseUrl.")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are BadInput, one line."""
+    """An argument parser whose errors are BadInput, one line. options: the names of its options."""
+
+    options: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
         raise BadInput(f"{message} (see `{self.prog} --help`)")
@@ -61,11 +66,7 @@ class Parser(argparse.ArgumentParser):
 def verb(name: str) -> Verb:
     """What the verb's module says of it. Raises BadInput for a verb that does not exist."""
     if name not in MODULES:
-        from difflib import get_close_matches
-
-        close = get_close_matches(name, MODULES, 1)
-        raise BadInput(f"there is no command {name!r}" + (f", did you mean {close[0]!r}?" if close else
-                                                         ": `webscheduler --help` lists them"))
+        raise BadInput(f"there is no command {name!r}{did_you_mean(name, MODULES)}: `webscheduler --help` lists them")
 
     from importlib import import_module
 
@@ -82,9 +83,39 @@ def parse_verb(words: Sequence[str]) -> argparse.Namespace:
     if argv is not None and name not in TAKES_PROGRAM:
         raise BadInput("only `add` and `edit` take a program after `--`")
 
-    args = build(name).parse_intermixed_args(words[1:])  # intermixed: options may stand between words
+    parser = build(name)
+    args, unknown = parser.parse_known_intermixed_args(words[1:])  # intermixed: options may stand between words
+
+    if unknown:
+        parser.error(_unknown(name, parser, unknown, args))
+
     args.verb, args.act, args.owner, args.argv = name, act, name not in FOR_ANYBODY, argv
     return args
+
+
+def _unknown(name: str, parser: Parser, words: list[str], args: argparse.Namespace) -> str:
+    """What to say of words that the verb does not take."""
+    said = f"unrecognized arguments: {' '.join(words)}"
+
+    if words[0].startswith("--"):
+        return said + did_you_mean(words[0].partition("=")[0], parser.options)
+
+    if name in TAKES_PROGRAM and not words[0].startswith("-"):
+        return f"{said}: put -- before the program, as in `webscheduler {name} {args.name} -- {' '.join(words)}`"
+
+    return said
+
+
+def typed_option(words: Sequence[str], field: str) -> str | None:
+    """The option among the words of a command line that sets this field, as it was typed; None if there is none."""
+    typed = [word.partition("=")[0] for word in words]
+    names = OPTIONS.get(field, "--" + kebab(field)).split(", ")
+    return next((name for name in names if field and name in typed), None)
+
+
+def kebab(field: str) -> str:
+    """ipAllowlist -> ip-allowlist."""
+    return "".join("-" + c.lower() if c.isupper() else c for c in field)
 
 
 def build(name: str) -> Parser:
@@ -105,8 +136,10 @@ def build(name: str) -> Parser:
 
         if not names:
             names = [more.pop("dest", metavar.lower())]
-            more.update({"nargs": "*"} if "..." in notation else {"nargs": "?"} if notation[0] == "[" else {})
+            few, many = ("?", "*") if notation[0] == "[" else (None, "+")
+            more["nargs"] = many if "..." in notation else few
 
+        parser.options = (*parser.options, *(each for each in names if each.startswith("-")))
         parser.add_argument(*names, **more)
 
     return parser

@@ -24,7 +24,7 @@ from ..runs.supervisor import run_by_hand
 from ..store import history, history_cleaning, history_reading, history_view, processes, state
 from ..store.settings import load_settings
 from ..store.task import DUE, file_name, load_tasks
-from ..vocabulary import FINISHED, SUCCESS
+from ..vocabulary import FAILURES, FINISHED, SUCCESS
 from .parser import JSON, YES, checked
 from .tasks import NAME, without_dead_run
 from .terminal import confirm, holders, line, local_time, print_error, print_json, print_table, seconds
@@ -163,10 +163,12 @@ def _running(facts: Facts) -> dict[str, Any]:
 def _names(args: Namespace) -> list[str]:
     """The histories to show: that of the task, which may be removed by now, or all."""
     if args.name is None:
-        return history_view.names(args.home)
+        return history_view.names(args.home, state.read(args.home))
 
-    if args.name not in state.read(args.home) and not os.path.exists(history.path(args.home, args.name)):
-        raise NoSuchTask(args.name)
+    tasks = state.read(args.home)
+
+    if args.name not in tasks and not os.path.exists(history.path(args.home, args.name)):
+        raise NoSuchTask(args.name, tasks)
 
     return [args.name]
 
@@ -189,6 +191,11 @@ def _logs(args: Namespace) -> None:
         print_json(shown)
     elif shown:
         print_table(("FINISHED", "TASK", "STATUS", "TOOK", "TRIGGER", "RUN"), [_row(entry) for entry in shown])
+        sys.stdout.flush()
+        failed = next((entry for entry in shown if entry.get("run") and entry.get("status") in FAILURES), None)
+
+        if failed:
+            print(f"`webscheduler logs --run {line(failed['run'])}` shows what the failed run printed", file=sys.stderr)
     else:
         print("no runs")
 

@@ -185,7 +185,7 @@ VERBS: dict[str, Verb] = {
     "next": (_next, "Show when a task, or any schedule, runs next.", ("[NAME]", "The task."),
              ("--cron EXPR", "A crontab(5) expression instead of a task."),
              ("--every SECONDS", "An interval instead of a task.",
-              {"type": checked("intervalSeconds", "int", FIELDS["intervalSeconds"].limit)}),
+              {"type": checked("intervalSeconds", "seconds", FIELDS["intervalSeconds"].limit)}),
              ("--timezone ZONE", "Time zone of the expression; default: the installation's, else UTC."),
              ("--from ISO8601", "Start at this time; default: now.", {"dest": "start", "type": _start}),
              ("--count N", "How many times to show; default: 5.",

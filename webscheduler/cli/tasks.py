@@ -13,7 +13,7 @@ import time
 
 from .. import editing, signing
 from ..commands import registry
-from ..errors import BadInput, NoSuchTask, Unusable
+from ..errors import BadInput, NoSuchTask, Unusable, did_you_mean
 from ..printable import escaped
 from ..schedule import slots
 from ..schedule.describe import describe, render
@@ -22,7 +22,7 @@ from ..store.fields import Field, check, from_text
 from ..store.settings import check_base_url, load_settings
 from ..store.task import DUE, FIELDS, load_task, load_tasks
 from ..vocabulary import INTERRUPTED, RUNNING
-from .parser import BASE, JSON, YES
+from .parser import BASE, JSON, OPTIONS, YES, kebab
 from .terminal import as_text, confirm, line, local_time, print_error, print_json, print_table
 
 TYPE_CHECKING = False
@@ -34,17 +34,11 @@ if TYPE_CHECKING:
     from ..store.task import Task
     from .parser import Argument, Verb
 
-OPTIONS = {"expression": "--cron, --expression", "intervalSeconds": "--every, --interval-seconds"}
 METAVARS = {"cron": "EXPR", "networks": "ADDRESS", "map": "NAME=VALUE", "text": "TEXT", "line": "TEXT",
-            "prose": "TEXT", "int": "N"}
+            "prose": "TEXT", "int": "N", "seconds": "SECONDS"}
 REPEATED = ("map", "networks")
 CLEARED: dict[str, dict[str, Any]] = {"argv": {"command": None, "arguments": ""}, "command": {"argv": None},
                                       "expression": {"intervalSeconds": None}, "intervalSeconds": {"expression": None}}
-
-
-def kebab(field: str) -> str:
-    """ipAllowlist -> ip-allowlist."""
-    return "".join("-" + c.lower() if c.isupper() else c for c in field)
 
 
 def option_fields() -> dict[str, Field]:
@@ -68,8 +62,8 @@ def field_options() -> list[Argument]:
                           "replace the old value.", {**dest, "action": "append"}))
         else:
             metavar = "|".join(row.limit) if row.kind == "choice" else METAVARS[row.kind]
-            metavar = "SECONDS" if name.endswith("Seconds") or name == "timeout" else metavar
-            found.append((f"{option} {metavar}", row.sentence, dest))
+            units = " A unit may follow: 90s, 5m, 2h, 1d." if row.kind == "seconds" else ""
+            found.append((f"{option} {metavar}", row.sentence + units, dest))
 
     return found
 
@@ -124,7 +118,8 @@ def _defaults(names: list[str]) -> dict[str, Any]:
 
     for name in names:
         if name not in known:
-            raise BadInput(f"--unset: no field is called {name[:60]!r}: `webscheduler edit --help` lists them", "unset")
+            raise BadInput(f"--unset: no field is called {name[:60]!r}{did_you_mean(name, known)}: `webscheduler edit "
+                           "--help` lists them", "unset")
 
     return {known[name]: FIELDS[known[name]].default for name in names}
 
@@ -263,12 +258,19 @@ def _show(args: Namespace) -> None:
 
 
 def _remove(args: Namespace) -> None:
-    if args.name not in state.read_strictly(args.home):
-        raise NoSuchTask(args.name)
+    tasks, names = state.read_strictly(args.home), list(dict.fromkeys(args.name))
 
-    confirm(f"Remove {args.name}{'' if args.keep_logs else ' and its history'}?", args.yes)
-    editing.remove(args.home, args.name, time.time(), args.keep_logs)
-    print(f"Removed {line(args.name)}{'; its history is kept' if args.keep_logs else ' and its history'}.")
+    for name in names:
+        if name not in tasks:
+            raise NoSuchTask(name, tasks)
+
+    history = "history" if len(names) == 1 else "histories"
+    whose = f"{'its' if len(names) == 1 else 'their'} {history}"
+    confirm(f"Remove {', '.join(names)}{'' if args.keep_logs else f' and {whose}'}?", args.yes)
+
+    for name in names:
+        editing.remove(args.home, name, time.time(), args.keep_logs)
+        print(f"Removed {line(name)}{'; its history is kept' if args.keep_logs else ' and its history'}.")
 
 
 def _rename(args: Namespace) -> None:
@@ -357,7 +359,8 @@ VERBS: dict[str, Verb] = {
                                 {"action": "append", "default": []}), JSON),
     "list": (_list, "List the tasks.", ("--group GROUP", "Only tasks of this group."), JSON),
     "show": (_show, "Show everything about a task.", NAME, JSON),
-    "remove": (_remove, "Remove a task and its history.", NAME, ("--keep-logs", "Keep the history."), YES),
+    "remove": (_remove, "Remove tasks and their histories.", ("NAME...", "The tasks."),
+               ("--keep-logs", "Keep the history."), YES),
     "rename": (_rename, "Rename a task; its URL and history stay.", ("OLD", "The present name."),
                ("NEW", "The new name.")),
     "enable": (_enable, "Enable tasks, so that their URLs and schedules run them.", *SEVERAL),

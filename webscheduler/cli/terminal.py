@@ -2,23 +2,31 @@
 """What people see: tables, times, questions, and errors.
 
 The rules: texts of commands and files are printed through `line` or `printable.escaped`, never raw. Times are shown in
-the local zone with its offset. JSON is one document in plain ASCII, whatever the locale.
+the installation's zone, else in the local one, with their offset. JSON is one document in plain ASCII, whatever the
+locale.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timezone
 
-from ..errors import BadInput
+from ..errors import BadInput, WebschedulerError
 from ..printable import escaped
-from ..times import parse_time
+from ..store.settings import read_settings
+from ..times import parse_time, time_zone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import tzinfo
     from typing import Any
+
+
+home = ""  # the installation in whose time zone times are shown; set once a command line is read
+_zones: dict[str, tzinfo | None] = {}  # by home, looked up once
 
 
 def line(text: object) -> str:
@@ -50,15 +58,27 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def local_time(moment: str | float | None) -> str:
-    """A time (ISO 8601, or Unix seconds) in the local zone, like 2026-03-29 03:00:00+02:00; `-` for none."""
+    """A time (ISO 8601, or Unix seconds) in the zone of `home`, like 2026-03-29 03:00:00+02:00; `-` for none."""
     if moment is None:
         return "-"
 
     try:
         seconds = parse_time(moment) if isinstance(moment, str) else moment
-        return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
+        return datetime.fromtimestamp(seconds, timezone.utc).astimezone(_zone()).isoformat(" ", "seconds")
     except (TypeError, ValueError, OverflowError, OSError):
         return line(moment)
+
+
+def _zone() -> tzinfo | None:
+    """The zone that the installation names; None, which is the local one, if it names none that can be used."""
+    if home not in _zones:
+        _zones[home] = None
+
+        with suppress(WebschedulerError):
+            name = read_settings(home).get("timezone") if home else None
+            _zones[home] = time_zone(name) if isinstance(name, str) else None
+
+    return _zones[home]
 
 
 def as_text(value: Any) -> str:

@@ -128,7 +128,7 @@ def _by_name(home: str, name: str) -> tuple[View, Known, Task]:
     view = Parsed(home)
 
     if name not in view.tasks:
-        raise NoSuchTask(name)
+        raise NoSuchTask(name, view.tasks)
 
     try:
         task = load_task(name, view.tasks[name])

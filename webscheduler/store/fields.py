@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MAX_SECONDS = 366 * 86400
 MOST_DEPTH = 100
 TOO_DEEP = f"it is nested deeper than {MOST_DEPTH} levels"
+SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # units that may follow a number of seconds
 HEX = frozenset("0123456789abcdef")
 
 
@@ -94,13 +95,18 @@ def from_text(field: str, row: Field, text: str) -> Any:
 
     value: Any = text
 
-    if row.kind == "int":
-        digits = text[1:] if text[:1] == "-" else text
+    if row.kind in ("int", "seconds"):
+        unit = SECONDS_IN.get(text[-1:], 1) if row.kind == "seconds" else 1
+        number = text if unit == 1 and text[-1:] != "s" else text[:-1]
+        digits = number[1:] if number[:1] == "-" else number
         # int() accepts "¹", "1_0", "+1" and spaces as well.
         if not (digits.isascii() and digits.isdigit()) or len(digits) > 12:
+            if row.kind == "seconds":
+                raise BadInput(f"{field}: {text[:40]!r} must be seconds, like 90, or have a unit: 5m, 2h, 1d", field)
+
             raise BadInput(f"{field}: {text[:40]!r} must be a whole number", field)
 
-        value = int(text)
+        value = int(number) * unit
     elif row.kind == "bool":
         if text.lower() not in ("true", "false", "yes", "no", "1", "0", "on", "off"):
             raise BadInput(f"{field}: {text[:40]!r} must be true or false", field)
@@ -264,7 +270,8 @@ def _time(value: Any, _: Any) -> str:
 
 
 PROBLEMS = {
-    "bool": _bool, "int": _int, "float": _float, "text": _text, "line": _text, "prose": _text, "cron": _text,
-    "hex": _hex, "choice": _choice, "argv": _argv, "lines": _lines, "map": _map, "networks": _networks, "time": _time,
+    "bool": _bool, "int": _int, "seconds": _int, "float": _float, "text": _text, "line": _text, "prose": _text,
+    "cron": _text, "hex": _hex, "choice": _choice, "argv": _argv, "lines": _lines, "map": _map, "networks": _networks,
+    "time": _time,
     "commands": _commands, "notify": _notify, "email": _email, "url": _url,
 }

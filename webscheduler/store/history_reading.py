@@ -15,6 +15,7 @@ from itertools import dropwhile, islice
 
 from ..errors import Unusable
 from ..times import instant
+from .files import file_name
 from .history import LONGEST_LINE, ended, parse, path, whole_end
 
 TYPE_CHECKING = False
@@ -126,16 +127,25 @@ def _offset(file: BinaryIO, end: int, until: float) -> int:
 
 
 def entries(home: str, name: str, until: float = ALWAYS) -> Iterator[Entry]:
-    """The entries of `lines`, without the lines that cannot be read."""
-    return (entry for text in lines(home, name, until) if (entry := parse(text)) is not None)
+    """The entries of `lines`, without the lines that cannot be read; with the task's present name."""
+    return (_named(entry, name) for text in lines(home, name, until) if (entry := parse(text)) is not None)
+
+
+def _named(entry: Entry, name: str) -> Entry:
+    """The entry with the present name of its task. What was written before a renaming has the former. name: of the
+    task, or of its file, which tells less."""
+    if name != file_name(name) or file_name(str(entry.get("command"))) != name:
+        entry["command"] = name
+
+    return entry
 
 
 def find(home: str, names: Iterable[str], run: str) -> Entry | None:
     """The entry of a run, in the history of one of the tasks. First the place that the time in its id leads to is
     searched, in each history. Lines may be out of order, so if it is not there, all of each file is searched."""
     names = list(names)
-    return (next(filter(None, (_find_by_time(home, name, run) for name in names)), None)
-            or next(filter(None, (find_by_scanning(home, name, run) for name in names)), None))
+    return next((_named(entry, name) for search in (_find_by_time, find_by_scanning) for name in names
+                 if (entry := search(home, name, run))), None)
 
 
 def _begun(run: str) -> float:

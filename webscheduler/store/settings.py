@@ -70,11 +70,11 @@ SETTINGS: dict[str, Field] = {
     "name": Field("line", "webscheduler", "Name of this installation, shown in the panel and in notifications.", 100),
     "timezone": Field("text", "UTC", "Time zone, like Europe/Paris; a task may have its own.", 100),
     "language": Field("choice", "auto", "Language of the panel; auto: the browser's.", ("auto", *LANGUAGES)),
-    "defaultTimeout": Field("int", 300, "Time limit of a run in seconds, for tasks without one; 0: no limit.",
+    "defaultTimeout": Field("seconds", 300, "Time limit of a run in seconds, for tasks without one; 0: no limit.",
                             (0, MAX_SECONDS)),
     "maxConcurrentTasks": Field("int", 5, "How many due tasks may run at the same time.", (1, 1000)),
-    "tickBudgetSeconds": Field("int", None, "Seconds in which a call of @due may start tasks; empty: 55, or 25 in a "
-                               "request.",
+    "tickBudgetSeconds": Field("seconds", None, "Seconds in which a call of @due may start tasks; empty: 55, or 25 "
+                               "in a request.",
                                (1, 3600), True),
     "logRetentionDays": Field("int", 30, "How many days history is kept; 0: for ever.", (0, 36500)),
     "failureRetentionDays": Field("int", None, "How many days failed runs are kept; empty: like the others.",
@@ -89,7 +89,8 @@ SETTINGS: dict[str, Field] = {
     "commands": Field("commands", {}, "Commands by name: argv (or django, or script), arguments (true: tasks "
                       "may add some), description, cwd."),
     "trustedProxies": Field("networks", [], "Proxies whose X-Forwarded-For is trusted; `unix`: one on a Unix socket."),
-    "signatureWindowSeconds": Field("int", 300, "How many seconds a timed signature's time may be off.", (1, 86400)),
+    "signatureWindowSeconds": Field("seconds", 300, "How many seconds a timed signature's time may be off.",
+                                    (1, 86400)),
     "notify": Field("notify", {}, "Where to send notifications: {\"email\": ADDRESS, \"url\": WEBHOOK}, one or both.",
                     CHANNELS),
 }

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The verb `completion`: a script that lets a shell complete commands, options and names of tasks.
+
+The rules: the script is made from what the verbs say of themselves, so it knows each of them. Pressing Tab runs
+`webscheduler list` for the names of tasks, as the person who types, and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from . import parser
+from .parser import MODULES, checked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Callable
+
+    from .parser import Verb
+
+OF_TASKS = ("NAME", "[NAME]", "NAME...", "[NAME...]", "OLD")  # words that are names of tasks
+NEW = ("add",)  # whose NAME no task has yet
+# Options and pipe after the program. Other names are not offered: a shell would expand what is in them.
+LISTED = "list --json 2>/dev/null | sed -n 's/^    \"name\": \"\\([A-Za-z0-9_.:@-]*\\)\",$/\\1/p'"
+
+
+class Option(NamedTuple):
+    """name: with its dashes; about: its sentence; value: whether one follows; choices: what that may be, if few."""
+
+    name: str
+    about: str
+    value: bool
+    choices: list[str]
+
+
+class Known(NamedTuple):
+    """A verb. about: its sentence; tasks: whether names of tasks follow; words: other words that may."""
+
+    name: str
+    about: str
+    tasks: bool
+    words: list[str]
+    options: list[Option]
+
+
+def verbs() -> list[Known]:
+    """All verbs, as a shell needs to know them."""
+    found = []
+
+    for name in MODULES:
+        _, sentence, *arguments = parser.verb(name)
+        tasks = name not in NEW and any(notation in OF_TASKS for notation, *_ in arguments)
+        known = Known(name, _short(sentence), tasks, [], [])
+
+        for notation, about, *_ in arguments:
+            names, metavar = parser.split_notation(notation)
+            choices = metavar.split("|") if "|" in metavar else []
+            known.options.extend(Option(each, _short(about), bool(metavar), choices) for each in names)
+            known.words.extend([] if names else choices)
+
+        known.options.extend([Option("--home", _short(parser.HOME), True, []),
+                              Option("--help", "Explain the command.", False, [])])
+        found.append(known)
+
+    return found
+
+
+def _short(sentence: str) -> str:
+    return sentence.partition(". ")[0].rstrip(".").replace("'", "")
+
+
+def bash() -> str:
+    """bash(1), Programmable Completion."""
+    found = verbs()
+    words = "\n".join(f'    {each.name}) words="{" ".join(each.words + [option.name for option in each.options])}" ;;'
+                      for each in found)
+    values = "\n".join(f'    "{each.name} {option.name}") words="{" ".join(option.choices)}" ;;'
+                       for each in found for option in each.options if option.value)
+    return f"""\
+# bash completion of webscheduler: eval "$(webscheduler completion bash)"
+_webscheduler() {{
+  local line=${{COMP_LINE:0:COMP_POINT}} verb= previous= words= i
+  local -a typed
+  read -ra typed <<< "$line"
+  local current=${{typed[-1]}}
+  [[ $line == *' ' ]] && {{ current=; typed+=(""); }}
+  for ((i = 1; i < ${{#typed[@]}} - 1; i++)); do
+    case ${{typed[i]}} in
+    --home) ((i++)) ;;
+    -*) ;;
+    *) verb=${{typed[i]}}; break ;;
+    esac
+  done
+  previous=${{typed[-2]}}
+  case $verb in
+    "") words="--home --help --version {" ".join(MODULES)}" ;;
+{words}
+  esac
+  case $verb in
+    {"|".join(each.name for each in found if each.tasks)}) words+=" $("${{typed[0]}}" {LISTED})" ;;
+  esac
+  case "$verb $previous" in
+{values}
+    " --home") words= ;;
+  esac
+  COMPREPLY=($(compgen -W "$words" -- "$current"))
+  [[ $words ]] || compopt -o default
+  [[ $current == *:* ]] && COMPREPLY=("${{COMPREPLY[@]#"${{current%"${{current##*:}}"}}"}}")
+}}
+complete -F _webscheduler webscheduler
+"""
+
+
+def zsh() -> str:
+    """zshcompsys(1)."""
+    cases = []
+
+    for each in verbs():
+        options = " ".join(f"'{_zsh(option)}'" for option in each.options)
+        words = f"'*:word:({' '.join(each.words)})'" if each.words else "'*:file:_files'"
+        more = "'*:task:_webscheduler_tasks'" if each.tasks else words
+        cases.append(f"    {each.name}) _arguments {options} {more} ;;")
+
+    described = "\n".join(f"    '{each.name}:{each.about.replace(':', ' -')}'" for each in verbs())
+    lines = "\n".join(cases)
+    return f"""\
+#compdef webscheduler
+# zsh completion of webscheduler: eval "$(webscheduler completion zsh)", after compinit
+_webscheduler_tasks() {{
+  local -a names
+  names=(${{(f)"$(webscheduler {LISTED})"}})
+  compadd -a names
+}}
+_webscheduler() {{
+  local -a verbs
+  local state line
+  verbs=(
+{described}
+  )
+  _arguments -C '--home[{_short(parser.HOME)}]:directory:_files -/' '--help' '--version' '1: :->verb' '*:: :->rest'
+  case $state in
+  verb) _describe command verbs ;;
+  rest)
+    case $words[1] in
+{lines}
+    esac ;;
+  esac
+}}
+compdef _webscheduler webscheduler
+"""
+
+
+def _zsh(option: Option) -> str:
+    about = "".join("\\" + c if c in "[]:\\" else c for c in option.about)
+    value = f":value:({' '.join(option.choices)})" if option.choices else ":value:_files" if option.value else ""
+    return f"{option.name}[{about}]{value}"
+
+
+def fish() -> str:
+    """fish-completions(7)."""
+    lines = ["# fish completion of webscheduler: webscheduler completion fish | source",
+             "complete -c webscheduler -f",
+             "complete -c webscheduler -n __fish_use_subcommand -l version -d 'Print the version'"]
+
+    for each in verbs():
+        lines.append(f"complete -c webscheduler -n __fish_use_subcommand -a {each.name} -d '{each.about}'")
+        where = f"complete -c webscheduler -n '__fish_seen_subcommand_from {each.name}'"
+        lines += [f"{where} -a '(webscheduler {LISTED.replace(chr(39), chr(92) + chr(39))})'"] if each.tasks else []
+        lines += [f"{where} -a '{' '.join(each.words)}'"] if each.words else []
+
+        for option in each.options:
+            value = f" -x -a '{' '.join(option.choices)}'" if option.choices else " -r" if option.value else ""
+            lines.append(f"{where} -l {option.name[2:]}{value} -d '{option.about}'")
+
+    return "\n".join(lines) + "\n"
+
+
+SHELLS: dict[str, Callable[[], str]] = {"bash": bash, "zsh": zsh, "fish": fish}
+
+
+def _completion(args: Namespace) -> None:
+    print(SHELLS[args.shell](), end="")
+
+
+VERBS: dict[str, Verb] = {
+    "completion": (_completion, "Print a script that lets your shell complete commands, options and tasks.",
+                   ("|".join(SHELLS), "The shell.",
+                    {"dest": "shell", "type": checked("completion", "choice", tuple(SHELLS))})),
+}
