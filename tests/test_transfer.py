@@ -99,6 +99,7 @@ def test_each_line_of_a_crontab_becomes_a_task(installation: Installation) -> No
     said = done.err.splitlines()
     assert [line.removeprefix("webscheduler: ")[:45] for line in said] == [
         "lines without CRON_TZ use the time zone of th",
+        "CRON_TZ is taken as cronie means it, as the t",
         "these tasks have no time limit, as in cron: o",
         "line 12 is neither a job nor NAME=value: 'non",
         "MAILTO=me@example.org is not imported: the se",
@@ -130,15 +131,15 @@ def test_each_task_gets_keys_and_every_one_can_be_triggered(installation: Instal
 ZONE_SAID = ("webscheduler: lines without CRON_TZ use the time zone of this installation, UTC: if that of the "
              "crontab's machine is another, `webscheduler config set timezone ZONE`\n")
 LIMIT_SAID = ("webscheduler: these tasks have no time limit, as in cron: one that hangs keeps its place "
-              "(maxConcurrentTasks) until somebody ends it; `--timeout SECONDS` here, or `webscheduler edit NAME --timeout "
-              "SECONDS`, sets one\n")
+              "(maxConcurrentTasks) until somebody ends it; `--timeout SECONDS` here, or `webscheduler edit NAME "
+              "--timeout SECONDS`, sets one\n")
 
 
 def test_the_zone_of_times_that_name_none_is_told(installation: Installation) -> None:
     """cron reads its machine's clock; here they would run at other hours without a word."""
     installation.configure(timezone="Europe/Paris")
     assert "time zone of this installation, Europe/Paris" in come(installation, "5 4 * * * a\n", "crontab").err
-    assert "zone" not in come(installation, "CRON_TZ=UTC\n5 4 * * * b\n", "crontab").err
+    assert "time zone of this" not in come(installation, "CRON_TZ=UTC\n5 4 * * * b\n", "crontab").err
 
 
 def test_a_crontab_comes_in_once(installation: Installation) -> None:

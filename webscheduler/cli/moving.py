@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 import time
@@ -35,6 +36,9 @@ def _import(args: Namespace) -> None:
     if args.timeout is not None and args.format != "crontab":
         raise BadInput("--timeout: only for a crontab, whose jobs have no time limit of their own")
 
+    if args.any_user and args.format != "crontab":
+        raise BadInput("--any-user: only for a crontab")
+
     if os.path.isdir(source):
         if os.path.realpath(source) == os.path.realpath(args.home):
             raise BadInput(f"{source} is this installation itself")
@@ -42,7 +46,7 @@ def _import(args: Namespace) -> None:
         arrival = importing.of_directory(source)
     elif args.format == "crontab":
         arrival = importing.of_crontab(_read(source), state.read_strictly(args.home), settings["timezone"],
-                                       not args.disabled, args.timeout or 0)
+                                       not args.disabled, args.timeout or 0, os.path.realpath(source), args.any_user)
     else:
         arrival = importing.of_document(_read(source), source)
 
@@ -74,8 +78,11 @@ def _read(source: str) -> str:
     except OSError as error:
         raise BadInput(f"{source}: {error.strerror}")
 
+    # Editors of Windows begin a file with a byte order mark, which also tells UTF-16.
+    encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
     try:
-        return data.decode()
+        return data.decode(encoding)
     except UnicodeDecodeError:
         raise BadInput(f"{source} is not UTF-8: convert it with `iconv -t UTF-8 {source}`")
 
@@ -145,8 +152,9 @@ VERBS: dict[str, Verb] = {
                ("FILE", "The file or directory; -: standard input."),
                ("--dry-run", "Only show what would be imported."),
                ("--disabled", "Import the jobs of a crontab as disabled tasks."),
+               ("--any-user", "Import all lines of a system crontab, as jobs of this account."),
                ("--timeout SECONDS", "Time limit of the jobs of a crontab; default: none, as in cron.",
-                {"type": checked("--timeout", "int", FIELDS["timeout"].limit)})),
+                {"type": checked("--timeout", "seconds", FIELDS["timeout"].limit)})),
     "bundle": (_bundle, "Write the whole program into one file that runs without installing anything.",
                ("--output FILE", f"The file; default: {entry_files.NAME}.", {"default": entry_files.NAME}),
                ("--require-python VERSION", "Fail unless it runs on this Python, like 3.9."),

@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import subprocess
+from functools import partial
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 60
 ASSIGNMENT = re.compile(r"""\s*("[^"]*"|'[^']*'|[^\s="']+)\s*=\s*(.*?)\s*""")
+LONGEST_STEPS = (60, 24, 31, 12, 7)  # of each field
 ENTRY = re.compile(r"\s*(@\S+|\S+(?:\s+\S+){4})\s+(\S.*)")
 
 
@@ -42,8 +44,12 @@ def parse(text: str) -> tuple[list[Job], list[str]]:
     """(the jobs of a crontab(5); a message for each line that makes no sense)."""
     jobs, problems = [], []
     environment: dict[str, str] = {}
+    lines = text.split("\n")
 
-    for number, line in enumerate(text.split("\n"), 1):
+    if all(line.endswith("\r") for line in lines[:-1]):  # written on Windows; cron would take the \r for a part of it
+        lines = [line.rstrip("\r") for line in lines]
+
+    for number, line in enumerate(lines, 1):
         assignment, entry = ASSIGNMENT.fullmatch(line), ENTRY.fullmatch(line)
 
         if not line.strip() or line.lstrip().startswith("#"):
@@ -51,12 +57,29 @@ def parse(text: str) -> tuple[list[Job], list[str]]:
 
         if assignment:
             environment = {**environment, _unquoted(assignment[1]): _unquoted(assignment[2])}
+        elif "\r" in line:
+            problems.append(f"line {number} is left out: it has a carriage return, which cron gives to the command")
         elif entry:
             jobs.append(Job(number, " ".join(entry[1].split()), *_divided(entry[2]), environment))
         else:
             problems.append(f"line {number} is neither a job nor NAME=value: {line.strip()[:60]!r}")
 
     return jobs, problems
+
+
+def with_cron_steps(expression: str) -> str:
+    """The expression with steps beyond their field shortened to the longest that `schedule.cron` takes. cron takes them
+    and runs at the first value of the range alone, as the longest does: `*/90` in the minutes is minute 0."""
+    fields = expression.split()
+
+    if len(fields) != len(LONGEST_STEPS):
+        return expression
+
+    def shorter(found: re.Match[str], most: int) -> str:
+        return f"/{most}" if int(found[1]) > most else found[0]
+
+    return " ".join(re.sub(r"/([0-9]{1,9})(?![0-9])", partial(shorter, most=most), field)
+                    for field, most in zip(fields, LONGEST_STEPS))
 
 
 def _unquoted(text: str) -> str:

@@ -22,14 +22,14 @@ from ..schedule import slots
 from ..store import history, state
 from ..store.fields import NAME_CHARACTERS, TOO_DEEP, parse_json
 from ..store.files import replace_file
-from ..store.history_reading import LONGEST_LINE
+from ..store.history import LONGEST_LINE
 from ..store.task import DUE, check_name, check_printable, file_name, load_task, new_task
 from ..times import time_zone
-from . import crontab
+from . import crontab, user_column
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from typing import Any, Callable
 
     from ..store.settings import Settings
@@ -51,6 +51,8 @@ REPORTED = {
 PASSED_OVER = frozenset(("bash", "chronic", "command", "curl", "dash", "env", "exec", "flock", "ionice", "ksh", "nice",
                          "node", "nohup", "perl", "php", "python", "ruby", "sh", "sudo", "test", "time", "timeout",
                          "wget", "zsh", "[", "true", "{", "(", "!"))
+# What may be a key: long, with digits among letters.
+SECRET = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_+/=.~-]{16,}|(?=.*\d)[0-9a-fA-F-]{16,}")
 OPERATOR = re.compile(r"[;&|<>]+|\d?>.*|-.*|[A-Za-z_]\w*=.*|\d+[smhd]?|\]|\)|\}|.*\.lock")
 
 
@@ -69,12 +71,14 @@ class Arrival(NamedTuple):
 
 
 def of_crontab(
-    text: str, tasks: state.Tasks, zone: str, enabled: bool = True, timeout: int = 0
+    text: str, tasks: state.Tasks, zone: str, enabled: bool = True, timeout: int = 0, place: str = "",
+    any_user: bool = False,
 ) -> Arrival:
     """The jobs of a crontab(5), except those that are in `tasks` already. zone: for those without CRON_TZ. timeout: in
-    seconds; 0: none, as in cron."""
+    seconds; 0: none, as in cron. place: path of the file. any_user: of a system crontab, those of other users too."""
     arrival = Arrival({}, {}, [])
     jobs, problems = crontab.parse(text)
+    jobs = _of_this_user(jobs, place, any_user, arrival.said, problems)
     known = {json.dumps(_essence(row)) for row in tasks.values() if isinstance(row, dict)}
     reported: set[tuple[str, str]] = set()
 
@@ -82,7 +86,7 @@ def of_crontab(
         row = _row(job, enabled, timeout)
 
         try:
-            slots.check_expression(job.expression)
+            slots.check_expression(row["expression"])
             load_task("x", row)
             time_zone(row["timezone"] or "UTC")
         except BadInput as error:
@@ -104,17 +108,60 @@ def of_crontab(
 
         arrival.tasks[_new_name(job.command, [*tasks, *arrival.tasks])] = row
 
-    if any(row["timezone"] is None for row in arrival.tasks.values()):
-        arrival.said.append(f"lines without CRON_TZ use the time zone of this installation, {zone}: if that of the "
-                            "crontab's machine is another, `webscheduler config set timezone ZONE`")
+        if row["expression"] != job.expression:
+            problems.append(f"line {job.number}: a step in {job.expression!r} goes beyond its field, and means the "
+                            f"first value alone: it is imported as {row['expression']!r}, which is when cron runs it")
 
-    if arrival.tasks and not timeout:
-        arrival.said.append("these tasks have no time limit, as in cron: one that hangs keeps its place "
-                            "(maxConcurrentTasks) until somebody ends it; `--timeout SECONDS` here, or `webscheduler "
-                            "edit NAME --timeout SECONDS`, sets one")
-
+    arrival.said.extend(_general(arrival.tasks.values(), zone, timeout))
     arrival.said.extend(problems)
     return arrival
+
+
+def _general(rows: Collection[dict[str, Any]], zone: str, timeout: int) -> Iterator[str]:
+    """What to say of all imported jobs together."""
+    if any(row["timezone"] is None for row in rows):
+        yield (f"lines without CRON_TZ use the time zone of this installation, {zone}: if that of the crontab's "
+               "machine is another, `webscheduler config set timezone ZONE`")
+
+    if any(row["timezone"] is not None for row in rows):
+        yield ("CRON_TZ is taken as cronie means it, as the time zone of the lines below it: Debian's cron ignores it "
+               "and uses the zone of its machine")
+
+    if rows and not timeout:
+        yield ("these tasks have no time limit, as in cron: one that hangs keeps its place (maxConcurrentTasks) until "
+               "somebody ends it; `--timeout SECONDS` here, or `webscheduler edit NAME --timeout SECONDS`, sets one")
+
+
+def _of_this_user(
+    jobs: list[crontab.Job], place: str, any_user: bool, said: list[str], problems: list[str]
+) -> list[crontab.Job]:
+    """The jobs that are for this account, without the user that the lines of a system crontab name."""
+    divided = user_column.divide(jobs, place)
+
+    if divided is None:
+        for job in jobs:
+            word = job.command.split()[0]
+
+            if user_column.is_user(word) and user_column.is_no_program(word):
+                problems.append(f"line {job.number} runs {word!r}, which is a user and no program: is this a line of a "
+                                "system crontab?")
+
+        return jobs
+
+    account = user_column.account()
+    said.append("this is a system crontab, whose lines name a user before the command")
+    found = []
+
+    for user, job in divided:
+        if not job.command:
+            problems.append(f"line {job.number} is left out: it has a user and no command")
+        elif user == account or any_user:
+            found.append(job)
+        else:
+            problems.append(f"line {job.number} is left out: it is for the user {user}, and tasks run as {account}; "
+                            "--any-user imports it all the same")
+
+    return found
 
 
 def _row(job: crontab.Job, enabled: bool, timeout: int) -> dict[str, Any]:
@@ -126,17 +173,18 @@ def _row(job: crontab.Job, enabled: bool, timeout: int) -> dict[str, Any]:
         # A run's input is empty, so a shell passes the text on. The command is an argument: it is not parsed twice.
         argv = ["/bin/sh", "-c", 'printf %s "$1" | "$2" -c "$3"', "cron", job.stdin, shell, job.command]
 
-    return {"enabled": enabled, "expression": job.expression, "timezone": job.environment.get("CRON_TZ") or None,
-            "environment": environment, "cwd": environment.get("HOME") or None, "argv": argv, "group": "crontab",
-            "timeout": timeout}
+    return {"enabled": enabled, "expression": crontab.with_cron_steps(job.expression),
+            "timezone": job.environment.get("CRON_TZ") or None, "environment": environment,
+            "cwd": environment.get("HOME") or None, "argv": argv, "group": "crontab", "timeout": timeout}
 
 
 def _essence(row: dict[str, Any]) -> list[Any]:
-    return [row.get(field) for field in ("argv", "expression", "timezone")]
+    return [row.get(field) or None for field in ("argv", "expression", "timezone", "environment", "cwd")]
 
 
 def _new_name(command: str, taken: list[str]) -> str:
-    """A name for a job: its program without interpreter, path and suffix, and the next word if that is a plain one."""
+    """A name for a job: its program without interpreter, path and suffix, and the next word if that is a plain one.
+    Names are shown in lists, exports and mails, so nothing that may be a key or a password becomes one."""
     try:
         words = shlex.split(command)
     except ValueError:
@@ -146,10 +194,15 @@ def _new_name(command: str, taken: list[str]) -> str:
     passed = [word.rstrip(";") for word in words]
 
     for previous, word in zip(["", *passed], passed):
-        base = re.sub(r"\.(?:sh|py|php|pl|rb|js)$", "", os.path.basename(word.rstrip("/")))
+        path = re.split(r"[?#;&]", word)[0].rstrip("/")
+        base = re.sub(r"\.(?:sh|py|php|pl|rb|js)$", "", os.path.basename(path).rpartition("@")[2])
+
+        if SECRET.fullmatch(base):
+            base = os.path.basename(os.path.dirname(path))
+            base = "" if SECRET.fullmatch(base) else base
 
         if parts:
-            parts += [word] if re.fullmatch(r"[A-Za-z][\w:.-]*", word) else []
+            parts += [word] if re.fullmatch(r"[A-Za-z][\w:.-]*", word) and not SECRET.fullmatch(word) else []
             break
 
         if not OPERATOR.fullmatch(word) and re.sub(r"[\d.]+$", "", base) not in PASSED_OVER | {"cd"} \
