@@ -95,6 +95,9 @@ def named(path: str, home: str) -> str:
     if path == home or path.startswith(home + "/"):
         return OWN_NAME.sub(".N.tmp", RUN.sub("RUN", "home" + path[len(home):]))
 
+    if home.startswith(path + "/"):
+        return "above"
+
     if path.startswith("/proc/"):
         return re.sub(r"(?<=/)\d+", "N", path)
 

@@ -339,14 +339,29 @@ class Watch:
                 parent = int(file.read().rpartition(b")")[2].split()[1])
 
             over = self._names.get(parent, "?")
-            self._children[over] = self._children.get(over, 0) + 1
-            self._names[pid] = f"{over}.{self._children[over]}"
+
+            for child in self._children_of(parent, pid):
+                if child not in self._names:  # in the order in which they were made, not of their first calls
+                    self._children[over] = self._children.get(over, 0) + 1
+                    self._names[child] = f"{over}.{self._children[over]}"
 
             if parent in self._commands:
                 self._commands.add(pid)
                 return None
 
         return self._names[pid]
+
+    def _children_of(self, parent: int, pid: int) -> list[int]:
+        if parent not in self._names:
+            return [pid]
+
+        try:
+            with open(f"/proc/{parent}/task/{parent}/children") as file:
+                found = [int(word) for word in file.read().split()]
+        except OSError:
+            found = []
+
+        return found if pid in found else [pid]
 
     def _path(self, pid: int, call: str, words: tuple[int, ...]) -> str:
         if call in calls.PATH_FIRST:
