@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests import LIBRARY
-from tests.commandline import environment
+from tests.commandline import call, environment
 from tests.installation import DOORS, Installation, answered, until, waits_for
 from webscheduler.runs import cancel
 from webscheduler.runs.supervisor import run_by_hand
@@ -270,7 +270,7 @@ def test_a_running_task_is_neither_renamed_nor_removed(installation: Installatio
 
 
 def test_a_full_disk_loses_what_was_printed_and_not_how_it_ended(installation: Installation) -> None:
-    """Where neither claim nor history can take the output, the claim takes the outcome, for the next to record."""
+    """Where neither claim nor history can take the output, the line says so, and how the run ended."""
     installation.add(argv=["sh", "-c", "head -c 20000 /dev/zero | tr '\\0' x; exit 7"], strategy="sync")
     limit = (8192, resource.RLIM_INFINITY)  # no file may grow beyond that
     environ = {**installation.signed(), "PYTHONDONTWRITEBYTECODE": "1"}  # Python would leave half of a compiled module
@@ -278,13 +278,46 @@ def test_a_full_disk_loses_what_was_printed_and_not_how_it_ended(installation: I
     with installation.start_cgi(
         environ, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     ) as process:
-        assert answered(process).status == 503
+        answer = answered(process)
 
-    assert not installation.history()
+    said = "... [not kept] File too large ...\n"
+    assert (answer.status, answer.document["status"], answer.document["output"]) == (200, "failed", said)
+    assert "recorded" not in answer.document
     installation.trigger()
     first, second = installation.runs()
-    assert [(line["status"], line["exitCode"], len(line["output"])) for line in (first, second)] == [
-        ("failed", 7, 0), ("failed", 7, 20000)]
+    assert [(line["status"], line["exitCode"]) for line in (first, second)] == [("failed", 7)] * 2
+    assert (first["output"], first["errorOutput"], len(second["output"])) == (said, "", 20000)
+
+
+@pytest.mark.parametrize("door", [*DOORS, "cli"])
+def test_a_run_that_cannot_be_recorded_has_run(installation: Installation, door: str) -> None:
+    """Who waits for it hears how it ended and that this is not recorded yet, never that nothing ran; the next trigger
+    records it."""
+    logs = installation.home / "logs"
+    installation.add(argv=["sh", "-c", f"rm -r {logs}; echo out; exit 3"], strategy="sync")
+
+    if door == "cli":
+        done = call(installation.home, "run", "task")
+        told, run, status = done.err, done.err.split("run ")[1].split()[0], done.status
+        assert done.out == "out\n"
+        assert "task: failed, exit status 3" in done.err
+        assert status == 1
+    else:
+        answer = installation.trigger(door)
+        told, run = answer.errors, answer.document["run"]
+        assert answer.status == 200
+        assert answer.document == {**answer.document, "accepted": True, "status": "failed", "exitCode": 3,
+                                   "output": "out\n", "recorded": False}
+
+    assert "not recorded yet" in told
+    assert str(logs) in told
+    assert len(installation.claims()) == 1
+    logs.mkdir()
+    installation.edit(argv=["true"])
+    assert installation.trigger("wsgi").document["status"] == "success"
+    assert [(line["run"] == run, line["status"], line["output"]) for line in installation.runs()] == [
+        (True, "failed", "out\n"), (False, "success", "")]  # fmt: skip
+    assert installation.claims() == []
 
 
 def test_a_disk_full_of_what_was_printed_has_room_for_the_record(tmp_path: Path) -> None:

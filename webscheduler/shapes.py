@@ -33,10 +33,12 @@ if TYPE_CHECKING:
         count: int
 
     class Result(Entry, total=False):
-        """What a caller that waits for a run gets: its line of history, and for @due `started` and `left` (names of
-        tasks), `held` (the runs that hold the places, if the rest waits for one), and `codes` (name -> 0 success, 1 not
-        successful, 3 skipped)."""
+        """What a caller that waits for a run gets: its line of history; if that is not written, `recorded` False and
+        perhaps `problem`, why. For @due `started` and `left` (names of tasks), `held` (the runs that hold the places,
+        if the rest waits for one), and `codes` (name -> 0 success, 1 not successful, 3 skipped)."""
 
+        recorded: bool
+        problem: str
         started: list[str]
         left: list[str]
         held: list[Facts]
@@ -149,7 +151,8 @@ HISTORY = {
     "duration": "seconds, by a clock that nobody can set; null where nobody was left to measure",
     "status": "how it ended: see below",
     "exitCode": "0 to 255; 128 + N for signal N; null where it is not known",
-    "output": "standard output: at most 64 KiB, its first and last part, with a line between on what is missing",
+    "output": "standard output: at most 64 KiB, its first and last part, with a line between on what is missing; "
+              "if the disk had no room for it, a line that says so",
     "errorOutput": "standard error, likewise",
     "run": "the run's id; null in lines of skips and rejections",
     "reason": "why, where the status does not say it: see below",

@@ -63,7 +63,7 @@ def answer(
 
     try:
         if request.kind == "run":
-            return _answer_run(request, home, kept, in_process, clock)
+            return _answer_run(request, home, kept, in_process, clock, report)
 
         if request.kind == "status":
             return _answer_status(request, home, kept, clock())
@@ -82,7 +82,8 @@ def answer(
 
 
 def _answer_run(
-    request: Request, home: str, kept: dict[str, View] | None, in_process: bool, clock: Callable[[], float]
+    request: Request, home: str, kept: dict[str, View] | None, in_process: bool, clock: Callable[[], float],
+    report: Callable[[str], object],
 ) -> Response:
     now = clock()
 
@@ -115,7 +116,7 @@ def _answer_run(
 
             server = server_kind(request.environ, in_process)
             started = start_run(home, decision.claim, known, view, in_process, clock, server)
-            return _of_started(home, decision.claim, started)
+            return _of_started(home, decision.claim, started, report)
 
         if decision.reason == "locked":
             return Response(b'{"accepted": true, "run": null, "status": "skipped", "reason": "locked"}', 202)
@@ -249,7 +250,7 @@ def _json(status: int, document: dict[str, Any], after: Callable[[], object] | N
     return Response(json.dumps(document).encode("ascii"), status, after=after)
 
 
-def _of_started(home: str, claim: Claim, started: Started) -> Response:
+def _of_started(home: str, claim: Claim, started: Started, report: Callable[[str], object]) -> Response:
     from .errors import WebschedulerError
     from .vocabulary import DETACHED, DUE, SUCCESS
 
@@ -276,6 +277,11 @@ def _of_started(home: str, claim: Claim, started: Started) -> Response:
 
     document = {"accepted": True, "run": entry["run"], "strategy": "sync", "detached": False, "status": entry["status"],
                 "reason": entry["reason"], "exitCode": entry["exitCode"], "duration": entry["duration"], "output": ""}
+
+    if not entry.get("recorded", True):  # never 503: the caller would repeat what has run
+        document["recorded"] = False
+        report(f"webscheduler: run {claim.run} of {claim.name} is not recorded yet: {entry.get('problem')}")
+
     room = MAX_REPLY - len(json.dumps(document))
     output = (entry["output"] or entry["errorOutput"])[:room]
 

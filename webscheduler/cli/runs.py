@@ -27,7 +27,17 @@ from ..store.task import DUE, file_name, load_tasks
 from ..vocabulary import FAILURES, FINISHED, SUCCESS
 from .parser import JSON, YES, checked
 from .tasks import NAME, without_dead_run
-from .terminal import confirm, holders, line, local_time, print_error, print_json, print_table, seconds
+from .terminal import (
+    confirm,
+    holders,
+    line,
+    local_time,
+    print_error,
+    print_if_unrecorded,
+    print_json,
+    print_table,
+    seconds,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +69,7 @@ def _run(args: Namespace) -> int:
         print(escaped(entry["errorOutput"]), end="", file=sys.stderr)
         print(outcome(args.name, entry), file=sys.stderr)
 
+    print_if_unrecorded(args.name, entry)
     return 0 if entry["status"] == SUCCESS else 1
 
 

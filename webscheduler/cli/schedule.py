@@ -27,7 +27,7 @@ from ..times import format_time, parse_time, time_zone
 from ..vocabulary import SUCCESS
 from .parser import JSON, checked
 from .tasks import read_tasks
-from .terminal import holders, line, local_time, print_error, print_json
+from .terminal import holders, line, local_time, print_error, print_if_unrecorded, print_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,6 +125,8 @@ def _run_due(args: Namespace) -> int:
             print(holders(held))
 
     sys.stdout.flush()
+
+    print_if_unrecorded(DUE, entry)
 
     for problem in problems:
         print_error(problem)

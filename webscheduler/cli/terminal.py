@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from datetime import tzinfo
     from typing import Any
 
+    from ..shapes import Result
+
 
 home = ""  # the installation in whose time zone times are shown; set once a command line is read
 _zones: dict[str, tzinfo | None] = {}  # by home, looked up once
@@ -48,6 +50,12 @@ def holders(runs: Sequence[Mapping[str, Any]]) -> str:
     """Which runs hold all places for due tasks, on one line."""
     held = ", ".join(f"{line(facts['name'])} since {local_time(facts['startedAt'])}" for facts in runs)
     return f"all places (maxConcurrentTasks) are held, by {held}"
+
+
+def print_if_unrecorded(name: str, entry: Result) -> None:
+    """Say it of a run whose line of history could not be written."""
+    if not entry.get("recorded", True):
+        print_error(f"{name} has run, but that is not recorded yet: {entry.get('problem')}")
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

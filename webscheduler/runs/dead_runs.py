@@ -12,7 +12,6 @@ import os
 import signal
 import time
 
-from ..errors import Unusable
 from ..store import history, history_reading, locks, processes
 from ..vocabulary import CANCELLED, FOUND_DEAD, INTERRUPTED, SUPERVISOR_GONE, TIME_LIMIT
 from . import recorder
@@ -36,17 +35,10 @@ def record_dead_run(home: str, claim: Claim, now: float, reason: str = FOUND_DEA
     if not isinstance(entry, dict) or entry.get("run") != claim.run:
         ended = recorder.outcome(INTERRUPTED, CANCELLED if facts.get("cancelled") else reason, duration=None,
                                  output=_tail(recorder.live_file(home, claim.run)))
-        entry = recorder.entry_of(claim, facts, ended, now)
-
-        try:
-            claim.append({"outcome": entry})
-        except OSError as error:
-            raise Unusable(f"{claim.path} cannot be written: {error.strerror}")
-
+        entry = recorder.record(home, claim, recorder.entry_of(claim, facts, ended, now))
         recorder.note_host_kill(home, facts, entry, now)
-
-    if written is None:
-        recorder.append_history(home, claim, entry)
+    elif written is None:
+        recorder.append_history(home, claim, entry, entry)
 
     recorder.update_state(home, claim, entry, facts=facts)
 
@@ -91,7 +83,7 @@ def _command_of(claim: Claim, facts: Facts) -> list[int] | None:
     command = facts.get("command") or processes.command_of(claim.run)
 
     if command and "command" not in facts:
-        claim.append({"command": command})
+        claim.try_append({"command": command})
 
     return command
 

@@ -235,7 +235,7 @@ def run_tick(
             if decision.claim is None:
                 return SKIPPED
 
-            decision.claim.append({"strategy": strategy, "server": facts.get("server")})
+            decision.claim.try_append({"strategy": strategy, "server": facts.get("server")})
             return int(supervise(home, decision.claim, clock)["status"] != SUCCESS)
 
         return detach.start_child(job, [writing])

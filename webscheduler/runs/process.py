@@ -233,11 +233,7 @@ def _start(invocation: Invocation, claim: Claim) -> subprocess.Popen[bytes]:
         pass_fds=[claim.descriptor],
     )
 
-    try:
-        claim.append({"command": locks.identity(child.pid)})
-    except OSError:
-        pass  # the disk is full
-
+    claim.try_append({"command": locks.identity(child.pid)})
     return child
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import BadInput, Unusable, WebschedulerError
+from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
 from ..store import history, indexing, locks, state
 from ..store.task import load_task
@@ -19,9 +19,10 @@ from ..vocabulary import CANCELLED, ENTRY, FAILURES, INTERRUPTED, NO_PROCESS, RU
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
-    from ..shapes import Entry, Facts, Outcome
+    from ..shapes import Entry, Facts, Outcome, Result
     from ..store.index import Index
     from ..store.locks import Claim
 
@@ -45,11 +46,10 @@ def outcome(
 def mark_running(home: str, claim: Claim) -> None:
     """Write `running` into state, for a run that lasts. The index stays valid, or each request would parse state.json
     until the run ends. A state.json that cannot be written stops no run."""
-    started = claim.facts()["startedAt"]
 
     def change(row: dict[str, Any]) -> None:
-        row.update(lastRunAt=started, lastRunStatus=RUNNING, lastRunId=claim.run, lastRunDuration=None,
-                   lastRunExitCode=None)
+        row.update(lastRunAt=claim.facts()["startedAt"], lastRunStatus=RUNNING, lastRunId=claim.run,
+                   lastRunDuration=None, lastRunExitCode=None)
 
     try:
         _, index = state.update_row(home, claim.name, change)
@@ -61,43 +61,63 @@ def mark_running(home: str, claim: Claim) -> None:
 
 def finish(
     home: str, claim: Claim, ended: Outcome, zone: str, now: float
-) -> tuple[Entry, int, Index | None]:
+) -> tuple[Result, int, Index | None]:
     """Record a run that this process supervised, and release its claim. Returns (the line of history; how many runs
-    before it failed in a row; an index for `indexing.refresh`). zone: for a task without a time zone."""
-    facts = claim.facts()
-    entry = entry_of(claim, facts, ended, now)
+    before it failed in a row; an index for `indexing.refresh`). zone: for a task without a time zone.
+
+    The command has run, so an error is no exception: the line then has `recorded` False and `problem`, and what the
+    claim could take of it waits there for whoever records dead runs.
+    """
+    facts: Facts = {}
+    entry = history.entry(command=claim.name, run=claim.run, **ended)
 
     try:
-        claim.append({"outcome": entry})
-    except OSError:  # the disk is full: how it ended matters more than what it printed
-        _remove_live_output(home, claim.run)
-        claim.append({"outcome": {**entry, "output": "", "errorOutput": ""}})
+        facts = claim.facts()
+        entry = record(home, claim, entry_of(claim, facts, ended, now))
+    except (WebschedulerError, OSError) as error:
+        claim.release()
+        unrecorded: Any = {**entry, "recorded": False, "problem": str(error)}
+        return unrecorded, facts.get("failuresBefore", 0), None
 
-    append_history(home, claim, entry)
     note_host_kill(home, facts, entry, now)
-
     # If the host gave no process, nothing ran: the task stays due.
     still_due = entry["reason"] == NO_PROCESS and entry["trigger"] == "due"
 
     if still_due:
-        with locks.Gate(home, claim.name) as gate:
-            gate.last_start = 0.0
-            gate.save()
+        try:
+            with locks.Gate(home, claim.name) as gate:
+                gate.last_start = 0.0
+                gate.save()
+        except (WebschedulerError, OSError):
+            pass  # it is due again at its next slot
 
     failures, index = update_state(home, claim, entry, zone, facts, still_due)
-    return entry, failures, index
+    return {**entry}, failures, index  # type: ignore[typeddict-item]
 
 
-def append_history(home: str, claim: Claim, entry: Entry) -> None:
+def record(home: str, claim: Claim, entry: Entry) -> Entry:
+    """Write the outcome into the claim, and the line of history. Returns that line: where the disk is full, how the run
+    ended matters more than what it printed. Raises Unusable; then whoever finds the claim records it."""
+    short = entry
+
     try:
-        history.append(home, claim.name, entry)
-    except Unusable:
-        if "outcome" not in claim.facts():
-            raise
+        claim.append({"outcome": entry})
+    except OSError as error:
+        said = f"... [not kept] {error.strerror} ...\n"
+        short = {**entry, "output": entry["output"] and said, "errorOutput": entry["errorOutput"] and said}
+        claim.try_append({"outcome": short})
 
-        # The claim has the output, and a full disk may need its room for the line.
+    return append_history(home, claim, entry, short)
+
+
+def append_history(home: str, claim: Claim, entry: Entry, short: Entry) -> Entry:
+    """Add the line, or else, once the live output has made room, `short`; returns what was added. Raises Unusable."""
+
+    def with_more_room() -> Iterator[Entry]:
         _remove_live_output(home, claim.run)
-        history.append(home, claim.name, entry)
+        yield short
+
+    return history.append(home, claim.name, entry, with_more_room())
 
 
 def note_host_kill(home: str, facts: Facts, entry: Entry, now: float) -> None:

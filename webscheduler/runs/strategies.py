@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Callable
 
-    from ..shapes import Entry
+    from ..shapes import Result
     from ..store.index import Known
     from ..store.locks import Claim
     from ..store.lookup import View
 
 
 class Started:
-    """A run that was started. strategy: the one that is used; entry: its line of history if it has ended (sync); after:
+    """A run that was started. strategy: the one that is used; entry: how it ended, for sync; after:
     to be called once the response is sent (close)."""
 
     __slots__ = ("after", "entry", "strategy")
 
     def __init__(
-        self, strategy: str, entry: Entry | None = None, after: Callable[[], object] | None = None
+        self, strategy: str, entry: Result | None = None, after: Callable[[], object] | None = None
     ) -> None:
         self.strategy, self.entry, self.after = strategy, entry, after
 
@@ -42,14 +42,14 @@ def start_run(
     (CGI), so it may fork and supervise. server: the kind of server, as `request.server_kind` names it.
     """
 
-    def job() -> Entry:
+    def job() -> Result:
         from . import supervisor  # not before the response, if the run is detached
 
         return (supervisor.supervise if in_process else supervisor.supervise_elsewhere)(home, claim, clock)
 
     try:
         for strategy in _order(home, known, view, server, clock()):
-            claim.append({"strategy": strategy, "server": server})
+            claim.try_append({"strategy": strategy, "server": server})
 
             if strategy == CLOSE:
                 return Started(CLOSE, after=job)

@@ -14,6 +14,7 @@ import time
 from .. import vocabulary as words
 from ..errors import BadInput
 from ..store import state
+from ..store.files import is_same_file
 from ..store.settings import load_settings
 from . import detach
 from .admission import Cause, decide
@@ -41,7 +42,7 @@ def supervise(
 
     try:
         # Before any import: until then, readers know the run by the process that started it, which may be gone.
-        claim.append({"supervisor": locks.identity(), "place": locks.place()})
+        claim.try_append({"supervisor": locks.identity(), "place": locks.place()})
 
         from ..commands import registry
         from ..schedule import cron
@@ -54,8 +55,8 @@ def supervise(
         row = state.read_row(home, claim.name)
         task = load_task(claim.name, row)
         # What state says before this run; that is older, even if the clock was set back since.
-        claim.append({"previousRunAt": row.get("lastRunAt"), "failuresBefore": row.get("consecutiveFailures") or 0,
-                      "previousRunId": row.get("lastRunId")})
+        claim.try_append({"previousRunAt": row.get("lastRunAt"), "failuresBefore": row.get("consecutiveFailures") or 0,
+                          "previousRunId": row.get("lastRunId")})
         report: dict[str, Any] = {}
         children: dict[int, str] = {}
 
@@ -63,7 +64,7 @@ def supervise(
             from . import due
 
             outcome, report, children = due.run_tick(settings, claim, clock, supervise)
-            entry, failures, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
+            result, failures, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
         else:
             with process.Signals() as signals:
                 try:
@@ -73,10 +74,10 @@ def supervise(
                 except BadInput as error:
                     outcome = recorder.outcome(words.FAILED, words.NOT_STARTED, error_output=f"{error}\n")
 
-                entry, failures, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
+                result, failures, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
 
-        notifications.after_run(settings, task, entry, failures)
-        result: Result = {**entry, **{key: report[key] for key in TOLD if key in report}}  # type: ignore[typeddict-item]
+        notifications.after_run(settings, task, result, failures)
+        result.update({key: report[key] for key in TOLD if key in report})  # type: ignore[typeddict-item]
         awaited = children and report["strategy"] not in words.DETACHED
 
         if not awaited:
@@ -123,19 +124,24 @@ def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float]) -> 
         from . import recorder
 
         why = f"the host gave no process: {argv[0]}: {error.strerror}\n"
-        entry, _, _ = recorder.finish(home, claim, recorder.outcome(words.FAILED, words.NO_PROCESS, error_output=why),
-                                      load_settings(home)["timezone"], clock())
-        return {**entry}  # type: ignore[typeddict-item]
+        return recorder.finish(home, claim, recorder.outcome(words.FAILED, words.NO_PROCESS, error_output=why),
+                               load_settings(home)["timezone"], clock())[0]
 
-    claim.close()
+    result: Result = {"run": claim.run, "status": words.INTERRUPTED, "reason": words.FOUND_DEAD, "exitCode": None,
+                      "duration": None, "output": "", "errorOutput": ""}
 
     try:
-        result: Result = json.loads(reported)
-    except ValueError:
-        result = {}
+        result.update(json.loads(reported))
+    except ValueError:  # it was killed
+        try:
+            # The claim of a run that is recorded is unlinked, but can be read here.
+            result["recorded"] = not is_same_file(claim.descriptor, claim.path)
+            result.update(claim.facts().get("outcome", {}))  # type: ignore[typeddict-item]
+        except OSError as error:
+            result["problem"] = str(error)
 
-    return {"run": claim.run, "status": words.INTERRUPTED, "reason": words.FOUND_DEAD, "exitCode": None,
-            "duration": None, "output": "", "errorOutput": "", **result}
+    claim.close()
+    return result
 
 
 def resume(home: str, descriptor: str) -> int:
@@ -172,7 +178,7 @@ def run_by_hand(
         return None
 
     try:
-        claim.append({"strategy": strategy})
+        claim.try_append({"strategy": strategy})
         return supervise(home, claim, clock)
     finally:
         claim.close()

@@ -20,6 +20,8 @@ from .files import append_bytes, close, file_name, is_same_file, lock_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from typing_extensions import Unpack
 
     from ..shapes import Entry
@@ -40,27 +42,40 @@ def entry(**known: Unpack[Entry]) -> Entry:
     return {**ENTRY, **known}
 
 
-def append(home: str, name: str, entry: Entry) -> None:
-    """Add one line. Raises Unusable if it cannot be written; then no part of it is in the file."""
-    data = json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-
+def append(home: str, name: str, entry: Entry, otherwise: Iterable[Entry] = ()) -> Entry:
+    """Add one line; returns what was written. otherwise: what to try, one after the other, if it cannot be written.
+    Raises Unusable; then no part of any of them is in the file, unless what is in it can no longer be cut off."""
     try:
         descriptor = open_locked(path(home, name))
 
         try:
-            end = whole_end(descriptor)
-            os.ftruncate(descriptor, end)
-            append_bytes(descriptor, data)
-
-            try:
-                os.fsync(descriptor)
-            except OSError:
-                os.ftruncate(descriptor, end)  # it may be zeros later, and is written once more by whoever is told
-                raise
+            return _append_line(descriptor, entry, iter(otherwise))
         finally:
             close(descriptor)
     except OSError as error:
         raise Unusable(f"{path(home, name)} cannot be written: {error.strerror}")
+
+
+def _append_line(descriptor: int, entry: Entry, otherwise: Iterator[Entry]) -> Entry:
+    end = whole_end(descriptor)
+
+    while True:
+        try:
+            os.ftruncate(descriptor, end)
+            data = json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+            append_bytes(descriptor, data)
+            os.fsync(descriptor)
+            return entry
+        except OSError:
+            # A line that was not synced may be zeros later, so it counts as unwritten. If it cannot be cut off, its
+            # reader may see it: nothing is tried any more, or there would be two.
+            os.ftruncate(descriptor, end)
+            following = next(otherwise, None)
+
+            if following is None:
+                raise
+
+            entry = following
 
 
 def open_locked(file: str) -> int:

@@ -116,15 +116,22 @@ class Claim:
         """Add facts. Each line starts with a line break, so that a line cut off by a kill damages no other."""
         append_bytes(self.descriptor, line(facts))
 
+    def try_append(self, facts: Facts) -> None:
+        """The same, where the run goes on without them."""
+        try:
+            self.append(facts)
+        except OSError:
+            pass  # the disk is full
+
     def facts(self) -> Facts:
-        """All facts so far."""
+        """All facts so far. Raises OSError."""
         return facts_of(self.descriptor)
 
     def remove(self) -> None:
-        """Unlink the file; the run is recorded."""
+        """Unlink the file; the run is recorded. If that fails, whoever finds it finds its line, too, and does it."""
         try:
             os.unlink(self.path)
-        except FileNotFoundError:
+        except OSError:
             pass
 
     def release(self) -> None:

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Runs on a disk that is full: no line is lost, doubled or torn, and nobody hears that nothing ran of what has run.
+
+Rule: the disks are real. A file system in memory (tmpfs) is full at once, when something is written. With ext4 on a
+loop device, whose sparse file lies on a full tmpfs, each write goes well, and fsync(2) says later that it was lost, as
+on a disk that is broken, a thin volume or a network file system.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.commandline import call
+from tests.installation import DOORS, Installation, until
+
+REQUIRED = bool(os.environ.get("WEBSCHEDULER_REQUIRE_ALL"))
+PRINTS = ["sh", "-c", "head -c 20000 /dev/zero | tr '\\0' x; exit 3"]
+
+
+def system(*words: object) -> None:
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True)
+
+    if done.returncode:
+        why = f"{words[0]}: {done.stderr.strip()}"
+        (pytest.fail if REQUIRED and os.geteuid() == 0 else pytest.skip)(why)
+
+
+@contextmanager
+def mounted(place: Path, *options: object) -> Iterator[Path]:
+    if os.geteuid():
+        pytest.skip("needs the right to mount")
+
+    place.mkdir()
+    system("mount", *options, place)
+
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+class Disk:
+    """A file system that can be filled."""
+
+    def __init__(self, place: Path, source: Path, image: Path | None = None) -> None:
+        self.place, self.filling, self.image = place, source / "filling", image
+
+    def fill(self, leave: int = 0) -> None:
+        """Take all room, but `leave` bytes."""
+        if self.image:
+            system("fstrim", self.place)  # what is free here is a hole in the image
+
+        with open(self.filling, "ab", buffering=0) as file:
+            for size in (65536, 4096, 1):
+                try:
+                    while file.write(bytes(size)) == size:
+                        pass
+                except OSError:
+                    pass
+
+            file.truncate(max(0, file.tell() - leave))
+
+    def free(self) -> None:
+        self.filling.unlink()
+
+    def read_anew(self) -> None:
+        """Forget what was not written to it."""
+        system("umount", self.place)
+        system("mount", "-o", "loop", self.image, self.place)
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Disk]:
+    """A file system that is full when something is written."""
+    with mounted(tmp_path / "memory", "-t", "tmpfs", "-o", "size=4m", "none") as place:
+        yield Disk(place, place)
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[Disk]:
+    """A file system that is full when something is synced: tables and journal have their room, data has none."""
+    if not shutil.which("mkfs.ext4"):
+        (pytest.fail if REQUIRED else pytest.skip)("mkfs.ext4 is missing (Debian package: e2fsprogs)")
+
+    with mounted(tmp_path / "memory", "-t", "tmpfs", "-o", "size=40m", "none") as below:
+        image = below / "image"
+        image.write_bytes(bytes(32 * 1024 * 1024))
+        # With blocks smaller than a page, fsync(2) was seen to say that all is well (Linux 6.18).
+        system("mkfs.ext4", "-q", "-F", "-b", 4096, "-E", "nodiscard", "-J", "size=4", image)
+        image.write_bytes(image.read_bytes())  # it makes holes of what is to be zeros
+
+        with mounted(tmp_path / "loop", "-o", "loop,errors=continue", image) as place:
+            yield Disk(place, below, image)
+
+
+def told(answer: object) -> tuple[object, ...]:
+    document = answer.document  # type: ignore[attr-defined]
+    return (answer.status, document["accepted"], document.get("status"))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("door", [*DOORS, "cli"])
+def test_a_disk_that_says_so_when_it_syncs(loop: Disk, door: str) -> None:
+    """Each run that was answered as such has its line, once, on the disk itself, and with what it printed."""
+    installation = Installation(loop.place / "home")
+    installation.add(argv=PRINTS, strategy="sync")
+    ran = 0
+
+    def trigger() -> None:
+        nonlocal ran
+
+        if door == "cli":
+            done = call(installation.home, "run", "task")
+            ran += "failed, exit status 3" in done.err
+            assert done.status == 1
+        else:
+            answer = installation.trigger(door)
+            ran += answer.status == 200
+            assert told(answer) in ((200, True, "failed"), (503, False, None))
+
+    trigger()
+    assert ran == 1
+    loop.fill()
+
+    for _ in range(5):
+        trigger()
+
+    assert ran > 1
+    loop.free()
+
+    for _ in range(2):
+        until(lambda: not installation.processes())
+        loop.read_anew()
+        trigger()
+
+    until(lambda: not installation.processes())
+    loop.read_anew()
+    lines = installation.runs()
+    assert len({line["run"] for line in lines}) == len(lines) == ran
+    assert [(line["status"], line["exitCode"], len(line["output"])) for line in lines] == [("failed", 3, 20000)] * ran
+    assert installation.claims() == []
