@@ -182,6 +182,10 @@ def main() -> None:
 
     # A query without "=" reaches a script as arguments (RFC 3875, 4.4): they must not become a command line.
     if "GATEWAY_INTERFACE" in os.environ or "REQUEST_METHOD" in os.environ:
+        import gc
+
+        gc.disable()  # a request is over before it pays; a supervisor turns it on again
+
         try:
             from webscheduler.cgi import main as answer
         except (ImportError, OSError, MemoryError) as error:  # replaced meanwhile, no more open files

@@ -45,6 +45,11 @@ def start_run(
     def job() -> Result:
         from . import supervisor  # not before the response, if the run is detached
 
+        if in_process:
+            import gc
+
+            gc.enable()  # what the CGI script has turned off
+
         return (supervisor.supervise if in_process else supervisor.supervise_elsewhere)(home, claim, clock)
 
     try:
