@@ -18,6 +18,7 @@ from typing import Any, Callable
 import pytest
 
 from tests import SCRIPT
+from tests.commandline import call
 from tests.installation import Installation, until
 from tests.servers import KINDS, Kind, Server, as_user, give, keeper, python, start, workplace
 from webscheduler import __version__, editing, signing
@@ -25,6 +26,7 @@ from webscheduler.host import doctor, probe
 from webscheduler.host.home import create_home
 from webscheduler.runs import dead_runs
 from webscheduler.store import capabilities, locks, processes, state
+from webscheduler.store.settings import load_settings
 from webscheduler.store.task import new_task
 from webscheduler.times import format_time
 
@@ -187,6 +189,32 @@ def test_a_probe_that_reaches_nothing_says_so(installation: Installation) -> Non
 
     assert list(state.read(str(installation.home))) == ["@due"]
     assert capabilities.kinds(str(installation.home)) == []
+
+
+def test_the_tasks_of_a_probe_are_in_no_list(installation: Installation) -> None:
+    """They are the program's own: neither list, status, exports nor a copy of the tasks shows them while they are
+    there, and none comes in from such a copy."""
+    installation.configure(baseUrl="http://127.0.0.1:9")
+    installation.add("mine")
+    home = str(installation.home)
+    probe.start(load_settings(home), "http://127.0.0.1:9", 1, time.time())
+    rows = state.read_strictly(home)
+    installation.edit("probe-fork", lastRunStatus="failed")
+    assert len([name for name in rows if name.startswith("probe-")]) == 3
+
+    for words in (["list"], ["list", "--json"], ["status"], ["status", "--json"], ["export", "json"],
+                  ["export", "crontab"], ["export", "systemd"], ["export", "kubernetes"]):
+        done = call(installation.home, *words)
+        assert "probe-" not in done.out + done.err, words
+
+    assert call(installation.home, "status", "--json").document["tasks"] == 2
+    assert "no task is in group" in call(installation.home, "enable", "--group", "@probe").complaint
+    assert installation.wsgi(installation.asking_status("@due")).document["status"] == "healthy"
+    file = installation.home.parent / "old.json"
+    file.write_text(json.dumps({"probe-fork": rows["probe-fork"], "new": {"command": "hello"}}))
+    assert call(installation.home, "import", str(file)).out == "new: no schedule, disabled\n1 tasks imported\n"
+    probe.stop(home, time.time())
+    assert sorted(state.read_strictly(home)) == ["@due", "mine", "new"]
 
 
 def test_a_task_of_the_probes_name_stays(installation: Installation) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .shapes import Entry
 
 DUE = "@due"  # the built-in task that runs all due tasks
+PROBE = "@probe"  # the group of the tasks of a probe, which get the strategy that they ask for
 
 # How a run ended, or a call that started none. `running` is in state.json alone.
 SUCCESS, FAILED, TIMEOUT, INTERRUPTED = "success", "failed", "timeout", "interrupted"

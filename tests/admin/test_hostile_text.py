@@ -68,6 +68,24 @@ def test_what_is_not_printable_does_not_enter(owner: Browser, inhabited: Install
     assert ((home / "state.json").read_bytes(), (home / "config.json").read_bytes()) == before
 
 
+def test_the_group_of_the_probe_is_the_programs(owner: Browser, inhabited: Installation) -> None:
+    """Nobody puts a task into it: it would get the strategy that it names, and be removed with the next probe."""
+    registered(inhabited)
+    before = (inhabited.home / "state.json").read_bytes()
+    said = "group: @probe is the program's own: choose another"
+    assert call(inhabited.home, "edit", "task", "--group", "@probe").complaint == said
+    assert call(inhabited.home, "add", "new", "--group", "@probe", "--", "true").complaint == said
+    row = {"enabled": True, "command": "hello", "group": "@probe"}
+    document = {"format": "webscheduler tasks", "version": 1, "tasks": {"new": row}}
+    assert "Nothing was changed" in restore(owner, document)
+    file = inhabited.home.parent / "incoming.json"
+    file.write_text(json.dumps(document))
+    assert call(inhabited.home, "import", str(file)).complaint == f"task new: {said}"
+    owner.get("edit", name="task")
+    assert owner.submit("edit", do="save", group="@probe").status == 422
+    assert (inhabited.home / "state.json").read_bytes() == before
+
+
 def test_what_is_stored_already_stays_and_is_shown(owner: Browser, inhabited: Installation) -> None:
     """An older version let it in: it loads, other fields of the task can be changed, and it is nowhere shown raw."""
     text = "old\r\x1b[2J\u202e"

@@ -702,13 +702,51 @@ def test_what_was_done_is_kept_to_a_size(inhabited: Installation) -> None:
     """audit.jsonl and the one file before it: two MiB, whatever happens, and nothing of them is lost on the way."""
     home = str(inhabited.home)
     file = inhabited.home / "audit.jsonl"
-    file.write_text('{"did": "x"}\n' * (people.AUDIT_LIMIT // 13 + 1))
+    lines = [f'{{"did": "{number}"}}\n' for number in range(people.AUDIT_LIMIT // 15)]
+    file.write_text("".join(lines))
     people.note(home, 1.0, None, "", "first")
     people.note(home, 1.0, None, "", "second")
     assert [line["did"] for line in map(json.loads, file.read_text().splitlines())] == ["first", "second"]
-    assert (inhabited.home / "audit.jsonl.1").stat().st_size > people.AUDIT_LIMIT
+    before = (inhabited.home / "audit.jsonl.1").read_text()
+    assert people.AUDIT_LIMIT - 20 < len(before) <= people.AUDIT_LIMIT
+    assert "".join(lines).endswith(before)
     assert sorted(each.name for each in inhabited.home.glob("audit*") if each.suffix != ".lock") == [
         "audit.jsonl", "audit.jsonl.1"]
+
+
+def test_nobody_washes_out_what_others_did(inhabited: Installation) -> None:
+    """However much one person does: of each the newest lines stay, and what somebody names is not kept at length."""
+    home, file = str(inhabited.home), inhabited.home / "audit.jsonl"
+    people.note(home, 1.0, people.Person(OWNER, "owner"), "192.0.2.1", "restored a backup")
+    people.note(home, 1.0, people.Person("eve", "editor"), "192.0.2.1", "enabled", "x" * 5000)
+    assert file.stat().st_size < 500
+
+    for turn in range(3):
+        with open(file, "a") as lines:
+            for number in range(people.AUDIT_LIMIT // 40):
+                lines.write(json.dumps({"who": "eve", "did": "enabled", "to": f"{turn} {number}"}) + "\n")
+
+        people.note(home, 1.0, people.Person("eve", "editor"), "192.0.2.1", "disabled", str(turn))
+
+    before = [json.loads(line) for line in (inhabited.home / "audit.jsonl.1").read_text().splitlines()]
+    assert (before[0]["who"], before[0]["did"]) == (OWNER, "restored a backup")
+    assert before[-1]["to"].startswith("2 ")
+    assert (inhabited.home / "audit.jsonl.1").stat().st_size <= people.AUDIT_LIMIT
+
+
+def test_what_does_not_exist_is_not_noted(inhabited: Installation) -> None:
+    """Neither the name of a task nor of a person that there is not, at whatever length."""
+    browser = Browser(inhabited)
+    browser.sign_in()
+    browser.get("account")
+    before = audit(inhabited)
+
+    for page in ("clear", "run-now", "enable", "secret", "delete", "cancel", "edit"):
+        answer = browser.post(f"/cron/admin/{page}?name={'x' * 4000}", {"token": browser.token(), "do": "save"}, False)
+        assert answer.status == 404, page
+
+    browser.post("/cron/admin/people", {"token": browser.token(), "do": "remove", "user": "x" * 4000})
+    assert audit(inhabited) == before
 
 
 def test_simultaneous_tries_are_counted_before_they_are_looked_at(inhabited: Installation) -> None:

@@ -12,8 +12,8 @@ from itertools import groupby, islice, takewhile
 from ..commands import registry
 from ..runs import health
 from ..schedule import slots
-from ..store import capabilities, history_view, processes, state
-from ..store.task import DUE, load_tasks
+from ..store import history_view, processes, state
+from ..store.task import DUE, load_tasks, shown
 from ..times import instant
 from . import show
 from .show import facts, link, moment, outcome, page, paragraph, roughly
@@ -42,11 +42,11 @@ def index(visit: Visit) -> Response:
     rows = state.read(visit.home)
     names = _sorted(rows)
     number, pages = _page_number(visit, len(names))
-    shown = names[(number - 1) * PAGE:number * PAGE]
-    tasks, broken = load_tasks({name: rows[name] for name in (DUE, *shown) if name in rows})
+    listed_names = names[(number - 1) * PAGE:number * PAGE]
+    tasks, broken = load_tasks({name: rows[name] for name in (DUE, *listed_names) if name in rows})
     running = {str(known.get("name")) for known in processes.live_runs(visit.home)}
     commands = registry.registered(visit.settings).keys()
-    listed = [tasks[name] for name in shown if name in tasks]
+    listed = [tasks[name] for name in listed_names if name in tasks]
     next_starts = {task.name: coming(visit, task) for task in listed}
     new = link(visit, "New task", "edit", "main") if visit.may("editor") else ""
     groups = [visit.html("group", name=group, rows=[
@@ -67,8 +67,7 @@ def _sorted(rows: state.Tasks) -> list[str]:
         group = str(row.get("group", "default"))
         return group.casefold(), group, str(row.get("title") or name).casefold()
 
-    return sorted((name for name, row in rows.items() if name != DUE and not (
-        isinstance(row, dict) and row.get("group") == capabilities.PROBE)), key=key)
+    return sorted((name for name in shown(rows) if name != DUE), key=key)
 
 
 def _page_number(visit: Visit, count: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from ..errors import BadInput
 from ..runs import cancel, recorder
 from ..store import history_cleaning, history_reading, history_view, processes, state
-from ..store.task import file_name
+from ..store.task import file_name, shown
 from ..times import time_zone
 from ..vocabulary import FAILURES, RUNNING, STATUSES, TRIGGERS
 from . import show
@@ -67,7 +67,9 @@ def index(visit: Visit) -> Response:
     """The history of one task or of all, newest first."""
     query = visit.query
     name, status = query.get("name", ""), query.get("status", "")
-    known = history_view.names(visit.home, state.read(visit.home))
+    rows = state.read(visit.home)
+    internal = rows.keys() - shown(rows)
+    known = [each for each in history_view.names(visit.home, rows) if each not in internal]
     names = [each for each in known if name in ("", each)]
     statuses = FAILURES if status == "problems" else (status,) if status in STATUSES else ()
     since, until = _day(visit, query.get("from", ""), 0, 0.0), _day(visit, query.get("to", ""), 1, visit.now + 86400)
@@ -80,7 +82,8 @@ def index(visit: Visit) -> Response:
         raise Refused(400, "The request cannot be read.")
 
     alive = [] if cursor or status not in ("", RUNNING) else [
-        each for each in processes.live_runs(visit.home) if name in ("", each.get("name"))]
+        each for each in processes.live_runs(visit.home)
+        if name in ("", each.get("name")) and each.get("name") not in internal]
     kept: dict[str, Any] = {"name": name, "status": status, "from": query.get("from"), "to": query.get("to")}
     older = h("<p>{link}</p>", link=link(visit, "Older", "history", before=f"{more[0]!r}~{more[1]}",
                                          **kept)) if more else ""
@@ -214,6 +217,9 @@ def clear(visit: Visit) -> Response:
         title = visit.t("Clear the history of {name}?" if name else "Clear the history of all tasks?", name=name)
         return confirm(visit, title, "This deletes the records of past runs and their output, and cannot be undone.",
                        "Clear", "history", name)
+
+    if name and not names:
+        raise Refused(404, "There is no such task.")
 
     for each in names:
         history_cleaning.clean(visit.home, each, lambda entry: False)

@@ -23,7 +23,7 @@ from ..runs import notifications
 from ..store import state
 from ..store.fields import Field, check
 from ..store.settings import CHANNELS, SETTINGS, Settings, check_setting, parse_setting, read_settings, save_settings
-from ..store.task import DUE, FIELDS, file_name, load_tasks, new_task
+from ..store.task import DUE, FIELDS, file_name, load_tasks, new_task, shown
 from ..vocabulary import LANGUAGES
 from . import session
 from .controls import Form
@@ -277,7 +277,7 @@ def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str]]:
 def _elsewhere(visit: Visit) -> Html:
     base = visit.settings["baseUrl"]
     shims = [h("<li>{link}</li>", link=link(visit, h("{name}", name=label(task)), "shim", name=name))
-             for name, task in load_tasks(state.read(visit.home))[0].items()
+             for name, task in load_tasks(shown(state.read(visit.home)))[0].items()
              if base and task["secret"] and task["signature"] != "timed"]
     exports = [link(visit, h("{name}", name=format.title), "export", kind=kind)
                for kind, format in exporting.FORMATS.items()]

@@ -23,7 +23,7 @@ from ..runs import cancel, health, recorder
 from ..runs.supervisor import run_by_hand
 from ..store import history, history_cleaning, history_reading, history_view, processes, state
 from ..store.settings import load_settings
-from ..store.task import DUE, file_name, load_tasks
+from ..store.task import DUE, file_name, load_tasks, shown
 from ..vocabulary import FAILURES, FINISHED, SUCCESS
 from .parser import JSON, YES, checked
 from .tasks import NAME, without_dead_run
@@ -149,8 +149,10 @@ def overall(settings: Settings, now: float) -> dict[str, Any]:
     except Unusable as error:
         tasks, damage = state.read(settings.home), [str(error)]
 
+    every, tasks = tasks, shown(tasks)
     good, broken = load_tasks(tasks)
-    running = [_running(facts) for facts in processes.live_runs(settings.home)]
+    running = [_running(facts) for facts in processes.live_runs(settings.home)
+               if facts.get("name") in tasks or facts.get("name") not in every]
     held, most = health.places(settings.home), settings["maxConcurrentTasks"]
     alive = {facts["name"] for facts in running}
     unhealthy = [{"name": name, "status": "failing", "lastRunAt": None, "lastRunStatus": None} for name in broken]

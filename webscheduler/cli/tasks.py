@@ -20,7 +20,7 @@ from ..schedule.describe import describe, render
 from ..store import processes, state
 from ..store.fields import Field, check, from_text
 from ..store.settings import check_base_url, load_settings
-from ..store.task import DUE, FIELDS, load_task, load_tasks
+from ..store.task import DUE, FIELDS, load_task, load_tasks, shown
 from ..vocabulary import INTERRUPTED, RUNNING
 from .parser import BASE, JSON, OPTIONS, YES, kebab
 from .terminal import as_text, confirm, line, local_time, print_error, print_json, print_table
@@ -212,7 +212,7 @@ def _next_start(settings: Settings, task: Task, now: float) -> str:
 
 def _list(args: Namespace) -> None:
     settings, now = load_settings(args.home), time.time()
-    good, broken = load_tasks(read_tasks(args.home))
+    good, broken = load_tasks(shown(read_tasks(args.home)))
     running = {facts.get("name") for facts in processes.live_runs(args.home)}
     listed = [without_dead_run(task, running) for task in good.values() if args.group in (None, task["group"])]
 
@@ -282,7 +282,7 @@ def _enable(args: Namespace) -> None:
     if bool(args.name) == (args.group is not None):
         raise BadInput(f"{args.verb}: give either names of tasks or --group")
 
-    names = args.name or [name for name, row in state.read_strictly(args.home).items()
+    names = args.name or [name for name, row in shown(state.read_strictly(args.home)).items()
                           if isinstance(row, dict) and row.get("group", "default") == args.group]
 
     if not names:

@@ -24,7 +24,7 @@ from ..store import capabilities, clock, locks, processes, state
 from ..store.files import lock_file
 from ..store.refusals import read_refusals
 from ..store.settings import check_setting, load_settings
-from ..store.task import DUE, load_tasks
+from ..store.task import DUE, load_tasks, shown
 from ..times import format_time, parse_time
 from ..vocabulary import STRATEGIES
 from .home import FOLDERS, document_root_above
@@ -83,7 +83,7 @@ def examine(home: str, now: float) -> list[Finding]:
 
 def of_tasks(settings: Settings, tasks: state.Tasks, now: float) -> list[Finding]:
     """Findings about tasks, commands and ticks, for which a few files are read and no process is started."""
-    good, broken = load_tasks(tasks)
+    good, broken = load_tasks(shown(tasks))
     checks = (("tasks", _tasks(settings, good, broken, now)), ("commands", _commands(settings)),
               ("ticks", _ticks(settings.home, good, now)))
     return [finding for about, check in checks for finding in _guarded(about, check)]

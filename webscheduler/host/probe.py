@@ -19,9 +19,9 @@ from ..errors import BadInput
 from ..fetching import Answer, fetch
 from ..runs import dead_runs
 from ..store import capabilities, history_reading, locks, processes, state
-from ..store.task import new_task
+from ..store.task import is_internal, new_task
 from ..times import format_time
-from ..vocabulary import STRATEGIES
+from ..vocabulary import PROBE, STRATEGIES
 from . import url_check
 
 TYPE_CHECKING = False
@@ -49,12 +49,12 @@ def start(settings: Settings, base: str, seconds: int, now: float) -> list[dict[
     for strategy in STRATEGIES:
         name = capabilities.probe_task(strategy)
         argv = registry.python(settings, "webscheduler.host.probe:heartbeat", settings.home, name, str(seconds))
-        rows[name] = new_task(now, {"enabled": True, "group": capabilities.PROBE, "argv": argv, "strategy": strategy,
+        rows[name] = new_task(now, {"enabled": True, "group": PROBE, "argv": argv, "strategy": strategy,
                                     "timeout": seconds + MARGIN, "logOutput": True,
                                     "title": "Test of this host, removed when it ends"})
 
     for name, row in state.read(settings.home).items():
-        if name in rows and row.get("group") != capabilities.PROBE:
+        if name in rows and not is_internal(name, row):
             raise BadInput(f"a task is named {name}, which is a name that the probe needs: rename it", "name")
 
     stop(settings.home, now)
@@ -126,7 +126,7 @@ def _result(
 def stop(home: str, now: float) -> None:
     """Remove the tasks of a probe. Raises BadInput while one runs."""
     for name, row in state.read(home).items():
-        if isinstance(row, dict) and row.get("group") == capabilities.PROBE:
+        if is_internal(name, row):
             editing.remove(home, name, now)
 
 

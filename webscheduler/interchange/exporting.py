@@ -26,7 +26,7 @@ from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..printable import escaped
 from ..schedule.cron import ALIASES, Cron
-from ..store.task import DUE, file_name
+from ..store.task import DUE, file_name, is_internal
 from ..times import time_zone
 from . import crontab
 
@@ -126,7 +126,7 @@ def export(kind: str, settings: Settings, tasks: Iterable[Task], image: str = "I
     made = Export(kind, settings, image)
 
     for task in tasks:
-        if task.name != DUE:
+        if task.name != DUE and not is_internal(task.name, task):
             made.add(task, FORMATS[kind].row)
 
     return made

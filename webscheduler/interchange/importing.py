@@ -23,7 +23,7 @@ from ..store import history, state
 from ..store.fields import NAME_CHARACTERS, TOO_DEEP, parse_json
 from ..store.files import replace_file
 from ..store.history import LONGEST_LINE
-from ..store.task import DUE, check_name, check_printable, file_name, load_task, new_task
+from ..store.task import DUE, check_name, check_printable, file_name, load_task, new_task, shown
 from ..times import time_zone
 from . import crontab, user_column
 
@@ -219,7 +219,7 @@ def dumps(tasks: state.Tasks, with_secrets: bool) -> str:
     """All tasks as `of_document` reads them. Without secrets, each task gets a new one when it is imported."""
     hidden = () if with_secrets else ("secret",)
     rows = {name: {field: value for field, value in row.items() if field not in hidden}
-            for name, row in tasks.items() if isinstance(row, dict)}
+            for name, row in shown(tasks).items() if isinstance(row, dict)}
     return json.dumps({"format": FORMAT, "version": VERSION, "tasks": rows}, indent=2) + "\n"
 
 
@@ -242,7 +242,7 @@ def of_document(text: str, source: str) -> Arrival:
     if not isinstance(found, dict) or not all(isinstance(row, dict) for row in found.values()):
         raise BadInput(f"{source} must contain an object of tasks keyed by name, like `webscheduler export json`")
 
-    return Arrival(found, {}, [])
+    return Arrival(shown(found), {}, [])
 
 
 def of_directory(directory: str) -> Arrival:

@@ -12,7 +12,7 @@ from itertools import islice
 from ..errors import BadInput
 from ..schedule import slots
 from ..store import processes, state
-from ..store.task import load_task
+from ..store.task import load_task, shown
 from ..times import format_time, instant
 from ..vocabulary import DUE, FAILURES, RUNNING
 
@@ -32,7 +32,7 @@ def health(settings: Settings, tasks: state.Tasks, name: str, now: float) -> dic
     The status of `@due` is the worst of all enabled tasks, with the names of those that are not healthy.
     """
     row = tasks[name]
-    found = states(settings, tasks if name == DUE else {name: row}, now)
+    found = states(settings, shown(tasks) if name == DUE else {name: row}, now)
     worst = next((state for state in ("failing", "late") if state in found.values()), "healthy")
     running = processes.live_runs(settings.home, name)
     report = {"task": name, "status": worst, "running": bool(running), "nextRunAt": None,

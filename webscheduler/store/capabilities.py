@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     Expected = dict[str, tuple[float, bool]]  # by strategy: seconds that runs survive, whether one was seen to end
 
 FILE = "capabilities.json"
-PROBE = "@probe"  # the group of a probe's tasks, which get the strategy that they ask for
 KEPT_SECONDS = 30 * 86400.0
 ONE_DEATH_COUNTS = 86400.0
 SAME_DEATH = 60.0  # runs that die within so many seconds die of the same cause

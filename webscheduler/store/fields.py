@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ..errors import BadInput
 from ..times import parse_time
+from ..vocabulary import PROBE
 from .files import NAME_CHARACTERS as NAME_CHARACTERS
 
 TYPE_CHECKING = False
@@ -84,6 +85,9 @@ def check_entered(field: str, row: Field, value: Any) -> Any:
 
         if escaped(value, row.kind == "line") != value:
             raise BadInput(f"{field}: must contain printable characters only", field)
+
+    if field == "group" and value == PROBE:
+        raise BadInput(f"{field}: {value} is the program's own: choose another", field)
 
     return value
 

@@ -13,6 +13,7 @@ import time
 
 from .. import signing
 from ..errors import BadInput, WebschedulerError
+from ..vocabulary import PROBE
 from . import capabilities, state
 from .files import close, replace_file
 from .index import (
@@ -75,7 +76,7 @@ def limits_of(task: Task, found: Known | None = None) -> Known:
     found.kind, found.enabled, found.overlaps = task["signature"], task["enabled"], not task["preventOverlap"]
     found.interval, found.strategy, found.allowlist = task["minIntervalSeconds"], task["strategy"], task["ipAllowlist"]
     found.timeout = -1 if task["timeout"] is None else task["timeout"]
-    found.probe = task["group"] == capabilities.PROBE
+    found.probe = task["group"] == PROBE
     return found
 
 

@@ -53,7 +53,8 @@ ROLES = ("viewer", "editor", "owner")
 PATIENCE = 10.0  # seconds that a change waits for another
 LEAST_PASSWORD = 10
 MOST_SESSIONS = 20
-AUDIT_LIMIT = 1024 * 1024
+AUDIT_LIMIT = 1024 * 1024  # bytes
+AUDIT_SUBJECT = 200  # characters
 # scrypt with 16 MiB takes about 0.2 s, and so do the rounds of pbkdf2 (OWASP's password storage cheat sheet).
 METHODS = ("scrypt$16384$8$5", "pbkdf2$600000")
 KEPT = re.compile(r"(scrypt\$\d+\$\d+\$\d+|pbkdf2\$\d+)\$[0-9a-f]{32}\$[0-9a-f]{64}")
@@ -167,9 +168,11 @@ def set_role(home: str, user: str, role: str) -> None:
 
 
 def remove(home: str, user: str) -> None:
-    """Remove a person and sign them out. Raises BadInput for the last owner."""
+    """Remove a person and sign them out. Raises BadInput for the last owner, and if there is no such person."""
     with changing(home) as users:
-        users.pop(user, None)
+        if users.pop(user, None) is None:
+            raise BadInput("role: no such person or role", "role")
+
         _keep_owner(users)
 
 
@@ -242,13 +245,49 @@ def close_sessions(home: str, user: str, session: str | None = None) -> None:
 
 
 def note(home: str, now: float, person: Person | None, address: str, action: str, subject: str = "") -> None:
-    """Add a line to audit.jsonl: who did what, when, from where. At AUDIT_LIMIT bytes it becomes audit.jsonl.1."""
+    """Add a line to audit.jsonl: who did what, when, from where. At AUDIT_LIMIT bytes its lines go to audit.jsonl.1."""
+    subject = subject if len(subject) <= AUDIT_SUBJECT else subject[:AUDIT_SUBJECT] + "…"
     line: AuditLine = {"at": format_time(now), "who": person.name if person else None, "ip": address, "did": action,
                        "to": subject}
 
     with locked(home, "audit.jsonl") as path:
         if os.path.exists(path) and os.path.getsize(path) > AUDIT_LIMIT:
-            os.replace(path, path + ".1")
+            _move_audit(path)
 
         with open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600)) as file:
             file.write(json.dumps(line).encode() + b"\n")
+
+
+def _move_audit(path: str) -> None:
+    """Move the lines to audit.jsonl.1, which has room for as much of each person: of those who did more, the oldest go.
+    So nobody can push out what others did."""
+    lines: list[bytes] = []
+
+    for each in (path + ".1", path):
+        if os.path.exists(each):
+            with open(each, "rb") as file:
+                lines += file.read().splitlines(keepends=True)
+
+    by_person: dict[str, list[bytes]] = {}
+
+    for line in dict.fromkeys(lines):  # a kill before the end of this leaves some in both files
+        by_person.setdefault(_who(line), []).append(line)
+
+    kept: set[bytes] = set()
+
+    for own in by_person.values():
+        room = AUDIT_LIMIT // len(by_person)
+
+        while own and room >= len(own[-1]):
+            room -= len(own[-1])
+            kept.add(own.pop())
+
+    replace_file(path + ".1", [line for line in dict.fromkeys(lines) if line in kept])
+    os.unlink(path)
+
+
+def _who(line: bytes) -> str:
+    try:
+        return str(json.loads(line)["who"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""

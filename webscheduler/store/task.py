@@ -11,7 +11,7 @@ from __future__ import annotations
 from ..errors import BadInput
 from ..times import format_time
 from ..vocabulary import DUE as DUE
-from ..vocabulary import STRATEGIES
+from ..vocabulary import PROBE, STRATEGIES
 from .fields import MAX_SECONDS, Field, check, check_entered
 from .files import file_name as file_name
 
@@ -144,6 +144,16 @@ def check_printable(row: dict[str, Any], before: dict[str, Any] | None = None) -
     for field, rule in FIELDS.items():
         if rule.kind in ("line", "prose") and row.get(field, rule.default) != (before or {}).get(field, rule.default):
             check_entered(field, rule, row[field])
+
+
+def is_internal(name: str, row: object) -> bool:
+    """Whether a row of state.json is a task of a probe, which belongs to the program: no list shows it."""
+    return isinstance(row, dict) and row.get("group") == PROBE and name.startswith("probe-")
+
+
+def shown(rows: dict[str, Any]) -> dict[str, Any]:
+    """The rows without those that are internal."""
+    return {name: row for name, row in rows.items() if not is_internal(name, row)}
 
 
 def check_name(name: str) -> str:
