@@ -43,9 +43,7 @@ def main(home: str | None = None) -> None:
         else:
             response = trigger.answer(request, home or _home(), True, time.time, report)
     except Exception as error:
-        from .errors import foreseen
-
-        report(foreseen(error) or f"webscheduler: {type(error).__name__}: {error} ({_place(error)})")
+        report(_line(error))
         response = trigger.unavailable()
 
     headers = [("Status", response.line), *response.all_headers()]
@@ -67,6 +65,18 @@ def main(home: str | None = None) -> None:
             _write_all(sent)
     finally:
         os._exit(0)
+
+
+def _line(error: Exception) -> str:
+    """What the server's error log is told of an error."""
+    try:
+        from .errors import foreseen
+
+        line = foreseen(error)
+    except (ImportError, OSError, MemoryError):  # it is that nothing can be opened
+        line = ""
+
+    return line or f"webscheduler: {type(error).__name__}: {error} ({_place(error)})"
 
 
 def _home() -> str:

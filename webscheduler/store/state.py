@@ -126,6 +126,8 @@ def take_lock(home: str, patience: float = PATIENCE) -> int:
                            "doctor`")
 
             got = is_same_file(descriptor, name)
+        except OSError as error:
+            raise Unusable(f"{name} cannot be read: {error.strerror}")
         finally:
             if not got:
                 close(descriptor)
