@@ -125,7 +125,7 @@ def _by_name(home: str, name: str) -> tuple[View, Known, Task]:
     from ..store.lookup import Parsed
     from ..store.task import load_task
 
-    view = Parsed(home)
+    view = Parsed(home, name)
 
     if name not in view.tasks:
         raise NoSuchTask(name, view.tasks)

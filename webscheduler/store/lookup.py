@@ -28,25 +28,29 @@ WATCHED = ("state.json", "config.json")
 
 
 class Parsed:
-    """State and settings as they were read, with the attributes of an Index; for use without a valid index."""
+    """State and settings as they were read, with the attributes of an Index; for use without a valid index. only: the
+    one task that is looked for; then `tasks` may lack the others."""
 
     signed = False  # it does not have the expected signatures
-    __slots__ = ("_begun", "_bytes", "_home", "_names", "_proven", "_sources", "kinds", "proxies", "tasks", "timeout",
+    __slots__ = ("_begun", "_bytes", "_home", "_names", "_proven", "kinds", "proxies", "sources", "tasks", "timeout",
                  "window")
 
-    def __init__(self, home: str) -> None:
+    def __init__(self, home: str, only: str = "") -> None:
         from . import state
         from .settings import load_settings
 
         self._home, self._begun, self._proven = home, time.monotonic(), False
-        self._sources, self._bytes = identities(home), _contents(home)
+        self.sources, self._bytes = identities(home), _contents(home)
         self.kinds: dict[str, tuple[float, str]] = {}
         settings = load_settings(home)
         self.window, self.timeout = settings["signatureWindowSeconds"], settings["defaultTimeout"]
         self.proxies = settings["trustedProxies"]
 
+        line = state.line_of(self._bytes[0], only) if only else None
+
         try:
-            self.tasks: dict[str, Any] = state.parse(self._bytes[0], state.path(home))
+            found = {only: line[2]} if line else state.parse(self._bytes[0], state.path(home))
+            self.tasks: dict[str, Any] = found
         except WebschedulerError:
             self.tasks = state.read(home)  # from the copy, or Unusable with what is wrong
 
@@ -75,7 +79,7 @@ class Parsed:
         when the clock of the file system has ticked: an edit within the same tick changes nothing but the bytes."""
         before = self._bytes  # taken first: another thread empties it once all is proven
 
-        if identities(self._home) != self._sources:
+        if identities(self._home) != self.sources:
             return False
 
         if not self._proven:
@@ -84,7 +88,7 @@ class Parsed:
             if _contents(self._home) != before:
                 return False
 
-            self._proven = ticked and self._sources[0] != "-"
+            self._proven = ticked and self.sources[0] != "-"
             self._bytes = self._bytes if not self._proven else []
 
         return True

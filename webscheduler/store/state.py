@@ -80,11 +80,11 @@ def read_row(home: str, name: str) -> Any:
     except OSError:
         return read(home).get(name)
 
-    found = _line_of(content, name)
+    found = line_of(content, name)
     return read(home).get(name) if found is None else found[2]
 
 
-def _line_of(content: bytes, name: str) -> tuple[int, int, dict[str, Any]] | None:
+def line_of(content: bytes, name: str) -> tuple[int, int, dict[str, Any]] | None:
     """(where the task's line begins and ends, its row) in a file as `_content` makes it, with each row on a line of its
     own; None if it may be another file."""
     key = b"\n" + json.dumps(name, ensure_ascii=False).encode("utf-8", "surrogatepass") + b": {"
@@ -163,7 +163,7 @@ def update_row(home: str, name: str, change: Callable[[dict[str, Any]], T]) -> t
         # An index that was made from this very content tells that all of it can be parsed. Otherwise it is parsed, or
         # an edit by hand that broke another line would be copied over the last good state.json.bak.
         index = index if index and index.sources[0] == read else None
-        found = _line_of(content, name)
+        found = line_of(content, name)
         tasks = {} if found and index else parse(content, path(home))
 
         if found is None:
