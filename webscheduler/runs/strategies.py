@@ -49,8 +49,9 @@ def start_run(
             import gc
 
             gc.enable()  # what the CGI script has turned off
+            return supervisor.supervise(home, claim, clock)
 
-        return (supervisor.supervise if in_process else supervisor.supervise_elsewhere)(home, claim, clock)
+        return supervisor.supervise_elsewhere(home, claim, clock, view)
 
     try:
         for strategy in _order(home, known, view, server, clock()):
@@ -66,7 +67,7 @@ def start_run(
                     else:
                         from .supervisor import resume_argv
 
-                        detach.spawn(resume_argv(home, claim), [claim.descriptor])
+                        detach.spawn(resume_argv(home, claim, view), [claim.descriptor])
                         detached = True
                 except OSError:
                     detached = False  # there can be no process; if the next strategy gets none either, history says so

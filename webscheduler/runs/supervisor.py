@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..shapes import Result
     from ..store.locks import Claim
+    from ..store.lookup import View
     from ..store.settings import Settings
     from ..store.task import Task
 
@@ -107,16 +108,26 @@ def _invocation(settings: Settings, task: Task) -> Any:
     return Invocation(argv, task["cwd"] or cwd or account, variables, timeout, keep)
 
 
-def resume_argv(home: str, claim: Claim) -> list[str]:
-    """argv of a new Python process that supervises the run instead of this one."""
-    from ..commands.registry import python
-
-    return python(load_settings(home), "webscheduler.runs.supervisor:resume", home, str(claim.descriptor), site=False)
+_programs: dict[str, tuple[str, list[str]]] = {}  # home -> (identity of config.json; argv without the descriptor)
 
 
-def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float]) -> Result:
+def resume_argv(home: str, claim: Claim, view: View) -> list[str]:
+    """argv of a new Python process that supervises the run instead of this one. Most of it is kept while the settings,
+    which name the interpreter, are the same; what an index was made from is identified without a doubt."""
+    settings, argv = _programs.get(home, ("", []))
+
+    if not view.signed or settings != view.sources[1] or not os.access(argv[0], os.X_OK):
+        from ..commands.registry import python
+
+        argv = python(load_settings(home), "webscheduler.runs.supervisor:resume", home, site=False)
+        _programs[home] = view.sources[1], argv
+
+    return [*argv, str(claim.descriptor)]
+
+
+def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float], view: View) -> Result:
     """Pass the claim to such a process, and wait for the line of history that it prints."""
-    argv = resume_argv(home, claim)
+    argv = resume_argv(home, claim, view)
 
     try:
         reported = detach.spawn(argv, [claim.descriptor], wait=True)
