@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Verbs about when tasks run: next, run-due, crontab.
 
-The rule of `run-due`: cron mails whatever a command prints. What was started goes to standard output, which our line of
-a crontab drops; errors go to standard error, which it does not.
+The rules of `run-due`: cron mails whatever a command prints. What was started goes to standard output, which our line
+of a crontab drops; errors go to standard error, which it does not. And it may be called every minute, so what only its
+neighbours need is imported by these.
 """
 
 from __future__ import annotations
@@ -10,23 +11,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from datetime import datetime, timezone
-from itertools import islice
 
-from .. import editing
 from ..errors import BadInput
-from ..host.home import check_owner
-from ..interchange import crontab
 from ..runs import due
 from ..runs.supervisor import run_by_hand
-from ..schedule import slots
 from ..store import processes, state
 from ..store.settings import load_settings
 from ..store.task import DUE, FIELDS, load_task
-from ..times import format_time, parse_time, time_zone
+from ..times import format_time, parse_time
 from ..vocabulary import SUCCESS
 from .parser import JSON, checked
-from .tasks import read_tasks
 from .terminal import holders, line, local_time, print_error, print_if_unrecorded, print_json
 
 TYPE_CHECKING = False
@@ -40,6 +34,15 @@ OUTCOMES = {0: "success", 1: "not successful", due.SKIPPED: "skipped"}  # by exi
 
 
 def _next(args: Namespace) -> None:
+    from datetime import datetime, timezone
+    from itertools import islice
+
+    from ..editing import row_of
+    from ..host.home import check_owner
+    from ..schedule import slots
+    from ..times import time_zone
+    from .tasks import read_tasks
+
     if (args.name is not None) + (args.cron is not None) + (args.every is not None) != 1:
         raise BadInput("next: give a task, --cron or --every")
 
@@ -48,7 +51,7 @@ def _next(args: Namespace) -> None:
 
     if args.name is not None:
         check_owner(args.home)
-        row = editing.row_of(read_tasks(args.home), name)
+        row = row_of(read_tasks(args.home), name)
 
     if row.get("expression") is not None:
         slots.check_expression(row["expression"])
@@ -162,6 +165,8 @@ def _dry_run(args: Namespace) -> int:
 
 
 def _crontab(args: Namespace) -> int:
+    from ..interchange import crontab
+
     settings = load_settings(args.home)
     changed, said = False, ""
 

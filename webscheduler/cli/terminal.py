@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
-from datetime import datetime, timezone
 
 from ..errors import BadInput, WebschedulerError
 from ..printable import escaped
@@ -69,6 +68,8 @@ def local_time(moment: str | float | None) -> str:
     """A time (ISO 8601, or Unix seconds) in the zone of `home`, like 2026-03-29 03:00:00+02:00; `-` for none."""
     if moment is None:
         return "-"
+
+    from datetime import datetime, timezone
 
     try:
         seconds = parse_time(moment) if isinstance(moment, str) else moment

@@ -83,9 +83,9 @@ def _last_sync(home: str, part: str, kind: type) -> dict[str, Any]:
     return {name: facts for name, facts in found.items() if isinstance(facts, kind)} if isinstance(found, dict) else {}
 
 
-def may_have_changed(settings: Settings, tasks: Container[str]) -> bool:
+def may_have_changed(settings: Settings, tasks: Container[str] | None) -> bool:
     """Whether the code may declare other commands than the last `sync` found, or one of them has no task. What modules
-    declare is known only after their import; for the rest the times of files show it."""
+    declare is known only after their import; for the rest the times of files show it. tasks: None if each has one."""
     try:
         found = os.stat(os.path.join(settings.home, "commands.json")).st_mtime
     except OSError:
@@ -94,7 +94,7 @@ def may_have_changed(settings: Settings, tasks: Container[str]) -> bool:
     if settings["modules"] or settings["setup"] or last_sync(settings.home, "sync").get("package") != __version__:
         return True
 
-    if any(name not in tasks for name in (*discovered(settings.home), *files(settings.home))):
+    if tasks is not None and any(name not in tasks for name in (*discovered(settings.home), *files(settings.home))):
         return True
 
     directory = os.path.join(settings.home, "commands")

@@ -10,7 +10,6 @@ still due; so if there can be no process, the task stays due.
 from __future__ import annotations
 
 import os
-import signal
 import time
 
 from ..commands import registry
@@ -18,8 +17,9 @@ from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
 from ..store import indexing, locks, lookup, processes, state
 from ..store.files import close
+from ..store.index import open_index
 from ..store.task import DUE, load_task, load_tasks
-from ..times import format_time, parse_time
+from ..times import format_time, instant, parse_time
 from ..vocabulary import DETACHED, FAILED, SUCCESS, SYNC, TOO_LATE
 from . import dead_runs, detach, notifications, recorder, retention
 from .admission import Cause, decide
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from ..schedule.slots import Slot
     from ..shapes import Outcome, Result
+    from ..store.index import Index
     from ..store.locks import Claim
     from ..store.settings import Settings
     from ..store.task import Task
@@ -42,6 +43,7 @@ LOADED = (dead_runs, indexing, lookup)
 
 BUDGET = 55  # seconds in which a tick starts tasks
 BUDGET_IN_REQUEST = 25  # the same if a request waits for the tick
+LONGEST_IDLE = 3600.0  # seconds; then schedules are read again, since the rules of a time zone may have changed
 PAUSE = 0.02  # seconds
 SKIPPED = 3  # exit status of the process of a due task; 0: success, 1: not successful
 
@@ -77,21 +79,30 @@ def tick(
     settings: Settings, tasks: state.Tasks, start: Start, budget: float, now: float
 ) -> tuple[dict[str, Any], dict[int, str]]:
     """Start the due tasks. Returns (a report: `started`, `left`, `late` (names), `held` (facts of the runs that hold
-    the places for which the rest waits), `problems` (lines), `codes` (name -> exit status), `duration`; names of tasks
-    whose processes still run, by pid).
+    the places for which the rest waits), `problems` (lines), `codes` (name -> exit status), `next` (Unix seconds before
+    which nothing else is due), `duration`; names of tasks whose processes still run, by pid).
 
     start(name, still_due) forks a process that decides and runs, and returns its pid, or raises OSError.
     """
     home = settings.home
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, no child has an exit status
     enabled, problems = _refresh(settings, tasks, now)
     queue, problems = _select(settings, enabled, problems, now)
     late = [name for name, slot in queue
             if slot.attempt == 1 and now - slot.at > MIN_LATE and now - slot.at > patience(home)]
     children: dict[int, str] = {}
     report: dict[str, Any] = {"started": [], "late": late, "problems": problems, "codes": {}}
+    report["next"] = min((instant(task["nextRunAt"]) for task in enabled.values() if task["nextRunAt"]),
+                         default=now + LONGEST_IDLE)
     begun = time.monotonic()
     end = begun + budget
+
+    if queue:
+        import signal
+
+        from . import process
+
+        assert process  # for the runs: imported once, before the forks
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, no child has an exit status
 
     while queue and time.monotonic() < end:
         reap(children, report["codes"])
@@ -214,8 +225,10 @@ def run_tick(
     """The run of @due: start what is due, each task under a supervisor of its own (`supervise`), which does not
     inherit our claim.
     Returns (outcome; what `tick` reports; names of tasks whose supervisors still run, by pid)."""
-    home, facts = settings.home, claim.facts()
-    tasks = state.read(home)
+    home, facts, begun = settings.home, claim.facts(), clock()
+    index = open_index(home, whole=True)  # before the tasks are read: it says of which state.json it is
+    idle = index is not None and _is_idle(home, index, claim, begun)
+    tasks = {} if idle else state.read(home)
 
     if retention.record_all_dead(home, tasks, clock()):
         tasks = state.read(home)  # a run that died may have left its task not due
@@ -240,7 +253,9 @@ def run_tick(
 
         return detach.start_child(job, [writing])
 
-    if registry.may_have_changed(settings, tasks):
+    changed = registry.may_have_changed(settings, None if idle else tasks)
+
+    if changed:
         # In a process of its own, since it imports that code.
         argv = registry.python(settings, "webscheduler.commands.discovery:sync", home)
 
@@ -269,4 +284,17 @@ def run_tick(
     outcome = recorder.outcome(status, exit_code=int(status != SUCCESS), duration=report["duration"],
                                output="".join(f"{line}\n" for line in lines[:1000]),
                                error_output="".join(f"{line}\n" for line in report["problems"][:1000]))
-    return outcome, {**report, "strategy": strategy}, children
+    report["strategy"], quiet = strategy, not (changed or report["started"] or report["left"] or report["problems"])
+
+    if index and quiet:
+        found = index.idle if idle else (begun, min(report["next"], begun + LONGEST_IDLE))
+        report["idle"] = (index.sources, found)
+
+    return outcome, report, children
+
+
+def _is_idle(home: str, index: Index, claim: Claim, now: float) -> bool:
+    """Whether an earlier tick found that nothing is due before some time to come, and nothing changed since: neither a
+    task nor a setting, or the index would not be valid, and no run but our own is in progress."""
+    since, until = index.idle
+    return since <= now < until and locks.runs(home) == [os.path.basename(claim.path)]

@@ -20,7 +20,9 @@ import subprocess
 import time
 
 from .. import vocabulary as words
-from ..store import locks
+from ..commands import registry
+from ..schedule import cron
+from ..store import capabilities, locks
 from ..store.files import close
 from ..store.history import LIMIT, clip
 from .recorder import outcome
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
     from ..shapes import Outcome
     from ..store.locks import Claim
+
+# What a run may need once its command was started: imported before, since the package may be replaced meanwhile.
+LOADED = (registry, cron, capabilities)
 
 GRACE = 5.0  # seconds between TERM and KILL
 GRACE_WHEN_TOLD = 2.0  # the same if we were told to end: some servers follow their own TERM with KILL after 3 seconds

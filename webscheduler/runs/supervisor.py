@@ -45,13 +45,10 @@ def supervise(
         # Before any import: until then, readers know the run by the process that started it, which may be gone.
         claim.try_append({"supervisor": locks.identity(), "place": locks.place()})
 
-        from ..commands import registry
-        from ..schedule import cron
-        from ..store import capabilities, indexing
+        from ..store import indexing
         from ..store.task import load_task
-        from . import notifications, process, recorder, retention
+        from . import notifications, recorder, retention
 
-        assert registry and cron and capabilities
         settings = load_settings(home)
         row = state.read_row(home, claim.name)
         task = load_task(claim.name, row)
@@ -67,6 +64,8 @@ def supervise(
             outcome, report, children = due.run_tick(settings, claim, clock, supervise)
             result, failures, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
         else:
+            from . import process
+
             with process.Signals() as signals:
                 try:
                     live = recorder.live_file(home, claim.run)
@@ -85,7 +84,7 @@ def supervise(
             tell(result)
 
         retention.clean_hourly(settings, clock())
-        indexing.refresh(home, index)
+        indexing.refresh(home, index, idle=report.get("idle"))
 
         if awaited:
             due.reap(children, report["codes"], wait=True)

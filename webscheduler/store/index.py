@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "index"
 SOURCES = ("state.json", "config.json", "capabilities.json")
-FORMAT = f"webscheduler-index 1 {__version__}"
+FORMAT = f"webscheduler-index 2 {__version__}"
 HEADER = 4096  # bytes
 # The fields of a line, with their widths. Each flag is a letter or missing.
 COLUMNS = (("slug", 32), ("signature", 64), ("status", 64), ("secret", 64), ("kind", 6), ("flags", 4), ("interval", 9),
@@ -60,22 +60,25 @@ class Known:
 class Index:
     """A valid index.
 
-    signed: it has the expected signatures; window: seconds that a timed signature may be off; proxies: those that are
-    trusted; timeout: for a task without one; kinds: by kind of server, (Unix seconds until when that is valid, text of
-    `capabilities.pack`).
+    idle: (since, until), Unix seconds, between which no task is due; signed: it has the expected signatures; window:
+    seconds that a timed signature may be off; proxies: those that are trusted; timeout: for a task without one; kinds:
+    by kind of server, (Unix seconds until when that is valid, text of `capabilities.pack`).
     """
 
-    __slots__ = ("_count", "_home", "_read", "content", "kinds", "proxies", "sources", "timeout", "values", "window")
+    __slots__ = ("_count", "_home", "_read", "content", "idle", "kinds", "proxies", "sources", "timeout", "values",
+                 "window")
 
     def __init__(
         self, home: str, read: Callable[[int, int], bytes], count: int, sources: list[str], values: list[str]
     ) -> None:
         self._home, self._read, self._count, self.sources, self.values = home, read, count, sources, values
         self.content: int | None = None
-        self.window, self.timeout, self.proxies = int(values[0]), int(values[1]), values[2].split()[1:]
+        since, until = values[0].split()
+        self.idle = float(since), float(until)
+        self.window, self.timeout, self.proxies = int(values[1]), int(values[2]), values[3].split()[1:]
         self.kinds: dict[str, tuple[float, str]] = {}
 
-        for value in values[3:]:
+        for value in values[4:]:
             kind, until, packed = value.split(" ", 2)
             self.kinds[kind] = (float(until), packed)
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from .task import Task
 
+    Idle = tuple[list[str], tuple[float, float]]
+
 SECOND = 10**9  # nanoseconds
 PATIENCE = 1.1  # seconds in which the clock of any file system ticks
 PAUSE = 0.001  # seconds; most tick every 1 to 10 ms
@@ -80,12 +82,15 @@ def limits_of(task: Task, found: Known | None = None) -> Known:
     return found
 
 
-def refresh(home: str, unchanged: Index | None = None, patience: float = PATIENCE) -> bool:
+def refresh(
+    home: str, unchanged: Index | None = None, patience: float = PATIENCE, idle: Idle | None = None
+) -> bool:
     """Write the index, unless it is valid, after a tick of the file system's clock. Returns whether it is valid now.
     Raises nothing that is foreseen: without an index everything works, only slower.
 
     unchanged: the index that was valid before a run was written into state.json; its lines are still true.
     patience: seconds to wait at most, once for the clock of the file system and once for the lock.
+    idle: when no task is due, as a tick found it (`Index.idle`), and the sources of the index that was valid then.
     """
     try:
         if open_index(home, whole=True):  # which leaves no file open
@@ -105,7 +110,7 @@ def refresh(home: str, unchanged: Index | None = None, patience: float = PATIENC
             if identities(home) != seen:
                 return False  # whoever has changed them writes the index
 
-            content = _content(home, seen, unchanged)
+            content = _content(home, seen, unchanged, idle)
 
             if content is None or identities(home) != seen:
                 return False
@@ -150,10 +155,16 @@ def _hash(home: str) -> int:
         return hash(file.read())
 
 
-def _content(home: str, seen: list[str], unchanged: Index | None) -> list[bytes] | None:
+def _content(home: str, seen: list[str], unchanged: Index | None, idle: Idle | None) -> list[bytes] | None:
+    no_task_due = (0.0, 0.0)
+
     if unchanged and unchanged.sources[1:] == seen[1:] and _hash(home) == unchanged.content:
         body = unchanged.body()
-        values = unchanged.values
+        values = unchanged.values[1:]
+
+        # Only the row of @due is another than when the tick began, and that is never due.
+        if idle and idle[0] == unchanged.sources:
+            no_task_due = idle[1]
     else:
         settings, now = load_settings(home), time.time()
         found = {}
@@ -176,6 +187,7 @@ def _content(home: str, seen: list[str], unchanged: Index | None) -> list[bytes]
             packed = capabilities.pack(capabilities.expect(kind, capabilities.read(home, kind, now)))
             values.append(f"{kind} {capabilities.valid_until(home, kind, now)!r} {packed}")
 
+    values = ["{!r} {!r}".format(*no_task_due), *values]
     head = "\n".join([FORMAT, boot(), str(len(body) // LINE), str(HEADER + len(body)), *seen, *values]) + "\n"
 
     if len(head) > HEADER or not head.isascii():
