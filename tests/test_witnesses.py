@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests import LIBRARY, PACKAGE, SCRIPT
+from tests.admin.client import Browser, populate
+from tests.commandline import Done, call
 from tests.installation import Installation, answered, asking
 from tests.test_imports import LISTING, public
 from webscheduler.store import state
@@ -245,30 +247,62 @@ def test_a_refusal_reads_as_much_of_many_tasks(installation: Installation) -> No
     assert read[1] - read[0] <= HALVINGS * 512
 
 
-@pytest.mark.parametrize("change", ["by the program", "by hand", "in place", "of a setting"])
-def test_the_second_trigger_after_a_change_reads_the_index(installation: Installation, change: str) -> None:
-    """The first trigger after a change, or the change itself, leaves an index that the second one believes."""
-    needs_strace()
-    installation.add(argv=["/bin/true"])
-    ready(installation)
+def in_panel(installation: Installation, path: str, **fields: str) -> None:
+    """Save a form of the panel."""
+    populate(installation)
+    browser = Browser(installation)
+    assert browser.sign_in().status == 200
+    browser.get(path, name="task")
+    assert browser.submit(path, **fields).status == 200
+
+
+def by_hand(installation: Installation, in_place: bool) -> None:
     file = installation.home / "state.json"
     edited = file.read_text().replace('"description": ""', '"description": "edited"')
     assert edited != file.read_text()
+    new = file if in_place else file.with_name("new")
+    new.write_text(edited)
+    new.replace(file)
 
-    if change == "by the program":
-        installation.edit(title="Another")
-    elif change == "by hand":
-        file.with_name("new").write_text(edited)
-        file.with_name("new").replace(file)
-    elif change == "in place":
-        file.write_text(edited)
-    else:
-        installation.configure(defaultTimeout=77)
 
-    traced(installation, installation.signed())
-    request = traced(installation, installation.signed())[0]
+# A change, and the name of the task after it.
+CHANGES: dict[str, Any] = {
+    "by a program": lambda installation: installation.edit(title="Another"),
+    "edit": lambda installation: call(installation.home, "edit", "task", "--title", "Another"),
+    "add": lambda installation: call(installation.home, "add", "more", "--", "true"),
+    "remove": lambda installation: call(installation.home, "remove", "other", "--yes"),
+    "rename": lambda installation: call(installation.home, "rename", "task", "renamed"),
+    "rotate-secret": lambda installation: call(installation.home, "rotate-secret", "task"),
+    "disable": lambda installation: call(installation.home, "disable", "other"),
+    "config set": lambda installation: call(installation.home, "config", "set", "defaultTimeout", "77"),
+    "a setting by a program": lambda installation: installation.configure(defaultTimeout=77),
+    "a task in the panel": lambda installation: in_panel(installation, "edit", title="Another", do="save"),
+    "a setting in the panel": lambda installation: in_panel(installation, "settings", defaultTimeout="77"),
+    "by hand": lambda installation: by_hand(installation, in_place=False),
+    "by hand in place": lambda installation: by_hand(installation, in_place=True),
+    "the end of a run": lambda installation: traced(installation, installation.signed("other")),
+    "the end of a run by hand": lambda installation: call(installation.home, "run", "other"),
+    "a tick": lambda installation: call(installation.home, "run-due"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_second_trigger_after_a_change_reads_the_index(installation: Installation, change: str) -> None:
+    """The first trigger after a change, or the change itself, leaves an index that the second one believes."""
+    needs_strace()
+    installation.configure(baseUrl="https://example.org/cron")
+    installation.add(argv=["/bin/true"])
+    installation.add("other", argv=["/bin/true"])
+    ready(installation)
+    before = (installation.home / "state.json").read_bytes(), (installation.home / "config.json").read_bytes()
+    done = CHANGES[change](installation)
+    assert not isinstance(done, Done) or done.status == 0, done
+    name = "renamed" if change == "rename" else "task"
+    assert before != ((installation.home / "state.json").read_bytes(), (installation.home / "config.json").read_bytes())
+    traced(installation, installation.signed(name))
+    request = traced(installation, installation.signed(name))[0]
     assert "home/index" in opened(request)
-    assert not [str(call) for call in request if call.about.startswith("home/state.json") and "read" in call.name]
+    assert not [str(each) for each in request if each.about.startswith("home/state.json") and "read" in each.name]
 
 
 def main() -> int:
