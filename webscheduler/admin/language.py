@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+LONGEST = 2000  # characters of an error
+
 
 def choose(setting: str, accepted: str) -> str:
     """The language of the setting, else the one that the browser prefers (Accept-Language; RFC 9110, 12.5.4)."""
@@ -50,8 +52,9 @@ def singular(language: str) -> list[int]:
 
 def error(language: str, text: str, deep: int = 3) -> str:
     """A one-line error in the language, found by its pattern. Parts of it that are errors themselves are translated,
-    at most `deep` levels, and so is what follows the name of a field. Without a pattern the text stays as it is."""
-    if language == "en" or not deep:
+    at most `deep` levels, and so is what follows the name of a field. Without a pattern, and if it is too long to be
+    compared with all of them, the text stays as it is."""
+    if language == "en" or not deep or len(text) > LONGEST:
         return text
 
     for pattern, template in _patterns(language):

@@ -71,10 +71,10 @@ def _import(args: Namespace) -> None:
 def _read(source: str) -> str:
     try:
         if source == "-":
-            data = sys.stdin.buffer.read()
+            data = importing.read_limited(sys.stdin.buffer, "standard input")
         else:
             with open(source, "rb") as file:
-                data = file.read()
+                data = importing.read_limited(file, source)
     except OSError as error:
         raise BadInput(f"{source}: {error.strerror}")
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from ..store.settings import Settings
 
 PATIENCE = 60
-ASSIGNMENT = re.compile(r"""\s*("[^"]*"|'[^']*'|[^\s="']+)\s*=\s*(.*?)\s*""")
 LONGEST_STEPS = (60, 24, 31, 12, 7)  # of each field
-ENTRY = re.compile(r"\s*(@\S+|\S+(?:\s+\S+){4})\s+(\S.*)")
+LONGEST_LINE = 10000  # characters
+MOST_LINES, MOST_VARIABLES = 10000, 100
 
 
 class Job(NamedTuple):
@@ -49,22 +49,53 @@ def parse(text: str) -> tuple[list[Job], list[str]]:
     if all(line.endswith("\r") for line in lines[:-1]):  # written on Windows; cron would take the \r for a part of it
         lines = [line.rstrip("\r") for line in lines]
 
-    for number, line in enumerate(lines, 1):
-        assignment, entry = ASSIGNMENT.fullmatch(line), ENTRY.fullmatch(line)
+    if len(lines) > MOST_LINES:
+        problems.append(f"lines from {MOST_LINES + 1} on are left out: a crontab with so many is none")
 
+    for number, line in enumerate(lines[:MOST_LINES], 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
 
-        if assignment:
-            environment = {**environment, _unquoted(assignment[1]): _unquoted(assignment[2])}
+        if len(line) > LONGEST_LINE:
+            problems.append(f"line {number} is left out: it is longer than {LONGEST_LINE} characters")
+            continue
+
+        assignment, entry = _assigned(line), _entry(line)
+
+        if assignment and len(environment) >= MOST_VARIABLES and assignment[0] not in environment:
+            problems.append(f"line {number} is left out: there are more than {MOST_VARIABLES} variables")
+        elif assignment:
+            environment = {**environment, assignment[0]: assignment[1]}
         elif "\r" in line:
             problems.append(f"line {number} is left out: it has a carriage return, which cron gives to the command")
         elif entry:
-            jobs.append(Job(number, " ".join(entry[1].split()), *_divided(entry[2]), environment))
+            jobs.append(Job(number, entry[0], *_divided(entry[1]), environment))
         else:
             problems.append(f"line {number} is neither a job nor NAME=value: {line.strip()[:60]!r}")
 
     return jobs, problems
+
+
+def _assigned(line: str) -> tuple[str, str] | None:
+    """(name, value) of a line that sets a variable. Either may be in quotes."""
+    text = line.strip()
+    quote = text[:1] if text[:1] in ("\"", "'") else ""
+    name, found, rest = text[len(quote):].partition(quote or "=")
+
+    if quote:
+        found, rest = rest.lstrip()[:1], rest.lstrip()[1:]
+    else:
+        name = name.rstrip()
+
+    plain = bool(name) and not any(c.isspace() or c in "\"'" for c in name)
+    return (name, _unquoted(rest.strip())) if found == "=" and (quote or plain) else None
+
+
+def _entry(line: str) -> tuple[str, str] | None:
+    """(expression, command) of a line with a job: five fields or a nickname, and the rest."""
+    nickname = line.split(None, 1)[0][:2] not in ("", "@") and line.lstrip().startswith("@")
+    words = line.split(None, 1 if nickname else 5)
+    return (" ".join(words[:-1]), words[-1]) if len(words) == (2 if nickname else 6) else None
 
 
 def with_cron_steps(expression: str) -> str:

@@ -20,6 +20,7 @@ import json
 import pkgutil
 import re
 import shlex
+from itertools import count
 from typing import NamedTuple
 
 from ..commands import registry
@@ -61,6 +62,8 @@ class Export:
         self.body, *files = body.split("==== ")
         self.templates = dict(text.split("\n", 1) for text in files)
         self.files: dict[str, str] = {}
+        self.zone = ""  # of the lines of a crontab so far
+        self.resources: set[str] = set()
 
     @functools.cached_property
     def variables(self) -> dict[str, str]:
@@ -171,8 +174,8 @@ def _crontab(export: Export, task: Task, program: Program, notes: list[str]) -> 
 
     _note_clock(task, notes)
     _note_retries(task, notes)
-    zones = [line[8:] for line in export.lines if line.startswith("CRON_TZ=")]
-    return {"zone": [program.zone] if zones[-1:] != [program.zone] else [], "expression": expression,
+    zone, export.zone = export.zone, program.zone
+    return {"zone": [program.zone] if zone != program.zone else [], "expression": expression,
             "off": "" if task["enabled"] else "# disabled: ", "line": crontab.escaped(line)}
 
 
@@ -337,8 +340,9 @@ def calendar(expression: str) -> list[str]:
 def _resource(name: str, export: Export) -> str:
     """A name as RFC 1123 has labels, and short enough for the names of its jobs; another than those before it."""
     plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower())[:40].strip("-") or "task"
-    names = (plain if n == 1 else f"{plain}-{n}" for n in range(1, len(export.lines)))
-    return next(each for each in names if f"  name: {_yaml(each)}" not in export.lines)
+    found = next(each for n in count(1) if (each := plain if n == 1 else f"{plain}-{n}") not in export.resources)
+    export.resources.add(found)
+    return found
 
 
 def _for_kubernetes(task: Task) -> str:

@@ -30,12 +30,13 @@ from . import crontab, user_column
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from typing import Any, Callable
+    from typing import Any, BinaryIO, Callable
 
     from ..store.settings import Settings
 
 FORMAT = "webscheduler tasks"
 VERSION = 1
+LONGEST_FILE = 16 * 1024 * 1024  # bytes: ten thousand tasks
 
 # Variables that cron reads itself, with what stands in their place here; others are for the command.
 REPORTED = {
@@ -81,6 +82,7 @@ def of_crontab(
     jobs = _of_this_user(jobs, place, any_user, arrival.said, problems)
     known = {json.dumps(_essence(row)) for row in tasks.values() if isinstance(row, dict)}
     reported: set[tuple[str, str]] = set()
+    taken = dict.fromkeys(map(file_name, tasks), 1)
 
     for job in jobs:
         row = _row(job, enabled, timeout)
@@ -106,7 +108,7 @@ def of_crontab(
             arrival.said.append(f"line {job.number} is a task already")
             continue
 
-        arrival.tasks[_new_name(job.command, [*tasks, *arrival.tasks])] = row
+        arrival.tasks[_new_name(job.command, taken)] = row
 
         if row["expression"] != job.expression:
             problems.append(f"line {job.number}: a step in {job.expression!r} goes beyond its field, and means the "
@@ -182,9 +184,10 @@ def _essence(row: dict[str, Any]) -> list[Any]:
     return [row.get(field) or None for field in ("argv", "expression", "timezone", "environment", "cwd")]
 
 
-def _new_name(command: str, taken: list[str]) -> str:
+def _new_name(command: str, taken: dict[str, int]) -> str:
     """A name for a job: its program without interpreter, path and suffix, and the next word if that is a plain one.
-    Names are shown in lists, exports and mails, so nothing that may be a key or a password becomes one."""
+    Names are shown in lists, exports and mails, so nothing that may be a key or a password becomes one. taken: names of
+    files that tasks have -> how many jobs would have that name."""
     try:
         words = shlex.split(command)
     except ValueError:
@@ -205,14 +208,20 @@ def _new_name(command: str, taken: list[str]) -> str:
             parts += [word] if re.fullmatch(r"[A-Za-z][\w:.-]*", word) and not SECRET.fullmatch(word) else []
             break
 
-        if not OPERATOR.fullmatch(word) and re.sub(r"[\d.]+$", "", base) not in PASSED_OVER | {"cd"} \
+        if not OPERATOR.fullmatch(word) and base.rstrip("0123456789.") not in PASSED_OVER | {"cd"} \
                 and previous != "cd" and base:
             parts.append(base)
 
     joined = "-".join(parts) or "job"
     name = "".join(c if c in NAME_CHARACTERS else "-" for c in joined).strip("-.")[:60] or "job"
-    files = {file_name(other) for other in taken}
-    return next(each for n in range(1, len(taken) + 2) if (each := name if n == 1 else f"{name}-{n}") not in files)
+    each = name
+
+    while file_name(each) in taken:
+        taken[file_name(name)] = number = taken.get(file_name(name), 0) + 1
+        each = f"{name}-{number}"
+
+    taken.setdefault(file_name(each), 1)
+    return each
 
 
 def dumps(tasks: state.Tasks, with_secrets: bool) -> str:
@@ -221,6 +230,16 @@ def dumps(tasks: state.Tasks, with_secrets: bool) -> str:
     rows = {name: {field: value for field, value in row.items() if field not in hidden}
             for name, row in shown(tasks).items() if isinstance(row, dict)}
     return json.dumps({"format": FORMAT, "version": VERSION, "tasks": rows}, indent=2) + "\n"
+
+
+def read_limited(source: BinaryIO, name: str) -> bytes:
+    """What a file to import contains. Raises BadInput if it is too large to be one."""
+    data = source.read(LONGEST_FILE + 1)
+
+    if len(data) > LONGEST_FILE:
+        raise BadInput(f"{name} is larger than {LONGEST_FILE // 2**20} MiB: import it in parts")
+
+    return data
 
 
 def of_document(text: str, source: str) -> Arrival:
@@ -250,8 +269,8 @@ def of_directory(directory: str) -> Arrival:
     file = os.path.join(directory, "state.json")
 
     try:
-        with open(file, encoding="utf-8") as source:
-            arrival = of_document(source.read(), file)
+        with open(file, "rb") as source:
+            arrival = of_document(read_limited(source, file).decode(), file)
 
         logs = os.path.join(directory, "logs")
         names = sorted(os.listdir(logs)) if os.path.isdir(logs) else []
