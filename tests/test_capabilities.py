@@ -78,9 +78,10 @@ def test_without_a_probe_the_kind_decides(tmp_path: Path, kind: str, chosen: lis
         # Nor as long as nobody saw another end; a request is taken to live a minute where nobody looked.
         ({"fork": result(60.4, "SIGTERM"), "close": result(held=True)}, 600, "sync"),
         ({"fork": result(60.4, "SIGTERM"), "close": result(held=True), "sync": result(59.0, "killed")}, 600, "fork"),
+        ({"fork": result(250.0, "killed")}, 600, "close"),
         # No time limit is longer than all.
-        ({"fork": result(500.0, "killed")}, 0, "fork"),
-        ({"fork": result(50.0, "killed")}, 0, "close"),
+        ({"fork": result(500.0, "killed")}, 0, "close"),
+        ({"fork": result(500.0, "killed"), "close": result(50.0, "killed")}, 0, "sync"),
         # Where none carries it, the one that carried longest.
         ({"fork": result(90.0, "killed"), "close": result(20.0, "killed"), "sync": result(9.0, "killed")}, 600, "fork"),
         ({"fork": result(1.0, "killed"), "close": result(20.0, "killed"), "sync": result(30.0, "killed")}, 600, "sync"),
@@ -120,44 +121,98 @@ def test_close_under_cgi_needs_to_be_seen(tmp_path: Path) -> None:
     assert order(home, "cgi/lighttpd", "fork", 5, NOW) == ["fork", "sync"]
 
 
-def claim(**more: Any) -> dict[str, Any]:
-    return {"server": "wsgi/x", "strategy": "fork", "run": "r", "name": "task", "startedAt": "2099-01-01T00:00:00Z",
-            **more}  # fmt: skip
+def claim(run: str = "r", **more: Any) -> Any:
+    return {"server": "wsgi/x", "strategy": "fork", "run": run, "name": "task",
+            "startedAt": format_time(NOW + 10 * DAY), **more}  # fmt: skip
 
 
-def test_one_death_counts_for_a_day_and_two_for_a_month(tmp_path: Path) -> None:
-    """A run that died lowers its strategy for a day, since it may have died of something else; a second one that died
-    at another time, for 30."""
+def test_one_death_lowers_nothing_and_two_do_for_a_month(tmp_path: Path) -> None:
+    """A run may die of anything. With a second one, both of which died within so many seconds, no run is expected to
+    survive longer, until one of them is forgotten."""
     home = str(tmp_path)
 
-    def elected(now: float) -> str:
-        return elect(home, "wsgi/x", 300, now)[0]
+    def elected(now: float, timeout: float = 300) -> str:
+        return elect(home, "wsgi/x", timeout, now)[0]
 
-    capabilities.record_death(home, claim(), 20.0, NOW)
-    assert elected(NOW) == "close"
-    capabilities.record_death(home, claim(), 25.0, NOW + 5)  # of the same cause
-    assert elected(NOW + 2 * DAY) == "fork"
+    capabilities.record_death(home, claim("a"), 20.0, NOW)
+    assert elected(NOW) == "fork"
+    capabilities.record_death(home, claim("b"), 5.0, NOW + 3 * DAY)
+    assert elected(NOW + 3 * DAY) == "close"
+    assert [elected(NOW + 3 * DAY, timeout) for timeout in (19, 20)] == ["fork", "close"]
+    assert elected(NOW + 29 * DAY) == "close"
+    assert elected(NOW + 30 * DAY) == "fork"
 
-    capabilities.record_death(home, claim(), 30.0, NOW + 3 * DAY)
-    assert elected(NOW + 20 * DAY) == "close"
-    assert elected(NOW + 34 * DAY) == "fork"
+
+@pytest.mark.parametrize(
+    ("later", "second", "known", "lowered"),
+    [
+        (5.0, claim("b", startedAt=format_time(NOW - 50)), True, False),  # all that ran at this moment
+        (100.0, claim("b", startedAt=format_time(NOW - 50)), True, True),  # died later
+        (100.0, claim("b", startedAt=format_time(NOW - 50)), False, False),  # found later
+        (5.0, claim("b", startedAt=format_time(NOW)), True, True),  # began after that
+        (5.0, claim("b", startedAt=format_time(NOW)), False, True),
+        (DAY, claim("a", startedAt=format_time(NOW - 50)), True, False),  # the same one, once more
+    ],
+)  # fmt: skip
+def test_a_second_death_of_the_same_cause(
+    tmp_path: Path, later: float, second: dict[str, Any], known: bool, lowered: bool
+) -> None:
+    """What kills one run may kill all that live then: that is one death."""
+    home = str(tmp_path)
+    capabilities.record_death(home, claim("a", startedAt=format_time(NOW - 60)), 60.0, NOW)
+    capabilities.record_death(home, second, 20.0, NOW + later, known)
+    assert (elect(home, "wsgi/x", 300, NOW + later)[0] != "fork") is lowered
 
 
 def test_what_a_death_does_not_show(tmp_path: Path) -> None:
-    """A run that began before the machine did, that came through no server, or that a probe's job outlived, lowers
-    nothing; and a probe that outlives the deaths clears them."""
+    """A run that began before the machine did, or that came through no server, shows nothing. What a probe's job
+    survived is expected to be survived, and a probe that outlives the deaths clears them."""
     home = str(tmp_path)
     capabilities.record_death(home, claim(startedAt="2001-01-01T00:00:00Z"), 1.0, time.time())
     capabilities.record_death(home, claim(server=None), 1.0, NOW)
     assert capabilities.kinds(home) == []
 
     capabilities.store_probe(home, "wsgi/x", {"fork": result(10.0)})
-    capabilities.record_death(home, claim(), 3.0, NOW)
-    assert elect(home, "wsgi/x", 300, NOW)[0] == "fork"
-    capabilities.record_death(home, claim(), 3.0, NOW + 100)
-    assert elect(home, "wsgi/x", 300, NOW + 100)[0] == "close"
+
+    for number in range(4):
+        capabilities.record_death(home, claim(str(number)), 3.0, NOW + number)
+
+    assert [elect(home, "wsgi/x", timeout, NOW + 4)[0] for timeout in (9, 10, 300)] == ["fork", "close", "close"]
     capabilities.store_probe(home, "wsgi/x", {"fork": result(10.0)})
     assert elect(home, "wsgi/x", 300, NOW + 100)[0] == "fork"
+
+
+def test_what_runs_survived_is_expected_again(tmp_path: Path) -> None:
+    """The longest one counts, for a month, until a probe shows the contrary; short ones and those of probes are not
+    noted, and nothing is written for one that shows nothing new."""
+    home = str(tmp_path)
+    capabilities.record_end(home, claim(), 9.0, NOW)
+    capabilities.record_end(home, claim(name="probe-fork"), 100.0, NOW)
+    assert capabilities.kinds(home) == []
+
+    capabilities.record_end(home, claim(), 100.0, NOW)
+    written = (tmp_path / "capabilities.json").stat().st_mtime_ns
+    capabilities.record_end(home, claim(), 120.0, NOW + DAY)
+    assert (tmp_path / "capabilities.json").stat().st_mtime_ns == written
+    assert elect(home, "wsgi/x", 300, NOW)[0] == "fork"
+
+    for number in range(2):
+        capabilities.record_death(home, claim(str(number)), 3.0, NOW + DAY + number)
+
+    assert [elect(home, "wsgi/x", timeout, NOW + 2 * DAY)[0] for timeout in (99, 100)] == ["fork", "close"]
+    assert elect(home, "wsgi/x", 4, NOW + 30 * DAY)[0] == "close"
+    capabilities.record_end(home, claim(), 20.0, NOW + 30 * DAY)
+    assert elect(home, "wsgi/x", 4, NOW + 30 * DAY)[0] == "fork"
+    capabilities.store_probe(home, "wsgi/x", {"fork": result(2.0, "killed", age=-30 * DAY)})
+    assert elect(home, "wsgi/x", 4, NOW + 30 * DAY)[0] == "close"
+
+
+def test_a_file_of_an_earlier_version(tmp_path: Path) -> None:
+    """One death that lowered `fork` lowers nothing any more."""
+    home = str(tmp_path)
+    (tmp_path / "capabilities.json").write_text(json.dumps({"version": 1, "servers": {"wsgi/x": {
+        "fork": {"deaths": [{"at": format_time(NOW), "after": 3.0, "run": "r"}]}}}}))
+    assert elect(home, "wsgi/x", 300, NOW) == ["fork", "close", "sync"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"servers": {"wsgi/x": []}}', '{"servers": {"wsgi/x": {"fork": 1}}}',
@@ -245,8 +300,49 @@ def test_a_due_run_that_died_counts_for_the_server_of_its_tick(installation: Ins
         dead_runs.record_dead_runs(str(installation.home), "task", time.time())
 
     assert [line["status"] for line in installation.runs()] == ["interrupted"]
-    assert capabilities.kinds(str(installation.home)) == ["cgi/apache"]
-    assert elect(str(installation.home), "cgi/apache", 300, time.time()) == ["sync"]
+    assert [len(row["deaths"]) for row in capabilities.read(home, "cgi/apache", time.time()).values()] == [1]
+    assert elect(home, "cgi/apache", 300, time.time()) == ["fork", "sync"]
+
+
+def test_a_supervisor_that_is_killed_changes_the_strategy_of_nothing(installation: Installation) -> None:
+    """Once, it was an administrator or a lack of memory. If another run dies as well, `auto` takes what was not seen to
+    end; what asks for `fork` gets it."""
+    apache = {"SERVER_SOFTWARE": "Apache/2.4.59 (Debian)"}
+    installation.add(argv=["sleep", "60"], strategy="auto")
+    taken = []
+
+    for _ in range(2):
+        taken.append(installation.trigger("cgi", **apache).document["strategy"])
+        facts = installation.command_runs()
+        os.kill(facts["supervisor"][0], signal.SIGKILL)
+        os.kill(facts["command"][0], signal.SIGKILL)
+        until(lambda facts=facts: not any(locks.alive(facts[who]) for who in ("supervisor", "command")))
+
+    installation.edit(argv=["true"])
+    installation.add("other", strategy="auto")
+    installation.add("asks", strategy="fork")
+    taken += [installation.trigger("cgi", name, **apache).document["strategy"] for name in ("task", "other", "asks")]
+    assert taken == ["fork", "fork", "sync", "sync", "fork"]
+    assert [line["status"] for line in installation.runs()] == ["interrupted", "interrupted", "success"]
+    said = [each.text() for each in doctor.examine(str(installation.home), time.time())]
+    assert len([text for text in said if text.startswith("runs that died under fork on cgi/apache: 2")]) == 1
+
+
+def test_a_long_run_that_died_twice_is_not_left_to_what_dies_each_time(tmp_path: Path) -> None:
+    """Nothing carries ten minutes: a request was seen to end after one, so the strategy that lived longer is taken."""
+    home = str(tmp_path)
+
+    for number in range(2):
+        capabilities.record_death(home, claim(str(number), strategy="sync"), 60.0, NOW + number)
+
+    assert elect(home, "wsgi/x", 600, NOW + 2)[0] == "fork"
+
+    for number in range(2):
+        capabilities.record_death(home, claim(str(number), strategy="close"), 60.0, NOW + number)
+        capabilities.record_death(home, claim(str(number)), 200.0, NOW + number)
+
+    assert elect(home, "wsgi/x", 600, NOW + 2)[0] == "fork"
+    assert [elect(home, "wsgi/x", timeout, NOW + 2)[0] for timeout in (199, 59)] == ["fork", "fork"]
 
 
 # On real servers
@@ -350,8 +446,8 @@ def test_a_host_that_kills_detached_processes() -> None:
             assert (answer["strategy"], answer["status"]) == ("sync", "success")
 
 
-def test_a_run_that_died_leads_away_too() -> None:
-    """Without any probe, the first detached run that is killed shows what the host does: the next goes otherwise."""
+def test_runs_that_died_lead_away_too() -> None:
+    """Without any probe, two detached runs that are killed show what the host does: the next goes otherwise."""
     kind = KINDS["apache-cgid"]
 
     with workplace(kind) as directory:
@@ -364,12 +460,13 @@ def test_a_run_that_died_leads_away_too() -> None:
                 return pid in server.processes() and pid not in [server.pid, *keeper.descendants(server.pid)]
 
             with killer(left, site.home):
-                assert site.trigger(server, "task")["strategy"] == "fork"
-                until(lambda: not any(map(left, server.processes())), "the death of the run")
+                for _ in range(2):
+                    assert site.trigger(server, "task")["strategy"] == "fork"
+                    until(lambda: not processes.live_runs(str(site.home)), "the death of the run")
+
                 answer = site.trigger(server, "task")
 
-
-        assert (answer["strategy"], answer["status"]) == ("sync", "success")
+            assert (answer["strategy"], answer["status"]) == ("sync", "success")
 
 
 def test_a_host_that_kills_scripts_after_their_response() -> None:

@@ -218,8 +218,9 @@ def test_blames_no_lock_for_a_python_that_cannot_run(installation: Installation,
 
 
 def test_explains_the_choice_of_auto(installation: Installation) -> None:
-    """What a probe saw is told in words, with a note for each task that needs more than that."""
+    """What a probe saw is told in words, with one note for all tasks that need more than that."""
     installation.add("long", timeout=600)
+    installation.add("longer", timeout=0)
     installation.add("short", timeout=2)
     assert any(each.about == "server" and "webscheduler probe" in each.text() for each in examine(installation))
 
@@ -228,9 +229,73 @@ def test_explains_the_choice_of_auto(installation: Installation) -> None:
     capabilities.store_probe(str(installation.home), "cgi/apache", {"fork": died})
     found = [each for each in examine(installation) if each.about == "server"]
     assert found[0].text() == "on cgi/apache `auto` chooses sync for runs of up to 300 s"
-    assert [(each.state, each.text().split()[0]) for each in found[1:]] == [(WARNING, "long")]
+    assert [each.state for each in found[1:]] == [WARNING]
+    assert found[1].text() == (
+        "tasks that may run longer than the 3 s that fork survives on cgi/apache: 2, like long; nothing is known to "
+        "survive that long, so give them a lower timeout, or split them")
     (fork,) = [each.text() for each in examine(installation) if each.about == "fork"]
     assert fork.startswith("a probe ended after 3 s, ") and "SIGTERM" in fork
+
+
+def said_of_the_server(installation: Installation) -> list[str]:
+    return [each.text() for each in examine(installation) if each.about == "server" and each.state == WARNING]
+
+
+def test_deaths_are_told_once_with_what_cures_them(installation: Installation) -> None:
+    """However many tasks there are; and doing what is said makes it unsaid."""
+    home, now = str(installation.home), time.time()
+    facts: Any = {"server": "cgi/apache", "strategy": "fork", "name": "task", "startedAt": format_time(now + 99)}
+
+    for number in range(30):
+        installation.add(f"task-{number}", strategy="auto", timeout=20)
+
+    capabilities.record_death(home, {**facts, "run": "a"}, 40.0, now)
+    assert said_of_the_server(installation) == []
+    capabilities.record_death(home, {**facts, "run": "b"}, 3.2, now + 1)
+    (said,) = said_of_the_server(installation)
+    until = format_time(capabilities.parse_time(format_time(now)) + capabilities.KEPT_SECONDS)
+    assert said == (f"runs that died under fork on cgi/apache: 2, so until {until} it is expected to survive 40 s; "
+                    "`webscheduler probe --seconds 10` tests whether it survives more")
+    seen: Any = {"at": format_time(now), "package": capabilities.__version__, "seconds": 10, "lived": 10.0,
+                 "ended": "finished", "held": False, "answer": {"status": 202, "seconds": 0.1}}
+    capabilities.store_probe(home, "cgi/apache", {"fork": seen})
+    assert said_of_the_server(installation) == []
+
+    for run in "cd":
+        capabilities.record_death(home, {**facts, "run": run}, 900.0, now + 2)
+
+    (said,) = said_of_the_server(installation)
+    assert said.endswith("survive 900 s")  # a probe is not as long
+
+
+def test_each_remedy_for_long_tasks_cures(installation: Installation) -> None:
+    """Another strategy, a probe that is long enough, or a shorter time limit."""
+    home = str(installation.home)
+
+    def probed(strategy: str, lived: float, ended: str = "finished") -> None:
+        seen: Any = {"at": format_time(time.time()), "package": capabilities.__version__, "seconds": int(lived),
+                     "lived": lived, "ended": ended, "held": False, "answer": {"status": 202, "seconds": 0.1}}
+        capabilities.store_probe(home, "cgi/apache", {strategy: seen})
+
+    probed("fork", 10.0)
+    installation.add("task", strategy="sync", timeout=500)
+    (said,) = said_of_the_server(installation)
+    assert said.endswith("`webscheduler edit task --strategy auto` lets them have one that survives")
+    installation.edit(strategy="auto")
+    assert said_of_the_server(installation) == []
+
+    probed("fork", 3.0, "killed")
+    (said,) = said_of_the_server(installation)
+    assert said.startswith("tasks that may run longer than the 60 s that sync is expected to survive")
+    assert "`webscheduler probe --seconds 501`" in said
+    probed("sync", 501.0)
+    assert said_of_the_server(installation) == []
+
+    installation.edit(timeout=900)
+    (said,) = said_of_the_server(installation)
+    assert "no probe is long enough" in said
+    installation.edit(timeout=500)
+    assert said_of_the_server(installation) == []
 
 
 def test_tells_of_refusals(installation: Installation) -> None:

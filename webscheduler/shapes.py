@@ -101,10 +101,17 @@ if TYPE_CHECKING:
         after: float
         run: str | None
 
+    class Carried(TypedDict):
+        """A run that ended by itself after so many seconds, as in capabilities.json."""
+
+        at: str
+        seconds: float
+
     class Seen(TypedDict, total=False):
         """What was seen of a strategy, as in capabilities.json."""
 
         probe: Probe
+        carried: Carried
         deaths: list[Death]
 
     class ClockNotes(TypedDict):

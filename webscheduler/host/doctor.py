@@ -375,26 +375,72 @@ def _refusals(home: str, now: float) -> Iterator[Finding]:
 
 
 def _strategies(settings: Settings, tasks: state.Tasks, now: float) -> Iterator[Finding]:
-    """What `auto` chooses and why, and the tasks that may run longer than any strategy is expected to survive."""
+    """What `auto` chooses and why, what runs that died changed of it, and whether tasks may run longer than anything is
+    expected to survive."""
     seen = {kind: rows for kind in capabilities.kinds(settings.home)
             if (rows := capabilities.read(settings.home, kind, now))}
 
     if not seen:
         yield Finding(WARNING, "server", "which strategies survive here was not tested lately: `webscheduler probe`")
 
+    limits = [(task, settings["defaultTimeout"] if task["timeout"] is None else task["timeout"])
+              for name, task in load_tasks(tasks)[0].items() if name != DUE and task["enabled"]]
+
     for kind, rows in seen.items():
         yield from explain(kind, rows, settings["defaultTimeout"])
+        yield from _deaths(kind, rows)
+        yield from _too_long(kind, rows, limits)
 
-        for name, task in load_tasks(tasks)[0].items():
-            limit = settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
-            best = capabilities.order(capabilities.expect(kind, rows), task["strategy"], limit)[0]
-            far = capabilities.survives(kind, best, rows)
 
-            if name != DUE and task["enabled"] and limit and far < limit:
-                yield Finding(WARNING, "server",
-                              "{task} may run for {limit} s, but {strategy} is expected to survive only {n} s on "
-                              "{kind}: lower its timeout, or split it", task=name,
-                              limit=limit, kind=kind, strategy=best, n=f"{far:g}")
+def _deaths(kind: str, rows: capabilities.Rows) -> Iterator[Finding]:
+    """What runs that died show that no probe has shown, and how it may be tested."""
+    for strategy, row in rows.items():
+        deaths, known = row.get("deaths", ()), capabilities.ceiling(row)
+
+        if len(deaths) < 2 or known is None or (row.get("probe") and row["probe"]["ended"] != "finished"):
+            continue
+
+        # A probe that survives so long leaves one death at most, and one shows nothing.
+        seconds = max(capabilities.PROBE_SECONDS, int(sorted(death["after"] for death in deaths)[-2]) + 1)
+        until = sorted(parse_time(death["at"]) for death in deaths)[-2] + capabilities.KEPT_SECONDS
+        yield Finding(WARNING, "server",
+                      "runs that died under {strategy} on {kind}: {n}, so until {until} it is expected to survive "
+                      "{seconds} s; `webscheduler probe --seconds {test}` tests whether it survives more"
+                      if seconds <= capabilities.MOST_PROBE_SECONDS else
+                      "runs that died under {strategy} on {kind}: {n}, so until {until} it is expected to survive "
+                      "{seconds} s", kind=kind, n=len(deaths), strategy=strategy, until=format_time(until),
+                      seconds=f"{known:g}", test=seconds)
+
+
+def _too_long(kind: str, rows: capabilities.Rows, limits: list[tuple[Task, float]]) -> Iterator[Finding]:
+    """One line for all tasks of the same kind of problem. limits: seconds, 0 for none."""
+    expected = capabilities.expect(kind, rows)
+    found: dict[str, list[tuple[str, float, str]]] = {}
+
+    for task, limit in limits:
+        best, other = (capabilities.order(expected, each, limit)[0] for each in (task["strategy"], "auto"))
+        least = min(limit or capabilities.ANY, 1e9)
+
+        if expected[best][0] <= least:
+            cure = ("auto" if expected[other][0] > least else "shorter" if expected[best][1] else
+                    "probe" if limit and limit < capabilities.MOST_PROBE_SECONDS else "untested")
+            found.setdefault(cure, []).append((task.name, limit, best))
+
+    for cure, tasks in found.items():
+        (name, _, best), longest = tasks[0], max(limit for _, limit, _ in tasks)
+        yield Finding(
+            WARNING, "server",
+            "tasks that may run longer than the {seconds} s that {strategy} is expected to survive on {kind}: {n}, "
+            "like {task}; `webscheduler edit {task} --strategy auto` lets them have one that survives"
+            if cure == "auto" else
+            "tasks that may run longer than the {seconds} s that {strategy} survives on {kind}: {n}, like {task}; "
+            "nothing is known to survive that long, so give them a lower timeout, or split them"
+            if cure == "shorter" else
+            "tasks that may run longer than the {seconds} s that {strategy} is expected to survive on {kind}: {n}, "
+            "like {task}; `webscheduler probe --seconds {test}` tests whether it survives more" if cure == "probe" else
+            "tasks that may run longer than the {seconds} s that {strategy} is expected to survive on {kind}: {n}, "
+            "like {task}; no probe is long enough to test more, so give them a lower timeout, or split them",
+            n=len(tasks), task=name, strategy=best, kind=kind, seconds=f"{expected[best][0]:g}", test=int(longest) + 1)
 
 
 def explain(kind: str, rows: capabilities.Rows, timeout: float) -> Iterator[Finding]:
@@ -420,6 +466,11 @@ def explain(kind: str, rows: capabilities.Rows, timeout: float) -> Iterator[Find
                           "that it does not" if far == 0 else "not tested: expected to survive"
                           if far == capabilities.ANY else "not tested: expected to survive {n} s", n=f"{far:g}")
 
+        if row.get("carried"):
+            yield Finding(OK, strategy, "a run of {n} s survived, at {when}", n=f"{row['carried']['seconds']:g}",
+                          when=row["carried"]["at"])
+
         if deaths:
-            yield Finding(OK, strategy, "runs that died: {n}, the earliest after {seconds} s", n=len(deaths),
+            yield Finding(OK, strategy, "runs that died: {n}, the earliest within {seconds} s" if len(deaths) > 1 else
+                          "one run died within {seconds} s, which may have any cause", n=len(deaths),
                           seconds=f"{min(death['after'] for death in deaths):g}")

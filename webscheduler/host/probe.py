@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..store.settings import Settings
 
 BEAT = 0.5
-SECONDS, MOST_SECONDS = 10, 600
+SECONDS, MOST_SECONDS = capabilities.PROBE_SECONDS, capabilities.MOST_PROBE_SECONDS
 MARGIN = 60  # seconds that a request may wait behind the others
 
 

@@ -36,7 +36,7 @@ def record_dead_run(home: str, claim: Claim, now: float, reason: str = FOUND_DEA
         ended = recorder.outcome(INTERRUPTED, CANCELLED if facts.get("cancelled") else reason, duration=None,
                                  output=_tail(recorder.live_file(home, claim.run)))
         entry = recorder.record(home, claim, recorder.entry_of(claim, facts, ended, now))
-        recorder.note_host_kill(home, facts, entry, now)
+        recorder.note_survival(home, facts, entry, now)
     elif written is None:
         recorder.append_history(home, claim, entry, entry)
 

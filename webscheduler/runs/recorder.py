@@ -79,7 +79,7 @@ def finish(
         unrecorded: Any = {**entry, "recorded": False, "problem": str(error)}
         return unrecorded, facts.get("failuresBefore", 0), None
 
-    note_host_kill(home, facts, entry, now)
+    note_survival(home, facts, entry, now)
     # If the host gave no process, nothing ran: the task stays due.
     still_due = entry["reason"] == NO_PROCESS and entry["trigger"] == "due"
 
@@ -120,15 +120,20 @@ def append_history(home: str, claim: Claim, entry: Entry, short: Entry) -> Entry
     return history.append(home, claim.name, entry, with_more_room())
 
 
-def note_host_kill(home: str, facts: Facts, entry: Entry, now: float) -> None:
-    """If a run was ended from outside, its strategy does not survive longer here. When a run that was found dead died
+def note_survival(home: str, facts: Facts, entry: Entry, now: float) -> None:
+    """Note how long the run's strategy let it live here, unless it was cancelled. When a run that was found dead died
     is not known: within its time limit, and before it was found."""
-    if entry["status"] == INTERRUPTED and entry["reason"] != CANCELLED and facts.get("server"):
+    if facts.get("server") and entry["reason"] != CANCELLED:
         from ..store import capabilities
 
         found = now - parse_time(entry["startedAt"])
-        after = min(found, facts.get("timeout") or found) if entry["duration"] is None else entry["duration"]
-        capabilities.record_death(home, facts, after, now)
+
+        if entry["status"] != INTERRUPTED:
+            capabilities.record_end(home, facts, entry["duration"] or 0.0, now)
+        elif entry["duration"] is None:
+            capabilities.record_death(home, facts, min(found, facts.get("timeout") or found), now, known=False)
+        else:
+            capabilities.record_death(home, facts, entry["duration"], now)
 
 
 def update_state(

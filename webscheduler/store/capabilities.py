@@ -3,11 +3,13 @@
 
 The rules:
 - A strategy is judged by what was seen, never by whether a function exists: by a probe, whose job writes heartbeats
-  after the end of its request, and by runs that died under it (`interrupted`). Without either, by the kind of server.
+  after the end of its request, and by runs that ended by themselves, or died under it (`interrupted`). Without either,
+  by the kind of server.
+- A run that died may have died of anything, so one lowers nothing. If a second one dies of its own, no run is expected
+  to survive longer than both did. What was seen to carry so many seconds is expected to carry them again.
 - A run gets the first of fork, close and sync that is expected to survive its time limit. If there is none, it gets the
-  one that survives longest; one that was seen to end counts half, or nobody would ever find out about the others.
-- What was seen is valid for one kind of server, one version of the package and 30 days. A single death may have another
-  cause: it is valid for a day, unless a probe survived longer, and for 30 days once there was a second one.
+  one that was never seen to end, or nobody would ever find out about that; else the one that survives longest.
+- What was seen is valid for one kind of server and 30 days, a probe for one version of the package.
 - The file is replaced as a whole and without a lock: if two processes write at once, the later one wins, and what was
   lost is seen again.
 """
@@ -17,21 +19,22 @@ from __future__ import annotations
 import os
 
 from .. import __version__
-from ..times import format_time, parse_time
+from ..times import format_time, instant, parse_time
 from ..vocabulary import DETACHED, STRATEGIES
 from .files import replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..shapes import Death, Facts, Probe, Seen
+    from ..shapes import Carried, Death, Facts, Probe, Seen
 
     Rows = dict[str, Seen]  # by strategy
-    Expected = dict[str, tuple[float, bool]]  # by strategy: seconds that runs survive, whether one was seen to end
+    Expected = dict[str, tuple[float, bool]]  # by strategy: seconds that runs survive, whether that was seen
 
 FILE = "capabilities.json"
+PROBE_SECONDS, MOST_PROBE_SECONDS = 10, 600
 KEPT_SECONDS = 30 * 86400.0
-ONE_DEATH_COUNTS = 86400.0
-SAME_DEATH = 60.0  # runs that die within so many seconds die of the same cause
+SAME_DEATH = 60.0  # runs that lived at the same time and die within so many seconds die of the same cause
+CARRIED_NOTED = 10.0  # seconds; shorter runs show less than a probe
 MAX_DEATHS = 5
 ANY = float("inf")
 REQUEST_LIVES = 60.0  # seconds that a request may take if nothing was seen: the default of Apache and nginx
@@ -52,14 +55,14 @@ def order(expected: Expected, wanted: str, timeout: float) -> list[str]:
     limit = timeout or ANY
     fitting = [each for each in strategies if expected[each][0] > min(limit, 1e9)]
     others = sorted((each for each in strategies if each not in fitting),
-                    key=lambda each: -expected[each][0] / (1 + expected[each][1]))
+                    key=lambda each: (expected[each][1], -expected[each][0]))
     found = [each for each in (*fitting, *others) if expected[each][0] > 0 or each == "sync"]
     return found[: found.index("sync") + 1]  # sync always works
 
 
 def expect(kind: str, rows: Rows) -> Expected:
     """What is expected of each strategy on this kind of server."""
-    return {each: (survives(kind, each, rows), _seen_to_end(rows.get(each, {}))) for each in STRATEGIES}
+    return {each: (survives(kind, each, rows), ceiling(rows.get(each, {})) is not None) for each in STRATEGIES}
 
 
 def pack(expected: Expected) -> str:
@@ -75,27 +78,39 @@ def unpack(text: str) -> Expected:
 
 def valid_until(home: str, kind: str, now: float) -> float:
     """When what is expected may change because what was seen gets old (Unix seconds)."""
-    seen: list[Probe | Death] = []
+    seen: list[Probe | Death | Carried] = []
 
     for row in _load(home).get(kind, {}).values():
-        seen += [*([row["probe"]] if row.get("probe") else []), *row.get("deaths", ())]
+        seen += [*(row[part] for part in ("probe", "carried") if row.get(part)), *row.get("deaths", ())]
 
-    moments = (parse_time(each["at"]) + age for each in seen for age in (ONE_DEATH_COUNTS, KEPT_SECONDS))
+    moments = (parse_time(each["at"]) + KEPT_SECONDS for each in seen)
     return min((moment for moment in moments if moment > now), default=ANY)
 
 
-def _seen_to_end(row: Seen) -> bool:
-    probe = row.get("probe")
-    return bool(row.get("deaths")) or (probe is not None and probe["ended"] != "finished")
+def carried(row: Seen) -> float:
+    """The longest time that something was seen to survive, seconds."""
+    probe, seen = row.get("probe"), row.get("carried")
+    return max(probe["lived"] if probe and probe["ended"] == "finished" else 0.0, seen["seconds"] if seen else 0.0)
+
+
+def ceiling(row: Seen) -> float | None:
+    """The time that nothing is expected to survive, seconds; None if nobody has seen that there is one."""
+    probe, ends = row.get("probe"), sorted(death["after"] for death in row.get("deaths", ()))[1:]
+
+    if probe and probe["ended"] != "finished":
+        ends.append(probe["lived"])
+
+    return max(min(ends), carried(row)) if ends else None
 
 
 def survives(kind: str, strategy: str, rows: Rows) -> float:
     """Seconds that a run is expected to survive under the strategy; 0 if it cannot be used here."""
     row = rows.get(strategy, {})
-    probe = row.get("probe")
-    whole = probe is not None and probe["ended"] == "finished"
+    probe, known = row.get("probe"), ceiling(row)
 
     if strategy == "close":
+        whole = probe is not None and probe["ended"] == "finished"
+
         # Under CGI only if it was seen to work: it is the script that the server knows which continues.
         if kind in ENDS_SCRIPTS or (kind.startswith("cgi/") and kind != "cgi/nginx" and not whole):
             return 0.0
@@ -103,15 +118,10 @@ def survives(kind: str, strategy: str, rows: Rows) -> float:
         if probe and probe.get("held"):  # then it is a `sync` that cannot tell how the run ended
             return 0.0
 
-    ends = [death["after"] for death in row.get("deaths", ())]
+    if known is not None:
+        return known
 
-    if probe and not whole:
-        ends.append(probe["lived"])
-
-    if ends:
-        return float(min(ends))
-
-    return ANY if strategy in DETACHED else max(REQUEST_LIVES, probe["lived"] if probe else 0.0)
+    return ANY if strategy in DETACHED else max(REQUEST_LIVES, carried(row))
 
 
 def read(home: str, kind: str, now: float) -> Rows:
@@ -120,16 +130,16 @@ def read(home: str, kind: str, now: float) -> Rows:
 
     for strategy, row in _load(home).get(kind, {}).items():
         kept: Seen = {}
-        probe, lived = row.get("probe"), 0.0
 
-        if probe and probe.get("package") == __version__ and _age(probe, now) < KEPT_SECONDS:
-            kept["probe"] = probe
-            lived = probe["lived"] if probe["ended"] == "finished" else 0.0
+        if row.get("probe") and row["probe"].get("package") == __version__ and _age(row["probe"], now) < KEPT_SECONDS:
+            kept["probe"] = row["probe"]
+
+        if row.get("carried") and _age(row["carried"], now) < KEPT_SECONDS:
+            kept["carried"] = row["carried"]
 
         deaths = [death for death in row.get("deaths", ()) if _age(death, now) < KEPT_SECONDS]
-        survived = all(death["after"] < lived for death in deaths)
 
-        if len(deaths) > 1 or (deaths and not survived and _age(deaths[0], now) < ONE_DEATH_COUNTS):
+        if deaths:
             kept["deaths"] = deaths
 
         if kept:
@@ -149,7 +159,8 @@ def kinds(home: str) -> list[str]:
 
 
 def store_probe(home: str, kind: str, results: dict[str, Probe]) -> None:
-    """Store the results of a probe, by strategy. They replace the deaths of runs that its job survived."""
+    """Store the results of a probe, by strategy. They replace the deaths of runs that its job survived, and what is
+    said to be survived if its job did not survive it."""
     servers = _load(home)
     rows = servers.setdefault(kind, {})
 
@@ -159,37 +170,61 @@ def store_probe(home: str, kind: str, results: dict[str, Probe]) -> None:
 
         if probe["ended"] == "finished":
             row["deaths"] = [death for death in row.get("deaths", ()) if death["after"] > probe["lived"]]
+        else:
+            row.pop("carried", None)
 
     _save(home, servers)
 
 
-def record_death(home: str, facts: Facts, after: float, now: float) -> None:
-    """A run died within `after` seconds. facts: of its claim, for its strategy and server.
+def record_end(home: str, facts: Facts, seconds: float, now: float) -> None:
+    """A run ended after so many seconds by itself, or at its time limit. facts: of its claim, for its strategy and
+    server. Written only if nothing was seen to survive nearly as long."""
+    if seconds < CARRIED_NOTED or not _counts(facts):
+        return
+
+    servers = _load(home)
+    row = servers.setdefault(facts["server"] or "", {}).setdefault(facts["strategy"], {})
+    before = row.get("carried")
+
+    if not before or seconds > 1.25 * before["seconds"] or not 0 <= _age(before, now) < KEPT_SECONDS:
+        row["carried"] = {"at": format_time(now), "seconds": round(seconds, 3)}
+        _save(home, servers)
+
+
+def record_death(home: str, facts: Facts, after: float, now: float, known: bool = True) -> None:
+    """A run died within `after` seconds. facts: of its claim. known: whether it died just now; else it was found dead.
 
     A run that began before the machine did (proc(5), /proc/uptime) shows nothing.
     """
-    kind, strategy, run = facts.get("server"), facts.get("strategy", ""), facts.get("run")
+    started, run = instant(facts.get("startedAt")), facts.get("run")
 
     try:
         with open("/proc/uptime", "rb") as file:
-            booted = now - float(file.read().split()[0])
-
-        if parse_time(facts["startedAt"]) < booted:
-            return
-    except (OSError, KeyError, ValueError, TypeError):
+            if not started or started < now - float(file.read().split()[0]):
+                return
+    except (OSError, ValueError):
         pass
 
-    if kind and strategy in STRATEGIES and facts.get("name") != probe_task(strategy):
+    if _counts(facts):
         servers = _load(home)
-        row = servers.setdefault(kind, {}).setdefault(strategy, {})
+        row = servers.setdefault(facts["server"] or "", {}).setdefault(facts["strategy"], {})
         death: Death = {"at": format_time(now), "after": round(max(0.0, after), 3), "run": run}
         deaths = [each for each in row.get("deaths", ()) if _age(each, now) < KEPT_SECONDS]
+        last = deaths[-1] if deaths else None
 
-        if deaths and _age(deaths[-1], now) < SAME_DEATH:
+        # One cause may kill all runs of a moment.
+        if last and (last.get("run") == run or (started < parse_time(last["at"])
+                                            and (not known or _age(last, now) < SAME_DEATH))):
             death["after"] = min(death["after"], deaths.pop()["after"])
 
         row["deaths"] = [*deaths, death][-MAX_DEATHS:]
         _save(home, servers)
+
+
+def _counts(facts: Facts) -> bool:
+    """Whether the run was one of a server, and no job of a probe."""
+    strategy = facts.get("strategy", "")
+    return bool(facts.get("server")) and strategy in STRATEGIES and facts.get("name") != probe_task(strategy)
 
 
 def _load(home: str) -> dict[str, Rows]:
@@ -212,6 +247,9 @@ def _load(home: str) -> dict[str, Rows]:
 
                 for death in row.get("deaths", ()):
                     _ = (float(death["after"]), parse_time(death["at"]))
+
+                if row.get("carried"):
+                    _ = (float(row["carried"]["seconds"]), parse_time(row["carried"]["at"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
@@ -228,5 +266,5 @@ def _save(home: str, servers: dict[str, Rows]) -> None:
         pass  # only the next choice is worse
 
 
-def _age(seen: Probe | Death, now: float) -> float:
+def _age(seen: Probe | Death | Carried, now: float) -> float:
     return now - parse_time(seen["at"])

@@ -18,8 +18,8 @@ from __future__ import annotations
 import os
 import time
 
-from .index import boot as boot_id
 from .files import replace_file
+from .index import boot as boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
