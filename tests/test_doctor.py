@@ -154,6 +154,15 @@ def test_finds(installation: Installation, fault: Callable[[Installation], None]
     assert all("\n" not in line for line in lines)
 
 
+@pytest.mark.parametrize(("proxies", "warned"), [
+    ([], False), (["unix"], False), (["127.0.0.1", "::1"], False), (["unix", "127.0.0.1"], True)])
+def test_warns_of_two_ways_for_a_proxy(installation: Installation, proxies: list[str], warned: bool) -> None:
+    """A client of this machine takes the way that the proxy does not take, and is trusted as if it were the proxy."""
+    installation.configure(trustedProxies=proxies)
+    found = [each.state for each in examine(installation) if "`trustedProxies` has both" in each.message]
+    assert found == [doctor.WARNING] * warned
+
+
 def test_finds_a_home_that_may_be_served(tmp_path: Path) -> None:
     """A home that was moved below a document root is found, though `init` would not have made it there."""
     site = tmp_path / "public_html"

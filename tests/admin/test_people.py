@@ -370,7 +370,15 @@ def test_a_viewer_sees_no_trigger_url(inhabited: Installation) -> None:
 
 
 def test_the_cookie(inhabited: Installation) -> None:
-    """HttpOnly, SameSite=Strict, the mount's path; Secure under https, and behind a proxy only if that is trusted."""
+    """HttpOnly, SameSite=Strict, the mount's path; Secure under https, also if only the installation's address says so,
+    and by the word of a proxy only if that is trusted."""
+    browser = Browser(inhabited)
+    browser.get("sign-in")
+    assert browser.last_cookie.split("; ")[1:] == ["Path=/cron", "HttpOnly", "SameSite=Strict", "Secure"]
+    browser.cookies.clear()  # as a browser does that opened the page over http
+    assert "open it by its https address" in browser.submit("sign-in", user=OWNER, password=PASSWORD)
+
+    inhabited.configure(baseUrl="http://example.org/cron")
     browser = Browser(inhabited)
     browser.get("sign-in")
     assert browser.last_cookie.split("; ")[1:] == ["Path=/cron", "HttpOnly", "SameSite=Strict"]

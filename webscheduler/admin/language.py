@@ -52,9 +52,11 @@ def singular(language: str) -> list[int]:
 
 def error(language: str, text: str, deep: int = 3) -> str:
     """A one-line error in the language, found by its pattern. Parts of it that are errors themselves are translated,
-    at most `deep` levels, and so is what follows the name of a field. Without a pattern, and if it is too long to be
-    compared with all of them, the text stays as it is."""
-    if language == "en" or not deep or len(text) > LONGEST:
+    at most `deep` levels, and so is what follows the name of a field. Without a pattern the text stays as it is. One
+    that would take long to be compared with all of them is cut."""
+    text = text if len(text) <= LONGEST else text[:LONGEST] + " …"
+
+    if language == "en" or not deep:
         return text
 
     for pattern, template in _patterns(language):

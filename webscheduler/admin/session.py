@@ -110,7 +110,7 @@ def cookies(visit: Visit) -> dict[str, str]:
 def set_cookie(visit: Visit, name: str, value: str, seconds: int | None = None) -> None:
     """Set a cookie with the response, for `seconds` or until the browser is closed."""
     age = "" if seconds is None else f"; Max-Age={seconds}"
-    secure = "; Secure" if visit.secure else ""
+    secure = "; Secure" if visit.secure_cookies else ""
     visit.cookies[name] = f"{name}={value}; Path={visit.mount}; HttpOnly; SameSite=Strict{age}{secure}"
 
 
@@ -176,6 +176,10 @@ def read_form(visit: Visit) -> None:
         visit.read_form()
 
     given = visit.form.get("token", "").encode("utf-8", "replace")
+
+    if visit.new_session and visit.secure_cookies and not visit.secure:
+        raise Refused(403, "No cookie arrived with this form. If this page came over http, open it by its https "
+                           "address.")
 
     if visit.new_session or not hmac.compare_digest(given, visit.token.encode()):
         raise Refused(403, "This form has expired. Go back, reload the page and send the form again.")

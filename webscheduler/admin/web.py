@@ -101,9 +101,9 @@ class Visit:
     """One request. page: the path below /admin, without slashes; query and form: the last value of each name.
 
     person: who is signed in; token: what forms of this session must carry; new_session: it begins with this request,
-    so no form can have its token; address: of the client; in_process, server,
-    clock: for starting a run (`strategies.start_run`); notice: the message of the action before; cookies: to set, by
-    name.
+    so no form can have its token; address: of the client; secure: it came by https; secure_cookies: the cookies that we
+    set are sent by https alone; in_process, server, clock: for starting a run (`strategies.start_run`); notice: the
+    message of the action before; cookies: to set, by name.
     """
 
     def __init__(self, environ: dict[str, Any], settings: Settings, now: float) -> None:
@@ -126,6 +126,8 @@ class Visit:
         forwarded = str(environ.get("HTTP_X_FORWARDED_PROTO", "")).strip().lower() == "https"
         self.address = client(peer, str(environ.get("HTTP_X_FORWARDED_FOR", "")), trusted)
         self.secure = environ.get("wsgi.url_scheme") == "https" or (forwarded and allowed(peer, trusted))
+        # Before a server that sees http there may be a proxy that speaks https, trusted or not.
+        self.secure_cookies = self.secure or str(settings["baseUrl"] or "").lower().startswith("https:")
         self.in_process, self.server, self.clock = False, "", time.time
         self.language = language.choose(settings["language"], str(environ.get("HTTP_ACCEPT_LANGUAGE", "")))
 

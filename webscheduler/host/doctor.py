@@ -296,6 +296,12 @@ def _settings(settings: Settings) -> Iterator[Finding]:
             yield Finding(ERROR, "settings", "{error}: `webscheduler config set {name} VALUE` (this machine may "
                                             "lack a zone that exists: `pip install tzdata`)", error=error, name=name)
 
+    proxies = settings["trustedProxies"]
+
+    if "unix" in proxies and len(proxies) > 1:
+        yield Finding(WARNING, "settings", "`trustedProxies` has both `unix` and addresses: a client that can reach "
+                      "the server in the other way may claim any address; name only the way in which your proxy comes")
+
 
 def _tasks(settings: Settings, good: dict[str, Task], broken: dict[str, str], now: float) -> Iterator[Finding]:
     every = health.rhythm(settings.home)["every"]
