@@ -459,7 +459,8 @@ def test_a_real_console_script(code: Code, environment: Path) -> None:
 
 @pytest.mark.skipif(not REQUIRED and importlib.util.find_spec("django") is None, reason="Django is not installed")
 def test_management_commands_of_a_django_project(code: Code) -> None:
-    """By name, with the project's settings; what manage.py would say to a mistake is said, without a traceback."""
+    """By name, with the project's settings; what manage.py would say to a mistake is said, without a traceback. No
+    argument, whole or abbreviated, leads to other code."""
     app = code.directory / "shop" / "management" / "commands"
     app.mkdir(parents=True)
 
@@ -484,6 +485,20 @@ def test_management_commands_of_a_django_project(code: Code) -> None:
     assert code.run("restock", arguments="--number 3")["output"] == "restocked 3\n"
     line = code.run("restock", arguments="--number 9")
     assert (line["status"], line["exitCode"], line["errorOutput"]) == ("failed", 1, "CommandError: too many\n")
+
+    (code.directory / "evil.py").write_text("open('ran', 'w'); SECRET_KEY = 'x'\n")
+    (code.directory / "evil").mkdir()
+    (code.directory / "evil" / "shop.py").write_text("open('ran', 'w')\n")
+
+    for option in ("--settings", "--settings=", "--sett", "--pythonpath", "--pythonpath=", "--pyth"):
+        value = "evil" if "se" in option else str(code.directory / "evil")
+        line = code.run("restock", arguments=option + ("" if option.endswith("=") else " ") + value)
+        assert (line["exitCode"], line["output"], line["errorOutput"].partition(":")[0]) == (
+            2, "", "a task's arguments cannot name other settings or a path of Python")
+
+    line = code.run("restock", arguments="--nothing")
+    assert (line["exitCode"], "unrecognized arguments: --nothing" in line["errorOutput"]) == (2, True)
+    assert not list(code.directory.rglob("ran"))
 
     # A function that uses the project is found once `setup` has prepared it.
     code.write("jobs", "from django.apps import apps\nassert apps.ready\n@schedulable('job')\n"

@@ -296,9 +296,33 @@ def call(home: str, name: str, *words: str) -> int:
 
 
 def django(home: str, name: str, *words: str) -> int:
-    """Run a management command of the Django project that DJANGO_SETTINGS_MODULE names, as its manage.py would."""
+    """Run a management command of the Django project that DJANGO_SETTINGS_MODULE names, as its manage.py would, but for
+    the two options that name code to run: tasks get their arguments from people who may not choose that."""
     _prepare(load_settings(home))
-    importlib.import_module("django.core.management").execute_from_command_line(["manage.py", name, *words])
+    importlib.import_module("django").setup()
+    management = importlib.import_module("django.core.management")
+    found = management.get_commands().get(name)
+
+    if found is None:
+        print(f"this Django project has no management command {name}", file=sys.stderr)
+        return 127
+
+    command = management.load_command_class(found, name) if isinstance(found, str) else found
+    command._called_from_command_line = True  # a mistake in the arguments is said as manage.py says it
+    options = vars(command.create_parser("manage.py", name).parse_args(words))
+
+    if options.get("settings") or options.get("pythonpath"):
+        print("a task's arguments cannot name other settings or a path of Python: set DJANGO_SETTINGS_MODULE and "
+              "PYTHONPATH in the setting `environment`", file=sys.stderr)
+        return 2
+
+    try:
+        command.execute(*options.pop("args", ()), **options)
+    except management.CommandError as error:
+        checked = isinstance(error, importlib.import_module("django.core.management.base").SystemCheckError)
+        print(error if checked else f"{type(error).__name__}: {error}", file=sys.stderr)
+        return int(getattr(error, "returncode", 1))
+
     return 0
 
 
