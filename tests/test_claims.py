@@ -23,7 +23,7 @@ import pytest
 
 from tests import CHECKOUT, LIBRARY
 from tests.installation import DOORS, Answer, Installation, answered, until, waits_for
-from webscheduler.runs import dead_runs, recorder
+from webscheduler.runs import ending, recorder
 from webscheduler.runs.admission import Cause, decide
 from webscheduler.store import locks, processes
 from webscheduler.times import format_time
@@ -273,7 +273,7 @@ def test_the_time_limit_of_an_orphan(
 ) -> None:
     """Whoever triggers a task whose supervisor is gone ends its command when its time is up, and all of its group;
     one that ignores TERM, too, after a grace period."""
-    monkeypatch.setattr(dead_runs, "GRACE", 1.0)
+    monkeypatch.setattr(ending, "GRACE", 1.0)
     installation.add(argv=["sh", "-c", program[1]], timeout=1)
     installation.trigger("wsgi")
     facts = installation.command_runs()

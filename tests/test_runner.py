@@ -20,7 +20,7 @@ from tests import SCRIPT
 from tests.installation import DOORS, Installation, until
 from tests.servers import give
 from tests.servers import python as readable
-from webscheduler.runs import process
+from webscheduler.runs import ending
 from webscheduler.runs.supervisor import run_by_hand
 from webscheduler.store import history
 
@@ -194,16 +194,17 @@ def test_a_time_limit(installation: Installation) -> None:
 
 def test_a_stubborn_command(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ignores TERM gets KILL after a grace period, with all its children."""
-    monkeypatch.setattr(process, "GRACE", 0.5)
+    monkeypatch.setattr(ending, "GRACE", 0.5)
     line = run(installation, "sh", "-c", "trap '' TERM; (trap '' TERM; while :; do sleep 0.02; done) & "
                "while :; do sleep 0.02; done", timeout=1)  # fmt: skip
     assert (line["status"], line["exitCode"], line["signal"]) == ("timeout", 137, signal.SIGKILL)
-    assert line["duration"] >= 1 + process.GRACE
+    assert line["duration"] >= 1 + ending.GRACE
     until(lambda: not installation.processes())
 
 
-def test_a_stubborn_child(installation: Installation) -> None:
-    """A child that ignores TERM is killed as soon as the command has ended of it."""
+def test_a_stubborn_child(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that ignores TERM is killed, too, when its grace period is over, though the command has ended of it."""
+    monkeypatch.setattr(ending, "GRACE", 0.5)
     line = run(installation, "bash", "-c", "(trap '' TERM; while :; do sleep 0.02; done) & "
                "trap 'exit 0' TERM; while :; do sleep 0.02; done", timeout=1)  # fmt: skip
     assert (line["status"], line["exitCode"]) == ("timeout", 0)
@@ -219,7 +220,7 @@ def test_zero_is_no_limit(installation: Installation) -> None:
 
 def test_a_command_that_stops_itself(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped command is ended by its time limit, too."""
-    monkeypatch.setattr(process, "GRACE", 0.5)
+    monkeypatch.setattr(ending, "GRACE", 0.5)
     line = run(installation, "sh", "-c", "kill -STOP $$", timeout=1)
     assert (line["status"], line["exitCode"]) == ("timeout", 137)
 

@@ -57,7 +57,8 @@ if TYPE_CHECKING:
 
     class Facts(TypedDict, total=False):
         """What a claim says about its run. A process: [pid, start time in clock ticks]; place: boot id and pid
-        namespace in which these are true; deadline: monotonic seconds."""
+        namespace in which these are true; ending: why it is being ended; deadline, killAt, killedAt: monotonic seconds.
+        """
 
         run: str
         name: str
@@ -76,6 +77,9 @@ if TYPE_CHECKING:
         timeout: float
         deadline: float | None
         cancelled: bool
+        ending: str
+        killAt: float
+        killedAt: float
         previousRunId: str | None
         previousRunAt: str | None
         failuresBefore: int

@@ -99,7 +99,7 @@ Clean-up comes with a run, at most once an hour. A clock that is wrong must not 
 MEANINGS = {
     "success": "exit status 0",
     "failed": "any other exit status, or a signal",
-    "timeout": "ended at its time limit, with its whole process group",
+    "timeout": "ended at its time limit, with all that it had started",
     "interrupted": "ended by something else; it is not retried",
     "skipped": "did not start",
     "rejected": "was not allowed to start",

@@ -54,7 +54,7 @@ PAUSE = 0.25
 
 
 def _run(args: Namespace) -> int:
-    entry = run_by_hand(args.home, args.name, "cli", time.time)
+    entry = run_by_hand(args.home, args.name, "cli", time.time, own=True)
 
     if entry is None:
         print_error(f"{args.name} is running already: `webscheduler logs {args.name}` shows it, `webscheduler cancel "

@@ -60,7 +60,7 @@ def end(home: str, name: str, run: str, patience: float) -> bool:
 
                 told.add(supervisor[0])
         elif supervisor or not facts:
-            # Nobody is left to record the run: do it under the gate, which also ends the process group of the command.
+            # Nobody is left to record the run: do it under the gate, which also ends all of it.
             with suppress(Busy), locks.Gate(home, name):
                 dead_runs.record_dead_runs(home, name, time.time())
 

@@ -9,20 +9,17 @@ run already.
 from __future__ import annotations
 
 import os
-import signal
 import time
 
 from ..store import history, history_reading, locks, processes
 from ..vocabulary import CANCELLED, FOUND_DEAD, INTERRUPTED, SUPERVISOR_GONE, TIME_LIMIT
 from . import recorder
+from .ending import Ending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..shapes import Facts
     from ..store.locks import Claim
-
-GRACE = 5.0  # seconds between TERM and KILL
-START_TAKES = 2.0  # seconds that a supervisor may take from its fork to the exec of its command
 
 
 def record_dead_run(home: str, claim: Claim, now: float, reason: str = FOUND_DEAD) -> None:
@@ -54,19 +51,7 @@ def record_dead_runs(home: str, name: str, now: float) -> list[Facts]:
     for claim, unlocked in locks.claims(home, name):
         try:
             facts = claim.facts()
-            supervised = "supervisor" not in facts or locks.alive(facts["supervisor"])
-            dead, reason = unlocked, FOUND_DEAD
-
-            # A claim is unlocked, too, if the command closed what it inherited, as ssh and sudo do.
-            if not locks.is_here(facts.get("place", locks.place())):
-                dead = unlocked and processes.command_of(claim.run) is None
-            elif unlocked or not supervised:
-                command = _command_of(claim, facts)
-
-                if not unlocked or locks.alive(command):
-                    reason = TIME_LIMIT if _end_orphan(command, facts.get("deadline")) else SUPERVISOR_GONE
-                    # If the command is gone, too, a process that it left behind holds the lock: the run is over.
-                    dead = not locks.alive(command) and not _just_starting(claim, command)
+            dead, reason = _is_dead(claim, facts, unlocked)
 
             if dead:
                 record_dead_run(home, claim, now, reason)
@@ -78,43 +63,36 @@ def record_dead_runs(home: str, name: str, now: float) -> list[Facts]:
     return alive
 
 
-def _command_of(claim: Claim, facts: Facts) -> list[int] | None:
-    """The command of a run without a supervisor: by the claim, else by the run's id in its environment."""
+def _is_dead(claim: Claim, facts: Facts, unlocked: bool) -> tuple[bool, str]:
+    """(whether the run is dead, why). Signals its processes if its supervisor is gone and they are to end."""
+    # A claim is unlocked, too, if the command closed what it inherited, as ssh and sudo do.
+    if not locks.is_here(facts.get("place", locks.place())):
+        return unlocked and processes.command_of(claim.run) is None, FOUND_DEAD
+
+    if not unlocked and ("supervisor" not in facts or locks.alive(facts["supervisor"])):
+        return False, ""
+
     command = facts.get("command") or processes.command_of(claim.run)
 
-    if command and "command" not in facts:
+    if command is None:  # locked: between fork and exec, which may take its time, or where we may not look
+        return unlocked, FOUND_DEAD
+
+    if "command" not in facts:
         claim.try_append({"command": command})
 
-    return command
+    ending, living, cancelled = Ending(claim, facts, command), locks.alive(command), facts.get("cancelled")
+    deadline = facts.get("deadline")
 
+    # A command that ended by itself leaves its daemons alone, unless somebody cancels the run.
+    if ending.kill_at is None and (living or cancelled) and isinstance(deadline, (int, float)) and (
+            time.monotonic() >= deadline):
+        ending.begin(CANCELLED if cancelled else TIME_LIMIT)
 
-def _just_starting(claim: Claim, command: list[int] | None) -> bool:
-    """Whether the supervisor may have been killed between fork and exec, when only the lock shows that there is a
-    command; that takes milliseconds."""
-    return command is None and time.time() - os.fstat(claim.descriptor).st_mtime < START_TAKES
+    if ending.kill_at is not None:
+        return ending.is_over(), facts.get("ending", TIME_LIMIT)
 
-
-def _end_orphan(command: list[int] | None, deadline: float | None) -> bool:
-    """Send TERM to the whole group of an orphan past its time limit, and KILL after the grace period. Returns whether
-    it was past its time limit."""
-    late = time.monotonic() - deadline if isinstance(deadline, (int, float)) else -1.0
-
-    if late < 0 or not isinstance(command, list) or not locks.alive(command):
-        return False
-
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        # Processes of the group that outlive their leader ignore TERM; while they live, its number is not reused.
-        if number == signal.SIGTERM or late > GRACE or not locks.alive(command):
-            try:
-                os.killpg(command[0], number)
-            except (ProcessLookupError, PermissionError):
-                pass
-
-        for _ in range(15):  # 0.3 seconds: the gate is held meanwhile
-            if locks.alive(command):
-                time.sleep(0.02)
-
-    return True
+    # If the command is gone, too, a process that it left behind may hold the lock: the run is over.
+    return not living, FOUND_DEAD if unlocked and not living else SUPERVISOR_GONE
 
 
 def _tail(file: str) -> str:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from typing import Callable
 
 
+TO_END = (1, 2, 15)  # HUP, INT, TERM: what tells a supervisor to end
+
+
 def detach(job: Callable[[], object], keep: Sequence[int]) -> bool:
     """Run `job` in a process with a session of its own and no descriptor of ours but `keep`. True once it is detached.
 
@@ -43,6 +46,7 @@ def detach(job: Callable[[], object], keep: Sequence[int]) -> bool:
 
         try:
             os.setsid()
+            note_signals(keep[0])
             # Before anything else, since a request waits for this byte. One fork is enough: the leader of a session
             # gets a terminal only by opening one.
             if os.write(writing, b"+") == 1:
@@ -60,6 +64,21 @@ def detach(job: Callable[[], object], keep: Sequence[int]) -> bool:
         return True  # nobody knows; a job that began after all must not be run again
     finally:
         close(reading)
+
+
+def note_signals(descriptor: int) -> None:
+    """From now on, a signal to end does not end this process, but writes lines into an open file: `noted_signal` finds
+    them. That lasts until `supervisor.Signals` takes over, which needs imports that a request has no time for; the
+    handlers of this module are there without any."""
+    import faulthandler
+
+    for number in TO_END:
+        faulthandler.register(number, descriptor, all_threads=False)
+
+
+def noted_signal(descriptor: int) -> int | None:
+    """A signal to end, if one has come since `note_signals`."""
+    return 15 if b"(most recent call first)" in os.pread(descriptor, os.fstat(descriptor).st_size, 0) else None
 
 
 def close_descriptors(keep: set[int]) -> None:
@@ -88,24 +107,6 @@ def silence() -> None:
         close(null)
 
 
-def start_child(job: Callable[[], int], keep: Sequence[int] = ()) -> int:
-    """Run `job` in a child with a session of its own and no descriptor but `keep`; returns its pid. Its exit status is
-    what the job returns. Raises OSError if no process can be made."""
-    child = os.fork()
-
-    if child == 0:
-        status = 1
-
-        try:
-            os.setsid()
-            close_descriptors(set(keep))
-            status = job()
-        finally:
-            os._exit(status)
-
-    return child
-
-
 _spawned: list[subprocess.Popen[bytes]] = []
 
 
@@ -115,13 +116,15 @@ def _leave_running() -> None:
         child.returncode = 0
 
 
-def spawn(argv: Sequence[str], keep: Sequence[int], wait: bool = False) -> bytes:
+def spawn(argv: Sequence[str], keep: Sequence[int], started: Callable[[], object] | None = None) -> bytes:
     """Start `argv` in a session of its own with no descriptor of ours but `keep`; returns once its exec succeeded.
+    Signals that tell it to end are blocked until it takes them (`supervisor.Signals`).
 
-    wait: wait for the end of its standard output, and return what it wrote there. Raises OSError if it cannot be
-    started.
+    started: is called then; wait for the end of its standard output, too, and return what it wrote there. Raises
+    OSError if it cannot be started.
     """
     import atexit
+    import signal
     import subprocess
 
     # Reap the children of earlier calls that have ended, so that a long-lived worker collects no zombies.
@@ -132,15 +135,24 @@ def spawn(argv: Sequence[str], keep: Sequence[int], wait: bool = False) -> bytes
         except ValueError:
             pass
 
-    child = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE if wait else subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=keep,
-        start_new_session=True,
-        cwd="/",
-    )
+    # The mask is inherited over fork and exec (signal(7)), and is this thread's alone.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, TO_END)
+
+    try:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if started else subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=keep,
+            start_new_session=True,
+            cwd="/",
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    if started:
+        started()
 
     _spawned.append(child)
     atexit.unregister(_leave_running)

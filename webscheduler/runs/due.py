@@ -10,6 +10,7 @@ still due; so if there can be no process, the task stays due.
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 from ..commands import registry
@@ -20,7 +21,7 @@ from ..store.files import close
 from ..store.index import open_index
 from ..store.task import DUE, load_task, load_tasks
 from ..times import format_time, instant, parse_time
-from ..vocabulary import DETACHED, FAILED, SUCCESS, SYNC, TOO_LATE
+from ..vocabulary import DETACHED, FAILED, INTERRUPTED, SUCCESS, SYNC, TOO_LATE
 from . import dead_runs, detach, notifications, recorder, retention
 from .admission import Cause, decide
 from .health import MIN_LATE, patience, places
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ..store.locks import Claim
     from ..store.settings import Settings
     from ..store.task import Task
+    from .supervisor import Signals
 
     Start = Callable[[str, Callable[[Task, float], "Slot | None"]], int]
 
@@ -76,13 +78,15 @@ def _select(
 
 
 def tick(
-    settings: Settings, tasks: state.Tasks, start: Start, budget: float, now: float
+    settings: Settings, tasks: state.Tasks, start: Start, budget: float, now: float,
+    told: Callable[[], object] = lambda: None,
 ) -> tuple[dict[str, Any], dict[int, str]]:
     """Start the due tasks. Returns (a report: `started`, `left`, `late` (names), `held` (facts of the runs that hold
     the places for which the rest waits), `problems` (lines), `codes` (name -> exit status), `next` (Unix seconds before
     which nothing else is due), `duration`; names of tasks whose processes still run, by pid).
 
-    start(name, still_due) forks a process that decides and runs, and returns its pid, or raises OSError.
+    start(name, still_due) forks a process that decides and runs, and returns its pid, or raises OSError. told: whether
+    this process was told to end, so that no more are to start.
     """
     home = settings.home
     enabled, problems = _refresh(settings, tasks, now)
@@ -97,14 +101,11 @@ def tick(
     end = begun + budget
 
     if queue:
-        import signal
-
         from . import process
 
         assert process  # for the runs: imported once, before the forks
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, no child has an exit status
 
-    while queue and time.monotonic() < end:
+    while queue and time.monotonic() < end and not told():
         reap(children, report["codes"])
         others = [facts for facts in places(home) if facts.get("starter", [0])[0] not in children]
 
@@ -220,7 +221,7 @@ def restart_schedule(home: str, name: str, now: float) -> None:
 
 def run_tick(
     settings: Settings, claim: Claim, clock: Callable[[], float],
-    supervise: Callable[[str, Claim, Callable[[], float]], Result],
+    supervise: Callable[[str, Claim, Callable[[], float]], Result], signals: Signals,
 ) -> tuple[Outcome, dict[str, Any], dict[int, str]]:
     """The run of @due: start what is due, each task under a supervisor of its own (`supervise`), which does not
     inherit our claim.
@@ -251,23 +252,17 @@ def run_tick(
             decision.claim.try_append({"strategy": strategy, "server": facts.get("server")})
             return int(supervise(home, decision.claim, clock)["status"] != SUCCESS)
 
-        return detach.start_child(job, [writing])
+        return _start_child(job, signals, writing)
 
     changed = registry.may_have_changed(settings, None if idle else tasks)
 
     if changed:
-        # In a process of its own, since it imports that code.
-        argv = registry.python(settings, "webscheduler.commands.discovery:sync", home)
-
-        try:
-            detach.start_child(lambda: os.execv(argv[0], argv))  # noqa: S606 (no shell is wanted)
-        except OSError:
-            pass  # there can be no process; if that lasts, the due tasks report it
+        _discover(settings, signals)
 
     # Hosts limit the time of requests only.
     free = facts.get("trigger") == "cli" or strategy in DETACHED
     budget = settings["tickBudgetSeconds"] or (BUDGET if free else BUDGET_IN_REQUEST)
-    report, children = tick(settings, tasks, start, budget, clock())
+    report, children = tick(settings, tasks, start, budget, clock(), lambda: signals.told)
     close(writing)
     os.read(reading, 1)
     close(reading)
@@ -281,7 +276,12 @@ def run_tick(
     lines += [f"place held by {facts['name']} since {facts['startedAt']}, run {facts['run']}"
               for facts in report["held"]]
     status = FAILED if report["problems"] else SUCCESS
-    outcome = recorder.outcome(status, exit_code=int(status != SUCCESS), duration=report["duration"],
+    reason = None
+
+    if signals.told:
+        status, reason = INTERRUPTED, recorder.reason_to_end(claim)
+
+    outcome = recorder.outcome(status, reason, exit_code=int(status != SUCCESS), duration=report["duration"],
                                output="".join(f"{line}\n" for line in lines[:1000]),
                                error_output="".join(f"{line}\n" for line in report["problems"][:1000]))
     report["strategy"], quiet = strategy, not (changed or report["started"] or report["left"] or report["problems"])
@@ -291,6 +291,45 @@ def run_tick(
         report["idle"] = (index.sources, found)
 
     return outcome, report, children
+
+
+def _discover(settings: Settings, signals: Signals) -> None:
+    """Look for commands in a process of its own, since that imports their code."""
+    argv = registry.python(settings, "webscheduler.commands.discovery:sync", settings.home)
+
+    def job() -> int:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.execv(argv[0], argv)  # noqa: S606 (no shell is wanted)
+
+    try:
+        _start_child(job, signals)
+    except OSError:
+        pass  # there can be no process; if that lasts, the due tasks report it
+
+
+def _start_child(job: Callable[[], int], signals: Signals, *keep: int) -> int:
+    """Run `job` in a child with a session of its own and no descriptor but `keep`; returns its pid. Its exit status is
+    what the job returns. Signals that tell it to end are blocked until it takes them. Raises OSError if no process can
+    be made."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, detach.TO_END)
+
+    try:
+        child = os.fork()
+
+        if child == 0:
+            status = 1
+
+            try:
+                os.setsid()
+                signals.__exit__()
+                detach.close_descriptors(set(keep))
+                status = job()
+            finally:
+                os._exit(status)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    return child
 
 
 def _is_idle(home: str, index: Index, claim: Claim, now: float) -> bool:

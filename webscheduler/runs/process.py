@@ -4,7 +4,7 @@
 The rules: argv only, never a shell; a session and process group of its own; standard input from /dev/null; an
 environment made from an allow-list; signals as after a login, since an inherited "ignore SIGCHLD" turns exit status 7
 into 0. The run ends when its process ends, not when its pipes close. At its time limit, or when this process is told to
-end, the whole group gets TERM and, after a grace period, KILL. Memory is bounded, however much is printed.
+end, all of it ends (`ending`). Memory is bounded, however much is printed.
 
 The caller is the supervisor: a process with one thread, which holds the run's claim. The command inherits the claim's
 descriptor and has the run's id in its environment, so that whoever finds the command knows its run.
@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import os
 import select
-import signal
 import subprocess
 import time
 
@@ -25,7 +24,7 @@ from ..schedule import cron
 from ..store import capabilities, locks
 from ..store.files import close
 from ..store.history import LIMIT, clip
-from .recorder import outcome
+from .recorder import outcome, reason_to_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,14 +32,13 @@ if TYPE_CHECKING:
 
     from ..shapes import Outcome
     from ..store.locks import Claim
+    from .supervisor import Signals
 
 # What a run may need once its command was started: imported before, since the package may be replaced meanwhile.
 LOADED = (registry, cron, capabilities)
 
-GRACE = 5.0  # seconds between TERM and KILL
-GRACE_WHEN_TOLD = 2.0  # the same if we were told to end: some servers follow their own TERM with KILL after 3 seconds
 DRAIN = 0.3  # seconds in which output is still read after the command has ended
-UNTOUCHED = {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}
+ADOPTED_AFTER = 0.02  # seconds after which a run's orphans come to its supervisor; shorter runs save the import of that
 LASTING = 1.0  # seconds after which state.json says that the run is in progress
 LONGEST_POLL = 3600.0
 LIVE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -118,53 +116,6 @@ class Live:
             self.descriptor = -1
 
 
-class Signals:
-    """Turns SIGCHLD and the signals that tell a supervisor to end into bytes of a pipe, for which `poll` can wait.
-
-    A context manager. A signal that comes after the command has ended does nothing, so the record is written whole.
-    told: the number of the signal that told us to end, or None.
-    """
-
-    def __enter__(self) -> Signals:
-        self.told: int | None = None
-        self.reading, self.writing = os.pipe()
-        os.set_blocking(self.reading, False)
-        os.set_blocking(self.writing, False)
-        self.mask = signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        self.wakeup = signal.set_wakeup_fd(self.writing, warn_on_full_buffer=False)
-        # An ignored signal stays ignored over exec (execve(2)); an ignored SIGCHLD would turn exit status 7 into 0. Two
-        # of UNTOUCHED we need ignored ourselves, and Popen restores them for the command.
-        self.before = {number: signal.signal(number, signal.SIG_DFL)
-                       for number in signal.valid_signals() - UNTOUCHED
-                       if signal.getsignal(number) == signal.SIG_IGN}
-
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            self.before.setdefault(number, signal.signal(number, self._note))
-
-        return self
-
-    def _note(self, number: int, _: object) -> None:
-        if number != signal.SIGCHLD:
-            self.told = number
-
-    def drain(self) -> None:
-        """Empty the pipe."""
-        try:
-            while os.read(self.reading, 512):
-                pass
-        except BlockingIOError:
-            pass
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-        signal.set_wakeup_fd(self.wakeup)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
-        close(self.reading)
-        close(self.writing)
-
-
 def environment(home: str, extra: dict[str, str]) -> dict[str, str]:
     """The environment of a command. Nothing of a request is in it: no CGI variables, no HTTP_* (httpoxy)."""
     import pwd
@@ -191,9 +142,11 @@ def _owned(directory: str) -> bool:
 
 
 def run(
-    invocation: Invocation, claim: Claim, live_file: str, signals: Signals, lasts: Callable[[], object]
+    invocation: Invocation, claim: Claim, live_file: str, signals: Signals, lasts: Callable[[], object],
+    own: bool = False,
 ) -> Outcome:
-    """Run the command and return its outcome. lasts: called once, when it has run for LASTING seconds."""
+    """Run the command and return its outcome. lasts: called once, when it has run for LASTING seconds. own: this
+    process is a supervisor and nothing else, so the run's orphans may come to it."""
     live = Live(live_file)
     output, errors = Stream(), Stream()
 
@@ -203,7 +156,7 @@ def run(
         claim.append({"timeout": invocation.timeout, "deadline": deadline})
 
         if signals.told is not None:
-            return outcome(words.INTERRUPTED, words.CANCELLED if claim.facts().get("cancelled") else words.TERMINATED)
+            return outcome(words.INTERRUPTED, reason_to_end(claim))
 
         try:
             child = _start(invocation, claim)
@@ -213,11 +166,7 @@ def run(
             return outcome(words.FAILED, words.NOT_STARTED, error_output=f"{type(error).__name__}: {error}\n")
 
         streams = {child.stdout: output, child.stderr: errors}
-        ended = _watch(child, signals, deadline, streams, invocation, live, lasts)
-
-        if ended["reason"] == words.TERMINATED and claim.facts().get("cancelled"):
-            ended["reason"] = words.CANCELLED
-
+        ended = _watch(child, claim, signals, deadline, streams, invocation, live, lasts, own)
         return {**ended, "duration": round(time.monotonic() - begun, 3), "output": output.text(),
                 "errorOutput": errors.text()}
     finally:
@@ -244,56 +193,68 @@ def _start(invocation: Invocation, claim: Claim) -> subprocess.Popen[bytes]:
 
 def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
     child: subprocess.Popen[bytes],
+    claim: Claim,
     signals: Signals,
     deadline: float | None,
     streams: dict[Any, Stream],
     invocation: Invocation,
     live: Live,
     lasts: Callable[[], object],
+    own: bool,
 ) -> Outcome:
     open_streams = {stream.fileno(): (stream, kept) for stream, kept in streams.items()}
     kept_live = {stream.fileno(): keep for stream, keep in
                  ((child.stdout, invocation.keep_output), (child.stderr, invocation.keep_error_output)) if stream}
     poller = select.poll()
     poller.register(signals.reading, select.POLLIN)
-    status, reason, kill_at, ended_at = "", None, None, None
-    lasting_at: float | None = time.monotonic() + LASTING
+    command = locks.identity(child.pid)
+    adopts, end = 0, None
+    ended_at, over_at = None, None  # when the command had ended; when all had that was to end
+    begun = time.monotonic()
+    adopts_at: float | None = begun + ADOPTED_AFTER if own else None
+    lasting_at: float | None = begun + LASTING
+    look_at: float | None = None  # when to look what is left of a run that is being ended
 
     for descriptor in open_streams:
         os.set_blocking(descriptor, False)
         poller.register(descriptor, select.POLLIN)
 
+    ending = None
+
     while True:
+        ending = ending or _ending()
         now = time.monotonic()
 
-        if ended_at is None and _ended(child):
-            ended_at = now
+        if _reap(child, adopts) and ended_at is None:
+            ended_at, look_at = now, now
+            adopts_at = lasting_at = None
+            over_at = None if end else now
 
-            if status:  # the leader has ended and is not reaped yet, so its number still means its group
-                _kill(child.pid, signal.SIGKILL)
+        if ending and adopts_at is not None and now >= adopts_at:
+            adopts_at, adopts = None, ending.adopt()
 
-        if lasting_at is not None and ended_at is None and now >= lasting_at:
+        if lasting_at is not None and now >= lasting_at:
             lasting_at = None
             lasts()
 
-        if ended_at is not None and (not open_streams or now > ended_at + DRAIN):
+        if over_at is not None and (not open_streams or now > over_at + DRAIN):
             break
 
-        if ended_at is None and not status and (signals.told is not None or (deadline is not None and now >= deadline)):
-            told = signals.told is not None
-            status, reason = (words.INTERRUPTED, words.TERMINATED) if told else (words.TIMEOUT, None)
-            kill_at = now + (GRACE_WHEN_TOLD if told else GRACE)
-            _kill(child.pid, signal.SIGTERM)
+        if ending and ended_at is None and end is None and (
+                signals.told is not None or (deadline is not None and now >= deadline)):
+            end = ending.Ending(claim, claim.facts(), command, adopts)
+            end.begin(words.TIME_LIMIT if signals.told is None else reason_to_end(claim))
+            look_at = end.kill_at
 
-        if ended_at is None and kill_at is not None and now >= kill_at:
-            _kill(child.pid, signal.SIGKILL)
-            kill_at = None
+        if ending and end and over_at is None and look_at is not None and now >= look_at:
+            look_at = now + ending.PAUSE
+            over_at = now if end.is_over() and ended_at is not None else None
 
-        waits = [moment - now for moment in (None if ended_at is None else ended_at + DRAIN, kill_at,
-                                             lasting_at, None if status else deadline) if moment is not None]
+        waits = [moment - now for moment in (adopts_at, lasting_at, over_at and over_at + DRAIN,
+                 look_at if end and over_at is None else None, None if end else deadline) if moment is not None]
 
         # poll(2) takes milliseconds as an int, which ends at 24 days.
-        for descriptor, _ in poller.poll(max(0, min([*waits, LONGEST_POLL])) * 1000 + 1):
+        for descriptor, _ in poller.poll(max(0 if ending else 1, min([*waits, LONGEST_POLL])) * 1000 + 1):
             if descriptor == signals.reading:
                 signals.drain()
                 continue
@@ -307,7 +268,18 @@ def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
                 poller.unregister(descriptor)
                 open_streams.pop(descriptor)
 
-    return _result(child, status, reason)
+    return _result(child, end.facts["ending"] if end else None)
+
+
+def _ending() -> Any:
+    """The module. A command does not wait for its import; but it is imported as soon as that has begun, before the
+    package may be replaced."""
+    try:
+        from . import ending
+    except (ImportError, OSError):
+        return None  # no descriptor is to be had, for example: later again
+
+    return ending
 
 
 def _read(descriptor: int) -> bytes | None:
@@ -318,28 +290,40 @@ def _read(descriptor: int) -> bytes | None:
         return None
 
 
-def _result(child: subprocess.Popen[bytes], status: str, reason: str | None) -> Outcome:
-    """The outcome of a command that has ended. status: empty where it ended by itself."""
+def _result(child: subprocess.Popen[bytes], ending: str | None) -> Outcome:
+    """The outcome of a command that has ended. ending: why it was told to; None where it ended by itself."""
     for stream in (child.stdout, child.stderr):
         if stream:
             stream.close()
 
     code = child.wait()
     number = -code if code < 0 else None
-    status = status or (words.SUCCESS if code == 0 else words.FAILED)
+    status, reason = words.SUCCESS if code == 0 else words.FAILED, None
+
+    if ending:
+        status, reason = (words.TIMEOUT, None) if ending == words.TIME_LIMIT else (words.INTERRUPTED, ending)
+
     return outcome(status, reason, exit_code=128 + number if number else code, signal=number)
 
 
-def _ended(child: subprocess.Popen[bytes]) -> bool:
-    # WNOWAIT leaves the zombie: while it is there, the number of its process group is not given to another.
-    return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+def _reap(child: subprocess.Popen[bytes], adopts: int) -> bool:
+    """Reap what has ended: the command, and the orphans that came to us. Whether the command has ended."""
+    if not adopts:
+        return child.poll() is not None
 
+    while True:
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            found = None
 
-def _kill(group: int, number: int) -> None:
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        pass
+        if found is None:
+            return child.returncode is not None
+
+        if found.si_pid == child.pid:
+            child.wait()
+        else:
+            os.waitpid(found.si_pid, 0)
 
 
 def _not_started(invocation: Invocation, error: OSError) -> Outcome:

@@ -15,7 +15,7 @@ from ..schedule import slots
 from ..store import history, indexing, locks, state
 from ..store.task import load_task
 from ..times import format_time, instant, parse_time
-from ..vocabulary import CANCELLED, ENTRY, FAILURES, INTERRUPTED, NO_PROCESS, RUNNING
+from ..vocabulary import CANCELLED, ENTRY, FAILURES, INTERRUPTED, NO_PROCESS, RUNNING, TERMINATED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ def outcome(
     """How a run ended, for `finish`."""
     return {"status": status, "reason": reason, "exitCode": exit_code, "signal": signal, "duration": duration,
             "output": output, "errorOutput": error_output}
+
+
+def reason_to_end(claim: Claim) -> str:
+    """Why a run ends whose supervisor was told to end."""
+    return CANCELLED if claim.facts().get("cancelled") else TERMINATED
 
 
 def mark_running(home: str, claim: Claim) -> None:

@@ -57,29 +57,35 @@ def start_run(
         for strategy in _order(home, known, view, server, clock()):
             claim.try_append({"strategy": strategy, "server": server})
 
+            if strategy == FORK and _is_detached(home, claim, view, job if in_process else None):
+                claim.close()
+                return Started(FORK)
+
+            if in_process:
+                detach.note_signals(claim.descriptor)
+
             if strategy == CLOSE:
                 return Started(CLOSE, after=job)
-
-            if strategy == FORK:
-                try:
-                    if in_process:
-                        detached = detach.detach(job, [claim.descriptor])
-                    else:
-                        from .supervisor import resume_argv
-
-                        detach.spawn(resume_argv(home, claim, view), [claim.descriptor])
-                        detached = True
-                except OSError:
-                    detached = False  # there can be no process; if the next strategy gets none either, history says so
-
-                if detached:
-                    claim.close()
-                    return Started(FORK)
 
         return Started(SYNC, job())
     except BaseException:
         claim.close()  # a long-lived process must not keep the lock of a run that it could not start
         raise
+
+
+def _is_detached(home: str, claim: Claim, view: View, job: Callable[[], object] | None) -> bool:
+    """Detach a run, to do `job` or, without, to a new process. False if no process is to be had: if the next strategy
+    gets none either, history says so."""
+    try:
+        if job:
+            return detach.detach(job, [claim.descriptor])
+
+        from .supervisor import resume_argv
+
+        detach.spawn(resume_argv(home, claim, view), [claim.descriptor])
+        return True
+    except OSError:
+        return False
 
 
 def _order(home: str, known: Known, view: View, server: str, now: float) -> Iterator[str]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 
 from .. import vocabulary as words
 from ..errors import BadInput
 from ..store import state
-from ..store.files import is_same_file
+from ..store.files import close, is_same_file
 from ..store.settings import load_settings
 from . import detach
 from .admission import Cause, decide
@@ -31,50 +32,99 @@ if TYPE_CHECKING:
 
 REPORTED = 3800  # characters of each stream that a waiting request can use
 TOLD = ("codes", "started", "left", "held")  # what of the report of a tick its result has
+UNTOUCHED = {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}
+
+
+class Signals:
+    """Turns SIGCHLD and the signals that tell a supervisor to end into bytes of a pipe, for which `poll` can wait.
+
+    A context manager. A signal that comes after the command has ended does nothing, so the record is written whole.
+    Signals that were blocked until then come now; they stay unblocked.
+    told: the number of the signal that told us to end, or None.
+    """
+
+    def __enter__(self) -> Signals:
+        self.told: int | None = None
+        self.reading, self.writing = os.pipe()
+        os.set_blocking(self.reading, False)
+        os.set_blocking(self.writing, False)
+        self.wakeup = signal.set_wakeup_fd(self.writing, warn_on_full_buffer=False)
+        # An ignored signal stays ignored over exec (execve(2)); an ignored SIGCHLD would turn exit status 7 into 0. Two
+        # of UNTOUCHED we need ignored ourselves, and Popen restores them for the command.
+        self.before: dict[int, Any] = {number: signal.signal(number, signal.SIG_DFL)
+                                       for number in signal.valid_signals() - UNTOUCHED
+                                       if signal.getsignal(number) == signal.SIG_IGN}
+
+        for number in (signal.SIGCHLD, *detach.TO_END):
+            self.before.setdefault(number, signal.signal(number, self._note))
+
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        return self
+
+    def _note(self, number: int, _: object) -> None:
+        if number != signal.SIGCHLD:
+            self.told = number
+
+    def drain(self) -> None:
+        """Empty the pipe."""
+        try:
+            while os.read(self.reading, 512):
+                pass
+        except BlockingIOError:
+            pass
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+        signal.set_wakeup_fd(self.wakeup)
+        close(self.reading)
+        close(self.writing)
 
 
 def supervise(
-    home: str, claim: Claim, clock: Callable[[], float], tell: Callable[[Result], object] = lambda result: None
+    home: str, claim: Claim, clock: Callable[[], float], tell: Callable[[Result], object] = lambda result: None,
+    own: bool = True,
 ) -> Result:
     """Run a claimed task in this process, which must have no other thread; record it and release the claim.
 
-    tell: called with what is returned, once that is recorded and before what nobody needs to wait for is done."""
+    tell: called with what is returned, once that is recorded and before what nobody needs to wait for is done. own:
+    this process exists for this run alone."""
     from ..store import locks
 
     try:
-        # Before any import: until then, readers know the run by the process that started it, which may be gone.
-        claim.try_append({"supervisor": locks.identity(), "place": locks.place()})
+        with Signals() as signals:
+            # Before any import: until then, readers know the run by the process that started it, which may be gone.
+            claim.try_append({"supervisor": locks.identity(), "place": locks.place()})
+            signals.told = signals.told or detach.noted_signal(claim.descriptor)
 
-        from ..store import indexing
-        from ..store.task import load_task
-        from . import notifications, recorder, retention
+            from ..store import indexing
+            from ..store.task import load_task
+            from . import notifications, recorder, retention
 
-        settings = load_settings(home)
-        row = state.read_row(home, claim.name)
-        task = load_task(claim.name, row)
-        # What state says before this run; that is older, even if the clock was set back since.
-        claim.try_append({"previousRunAt": row.get("lastRunAt"), "failuresBefore": row.get("consecutiveFailures") or 0,
-                          "previousRunId": row.get("lastRunId")})
-        report: dict[str, Any] = {}
-        children: dict[int, str] = {}
+            settings = load_settings(home)
+            row = state.read_row(home, claim.name)
+            task = load_task(claim.name, row)
+            # What state says before this run; that is older, even if the clock was set back since.
+            claim.try_append({"previousRunAt": row.get("lastRunAt"), "previousRunId": row.get("lastRunId"),
+                              "failuresBefore": row.get("consecutiveFailures") or 0})
+            report: dict[str, Any] = {}
+            children: dict[int, str] = {}
 
-        if task.name == words.DUE:
-            from . import due
+            try:
+                if task.name == words.DUE:
+                    from . import due
 
-            outcome, report, children = due.run_tick(settings, claim, clock, supervise)
+                    outcome, report, children = due.run_tick(settings, claim, clock, supervise, signals)
+                else:
+                    from . import process
+
+                    outcome = process.run(_invocation(settings, task), claim, recorder.live_file(home, claim.run),
+                                          signals, lambda: recorder.mark_running(home, claim), own)
+            except BadInput as error:
+                outcome = recorder.outcome(words.FAILED, words.NOT_STARTED, error_output=f"{error}\n")
+
             result, failures, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
-        else:
-            from . import process
-
-            with process.Signals() as signals:
-                try:
-                    live = recorder.live_file(home, claim.run)
-                    outcome = process.run(_invocation(settings, task), claim, live, signals,
-                                          lambda: recorder.mark_running(home, claim))
-                except BadInput as error:
-                    outcome = recorder.outcome(words.FAILED, words.NOT_STARTED, error_output=f"{error}\n")
-
-                result, failures, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
 
         notifications.after_run(settings, task, result, failures)
         result.update({key: report[key] for key in TOLD if key in report})  # type: ignore[typeddict-item]
@@ -126,12 +176,19 @@ def resume_argv(home: str, claim: Claim, view: View) -> list[str]:
 
 def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float], view: View) -> Result:
     """Pass the claim to such a process, and wait for the line of history that it prints."""
+    from ..store.locks import Claim
+
     argv = resume_argv(home, claim, view)
+    seen = Claim(claim.path, -1, claim.name, claim.run)
 
     try:
-        reported = detach.spawn(argv, [claim.descriptor], wait=True)
+        seen.descriptor = os.open(claim.path, os.O_RDONLY | os.O_CLOEXEC)
+        # What of the run holds the claim is known by its lock: this process is not of the run.
+        reported = detach.spawn(argv, [claim.descriptor], claim.close)
     except OSError as error:
         from . import recorder
+
+        seen.close()
 
         why = f"the host gave no process: {argv[0]}: {error.strerror}\n"
         return recorder.finish(home, claim, recorder.outcome(words.FAILED, words.NO_PROCESS, error_output=why),
@@ -145,12 +202,12 @@ def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float], vie
     except ValueError:  # it was killed
         try:
             # The claim of a run that is recorded is unlinked, but can be read here.
-            result["recorded"] = not is_same_file(claim.descriptor, claim.path)
-            result.update(claim.facts().get("outcome", {}))  # type: ignore[typeddict-item]
+            result["recorded"] = not is_same_file(seen.descriptor, seen.path)
+            result.update(seen.facts().get("outcome", {}))  # type: ignore[typeddict-item]
         except OSError as error:
             result["problem"] = str(error)
 
-    claim.close()
+    seen.close()
     return result
 
 
@@ -178,17 +235,23 @@ def resume(home: str, descriptor: str) -> None:
 
 
 def run_by_hand(
-    home: str, name: str, trigger: str, clock: Callable[[], float], strategy: str = words.SYNC
+    home: str, name: str, trigger: str, clock: Callable[[], float], strategy: str = words.SYNC, own: bool = False
 ) -> Result | None:
     """Run a task now, in this process (one thread), whatever its schedule and limits say. None if it runs
-    already. strategy: with `fork`, @due does not wait for what it started. Raises NoSuchTask, Unusable, Busy."""
-    claim = decide(home, name, Cause(trigger, by_hand=True), clock()).claim
-
-    if claim is None:
-        return None
+    already. strategy: with `fork`, @due does not wait for what it started; own: as in `supervise`. Raises NoSuchTask,
+    Unusable, Busy."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, detach.TO_END)  # from the claim on, a signal ends the run, not us
 
     try:
-        claim.try_append({"strategy": strategy})
-        return supervise(home, claim, clock)
+        claim = decide(home, name, Cause(trigger, by_hand=True), clock()).claim
+
+        if claim is None:
+            return None
+
+        try:
+            claim.try_append({"strategy": strategy})
+            return supervise(home, claim, clock, own=own)
+        finally:
+            claim.close()
     finally:
-        claim.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
