@@ -15,7 +15,7 @@ from . import addresses, trigger
 from .commands import registry
 from .errors import foreseen
 from .http import Request
-from .runs import dead_runs, health, strategies, supervisor
+from .runs import dead_runs, health, spawned, strategies
 from .runs.detach import AfterResponse
 from .store import lookup, refusals
 from .store.settings import find_home
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # All that a trigger may need, at once: a worker lives on when the package is replaced, and a run that is claimed is
 # not to end at an import.
-LOADED = (addresses, dead_runs, health, lookup, refusals, registry, strategies, supervisor)
+LOADED = (addresses, dead_runs, health, lookup, refusals, registry, spawned, strategies)
 
 
 def create_app(home: str | None = None, user: User = None) -> Application:

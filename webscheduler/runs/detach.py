@@ -3,8 +3,8 @@
 
 - fork, under CGI: `detach` first, then respond. The job must be detached before the response ends, since some servers
   send the script a signal as soon as they have its last byte.
-- fork, under WSGI: `spawn` a new program. A forked child that continues in Python would keep the server's sockets, and
-  crashes in sub-interpreters.
+- fork, under WSGI: a new program (`spawned`). A forked child that continues in Python would keep the server's sockets,
+  and crashes in sub-interpreters.
 - close: `AfterResponse` runs the job in the iterable's close(), which a server must call (PEP 3333). Under CGI,
   `silence` ends the response and the script continues.
 - sync: the job runs before the response. That needs no code.
@@ -18,10 +18,8 @@ from ..store.files import close
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator, Sequence
     from typing import Callable
-
 
 TO_END = (1, 2, 15)  # HUP, INT, TERM: what tells a supervisor to end
 
@@ -105,68 +103,6 @@ def silence() -> None:
 
     if null > 2:
         close(null)
-
-
-_spawned: list[subprocess.Popen[bytes]] = []
-
-
-def _leave_running() -> None:
-    """At the end of this process: the children continue, so Python need not warn that they do."""
-    for child in _spawned:
-        child.returncode = 0
-
-
-def spawn(argv: Sequence[str], keep: Sequence[int], started: Callable[[], object] | None = None) -> bytes:
-    """Start `argv` in a session of its own with no descriptor of ours but `keep`; returns once its exec succeeded.
-    Signals that tell it to end are blocked until it takes them (`supervisor.Signals`).
-
-    started: is called then; wait for the end of its standard output, too, and return what it wrote there. Raises
-    OSError if it cannot be started.
-    """
-    import atexit
-    import signal
-    import subprocess
-
-    # Reap the children of earlier calls that have ended, so that a long-lived worker collects no zombies.
-    # Another thread may do the same at this moment, so children are removed one by one.
-    for child in [child for child in _spawned if child.poll() is not None]:
-        try:
-            _spawned.remove(child)
-        except ValueError:
-            pass
-
-    # The mask is inherited over fork and exec (signal(7)), and is this thread's alone.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, TO_END)
-
-    try:
-        child = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if started else subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=keep,
-            start_new_session=True,
-            cwd="/",
-        )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-    if started:
-        started()
-
-    _spawned.append(child)
-    atexit.unregister(_leave_running)
-    atexit.register(_leave_running)
-
-    if child.stdout is None:
-        return b""
-
-    try:
-        with child.stdout as output:
-            return output.read()
-    except OSError:  # it was started, whatever became of its answer
-        child.wait()
-        return b""
 
 
 class AfterResponse:

@@ -177,30 +177,16 @@ def _start(invocation: Invocation, claim: Claim) -> subprocess.Popen[bytes]:
     # No preexec_fn: it makes a start six times slower. `Signals` has reset the signals already, and until the claim
     # names the command, the run's id in its environment does.
     child = subprocess.Popen(
-        invocation.argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=invocation.cwd,
-        env={**invocation.environment, locks.RUN_VARIABLE: claim.run},
-        start_new_session=True,
-        pass_fds=[claim.descriptor],
-    )
-
+        invocation.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=invocation.cwd,
+        env={**invocation.environment, locks.RUN_VARIABLE: claim.run}, start_new_session=True,
+        pass_fds=[claim.descriptor])
     claim.try_append({"command": locks.identity(child.pid)})
     return child
 
 
 def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
-    child: subprocess.Popen[bytes],
-    claim: Claim,
-    signals: Signals,
-    deadline: float | None,
-    streams: dict[Any, Stream],
-    invocation: Invocation,
-    live: Live,
-    lasts: Callable[[], object],
-    own: bool,
+    child: subprocess.Popen[bytes], claim: Claim, signals: Signals, deadline: float | None,
+    streams: dict[Any, Stream], invocation: Invocation, live: Live, lasts: Callable[[], object], own: bool,
 ) -> Outcome:
     open_streams = {stream.fileno(): (stream, kept) for stream, kept in streams.items()}
     kept_live = {stream.fileno(): keep for stream, keep in

@@ -43,15 +43,17 @@ def start_run(
     """
 
     def job() -> Result:
-        from . import supervisor  # not before the response, if the run is detached
-
         if in_process:
             import gc
+
+            from . import supervisor  # not before the response, if the run is detached
 
             gc.enable()  # what the CGI script has turned off
             return supervisor.supervise(home, claim, clock)
 
-        return supervisor.supervise_elsewhere(home, claim, clock, view)
+        from . import spawned
+
+        return spawned.supervise_elsewhere(home, claim, clock, view)
 
     try:
         for strategy in _order(home, known, view, server, clock()):
@@ -80,9 +82,9 @@ def _is_detached(home: str, claim: Claim, view: View, job: Callable[[], object] 
         if job:
             return detach.detach(job, [claim.descriptor])
 
-        from .supervisor import resume_argv
+        from .spawned import resume_argv, spawn
 
-        detach.spawn(resume_argv(home, claim, view), [claim.descriptor])
+        spawn(resume_argv(home, claim, view), claim)
         return True
     except OSError:
         return False

@@ -7,15 +7,13 @@ the command starts, since the package may be replaced while it runs.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import time
 
 from .. import vocabulary as words
 from ..errors import BadInput
 from ..store import state
-from ..store.files import close, is_same_file
+from ..store.files import close
 from ..store.settings import load_settings
 from . import detach
 from .admission import Cause, decide
@@ -26,11 +24,9 @@ if TYPE_CHECKING:
 
     from ..shapes import Result
     from ..store.locks import Claim
-    from ..store.lookup import View
     from ..store.settings import Settings
     from ..store.task import Task
 
-REPORTED = 3800  # characters of each stream that a waiting request can use
 TOLD = ("codes", "started", "left", "held")  # what of the report of a tick its result has
 UNTOUCHED = {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}
 
@@ -155,83 +151,6 @@ def _invocation(settings: Settings, task: Task) -> Any:
     keep: Any = tuple(settings[name] if task[name] is None else task[name] for name in ("logOutput", "logErrorOutput"))
     account = variables["HOME"] if os.path.isdir(variables["HOME"]) else settings.home
     return Invocation(argv, task["cwd"] or cwd or account, variables, timeout, keep)
-
-
-_programs: dict[str, tuple[str, list[str]]] = {}  # home -> (identity of config.json; argv without the descriptor)
-
-
-def resume_argv(home: str, claim: Claim, view: View) -> list[str]:
-    """argv of a new Python process that supervises the run instead of this one. Most of it is kept while the settings,
-    which name the interpreter, are the same; what an index was made from is identified without a doubt."""
-    settings, argv = _programs.get(home, ("", []))
-
-    if not view.signed or settings != view.sources[1] or not os.access(argv[0], os.X_OK):
-        from ..commands.registry import python
-
-        argv = python(load_settings(home), "webscheduler.runs.supervisor:resume", home, site=False)
-        _programs[home] = view.sources[1], argv
-
-    return [*argv, str(claim.descriptor)]
-
-
-def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float], view: View) -> Result:
-    """Pass the claim to such a process, and wait for the line of history that it prints."""
-    from ..store.locks import Claim
-
-    argv = resume_argv(home, claim, view)
-    seen = Claim(claim.path, -1, claim.name, claim.run)
-
-    try:
-        seen.descriptor = os.open(claim.path, os.O_RDONLY | os.O_CLOEXEC)
-        # What of the run holds the claim is known by its lock: this process is not of the run.
-        reported = detach.spawn(argv, [claim.descriptor], claim.close)
-    except OSError as error:
-        from . import recorder
-
-        seen.close()
-
-        why = f"the host gave no process: {argv[0]}: {error.strerror}\n"
-        return recorder.finish(home, claim, recorder.outcome(words.FAILED, words.NO_PROCESS, error_output=why),
-                               load_settings(home)["timezone"], clock())[0]
-
-    result: Result = {"run": claim.run, "status": words.INTERRUPTED, "reason": words.FOUND_DEAD, "exitCode": None,
-                      "duration": None, "output": "", "errorOutput": ""}
-
-    try:
-        result.update(json.loads(reported))
-    except ValueError:  # it was killed
-        try:
-            # The claim of a run that is recorded is unlinked, but can be read here.
-            result["recorded"] = not is_same_file(seen.descriptor, seen.path)
-            result.update(seen.facts().get("outcome", {}))  # type: ignore[typeddict-item]
-        except OSError as error:
-            result["problem"] = str(error)
-
-    seen.close()
-    return result
-
-
-def resume(home: str, descriptor: str) -> None:
-    """What `resume_argv` runs: supervise the run whose claim is open as `descriptor`, and print its line of history."""
-    from ..store.files import file_name
-    from ..store.locks import Claim, facts_of
-
-    facts = facts_of(int(descriptor))
-    name, run = facts["name"], facts["run"]
-    claim = Claim(os.path.join(home, "runs", f"{file_name(name)}@{run}"), int(descriptor), name, run)
-
-    def tell(entry: Result) -> None:
-        short = {stream: entry[stream][:REPORTED] for stream in ("output", "errorOutput")}
-
-        try:
-            print(json.dumps({**entry, **short}), flush=True)
-        except OSError:
-            pass  # who asked is gone
-
-        detach.silence()  # the end of the output, for which the request waits
-
-    supervise(home, claim, time.time, tell)
-    os._exit(0)  # all is written, and to take an interpreter down costs as much as half of its start
 
 
 def run_by_hand(
