@@ -22,14 +22,8 @@ if TYPE_CHECKING:
     from .wsgi import application as application
     from .wsgi import create_app as create_app
 
-_EXPORTS = {
-    "application": "wsgi",
-    "create_app": "wsgi",
-    "schedulable": "commands.discovery",
-    "trigger_url": "embedding",
-    "run": "embedding",
-    "run_due": "embedding",
-}
+_EXPORTS = {"application": "wsgi", "create_app": "wsgi", "schedulable": "commands.discovery",
+            "trigger_url": "embedding", "run": "embedding", "run_due": "embedding"}
 
 __all__ = ["__version__", "application", "create_app", "run", "run_due", "schedulable", "trigger_url"]
 

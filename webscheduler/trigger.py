@@ -46,11 +46,7 @@ def unavailable() -> Response:
 
 
 def answer(
-    request: Request,
-    home: str,
-    in_process: bool,
-    clock: Callable[[], float],
-    report: Callable[[str], object],
+    request: Request, home: str, in_process: bool, clock: Callable[[], float], report: Callable[[str], object],
     kept: dict[str, View] | None = None,
 ) -> Response:
     """Answer a request for /run or /status; any other gets 404. Raises nothing that is foreseen.

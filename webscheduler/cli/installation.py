@@ -20,15 +20,7 @@ from ..errors import BadInput, WebschedulerError, did_you_mean
 from ..host import doctor, entry_files, probe, url_check
 from ..host.home import check_owner, create_home, program_words
 from ..store import capabilities, people
-from ..store.settings import (
-    SETTINGS,
-    Settings,
-    check_base_url,
-    find_home,
-    load_settings,
-    parse_setting,
-    save_settings,
-)
+from ..store.settings import SETTINGS, Settings, check_base_url, find_home, load_settings, parse_setting, save_settings
 from ..times import system_zone, time_zone
 from .panel import account, typed_password
 from .parser import BASE, JSON, checked

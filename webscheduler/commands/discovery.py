@@ -50,11 +50,7 @@ _declared: dict[str, tuple[Callable[..., Any], Declared]] = {}
 
 
 def schedulable(
-    name: str,
-    *,
-    expression: str | None = None,
-    interval: int | None = None,
-    group: str = "default",
+    name: str, *, expression: str | None = None, interval: int | None = None, group: str = "default",
     description: str | None = None,
 ) -> Callable[[Function], Function]:
     """Declare a function as the command `name`. Its schedule, an `expression` of crontab(5) or an `interval` in

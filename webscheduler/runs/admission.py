@@ -52,10 +52,7 @@ class Cause:
     __slots__ = ("by_hand", "still_due", "ticket", "trigger")
 
     def __init__(
-        self,
-        trigger: str,
-        ticket: Ticket | None = None,
-        by_hand: bool = False,
+        self, trigger: str, ticket: Ticket | None = None, by_hand: bool = False,
         still_due: Callable[[Task, float], Slot | None] | None = None,
     ) -> None:
         self.trigger, self.ticket, self.by_hand, self.still_due = trigger, ticket, by_hand, still_due

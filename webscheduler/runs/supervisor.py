@@ -167,10 +167,7 @@ def run_by_hand(
         if claim is None:
             return None
 
-        try:
-            claim.try_append({"strategy": strategy})
-            return supervise(home, claim, clock, own=own)
-        finally:
-            claim.close()
+        claim.try_append({"strategy": strategy})
+        return supervise(home, claim, clock, own=own)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

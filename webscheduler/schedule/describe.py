@@ -48,16 +48,9 @@ _UNITS = (
 )
 
 # The messages for many times a day; each of them with or without weekdays.
-_OFTEN = (
-    "Every minute",
-    "Every {minutes} minutes",
-    "Every hour",
-    "Every hour at minute {minutes}",
-    "Every minute from {first} to {last}",
-    "Every {minutes} minutes from {first} to {last}",
-    "Every hour from {first} to {last}",
-    "Every {hours} hours from {first} to {last}",
-)
+_OFTEN = ("Every minute", "Every {minutes} minutes", "Every hour", "Every hour at minute {minutes}",
+          "Every minute from {first} to {last}", "Every {minutes} minutes from {first} to {last}",
+          "Every hour from {first} to {last}", "Every {hours} hours from {first} to {last}")
 _FROM_TO = " from {first} to {last}"
 _ON_WEEKDAYS = " on {weekdays}"
 

@@ -16,19 +16,7 @@ from ..errors import BadInput, WebschedulerError
 from ..vocabulary import PROBE
 from . import capabilities, state
 from .files import close, replace_file
-from .index import (
-    FORMAT,
-    HEADER,
-    LINE,
-    NAME,
-    NO_KEY,
-    Index,
-    Known,
-    boot,
-    identities,
-    line,
-    open_index,
-)
+from .index import FORMAT, HEADER, LINE, NAME, NO_KEY, Index, Known, boot, identities, line, open_index
 from .settings import load_settings
 from .task import load_task
 

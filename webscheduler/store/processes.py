@@ -13,7 +13,7 @@ import os
 
 from ..errors import Unusable
 from . import locks
-from .files import close, file_name, lock_file, unlock_file
+from .files import close, file_name, lock_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,32 +64,18 @@ def live_runs(home: str, name: str | None = None) -> list[Facts]:
 def table() -> Table:
     """The fields of /proc/PID/stat behind the name (state, parent, group, session, ...; field 19 is the start time) of
     each living process that /proc shows, by pid."""
-    found = {}
-
     try:
-        entries = os.listdir("/proc")
+        found = {int(entry): locks.stat_fields(int(entry)) for entry in os.listdir("/proc") if entry.isdigit()}
     except OSError:
         return {}
 
-    for entry in entries:
-        if entry.isdigit():
-            fields = locks.stat_fields(int(entry))
-
-            if fields and fields[0] not in (b"Z", b"X"):
-                found[int(entry)] = fields
-
-    return found
+    return {pid: fields for pid, fields in found.items() if fields and fields[0] not in (b"Z", b"X")}
 
 
 def command_of(run: str) -> list[int] | None:
     """The identity of the command of a run whose claim does not name it: of the processes that carry the run's id, the
     first, since it started the others."""
-    found = []
-
-    for pid in table():
-        if _carries(pid, run):
-            found.append(locks.identity(pid))
-
+    found = [locks.identity(pid) for pid in table() if _carries(pid, run)]
     # One that has ended since has no start time any more.
     return min((who for who in found if who[1]), key=lambda who: (who[1], who[0]), default=None)
 
@@ -166,10 +152,7 @@ def _lives_elsewhere(path: str, facts: Facts) -> bool:
     except (OSError, Unusable):
         return True
     finally:
-        for descriptor in opened[::-1]:
-            try:
-                unlock_file(descriptor)
-            finally:
-                close(descriptor)
+        for descriptor in opened:
+            close(descriptor)
 
     return command_of(str(facts.get("run"))) is not None
