@@ -113,6 +113,63 @@ def test_a_file_of_somebody_else_is_no_command(installation: Installation) -> No
     assert "belongs to another user" in call(installation.home, "sync").out
 
 
+def test_a_link_into_a_folder_of_others_is_no_command(installation: Installation, tmp_path: Path) -> None:
+    """A file that is ours, but which others could replace: in a folder that they may write, or below one; also where
+    commands/ itself is such a link."""
+    shared = tmp_path / "shared"
+    (shared / "ours").mkdir(parents=True)
+    (shared / "x.sh").write_text("echo ours\n")
+    (shared / "ours" / "y.sh").write_text("echo ours\n")
+    commands = installation.home / "commands"
+    (commands / "x.sh").symlink_to(shared / "x.sh")
+    (commands / "y.sh").symlink_to(shared / "ours" / "y.sh")
+    assert set(registry.files(str(installation.home))) == {"x", "y"}
+
+    for mode in (0o777, 0o775, 0o757):
+        shared.chmod(mode)
+        assert registry.files(str(installation.home)) == {}
+        assert call(installation.home, "sync").out.count(f"{shared} can be changed by others: chmod go-w it") == 2
+
+    call(installation.home, "add", "task", "--command", "hello")
+    installation.edit(command="x")
+    assert call(installation.home, "run", "task").status == 1
+    shared.chmod(0o755)
+    assert call(installation.home, "run", "task").out == "ours\n"
+    shared.chmod(0o777)
+    commands.rename(shared / "commands")
+    commands.symlink_to(shared / "commands")
+    assert registry.files(str(installation.home)) == {}
+
+
+def test_what_was_looked_at_is_executed(installation: Installation, tmp_path: Path) -> None:
+    """Not the link, which might lead elsewhere by then; its suffix says what runs it."""
+    (tmp_path / "tool").write_text('echo "$0"\n')
+    link = installation.home / "commands" / "x.sh"
+    link.symlink_to(tmp_path / "tool")
+    installation.add("task")
+    installation.edit(argv=None, command="x")
+    assert call(installation.home, "run", "task").out == f"{tmp_path}/tool\n"
+
+
+def test_a_linked_home_has_its_commands(installation: Installation, tmp_path: Path) -> None:
+    """As where /home is a link to /home2."""
+    write(installation, "x.sh", 'echo "$0"\n')
+    (tmp_path / "link").symlink_to(tmp_path)
+    call(installation.home, "add", "task", "--command", "x")
+    assert call(tmp_path / "link" / installation.home.name, "run", "task").out == (
+        f"{installation.home}/commands/x.sh\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_folder_of_somebody_else_above_is_not_trusted(installation: Installation, tmp_path: Path) -> None:
+    (tmp_path / "theirs" / "ours").mkdir(parents=True)
+    (tmp_path / "theirs" / "ours" / "x.sh").write_text("true\n")
+    os.chown(tmp_path / "theirs", 54321, 54321)
+    (installation.home / "commands" / "x.sh").symlink_to(tmp_path / "theirs" / "ours" / "x.sh")
+    assert registry.files(str(installation.home)) == {}
+    assert f"{tmp_path}/theirs belongs to another user" in call(installation.home, "sync").out
+
+
 @pytest.mark.parametrize("kind", ["directory", "dangling"])
 def test_what_is_no_file_is_no_command(installation: Installation, kind: str) -> None:
     path = installation.home / "commands" / "x.sh"

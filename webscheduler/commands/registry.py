@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 
 from .. import __version__
@@ -18,7 +19,7 @@ from ..store.task import check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterator
     from typing import Any
 
     from ..shapes import Declared
@@ -53,8 +54,8 @@ def registered(config: Settings) -> dict[str, Command]:
         words = python(config, "webscheduler.commands.discovery:call", config.home, name)
         found[name] = Command(name, "function", words, True, str(facts.get("description") or ""))
 
-    for name, path in files(config.home).items():
-        found[name] = Command(name, "file", _program(config, path), True, f"commands/{os.path.basename(path)}")
+    for name, (path, real) in files(config.home).items():
+        found[name] = Command(name, "file", _program(config, path, real), True, f"commands/{os.path.basename(path)}")
 
     for name, row in config["commands"].items():
         found[name] = Command(name, "setting", _registered(config, row), row.get("arguments", False),
@@ -112,24 +113,24 @@ def may_have_changed(settings: Settings, tasks: Container[str] | None) -> bool:
     return False
 
 
-def files(home: str) -> dict[str, str]:
-    """The files in commands/ that are commands: name -> path. The name is the file's without its suffix, or with it if
-    another file has that name."""
-    found: dict[str, str] = {}
+def files(home: str) -> dict[str, tuple[str, str]]:
+    """The files in commands/ that are commands: name -> (path, what is executed). The name is the file's without its
+    suffix, or with it if another file has that name."""
+    found: dict[str, tuple[str, str]] = {}
 
-    for path in _candidates(home):
+    for path, real, problem in _examined(home):
         entry = os.path.basename(path)
         name = os.path.splitext(entry)[0]
 
-        if not untrusted(path):
-            found[name if name not in found else entry] = path
+        if not problem:
+            found[name if name not in found else entry] = path, real
 
     return found
 
 
 def refused(home: str) -> dict[str, str]:
     """The files in commands/ that are not accepted as commands -> why."""
-    return {path: problem for path in _candidates(home) if (problem := untrusted(path))}
+    return {path: problem for path, _, problem in _examined(home) if problem}
 
 
 def _candidates(home: str) -> list[str]:
@@ -143,33 +144,57 @@ def _candidates(home: str) -> list[str]:
     return [os.path.join(directory, entry) for entry in entries]
 
 
-def untrusted(path: str) -> str:
-    """Why a file in commands/ is not accepted, or empty: others may change it, or no task may have its name."""
-    try:
-        check_name(os.path.splitext(os.path.basename(path))[0])
-    except BadInput as error:
-        return str(error)
+def _examined(home: str) -> Iterator[tuple[str, str, str]]:
+    """(path, real path, why it is not accepted or empty) of each file in commands/. It is accepted if others can change
+    neither it nor any directory of its real path, or of that of commands/, and if a task may have its name. Nobody but
+    us can then lead the real path elsewhere between this look and its execution."""
+    known: dict[str, str] = {}
 
-    for place in (path, os.path.dirname(path)):
+    for path in _candidates(home):
+        real, problem = os.path.realpath(path), ""
+
         try:
-            status = os.stat(place)
-        except OSError as error:
-            return f"{place}: {error.strerror}"
+            check_name(os.path.splitext(os.path.basename(path))[0])
+        except BadInput as error:
+            problem = str(error)
 
-        if status.st_uid not in (os.getuid(), 0):
-            return f"{place} belongs to another user: chown it to this account"
+        for place in (*_on_the_way(os.path.realpath(os.path.dirname(path))), *_on_the_way(real)):
+            if place not in known:
+                known[place] = _changeable(place)
 
-        if status.st_mode & 0o022:
-            return f"{place} can be changed by others: chmod go-w it"
+            problem = problem or known[place]
 
-    return "" if os.path.isfile(path) else f"{path} is not a file"
+        yield path, real, problem or ("" if os.path.isfile(real) else f"{path} is not a file")
 
 
-def _program(config: Settings, path: str) -> list[str]:
+def _on_the_way(path: str) -> Iterator[str]:
+    yield "/"
+
+    for end, character in enumerate(path[1:] + "/", 1):
+        if character == "/":
+            yield path[:end]
+
+
+def _changeable(place: str) -> str:
+    """Why others can change a file or what is in a directory, or empty. In a directory with the sticky bit they cannot
+    touch what is not theirs."""
+    try:
+        status = os.stat(place)
+    except OSError as error:
+        return f"{place}: {error.strerror}"
+
+    if status.st_uid not in (os.getuid(), 0):
+        return f"{place} belongs to another user: chown it to this account"
+
+    shared = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    return f"{place} can be changed by others: chmod go-w it" if status.st_mode & 0o022 and not shared else ""
+
+
+def _program(config: Settings, path: str, real: str) -> list[str]:
     if path.endswith(".py"):
-        return [interpreter(config), path]
+        return [interpreter(config), real]
 
-    return [config["php"] or "php", path] if path.endswith(".php") else ["/bin/sh", path]
+    return [config["php"] or "php", real] if path.endswith(".php") else ["/bin/sh", real]
 
 
 def _registered(config: Settings, row: CommandRow) -> list[str]:

@@ -339,7 +339,7 @@ def _commands(settings: Settings) -> Iterator[Finding]:
 
     php = settings["php"] or "php"
 
-    if any(path.endswith(".php") for path in registry.files(settings.home).values()) and not shutil.which(php):
+    if any(path.endswith(".php") for path, _ in registry.files(settings.home).values()) and not shutil.which(php):
         yield Finding(ERROR, "commands", "{php} was not found: `webscheduler config set php PATH`", php=php)
 
 
