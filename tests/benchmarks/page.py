@@ -25,7 +25,7 @@ INTRODUCTION = """\
 This page is generated: `python -m tests.benchmarks --write-docs` measures every row, writes it and exits with 1 where a
 bar is missed. A number of milliseconds belongs to one machine, so each row is a ratio to the least that the same work
 could cost, or to a peer: both take turns in the same run, and the median of the pairs' ratios is what counts. *Bar* is
-what must hold, *aim* what is wanted.
+what must hold, *aim* what is wanted. Of requests a second, and of how often `cron` is ahead of a peer, more is better.
 
 What needs no clock is held by `tests/test_witnesses.py` for each version of Python: the system calls, files and modules
 of a refused and of an accepted trigger.
