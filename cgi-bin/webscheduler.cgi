@@ -27,10 +27,13 @@ try:
 except (ImportError, OSError, MemoryError) as error:  # OSError: no more open files, a disk that cannot be read
     import os
 
-    sys.stderr.write("webscheduler: the package cannot be loaded by %s: %s\n" % (sys.executable, error))
-    sys.stderr.flush()
     os.write(1, b"Status: 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 19\r\n"
                 b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n{\"accepted\": false}")
-    os._exit(0)
+
+    try:
+        sys.stderr.write("webscheduler: the package cannot be loaded by %s: %s\n" % (sys.executable, error))
+        sys.stderr.flush()
+    finally:
+        os._exit(0)
 
 main(HOME or None)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.admin.client import Browser, populate
 from tests.commandline import call
 from tests.installation import DOORS, Installation, until
 
@@ -98,6 +99,45 @@ def loop(tmp_path: Path) -> Iterator[Disk]:
 
         with mounted(tmp_path / "loop", "-o", "loop,errors=continue", image) as place:
             yield Disk(place, below, image)
+
+
+def test_readers_know_how_a_run_ended_that_nobody_could_record(memory: Disk) -> None:
+    """State says that it runs and history nothing, for both are on the full disk; its claim knows better."""
+    go_on = memory.place.parent / "go-on"
+    installation = Installation(memory.place / "home")
+    installation.configure(baseUrl="https://example.org/cron")
+    populate(installation)
+    installation.add(argv=["sh", "-c", 'while [ ! -e "$0" ]; do sleep 0.02; done; echo out; exit 3', str(go_on)])
+    browser = Browser(installation)
+    browser.sign_in()
+    run = installation.trigger().document["run"]
+    until(lambda: installation.row()["lastRunStatus"] == "running")
+    memory.fill()
+    go_on.touch()
+    until(lambda: not installation.processes())
+    assert (len(installation.claims()), installation.history()) == (1, [])
+    assert installation.row()["lastRunStatus"] == "running"
+
+    home = installation.home
+    (listed,) = (task for task in call(home, "list", "--json").document if task["name"] == "task")
+    shown = call(home, "show", "task", "--json").document
+    (unhealthy,) = call(home, "status", "--json").document["unhealthy"]
+    status = installation.wsgi(installation.asking_status()).document
+    assert [each["lastRunStatus"] for each in (listed, shown, unhealthy, status)] == ["failed"] * 4
+    assert [(each["lastRunExitCode"], each["lastRunId"]) for each in (listed, shown)] == [(3, run)] * 2
+    (logged,) = call(home, "logs", "--run", run, "--json").document
+    assert (logged["status"], logged["output"], logged["recorded"]) == ("failed", "out\n", False)
+
+    for page in (browser.get(), browser.get("task", name="task"), browser.get("run", name="task", run=run)):
+        assert "Failed" in page
+        assert "Interrupted" not in page
+
+    assert "could not be recorded yet" in page
+    memory.free()
+    installation.trigger("wsgi")
+    installation.idle()
+    assert [(line["status"], line["run"] == run) for line in installation.runs()] == [
+        ("failed", True), ("failed", False)]  # fmt: skip
 
 
 def told(answer: object) -> tuple[object, ...]:

@@ -337,7 +337,8 @@ while os.path.exists(sys.argv[3]):
     installation.idle()
     (line,) = installation.runs()
     assert line["status"] == "success"
-    gone = chunks * (65536 // len(pattern) * len(pattern)) - history.LIMIT
+    whole = history.LIMIT // 2 // 3 * 3 if pattern == WORST["line separators"] else history.LIMIT // 2
+    gone = chunks * (65536 // len(pattern) * len(pattern)) - 2 * whole
     assert f"... [truncated] {gone} bytes ..." in line["output"]
     assert f"... [truncated] {gone} bytes ..." in line["errorOutput"]
     assert Path(history.path(str(installation.home), "task")).stat().st_size < 200 * 1024
@@ -438,3 +439,64 @@ def test_an_odd_home(tmp_path: Path) -> None:
         assert [line["status"] for line in installation.runs()] == ["success"] * 4
     finally:
         installation.end()
+
+
+def test_characters_that_come_in_pieces(installation: Installation) -> None:
+    """The live output has characters as a whole, though their bytes come one by one and those of the other stream are
+    between them."""
+    go_on = installation.home / "go-on"
+    program = f"""
+import os, time
+one, other = "é".encode(), "😀".encode()
+for _ in range(20000):
+    os.write(1, one[:1]); os.write(2, other[:2]); os.write(1, one[1:]); os.write(2, other[2:])
+while not os.path.exists({str(go_on)!r}): time.sleep(0.02)
+"""
+    installation.add(argv=[sys.executable, "-c", program])
+    live = installation.home / "output" / f"{installation.trigger('wsgi').document['run']}.log"
+    until(lambda: live.exists() and live.stat().st_size == 6 * 20000)
+    assert set(live.read_bytes().decode()) == {"é", "😀"}
+    go_on.touch()
+    installation.idle()
+    (line,) = installation.runs()
+    assert line["output"] == "é" * 20000
+    assert set(line["errorOutput"]) == {"😀", *"\n... [truncated] 14464 bytes ...\n"}
+
+
+def test_a_live_output_that_starts_again_begins_with_a_whole_character(tmp_path: Path) -> None:
+    """Of a character that is being printed when the file is full, the first bytes are not dropped."""
+    live = process.Live(str(tmp_path / "live"))
+    printed = "😀".encode() * (process.LIVE_LIMIT // 4 + 1000)
+
+    for at in range(0, len(printed), 1021):
+        live.add(1, printed[at:at + 1021])
+        text = (tmp_path / "live").read_bytes().decode()
+        assert set(text.rpartition("...\n")[2]) <= {"😀"}
+
+    live.close()
+    assert text.startswith("... [earlier")
+
+
+@pytest.mark.parametrize("shift", range(4))
+@pytest.mark.parametrize("character", ["é", "€", "😀"])
+def test_characters_are_cut_at_their_edges(character: str, shift: int) -> None:
+    """Where the middle of a stream is left out, no character is cut in two; each byte is either shown or counted."""
+    printed = b"a" * shift + character.encode() * (history.LIMIT // len(character.encode()) + 5000) + b"b" * shift
+    stream = process.Stream()
+
+    for at in range(0, len(printed), 4999):
+        stream.add(printed[at:at + 4999])
+
+    head, _, rest = stream.text().partition("\n... [truncated] ")
+    left_out, _, tail = rest.partition(" bytes ...\n")
+    assert head == "a" * shift + character * (len(head) - shift)
+    assert tail == character * (len(tail) - shift) + "b" * shift
+    assert len(head.encode()) + int(left_out) + len(tail.encode()) == len(printed)
+
+
+@pytest.mark.parametrize("printed", [b"\xc3", b"\xff\xfe", b"\xe2\x82", b"\x80\x80\x80\x80", b"a\xf0\x9f\x98"])
+def test_wrong_bytes_of_the_command_are_shown(printed: bytes) -> None:
+    """Where nothing was cut, what is wrong is the command's own, and shown."""
+    stream = process.Stream()
+    stream.add(printed)
+    assert stream.text() == printed.decode("utf-8", "backslashreplace")

@@ -674,3 +674,40 @@ def test_what_nobody_foresaw_is_answered_503(ready: Installation, monkeypatch: p
     answer = ready.wsgi(ready.signed())
     assert (answer.status, answer.body) == (503, REFUSED)
     assert "ZeroDivisionError: nobody foresaw it" in answer.errors
+
+
+class Broken:
+    """A stream of a server that can no longer be written to."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize("errors", ["full", "closed", "broken", "missing"])
+@pytest.mark.parametrize("door", DOORS)
+def test_a_server_log_that_cannot_be_written(ready: Installation, door: str, errors: str) -> None:
+    """An installation that cannot work says 503 though nobody can be told why."""
+    environ = ready.signed()
+    shutil.rmtree(ready.home)
+
+    if door == "cgi":
+        with open("/dev/full", "wb") as full, open(os.devnull, "rb") as unwritable:
+            stream: Any = {"full": full, "broken": unwritable, "closed": None, "missing": None}[errors]
+            words = ["sh", "-c", 'exec "$0" "$@" 2>&-', sys.executable] if errors == "closed" else ()
+
+            with ready.start_cgi(environ, words=words, stderr=stream) as process:
+                assert process.stdout is not None
+                said = process.stdout.read()
+
+        assert said.startswith(b"Status: 503 ")
+        assert said.endswith(REFUSED)
+        return
+
+    with open("/dev/full", "w") as full, open(os.devnull, "w") as closed:
+        closed.close()
+        streams = {"full": full, "closed": closed, "broken": Broken()}
+        given = {**environ, **({"wsgi.errors": streams[errors]} if errors in streams else {})}
+        started: list[str] = []
+        body = b"".join(ready.application(given, lambda status, headers: started.append(status)))
+        assert (started, body) == (["503 Service Unavailable"], REFUSED)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # or its end would fail, too

@@ -22,14 +22,15 @@ FILES = ""  # names of the files in it
 
 def unavailable(why: str) -> None:
     """Answer 503 as the package would, and say why in the server's error log."""
-    sys.stderr.write("webscheduler: %s\n" % why)
-    sys.stderr.flush()
-
     if "GATEWAY_INTERFACE" in os.environ:
         os.write(1, b"Status: 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 19\r\n"
                     b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n{\"accepted\": false}")
 
-    os._exit(1 if "GATEWAY_INTERFACE" not in os.environ else 0)
+    try:
+        sys.stderr.write("webscheduler: %s\n" % why)
+        sys.stderr.flush()
+    finally:
+        os._exit(1 if "GATEWAY_INTERFACE" not in os.environ else 0)
 
 
 class Bundle:

@@ -12,7 +12,7 @@ import sys
 import time
 
 from . import trigger
-from .http import Request
+from .http import Request, log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,29 +92,31 @@ def _write_all(data: bytes) -> None:
     try:
         while view:
             view = view[os.write(1, view):]
-    except BrokenPipeError:
+    except OSError:
         pass
 
 
 def _drop_body() -> None:
     """Read what has arrived of a body that nobody read. Under mod_cgid, standard input is a socket. Closed with unread
     data, it is reset and the response is lost (tried). But it is not read for ever: a client can send for hours."""
-    os.set_blocking(0, False)
-
     try:
+        os.set_blocking(0, False)
+
         for _ in range(MOST_DROPPED // 65536):
             if not os.read(0, 65536):
                 break
     except OSError:
         pass
 
-    os.set_blocking(0, True)  # standard output may be the same socket, and must block when it is full
+    try:
+        os.set_blocking(0, True)  # standard output may be the same socket, and must block when it is full
+    except OSError:
+        pass
 
 
 def report(line: str) -> None:
     """One line for the server's error log."""
-    if sys.stderr:  # None where the server closed it
-        print(line.replace("\n", " "), file=sys.stderr, flush=True)
+    log(sys.stderr, line)  # None where the server closed it
 
 
 def _place(error: BaseException) -> str:

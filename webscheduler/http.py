@@ -110,6 +110,16 @@ def fields(text: str, length: int = MAX_LENGTH) -> list[tuple[str, str]]:
     return found
 
 
+def log(stream: Any, line: str) -> None:
+    """Write one line to the server's error log. If that cannot be written (a full disk, a closed or broken stream), the
+    answer is the same."""
+    try:
+        stream.write(line.replace("\n", " ") + "\n")
+        stream.flush()
+    except Exception:  # noqa: S110 (there is nowhere left to say it; what a server gives us may raise anything)
+        pass
+
+
 def server_kind(environ: dict[str, Any], in_process: bool) -> str:
     """The kind of server of a request, like `cgi/apache` or `wsgi/gunicorn`, without its version."""
     software = str(environ.get("SERVER_SOFTWARE", ""))

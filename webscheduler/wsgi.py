@@ -14,7 +14,7 @@ import time
 from . import addresses, trigger
 from .commands import registry
 from .errors import foreseen
-from .http import Request
+from .http import Request, log
 from .runs import dead_runs, health, spawned, strategies
 from .runs.detach import AfterResponse
 from .store import lookup, refusals
@@ -47,7 +47,7 @@ def create_app(home: str | None = None, user: User = None) -> Application:
 
     def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         def report(line: str) -> None:
-            environ["wsgi.errors"].write(line.replace("\n", " ") + "\n")
+            log(environ.get("wsgi.errors"), line)
 
         try:
             request = Request(environ)

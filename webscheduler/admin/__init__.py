@@ -19,10 +19,10 @@ import time
 from functools import partial
 
 from ..errors import WebschedulerError
-from ..http import kind, server_kind
+from ..http import kind, log, server_kind
 from ..runs.detach import AfterResponse
 from ..store.settings import SETTINGS, Settings, find_home, load_settings
-from .web import Html, Refused, Visit, error_text, h, mount, report, respond
+from .web import Html, Refused, Visit, error_text, h, mount, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def create_panel(
         response = answer(environ, home, user, clock)
         start_response(response.line, response.all_headers())
         body = b"" if environ.get("REQUEST_METHOD") == "HEAD" else response.body
-        return AfterResponse(body, response.after, partial(report, environ)) if response.after else [body]
+        said = partial(log, environ.get("wsgi.errors"))
+        return AfterResponse(body, response.after, said) if response.after else [body]
 
     return panel
 
@@ -124,7 +125,7 @@ def answer(
     except Refused as refused:
         response = _problem(visit, refused.status, visit.t(refused.message))
     except (WebschedulerError, OSError) as error:
-        report(environ, f"webscheduler: {error}")
+        log(environ.get("wsgi.errors"), f"webscheduler: {error}")
         text = visit.t("The server's error log has the details.")
         response = _problem(visit, 503, error_text(visit, error) if visit.may("editor") else text)
 

@@ -12,7 +12,7 @@ from itertools import groupby, islice, takewhile
 from ..commands import registry
 from ..runs import health
 from ..schedule import slots
-from ..store import history_view, processes, state
+from ..store import history_view, state
 from ..store.task import DUE, load_tasks, shown
 from ..times import instant
 from . import show
@@ -39,12 +39,12 @@ LATE_NAMES = 5
 
 def index(visit: Visit) -> Response:
     """One page of the tasks, by group."""
-    rows = state.read(visit.home)
+    rows, alive = health.as_they_are(visit.home, state.read(visit.home))
     names = _sorted(rows)
     number, pages = _page_number(visit, len(names))
     listed_names = names[(number - 1) * PAGE:number * PAGE]
     tasks, broken = load_tasks({name: rows[name] for name in (DUE, *listed_names) if name in rows})
-    running = {str(known.get("name")) for known in processes.live_runs(visit.home)}
+    running = {str(known.get("name")) for known in alive}
     commands = registry.registered(visit.settings).keys()
     listed = [tasks[name] for name in listed_names if name in tasks]
     next_starts = {task.name: coming(visit, task) for task in listed}

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from ..errors import BadInput
 from ..runs import cancel, recorder
-from ..store import history_cleaning, history_reading, history_view, processes, state
+from ..store import history, history_cleaning, history_reading, history_view, processes, state
 from ..store.task import file_name, shown
 from ..times import time_zone
 from ..vocabulary import FAILURES, RUNNING, STATUSES, TRIGGERS
@@ -126,9 +126,9 @@ def _asked(visit: Visit) -> tuple[str, str, Facts | None, Entry | None]:
 
     if len(claim) < 200:  # a longer one cannot be the name of a file
         # The run, or its process, may end between one look and the next.
-        known = _alive(visit, name, run)
-        entry = None if known else history_reading.find(visit.home, [name], run)
-        known = known or (None if entry else _alive(visit, name, run))
+        known, outcome = processes.claimed_run(visit.home, name, run)
+        entry = None if known else history_reading.find(visit.home, [name], run) or outcome
+        known = known or (None if entry else processes.claimed_run(visit.home, name, run)[0])
 
         if known or entry or claim in os.listdir(os.path.join(visit.home, "runs")):
             return name, run, known, entry
@@ -150,10 +150,12 @@ def _running(visit: Visit, name: str, run: str, known: Facts | None) -> Html:
 def _ended(visit: Visit, entry: Entry) -> Html:
     name, run = str(entry.get("command")), str(entry.get("run"))
     query = {"name": name, "run": run}
+    note = h(' <span class="warning">{text}</span>', text=visit.t(
+        "It could not be recorded yet. The next call of the task records it.")) if "recorded" in entry else ""
     again = button(visit, "run-now", "Run again", name=name) if (
         visit.may("editor") and name in state.read(visit.home)) else ""
     return visit.html(
-        "ended", outcome=outcome(visit, entry), again=again, facts=facts(visit, [
+        "ended", outcome=[outcome(visit, entry), note], again=again, facts=facts(visit, [
             ("Started", moment(visit, entry.get("startedAt"), exact=True)),
             ("Ended", moment(visit, entry.get("finishedAt"), exact=True)),
             ("Duration", duration(entry.get("duration"))), ("Started by", _by(visit, entry)),
@@ -174,13 +176,10 @@ def _live(visit: Visit, run: str) -> str:
         with open(recorder.live_file(visit.home, run), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - LIVE_SHOWN))
-            return file.read().decode("utf-8", "backslashreplace")
+            data = file.read()
+            return data[history.begins(data) if size > LIVE_SHOWN else 0:].decode("utf-8", "backslashreplace")
     except FileNotFoundError:
         return ""
-
-
-def _alive(visit: Visit, name: str, run: str) -> Facts | None:
-    return next((known for known in processes.live_runs(visit.home, name) if known.get("run") == run), None)
 
 
 def raw(visit: Visit) -> Response:

@@ -12,13 +12,13 @@ import shlex
 
 from .. import editing, signing
 from ..errors import BadInput
-from ..runs import admission
+from ..runs import admission, health
 from ..runs.strategies import start_run
 from ..schedule import slots
 from ..store import history_view, processes, state
 from ..store.task import DUE, load_task
 from ..times import format_time
-from ..vocabulary import INTERRUPTED, RUNNING
+from ..vocabulary import RUNNING
 from . import show
 from .show import badge, button, confirm, duration, facts, link, moment, outcome, page, paragraph
 from .web import Html, Refused, error_text, h
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def named(visit: Visit) -> Task:
     """The task that the query names."""
     name = visit.query.get("name", "")
-    row = state.read(visit.home).get(name)
+    row = health.as_they_are(visit.home, state.read(visit.home))[0].get(name)
 
     if row is None:
         raise Refused(404, "There is no such task.")
@@ -114,9 +114,8 @@ def last_run(visit: Visit, task: Task, entries: list[Entry], running: bool) -> H
                  href=visit.href("run", name=task.name, run=task["lastRunId"]))
 
     run = next((entry for entry in entries if entry.get("run") and entry.get("run") == task["lastRunId"]), None)
-    status = INTERRUPTED if task["lastRunStatus"] == RUNNING else task["lastRunStatus"]
     return h('{outcome} <a href="{href}">{when}</a> · {took}', when=moment(visit, task["lastRunAt"]),
-             outcome=outcome(visit, run or {"status": status, "exitCode": task["lastRunExitCode"]}),
+             outcome=outcome(visit, run or {"status": task["lastRunStatus"], "exitCode": task["lastRunExitCode"]}),
              took=duration(task["lastRunDuration"]),
              href=visit.href("run", name=task.name, run=task["lastRunId"]))
 

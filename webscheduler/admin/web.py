@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 from ..addresses import allowed, client
 from ..body import MAX_FORM, receive, stated_length
 from ..errors import WebschedulerError
-from ..http import MAX_FIELDS, NOSNIFF, Response, fields
+from ..http import MAX_FIELDS, NOSNIFF, Response, fields, log
 from ..printable import pictured
 from . import language
 
@@ -215,7 +215,7 @@ class Visit:
             people.note(self.home, self.now, self.person, self.address, action, subject)
         except (WebschedulerError, OSError) as error:
             who = self.person.name if self.person else "-"
-            report(self.environ, f"webscheduler: audit.jsonl: {error}: {who} {action} {subject}")
+            log(self.environ.get("wsgi.errors"), f"webscheduler: audit.jsonl: {error}: {who} {action} {subject}")
 
     def tell(self, message: str, **values: str) -> None:
         """Show a message once, on the next page, translated; of its values, `problem` is a one-line error. Long values
@@ -230,11 +230,6 @@ class Visit:
 def mount(environ: dict[str, Any]) -> str:
     """The path of the application, for links; never one that leads to another host (`//name`)."""
     return "/" + quote(str(environ.get("SCRIPT_NAME", "")).encode("latin-1", "replace").strip(b"/"))
-
-
-def report(environ: dict[str, Any], line: str) -> None:
-    """One line for the server's error log."""
-    environ["wsgi.errors"].write(line.replace("\n", " ") + "\n")
 
 
 def error_text(visit: Visit, error: Exception) -> Html:

@@ -26,18 +26,8 @@ from ..store.settings import load_settings
 from ..store.task import DUE, file_name, load_tasks, shown
 from ..vocabulary import FAILURES, FINISHED, SUCCESS
 from .parser import JSON, YES, checked
-from .tasks import NAME, without_dead_run
-from .terminal import (
-    confirm,
-    holders,
-    line,
-    local_time,
-    print_error,
-    print_if_unrecorded,
-    print_json,
-    print_table,
-    seconds,
-)
+from .tasks import NAME
+from .terminal import confirm, holders, line, local_time, print_error, print_json, print_table, say_unrecorded, seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +59,7 @@ def _run(args: Namespace) -> int:
         print(escaped(entry["errorOutput"]), end="", file=sys.stderr)
         print(outcome(args.name, entry), file=sys.stderr)
 
-    print_if_unrecorded(args.name, entry)
+    say_unrecorded(args.name, entry)
     return 0 if entry["status"] == SUCCESS else 1
 
 
@@ -149,15 +139,14 @@ def overall(settings: Settings, now: float) -> dict[str, Any]:
     except Unusable as error:
         tasks, damage = state.read(settings.home), [str(error)]
 
-    every, tasks = tasks, shown(tasks)
+    rows, alive = health.as_they_are(settings.home, tasks)
+    every, tasks = tasks, shown(rows)
     good, broken = load_tasks(tasks)
-    running = [_running(facts) for facts in processes.live_runs(settings.home)
-               if facts.get("name") in tasks or facts.get("name") not in every]
+    running = [_running(facts) for facts in alive if facts.get("name") in tasks or facts.get("name") not in every]
     held, most = health.places(settings.home), settings["maxConcurrentTasks"]
-    alive = {facts["name"] for facts in running}
     unhealthy = [{"name": name, "status": "failing", "lastRunAt": None, "lastRunStatus": None} for name in broken]
     unhealthy += [{"name": name, "status": how, "lastRunAt": good[name]["lastRunAt"],
-                   "lastRunStatus": without_dead_run(good[name], alive)["lastRunStatus"]}
+                   "lastRunStatus": good[name]["lastRunStatus"]}
                   for name, how in health.states(settings, dict(good), now).items() if how != "healthy"]
     found = [each["status"] for each in unhealthy] + ["failing"] * len(damage)
     return {"status": next((how for how in ("failing", "late") if how in found), "healthy"),
@@ -225,17 +214,16 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 def _one(args: Namespace) -> None:
     """Show one run: how it ended and all its output, or what it has printed so far."""
-    facts = next((facts for facts in processes.live_runs(args.home, args.name) if facts.get("run") == args.run), None)
-    entry = history_reading.find(args.home, _names(args), args.run)
+    facts, outcome_only = processes.claimed_run(args.home, args.name, args.run)
+    entry: Any = history_reading.find(args.home, _names(args), args.run) or outcome_only
 
     if entry is None:
         if facts is None:
             raise BadInput(f"no run has the id {args.run[:60]!r}: `webscheduler logs` shows them")
 
-        so_far: Any = {"command": facts.get("name"), "run": args.run, "status": "running",
-                       **{field: facts.get(field) for field in ("startedAt", "trigger", "strategy")},
-                       "output": _live(args.home, args.run)[0].decode("utf-8", "backslashreplace")}
-        entry = so_far
+        entry = {"command": facts.get("name"), "run": args.run, "status": "running",
+                 **{field: facts.get(field) for field in ("startedAt", "trigger", "strategy")},
+                 "output": _live(args.home, args.run)[0].decode("utf-8", "backslashreplace")}
 
     if args.json:
         print_json([entry])
@@ -248,7 +236,7 @@ def _one(args: Namespace) -> None:
         else:
             _print_whole(entry["output"])
     else:
-        print(outcome(entry.get("command", ""), entry))
+        print(outcome(entry.get("command", ""), entry) + (", not recorded yet" if "recorded" in entry else ""))
         print(f"started {local_time(entry.get('startedAt'))} by {line(entry.get('trigger'))}, "
               f"strategy {line(entry.get('strategy'))}")
 

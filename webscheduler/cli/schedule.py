@@ -21,7 +21,7 @@ from ..store.task import DUE, FIELDS, load_task
 from ..times import format_time, parse_time
 from ..vocabulary import SUCCESS
 from .parser import JSON, checked
-from .terminal import holders, line, local_time, print_error, print_if_unrecorded, print_json
+from .terminal import holders, line, local_time, print_error, print_json, say_unrecorded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _run_due(args: Namespace) -> int:
 
     sys.stdout.flush()
 
-    print_if_unrecorded(DUE, entry)
+    say_unrecorded(DUE, entry)
 
     for problem in problems:
         print_error(problem)

@@ -15,13 +15,13 @@ from .. import editing, signing
 from ..commands import registry
 from ..errors import BadInput, NoSuchTask, Unusable, did_you_mean
 from ..printable import escaped
+from ..runs import health
 from ..schedule import slots
 from ..schedule.describe import describe, render
-from ..store import processes, state
+from ..store import state
 from ..store.fields import Field, check, from_text
 from ..store.settings import check_base_url, load_settings
 from ..store.task import DUE, FIELDS, load_task, load_tasks, shown
-from ..vocabulary import INTERRUPTED, RUNNING
 from .parser import BASE, JSON, OPTIONS, YES, kebab
 from .terminal import as_text, confirm, line, local_time, print_error, print_json, print_table
 
@@ -186,14 +186,6 @@ def read_tasks(home: str) -> state.Tasks:
         return tasks
 
 
-def without_dead_run(task: Task, running: set[Any]) -> Task:
-    """The task, `interrupted` where state.json calls it running and no run of it is alive (running: names)."""
-    if task["lastRunStatus"] == RUNNING and task.name not in running:
-        task["lastRunStatus"] = INTERRUPTED
-
-    return task
-
-
 def _schedule(task: Task) -> str:
     if task.name == DUE:
         return "When its URL is called"
@@ -212,9 +204,10 @@ def _next_start(settings: Settings, task: Task, now: float) -> str:
 
 def _list(args: Namespace) -> None:
     settings, now = load_settings(args.home), time.time()
-    good, broken = load_tasks(shown(read_tasks(args.home)))
-    running = {facts.get("name") for facts in processes.live_runs(args.home)}
-    listed = [without_dead_run(task, running) for task in good.values() if args.group in (None, task["group"])]
+    rows, alive = health.as_they_are(args.home, read_tasks(args.home))
+    good, broken = load_tasks(shown(rows))
+    running = {facts.get("name") for facts in alive}
+    listed = [task for task in good.values() if args.group in (None, task["group"])]
 
     if args.json:
         print_json([*(editing.public(settings, task, now) for task in listed),
@@ -232,9 +225,10 @@ def _list(args: Namespace) -> None:
 
 def _show(args: Namespace) -> None:
     settings, now = load_settings(args.home), time.time()
-    task = load_task(args.name, editing.row_of(read_tasks(args.home), args.name))
-    alive = processes.live_runs(args.home, args.name)
-    public = editing.public(settings, without_dead_run(task, {facts.get("name") for facts in alive}), now)
+    rows, runs = health.as_they_are(args.home, read_tasks(args.home))
+    task = load_task(args.name, editing.row_of(rows, args.name))
+    alive = [facts for facts in runs if facts.get("name") == args.name]
+    public = editing.public(settings, task, now)
 
     if args.json:
         print_json(public)

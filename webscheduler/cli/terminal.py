@@ -51,7 +51,7 @@ def holders(runs: Sequence[Mapping[str, Any]]) -> str:
     return f"all places (maxConcurrentTasks) are held, by {held}"
 
 
-def print_if_unrecorded(name: str, entry: Result) -> None:
+def say_unrecorded(name: str, entry: Result) -> None:
     """Say it of a run whose line of history could not be written."""
     if not entry.get("recorded", True):
         print_error(f"{name} has run, but that is not recorded yet: {entry.get('problem')}")

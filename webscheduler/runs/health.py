@@ -14,7 +14,7 @@ from ..schedule import slots
 from ..store import processes, state
 from ..store.task import load_task, shown
 from ..times import format_time, instant
-from ..vocabulary import DUE, FAILURES, RUNNING
+from ..vocabulary import DUE, FAILURES, INTERRUPTED, RUNNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ def health(settings: Settings, tasks: state.Tasks, name: str, now: float) -> dic
 
     The status of `@due` is the worst of all enabled tasks, with the names of those that are not healthy.
     """
-    row = tasks[name]
+    tasks, alive = as_they_are(settings.home, tasks)
+    row, running = tasks[name], [facts for facts in alive if facts.get("name") == name]
     found = states(settings, shown(tasks) if name == DUE else {name: row}, now)
     worst = next((state for state in ("failing", "late") if state in found.values()), "healthy")
-    running = processes.live_runs(settings.home, name)
     report = {"task": name, "status": worst, "running": bool(running), "nextRunAt": None,
               **{field: row.get(field) for field in ("lastRunAt", "lastRunStatus", "lastRunDuration")}}
 
@@ -52,9 +52,33 @@ def health(settings: Settings, tasks: state.Tasks, name: str, now: float) -> dic
     return report
 
 
+def as_they_are(home: str, tasks: state.Tasks) -> tuple[state.Tasks, list[Facts]]:
+    """(the tasks, with how their last runs ended; facts of the runs that live). What a claim says counts where nobody
+    could record it yet, as on a full disk; a run that state calls running and that does not live is `interrupted`."""
+    alive, ended = processes.claimed_runs(home)
+    running = {facts.get("name") for facts in alive}
+    found = {**tasks}
+
+    for facts in ended:
+        entry, name = facts.get("outcome"), facts.get("name", "")
+
+        if isinstance(entry, dict) and isinstance(found.get(name), dict):
+            from .recorder import take_outcome
+
+            found[name] = {**found[name]}
+            take_outcome(found[name], entry, facts)
+
+    for name, row in found.items():
+        if isinstance(row, dict) and row.get("lastRunStatus") == RUNNING and name not in running:
+            found[name] = {**row, "lastRunStatus": INTERRUPTED}
+
+    return found, alive
+
+
 def states(settings: Settings, tasks: state.Tasks, now: float) -> dict[str, str]:
     """`healthy`, `failing` or `late`, by task."""
-    running = {facts.get("name") for facts in processes.live_runs(settings.home)}
+    tasks, alive = as_they_are(settings.home, tasks)
+    running = {facts.get("name") for facts in alive}
     return {name: _state(settings, row, name, name in running, now) for name, row in tasks.items()}
 
 
@@ -76,8 +100,7 @@ def _state(settings: Settings, row: Any, name: str, running: bool, now: float) -
     if not row.get("enabled"):
         return "healthy"
 
-    # `running` without a live run: it died and is not recorded yet.
-    if row.get("lastRunStatus") in FAILURES or (row.get("lastRunStatus") == RUNNING and not running):
+    if row.get("lastRunStatus") in FAILURES:
         return "failing"
 
     try:

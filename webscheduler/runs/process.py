@@ -22,8 +22,8 @@ from .. import vocabulary as words
 from ..commands import registry
 from ..schedule import cron
 from ..store import capabilities, locks
-from ..store.files import close
-from ..store.history import LIMIT, clip
+from ..store.files import append_bytes, close
+from ..store.history import LIMIT, clip, whole
 from .recorder import outcome, reason_to_end
 
 TYPE_CHECKING = False
@@ -83,29 +83,36 @@ class Stream:
 
 
 class Live:
-    """output/RUN.log: both streams as they come, for people who watch; at LIVE_LIMIT bytes it starts again."""
+    """output/RUN.log: both streams as they come, for people who watch; at LIVE_LIMIT bytes it starts again. A character
+    of UTF-8 is written as a whole: its bytes may come one after the other, with the other stream between them."""
 
-    __slots__ = ("descriptor", "size")
+    __slots__ = ("begun", "descriptor", "size")
 
     def __init__(self, file: str) -> None:
         self.size = 0
+        self.begun: dict[int, bytes] = {}  # the first bytes of a character, by stream
 
         try:
             self.descriptor = os.open(file, LIVE_FLAGS, 0o600)
         except OSError:
             self.descriptor = -1  # the run matters more than watching it
 
-    def add(self, data: bytes) -> None:
-        """Append the next bytes."""
+    def add(self, stream: int, data: bytes) -> None:
+        """Append the next bytes of a stream."""
         if self.descriptor < 0:
             return
+
+        data = self.begun.pop(stream, b"") + data
+        end = whole(data)
+        self.begun[stream], data = data[end:], data[:end]
 
         try:
             if self.size + len(data) > LIVE_LIMIT:
                 os.ftruncate(self.descriptor, 0)
-                self.size = os.write(self.descriptor, b"... [earlier output is not shown] ...\n")
+                data, self.size = b"... [earlier output is not shown] ...\n" + data, 0
 
-            self.size += os.write(self.descriptor, data)
+            append_bytes(self.descriptor, data)
+            self.size += len(data)
         except OSError:
             self.close()
 
@@ -249,7 +256,7 @@ def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
 
             if data and kept_live[descriptor]:
                 open_streams[descriptor][1].add(data)
-                live.add(data)
+                live.add(descriptor, data)
             elif data == b"":
                 poller.unregister(descriptor)
                 open_streams.pop(descriptor)

@@ -13,6 +13,7 @@ import os
 from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
 from ..store import history, indexing, locks, state
+from ..store.files import remove
 from ..store.task import load_task
 from ..times import format_time, instant, parse_time
 from ..vocabulary import CANCELLED, ENTRY, FAILURES, INTERRUPTED, NO_PROCESS, RUNNING, TERMINATED
@@ -119,7 +120,7 @@ def append_history(home: str, claim: Claim, entry: Entry, short: Entry) -> Entry
     """Add the line, or else, once the live output has made room, `short`; returns what was added. Raises Unusable."""
 
     def with_more_room() -> Iterator[Entry]:
-        _remove_live_output(home, claim.run)
+        remove(live_file(home, claim.run))
         yield short
 
     return history.append(home, claim.name, entry, with_more_room())
@@ -148,33 +149,7 @@ def update_state(
     failed in a row; the index that was valid before)."""
 
     def change(row: dict[str, Any]) -> int:
-        failures = row.get("consecutiveFailures")
-        failures = failures if isinstance(failures, int) and failures > 0 else 0
-
-        if row.get("lastRunId") not in (claim.run, None) and (
-                instant(row.get("lastRunAt")) >= instant(entry["startedAt"])) and (
-                row["lastRunId"] != (facts or {}).get("previousRunId", claim.run)):
-            return failures
-
-        if row.get("lastRunId") == claim.run and row.get("lastRunStatus") == entry["status"]:
-            return failures  # counted already: whoever recorded it was killed after this step
-
-        before = facts.get("previousRunAt", row.get("lastRunAt")) if facts else None
-        row.update(lastRunAt=entry["startedAt"], lastRunStatus=entry["status"], lastRunId=claim.run,
-                   lastRunDuration=entry["duration"], lastRunExitCode=entry["exitCode"],
-                   lastRunAttempt=entry["attempt"],
-                   consecutiveFailures=failures + 1 if entry["status"] in FAILURES else 0)
-
-        if still_due:
-            row.update(lastRunAt=before, lastRunAttempt=max(1, (entry["attempt"] or 1) - 1))
-
-        if zone:
-            try:
-                row["nextRunAt"] = slots.next_text(load_task(claim.name, row), zone, parse_time(entry["finishedAt"]))
-            except BadInput:
-                pass
-
-        return failures
+        return take_outcome(row, entry, facts or {}, zone, still_due)
 
     failures, index = None, None
 
@@ -183,17 +158,43 @@ def update_state(
     except WebschedulerError:
         pass  # a state.json that cannot be parsed is never overwritten; history has the run
 
-    _remove_live_output(home, claim.run)
+    remove(live_file(home, claim.run))
     claim.remove()
     claim.release()
     return (facts or {}).get("failuresBefore", failures or 0), index
 
 
-def _remove_live_output(home: str, run: str) -> None:
-    try:
-        os.unlink(live_file(home, run))
-    except OSError:
-        pass
+def take_outcome(
+    row: dict[str, Any], entry: Entry, facts: Facts, zone: str | None = None, still_due: bool = False
+) -> int:
+    """Take how a run ended into its task's row, unless a newer run is there. Returns how many runs before failed in a
+    row. facts: of its claim."""
+    run, failures = entry["run"], row.get("consecutiveFailures")
+    failures = failures if isinstance(failures, int) and failures > 0 else 0
+
+    if row.get("lastRunId") not in (run, None) and (
+            instant(row.get("lastRunAt")) >= instant(entry["startedAt"])) and (
+            row["lastRunId"] != facts.get("previousRunId", run)):
+        return failures
+
+    if row.get("lastRunId") == run and row.get("lastRunStatus") == entry["status"]:
+        return failures  # counted already: whoever recorded it was killed after this step
+
+    before = facts.get("previousRunAt", row.get("lastRunAt")) if facts else None
+    row.update(lastRunAt=entry["startedAt"], lastRunStatus=entry["status"], lastRunId=run,
+               lastRunDuration=entry["duration"], lastRunExitCode=entry["exitCode"], lastRunAttempt=entry["attempt"],
+               consecutiveFailures=failures + 1 if entry["status"] in FAILURES else 0)
+
+    if still_due:
+        row.update(lastRunAt=before, lastRunAttempt=max(1, (entry["attempt"] or 1) - 1))
+
+    if zone:
+        try:
+            row["nextRunAt"] = slots.next_text(load_task(entry["command"], row), zone, parse_time(entry["finishedAt"]))
+        except BadInput:
+            pass
+
+    return failures
 
 
 def entry_of(claim: Claim, facts: Facts, ended: Outcome, now: float) -> Entry:

@@ -78,10 +78,7 @@ def replace_file(
             os.replace(temporary, target)
     except BaseException:
         for temporary in temporaries:
-            try:
-                os.unlink(temporary)
-            except OSError:
-                pass
+            remove(temporary)
         raise
     else:
         if directory >= 0:
@@ -110,6 +107,14 @@ def _make_file(path: str, content: bytes | Iterable[bytes], mode: int, sync: boo
         raise
 
     os.close(descriptor)  # an error counts: over a network, some say only now that the disk is full
+
+
+def remove(path: str) -> None:
+    """Unlink a file, if it is there and that is possible: whoever finds it later does it."""
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
 
 
 def append_bytes(descriptor: int, data: bytes) -> None:

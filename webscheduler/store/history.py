@@ -133,7 +133,26 @@ def clip(head: bytes, tail: bytes, dropped: int) -> str:
     if not dropped:
         return _text(head + tail, 2 * HALF_IN_JSON)
 
+    kept = len(head) + len(tail)
+    head, tail = head[:whole(head)], tail[begins(tail):]
+    dropped += kept - len(head) - len(tail)
     return f"{_text(head, HALF_IN_JSON)}\n... [truncated] {dropped} bytes ...\n{_text(tail, HALF_IN_JSON)}"
+
+
+def whole(data: bytes) -> int:
+    """How many bytes are left without the beginning of a character of UTF-8 at the end, whose rest is missing there: it
+    would be shown as if the command had printed a wrong byte (RFC 3629, 3)."""
+    for back in range(1, min(3, len(data)) + 1):
+        if data[-back] & 0xC0 != 0x80:
+            length = 1 + sum(data[-back] >= first for first in (0xC0, 0xE0, 0xF0)) if data[-back] < 0xF8 else 1
+            return len(data) - (back if back < length else 0)
+
+    return len(data)
+
+
+def begins(data: bytes) -> int:
+    """Where the first character begins: before it there may be the rest of one that is cut off."""
+    return next((at for at in range(min(3, len(data))) if data[at] & 0xC0 != 0x80), min(3, len(data)))
 
 
 def _text(data: bytes, most: int) -> str:

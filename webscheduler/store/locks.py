@@ -22,7 +22,7 @@ import time
 
 from ..errors import Busy, Unusable
 from ..vocabulary import COUNTED_REASONS
-from .files import append_bytes, close, file_name, is_same_file, lock_file, unlock_file
+from .files import append_bytes, close, file_name, is_same_file, lock_file, remove, unlock_file
 from .index import boot
 
 TYPE_CHECKING = False
@@ -128,11 +128,8 @@ class Claim:
         return facts_of(self.descriptor)
 
     def remove(self) -> None:
-        """Unlink the file; the run is recorded. If that fails, whoever finds it finds its line, too, and does it."""
-        try:
-            os.unlink(self.path)
-        except OSError:
-            pass
+        """Unlink the file; the run is recorded."""
+        remove(self.path)
 
     def release(self) -> None:
         """Unlock for all copies of the descriptor, so that a daemon started by the command blocks nothing."""

@@ -18,6 +18,7 @@ from .files import close, file_name, lock_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from ..shapes import Facts
 
@@ -26,7 +27,13 @@ if TYPE_CHECKING:
 
 def live_runs(home: str, name: str | None = None) -> list[Facts]:
     """Facts of the runs that live, for readers: found by pid and start time of their processes, without any lock."""
-    found = []
+    return claimed_runs(home, name)[0]
+
+
+def claimed_runs(home: str, name: str | None = None) -> tuple[list[Facts], list[Facts]]:
+    """(facts of the runs that live; facts of those that are over and not recorded yet, which may have `outcome`)."""
+    found: list[Facts] = []
+    ended: list[Facts] = []
 
     for run in locks.runs(home, name):
         path = os.path.join(home, "runs", run if name is None else f"{file_name(name)}@{run}")
@@ -42,9 +49,7 @@ def live_runs(home: str, name: str | None = None) -> list[Facts]:
             close(descriptor)
 
         if not locks.is_here(facts.get("place", locks.place())):
-            if _lives_elsewhere(path, facts):
-                found.append(facts)
-
+            (found if _lives_elsewhere(path, facts) else ended).append(facts)
             continue
 
         # Killed before it named the command in the claim.
@@ -55,10 +60,17 @@ def live_runs(home: str, name: str | None = None) -> list[Facts]:
         # The process that made the claim may be a server, which outlives the run.
         known = ("command", "supervisor") if "supervisor" in facts else ("starter",)
 
-        if any(locks.alive(facts.get(who)) for who in known):
-            found.append(facts)
+        (found if any(locks.alive(facts.get(who)) for who in known) else ended).append(facts)
 
-    return found
+    return found, ended
+
+
+def claimed_run(home: str, name: str | None, run: str) -> tuple[Facts | None, Any]:
+    """(facts of the run while it lives; how it ended, as a line of history with `recorded` False, if only its claim
+    says it)."""
+    alive, ended = ([facts for facts in found if facts.get("run") == run] for found in claimed_runs(home, name))
+    outcomes = [{**facts["outcome"], "recorded": False} for facts in ended if "outcome" in facts]
+    return next(iter(alive), None), next(iter(outcomes), None)
 
 
 def table() -> Table:

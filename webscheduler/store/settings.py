@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import os
 
-from ..errors import BadInput, Busy, Unusable
+from ..errors import BadInput, Unusable
 from ..times import time_zone
 from ..vocabulary import LANGUAGES
 from .fields import MAX_SECONDS, Field, check, check_entered, from_text
 from .files import find_home as find_home
-from .files import lock_file, replace_file
+from .files import replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,25 +150,24 @@ def save_settings(home: str, values: dict[str, Any]) -> None:
     path = os.path.join(home, "config.json")
     read_settings(home)  # for its error if the home does not exist
 
-    try:
-        with open(path + ".lock", "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as lock:
-            if not lock_file(lock.fileno(), PATIENCE):
-                raise Busy(f"{path} is locked by another process for too long: try again")
+    from .change_lock import locked  # a request never gets here
 
-            raw = {**read_settings(home), "version": FORMAT}
+    with locked(path, PATIENCE):
+        raw = {**read_settings(home), "version": FORMAT}
 
-            for name, value in values.items():
-                if name not in SETTINGS:
-                    raise BadInput(f"no setting is named {name!r}: `webscheduler config list` shows them", name)
+        for name, value in values.items():
+            if name not in SETTINGS:
+                raise BadInput(f"no setting is named {name!r}: `webscheduler config list` shows them", name)
 
-                if value is None:
-                    raw.pop(name, None)
-                else:
-                    raw[name] = check(name, SETTINGS[name], value)
+            if value is None:
+                raw.pop(name, None)
+            else:
+                raw[name] = check(name, SETTINGS[name], value)
 
+        try:
             replace_file(path, json.dumps(raw, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
-    except OSError as error:
-        raise Unusable(f"{path} cannot be written: {error.strerror}")
+        except OSError as error:
+            raise Unusable(f"{path} cannot be written: {error.strerror}")
 
 
 def _short(error: Exception) -> str:
