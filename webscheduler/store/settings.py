@@ -147,10 +147,9 @@ def read_settings(home: str) -> dict[str, Any]:
 def save_settings(home: str, values: dict[str, Any]) -> None:
     """Store settings, all or, if one is wrong, none; None: back to the default. What other processes store meanwhile is
     kept. Raises BadInput, Unusable, Busy."""
-    path = os.path.join(home, "config.json")
-    read_settings(home)  # for its error if the home does not exist
-
     from .change_lock import locked  # a request never gets here
+
+    path = os.path.join(home, "config.json")
 
     with locked(path, PATIENCE):
         raw = {**read_settings(home), "version": FORMAT}
