@@ -220,7 +220,7 @@ def test_arguments_reach_only_a_command_that_is_registered_to_take_them(installa
     """Refused where they are entered, and, should they be in the file, where they would be used."""
     installation.configure(commands={"no": {"argv": ["echo"]}, "yes": {"argv": ["echo"], "arguments": True}})
     refused = call(installation.home, "add", "task", "--command", "no", "--arguments", "x")
-    assert (refused.status, refused.complaint) == (2, "arguments: no is not registered to take arguments")
+    assert (refused.status, refused.complaint) == (2, "--arguments: no is not registered to take arguments")
     assert argv(installation, command="yes", arguments="a 'b c'") == ["echo", "a", "b c"]
 
     with pytest.raises(BadInput, match="not registered to take arguments"):

@@ -421,7 +421,7 @@ def test_a_python_that_cannot_run_us_is_not_stored(installation: Installation, p
     for words in (["config", "set", "python", path], ["init", "--python", path]):
         done = call(installation.home, *words)
         assert done.status == 2
-        assert done.complaint.startswith(f"python: {path} ")
+        assert done.complaint.removeprefix("--").startswith(f"python: {path} ")
 
     assert (installation.home / "config.json").read_bytes() == before
     assert call(installation.home, "config", "set", "python", sys.executable).status == 0

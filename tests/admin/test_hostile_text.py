@@ -73,8 +73,8 @@ def test_the_group_of_the_probe_is_the_programs(owner: Browser, inhabited: Insta
     registered(inhabited)
     before = (inhabited.home / "state.json").read_bytes()
     said = "group: @probe is the program's own: choose another"
-    assert call(inhabited.home, "edit", "task", "--group", "@probe").complaint == said
-    assert call(inhabited.home, "add", "new", "--group", "@probe", "--", "true").complaint == said
+    assert call(inhabited.home, "edit", "task", "--group", "@probe").complaint == f"--{said}"
+    assert call(inhabited.home, "add", "new", "--group", "@probe", "--", "true").complaint == f"--{said}"
     row = {"enabled": True, "command": "hello", "group": "@probe"}
     document = {"format": "webscheduler tasks", "version": 1, "tasks": {"new": row}}
     assert "Nothing was changed" in restore(owner, document)
