@@ -161,6 +161,8 @@ SIGNED: dict[str, Case] = {
 # What must never run anything, however well it is signed.
 HARMLESS: dict[str, Case] = {
     **{method: altered(method=method) for method in ("HEAD", "OPTIONS", "PUT", "DELETE", "PATCH")},
+    "X-Moz": altered(HTTP_X_MOZ="prefetch"),
+    "X-Purpose": altered(HTTP_X_PURPOSE="preview"),
     "Sec-Purpose": altered(HTTP_SEC_PURPOSE="prefetch;prerender"),
     "Purpose": altered(HTTP_PURPOSE="prefetch"),
     "Purpose in capitals": altered(HTTP_PURPOSE="Prefetch"),
@@ -440,3 +442,50 @@ def test_refusals_are_bounded(ready: Installation) -> None:
         assert read_refusals(home) == []
         add_refusal(home, now + 100000, "GET", "", "192.0.2.1", "again")
         assert [refusal["problem"] for refusal in read_refusals(home)] == ["again"]
+
+
+# As the services send them.
+PREVIEWS = {
+    "Slack": "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)",
+    "Slack's pictures": "Slack-ImgProxy (+https://api.slack.com/robots)",
+    "Facebook": "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)",
+    "Meta": "meta-externalfetcher/1.1",
+    "iMessage": "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_11_1) AppleWebKit/601.2.4 (KHTML, like Gecko) Version/9.0.1 "
+                "Safari/601.2.4 facebookexternalhit/1.1 Facebot Twitterbot/1.0",
+    "X": "Twitterbot/1.0",
+    "Telegram": "TelegramBot (like TwitterBot)",
+    "WhatsApp": "WhatsApp/2.23.20.0",
+    "Discord": "Mozilla/5.0 (compatible; Discordbot/2.0; +https://discordapp.com)",
+    "Teams": "Mozilla/5.0 (Windows NT 6.1; WOW64) SkypeUriPreview Preview/0.5 skype-url-preview@microsoft.com",
+    "Microsoft": "Mozilla/5.0 (compatible; MicrosoftPreview/2.0; +https://aka.ms/MicrosoftPreview)",
+    "Bing": "Mozilla/5.0 (Windows NT 6.1) AppleWebKit/534.34 (KHTML, like Gecko) Safari/534.34 BingPreview/1.0b",
+    "LinkedIn": "LinkedInBot/1.0 (compatible; Mozilla/5.0; Apache-HttpClient +http://www.linkedin.com)",
+    "Mastodon": "http.rb/5.1.1 (Mastodon/4.2.0; +https://mastodon.example/) Bot",
+}
+CALLERS = {
+    "curl": "curl/8.5.0", "wget": "Wget/1.21.3", "cron-job.org": "Mozilla/4.0 (compatible; cron-job.org; "
+    "http://cron-job.org/abuse/)", "EasyCron": "EasyCron/1.0 (https://www.easycron.com/)", "no name": "",
+    "a monitor": "Mozilla/5.0+(compatible; UptimeRobot/2.0; http://www.uptimerobot.com/)",
+    "a browser": "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0", "PHP": "PHP/8.2",
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("service", PREVIEWS)
+def test_a_preview_runs_nothing(installation: Installation, door: str, service: str) -> None:
+    """Somebody sends a URL to a friend or to a group, and its service looks what is behind it."""
+    installation.add()
+
+    for agent in (PREVIEWS[service], PREVIEWS[service].upper()):
+        assert installation.trigger(door, HTTP_USER_AGENT=agent).refused
+
+    assert installation.claims() == []
+    assert installation.history() == []
+
+
+@pytest.mark.parametrize("service", CALLERS)
+def test_those_who_call_urls_are_no_previews(installation: Installation, service: str) -> None:
+    """Panels, monitors and people."""
+    installation.add()
+    assert installation.trigger("wsgi", HTTP_USER_AGENT=CALLERS[service]).document["accepted"] is True
+    installation.idle()

@@ -81,7 +81,7 @@ def test_what_runs_nothing(path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "get", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "", "X"])
-@pytest.mark.parametrize("header", ["HTTP_SEC_PURPOSE", "HTTP_PURPOSE"])
+@pytest.mark.parametrize("header", ["HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ"])
 @pytest.mark.parametrize("purpose", ["", "prefetch", "prefetch;prerender", "Prefetch", "preview", "prerender", "x"])
 def test_what_may_run(method: str, header: str, purpose: str) -> None:
     """Only GET and POST that nobody made ahead of time may run anything."""

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 MAX_FIELDS = 500
 MAX_LENGTH = 65536  # characters
 HEX = frozenset("0123456789abcdef")
+# What the user agents of link previews hold: of Slack, Facebook (and iMessage), X, Telegram, WhatsApp (and Signal),
+# Discord, Teams and Skype, LinkedIn, and others of their kind. Not of robots as such: some monitors say they are one.
+PREVIEWS = ("preview", "slackbot", "slack-imgproxy", "facebookexternal", "facebot", "meta-external", "twitterbot",
+            "telegrambot", "whatsapp", "discordbot", "microsoft teams", "linkedinbot", "redditbot", "pinterest",
+            "viber", "vkshare", "mastodon", "synapse", "mattermost", "iframely", "embedly", "applebot",
+            "google (+https")
 PHRASES = {200: "OK", 202: "Accepted", 303: "See Other", 404: "Not Found", 503: "Service Unavailable"}
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
 
@@ -38,9 +44,7 @@ class Request:
     def __init__(self, environ: dict[str, Any]) -> None:
         self.environ = environ
         self.method = str(environ.get("REQUEST_METHOD", "GET")).upper()
-        purpose = (environ.get("HTTP_SEC_PURPOSE", "") + environ.get("HTTP_PURPOSE", "")).lower()
-        early = any(word in purpose for word in ("prefetch", "prerender", "preview"))
-        self.may_run = self.method in ("GET", "POST") and not early
+        self.may_run = self.method in ("GET", "POST") and not _is_early(environ)
         self.peer = str(environ.get("REMOTE_ADDR", ""))
         self.forwarded = str(environ.get("HTTP_X_FORWARDED_FOR", ""))
         self.problem = ""
@@ -89,6 +93,20 @@ class Request:
 
         if self.ts is not None and not (self.ts.isascii() and self.ts.isdigit()):
             self.ts = "0"  # it stays a timed request, and this instant is within no window
+
+
+def _is_early(environ: dict[str, Any]) -> bool:
+    """Whether the link was not opened by whoever it is for: a browser fetches it in advance, or a service shows what is
+    behind it."""
+    agent = environ.get("HTTP_USER_AGENT", "").lower()
+
+    for word in PREVIEWS:
+        if word in agent:
+            return True
+
+    purpose = (environ.get("HTTP_SEC_PURPOSE", "") + environ.get("HTTP_PURPOSE", "") + environ.get("HTTP_X_PURPOSE", "")
+               + environ.get("HTTP_X_MOZ", ""))
+    return purpose != "" and any(word in purpose.lower() for word in ("prefetch", "prerender", "preview"))
 
 
 def fields(text: str, length: int = MAX_LENGTH) -> list[tuple[str, str]]:
