@@ -30,6 +30,7 @@ BAD: dict[str, list[str]] = {
     "prose": [*TEXTS, "a\rb", "\x1b[31m", "\u202ea"],
     "cron": [*TEXTS, "* * * *", "61 * * * *", "@reboot", "0 0 30 2 *", "\u00e9 * * * *", "* * * * * *", "*/90 * * * *"],
     "choice": ["x", "", "FORK", "fork ", "\0", "\udcff"],
+    "url": ["x", "http://", "ftp://x/", "http://x:y/", "http://a b/", "\0", "\udcff"],
     "map": ["NAME", "=x", "A=\0", "A=\udcff", "\udcff=1", "\0=1"],
     "networks": ["x", "1.2.3", "1.2.3.4/33", "1.2.3.4/-1", "::1/129", "\0", "\udcff", "127.0.0.1,x"],
 }
@@ -74,6 +75,7 @@ GOOD: dict[str, tuple[str, Any]] = {
     "retries": ("3", 3),
     "retryDelaySeconds": ("90s", 90),
     "failureStatus": ("500", 500),
+    "pingUrl": ("https://hc-ping.com/x", "https://hc-ping.com/x"),
     "logRetentionDays": ("7", 7),
 }
 

@@ -1,152 +1,309 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Notifications: told once when a task begins to fail and once when it has recovered, by webhook and by mail."""
+"""Notifications: what is told, once, of tasks that fail, recover and are late; and what waits until it can be sent."""
 
 from __future__ import annotations
 
 import json
-import threading
+import os
+import signal
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from webscheduler import editing
-from webscheduler.errors import BadInput, Unusable
-from webscheduler.host.home import create_home
-from webscheduler.runs import notifications
-from webscheduler.runs.supervisor import run_by_hand
-from webscheduler.store import locks, state
-from webscheduler.store.settings import CHANNELS, load_settings, save_settings
+from tests.commandline import call
+from tests.installation import Installation, until, waits_for
+from tests.listeners import Hook, listening
+from webscheduler.host import doctor
+from webscheduler.runs import channels, notifications
+from webscheduler.store import locks
+from webscheduler.store.settings import CHANNELS, load_settings
+from webscheduler.times import format_time
+
+NOBODY = "http://127.0.0.1:9/"
 
 
 @pytest.fixture
-def hook():
-    """A webhook on loopback; its address and the documents that it got."""
-    got = []
-
-    class Hook(BaseHTTPRequestHandler):
-        def do_POST(self):
-            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Hook) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/hook", got
-        server.shutdown()
-        thread.join()
+def hook() -> Iterator[Hook]:
+    """A webhook on loopback."""
+    with listening() as made:
+        yield made
 
 
 @pytest.fixture
-def home(tmp_path):
-    """An installation with one task that fails while a file named `broken` is there."""
-    home = str(tmp_path / "home")
-    create_home(home, time.time())
-    editing.create(load_settings(home), "job", {"argv": ["test", "!", "-e", str(tmp_path / "broken")]}, time.time())
-    return home
+def broken(installation: Installation) -> Path:
+    """While this file is there, the task `job` fails."""
+    file = installation.home.parent / "broken"
+    installation.add("job", ["test", "!", "-e", str(file)])
+    return file
 
 
-def test_told_once_when_it_fails_and_once_when_it_is_well(home, tmp_path, hook):
+def run(installation: Installation, name: str = "job") -> str:
+    """Run a task now; how it ended."""
+    done = call(installation.home, "run", name, "--json")
+    status: str = done.document["status"]
+    return status
+
+
+def tick(installation: Installation) -> None:
+    assert call(installation.home, "run-due").err == ""
+
+
+def waiting(installation: Installation) -> list[dict[str, Any]]:
+    """What notices.json keeps."""
+    file = installation.home / "notices.json"
+    found: list[dict[str, Any]] = json.loads(file.read_text())["waiting"] if file.exists() else []
+    return found
+
+
+def overdue(installation: Installation, name: str, **fields: Any) -> None:
+    """A task that was due in 2020."""
+    old = "2020-01-01T00:00:00+00:00"
+    fields = {"argv": ["true"], "createdAt": old, "scheduledSince": old, "expression": "0 0 1 1 *", **fields}
+    installation.add(name, **fields)
+
+
+def test_once_when_it_fails_and_once_when_it_recovers(installation: Installation, broken: Path, hook: Hook) -> None:
     """Five runs, of which the second to fourth fail, make two notifications."""
-    url, got = hook
-    save_settings(home, {"notify": {"url": url}})
+    installation.configure(notify={"url": hook.url})
 
-    for broken in (False, True, True, True, False):
-        (tmp_path / "broken").touch() if broken else (tmp_path / "broken").unlink(missing_ok=True)
-        run_by_hand(home, "job", "cli", time.time)
+    for fails in (False, True, True, True, False):
+        broken.touch() if fails else broken.unlink(missing_ok=True)
+        assert run(installation) == ("failed" if fails else "success")
 
-    assert [document["status"] for document in got] == ["failed", "success"]
-    assert got[0]["text"] == "[webscheduler] job ended as failed"
-    assert got[1]["text"] == "[webscheduler] job has recovered"
-
-
-def test_a_failure_with_tries_left_is_not_told(home, tmp_path, hook):
-    """Only the last try of a slot tells."""
-    url, got = hook
-    save_settings(home, {"notify": {"url": url}})
-    editing.edit(load_settings(home), "job", {"retries": 1}, time.time())
-    (tmp_path / "broken").touch()
-    run_by_hand(home, "job", "cli", time.time)
-    assert got == []
+    assert [document["status"] for document in hook.documents] == ["failed", "success"]
+    assert hook.texts == ["job ended as failed", "job has recovered"]
+    assert waiting(installation) == []
 
 
-def test_a_webhook_that_is_gone_disturbs_no_run(home, tmp_path):
-    """The run is recorded whether or not anybody could be told; a test message says what is wrong."""
-    save_settings(home, {"notify": {"url": "http://127.0.0.1:9/"}})
-    (tmp_path / "broken").touch()
-    entry = run_by_hand(home, "job", "cli", time.time)
-    assert entry["status"] == "failed"
-
-    with pytest.raises(Unusable, match=r"^notification not sent: url: .*refused"):
-        notifications.send(load_settings(home), "a test", {})
-
-
-def test_mail_goes_through_sendmail(home, tmp_path, monkeypatch):
-    """The message has one recipient and one subject, whatever the output holds."""
-    program = tmp_path / "sendmail"
-    program.write_text(f"#!/bin/sh\necho \"$@\" > {tmp_path}/words\ncat > {tmp_path}/mail\n")
-    program.chmod(0o700)
-    monkeypatch.setattr(notifications, "SENDMAIL", (str(program),))
-    save_settings(home, {"notify": {"email": "me@example.org"}})
-    entry = {"status": "failed", "errorOutput": "\n.\nBcc: you@example.org\n"}
-    notifications.send(load_settings(home), "job ended", entry)
-    mail = (tmp_path / "mail").read_text()
-    head, _, body = mail.partition("\n\n")
-    assert (tmp_path / "words").read_text() == "-t -oi\n"
-    assert "To: me@example.org" in head
-    assert "Subject: [webscheduler] job ended" in head
-    assert "Bcc" not in head
-    assert "Bcc: you@example.org" in body
+def test_only_the_last_attempt_of_a_slot_tells(installation: Installation, broken: Path, hook: Hook) -> None:
+    """But what is interrupted is not tried again."""
+    installation.configure(notify={"url": hook.url})
+    installation.edit("job", retries=1)
+    broken.touch()
+    run(installation)
+    assert hook.calls == []
+    installation.add("killed", ["sh", "-c", "kill -TERM $PPID; sleep 9"], retries=1)
+    assert run(installation, "killed") == "interrupted"
+    assert hook.texts == ["killed ended as interrupted"]
 
 
-@pytest.mark.parametrize("value", [[], {"mail": "x@y"}, {"email": "x"}, {"email": "a@b\nBcc: c@d"}, {"url": "file:///x"},
-                                   {"url": 1}, {"email": None}])
-def test_settings_that_cannot_be(home, value):
-    """What is no address and no web address is refused where it is entered."""
-    with pytest.raises(BadInput, match=r"^notify: "):
-        save_settings(home, {"notify": value})
+def test_what_cannot_be_sent_is_kept(installation: Installation, broken: Path) -> None:
+    """It goes with the next run, also of another task, or the next tick; status, doctor and JSON say since when nothing
+    arrives, and what to do."""
+    installation.configure(notify={"url": NOBODY})
+    other = installation.add("other")
+    broken.touch()
+    before = time.time()
+    assert run(installation) == "failed"
+    (kept,) = waiting(installation)
+    assert (kept["to"], kept["subject"]) == (["url"], "job ended as failed")
+    found = notifications.failing(load_settings(str(installation.home)))["url"]
+    assert format_time(before) <= found["since"] <= format_time(time.time())
+    said = "nothing has arrived by url since "
+    told = next(line for line in call(installation.home, "status").out.splitlines() if said in line)
+    assert "Connection refused), and 1 notifications are kept: correct that, then `webscheduler notify test`" in told
+    assert said in call(installation.home, "doctor", "--offline").out
+    broken.unlink()
+    run(installation)
+    assert [each["subject"] for each in waiting(installation)] == ["job ended as failed", "job has recovered"]
+    assert notifications.failing(load_settings(str(installation.home)))["url"] == {**found, "kept": 2}
+
+    with listening() as hook:
+        installation.configure(notify={"url": hook.url})
+        run(installation, other)
+        assert hook.texts == ["job ended as failed", "job has recovered"]
+
+    assert waiting(installation) == []
+    assert said not in call(installation.home, "status").out
+    installation.configure(notify={"url": NOBODY})
+    broken.touch()
+    run(installation)
+
+    with listening() as hook:
+        installation.configure(notify={"url": hook.url})
+        tick(installation)
+        assert hook.texts == ["job ended as failed"]
 
 
-def test_a_task_with_notify_false_is_never_told_of(home, tmp_path, hook):
+def test_at_most_a_hundred_are_kept(installation: Installation) -> None:
+    """The newest; and each with the end of its output alone."""
+    settings = load_settings(str(installation.home))
+    settings["notify"] = {"url": NOBODY}
+
+    def add(notices: Any) -> None:
+        for number in range(130):
+            notifications._add(settings, notices, ["url"], str(number), {"output": "x" * 60000}, 0.0)
+
+    notifications.update(settings.home, add)
+    assert [each["subject"] for each in waiting(installation)] == [str(number) for number in range(30, 130)]
+    assert (installation.home / "notices.json").stat().st_size < 300000
+    assert (installation.home / "notices.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_damaged_file_is_begun_anew(installation: Installation, broken: Path, hook: Hook) -> None:
+    """It is no reason to tell nothing."""
+    installation.configure(notify={"url": hook.url})
+    broken.touch()
+
+    for text in ("{", "[]", '{"waiting": [1], "told": {}, "failing": {}}', '{"waiting": [{"to": 1}]}', '{"told": 1}'):
+        (installation.home / "notices.json").write_text(text)
+        del hook.calls[:]
+        run(installation)
+        assert hook.texts == ["job ended as failed"], text
+
+
+def test_notify_that_is_set_while_a_task_fails(installation: Installation, broken: Path, hook: Hook) -> None:
+    """The next failure or tick tells of it, once; so does a second channel, which gets no less than the first."""
+    broken.touch()
+    run(installation)
+    installation.configure(notify={"url": hook.url})
+    run(installation)
+    run(installation)
+    tick(installation)
+    assert hook.texts == ["job ended as failed"]
+    installation.add("two", ["false"])
+    installation.configure(notify={})
+    run(installation, "two")
+    installation.configure(notify={"url": hook.url})
+    tick(installation)
+    tick(installation)
+    assert hook.texts == ["job ended as failed", "two ended as failed"]
+    assert hook.documents[1]["exitCode"] == 1
+    broken.unlink()
+    run(installation)
+    assert hook.texts[2:] == ["job has recovered"]
+    assert call(installation.home, "rename", "two", "three").status == 0
+    tick(installation)
+    assert len(hook.calls) == 3
+
+
+def test_a_run_whose_supervisor_was_killed_is_told_of(installation: Installation, hook: Hook) -> None:
+    """By the tick that records it."""
+    installation.configure(notify={"url": hook.url})
+    installation.add("job", waits_for(installation.home / "never"))
+    installation.trigger(name="job")
+    facts = installation.command_runs()
+    os.kill(facts["supervisor"][0], signal.SIGKILL)
+    os.killpg(facts["command"][0], signal.SIGKILL)
+    until(lambda: not locks.alive(facts["command"]) and not locks.alive(facts["supervisor"]))
+    tick(installation)
+    assert hook.texts == ["job ended as interrupted"]
+
+
+def test_a_task_with_notify_false_is_never_told_of(installation: Installation, hook: Hook) -> None:
     """Neither its failure, nor that it has recovered, nor that it comes late; the same tick tells of another."""
-    url, got = hook
-    save_settings(home, {"notify": {"url": url}})
-    settings, long_ago = load_settings(home), "2020-01-01T00:00:00+00:00"
+    installation.configure(notify={"url": hook.url})
+    file = installation.home.parent / "broken"
 
     for name, told in (("quiet", False), ("heard", True)):
-        argv = ["test", "!", "-e", str(tmp_path / "broken")]
-        editing.create(settings, name, {"argv": argv, "notify": told, "expression": "0 0 1 1 *"}, time.time())
+        overdue(installation, name, argv=["test", "!", "-e", str(file)], notify=told)
 
-    for broken in (True, False):
-        (tmp_path / "broken").touch() if broken else (tmp_path / "broken").unlink()
-        assert [run_by_hand(home, name, "cli", time.time)["status"] for name in ("quiet", "heard")] == [
-            "failed" if broken else "success"] * 2
-
-    assert [document["text"] for document in got] == ["[webscheduler] heard ended as failed",
-                                                      "[webscheduler] heard has recovered"]
-
-    def age(tasks):
-        for name in ("quiet", "heard"):
-            tasks[name].update(createdAt=long_ago, scheduledSince=long_ago, lastRunAt=long_ago)
-
-    del got[:]
-    state.update(home, age)
-
-    for name in ("quiet", "heard"):
-        with locks.Gate(home, name) as gate:
-            gate.last_start = 0.0
-            gate.save()
-
-    entry = run_by_hand(home, "@due", "cli", time.time)
-    assert sorted(entry["started"]) == ["heard", "quiet"]
-    assert [(document["text"], document["late"]) for document in got] == [
+    tick(installation)
+    assert [(document["text"], document["late"]) for document in hook.documents] == [
         ("[webscheduler] late tasks: 1, the first is heard", "heard")]
+    del hook.calls[:]
+
+    for fails in (True, False):
+        file.touch() if fails else file.unlink()
+        run(installation, "quiet"), run(installation, "heard")
+
+    assert hook.texts == ["heard ended as failed", "heard has recovered"]
 
 
-def test_every_channel_has_a_sender():
+def test_late_is_told_once_and_never_of_what_waits_or_runs(installation: Installation, hook: Hook) -> None:
+    """No tick came for long: that is told by the first that comes. What waits for a place, or still runs, is not late,
+    however many ticks see it."""
+    installation.configure(notify={"url": hook.url}, maxConcurrentTasks=1, tickBudgetSeconds=1)
+    release = installation.home / "release"
+    overdue(installation, "first", argv=waits_for(release), priority=1)
+    overdue(installation, "second", priority=2)
+    assert call(installation.home, "run-due", "--no-wait").status == 0
+    assert [document["late"] for document in hook.documents] == ["first"]
+    # The run goes on, and by now its next slot is past as well.
+    old = "2020-01-01T00:00:00+00:00"
+    (claim,) = installation.claims()
+    claim.write_text(claim.read_text() + json.dumps({"startedAt": old}) + "\n")
+    installation.edit("first", expression="* * * * *", lastRunAt=old)
+
+    for _ in range(2):
+        call(installation.home, "run-due", "--no-wait")
+
+    assert len(hook.calls) == 1
+    (installation.home / "logs" / "_due.jsonl").unlink()  # as if no tick had ever come
+    call(installation.home, "run-due", "--no-wait")
+    assert len(hook.calls) == 1
+    release.touch()
+    installation.idle()
+    tick(installation)
+    assert len(hook.calls) == 1
+
+
+def test_a_send_delays_neither_record_nor_claim(installation: Installation, broken: Path, hook: Hook) -> None:
+    """While the other side does not answer, the run is in history, its claim is gone, and the task can run again."""
+    installation.configure(notify={"url": hook.url})
+    hook.wait = 3.0
+    broken.touch()
+    begun = time.monotonic()
+    assert installation.trigger(name="job").document["accepted"]
+    until(lambda: installation.runs("job"), "the line of history")
+    installation.idle()
+    assert installation.trigger(name="job").document["status"] != "skipped"
+    installation.idle()
+    assert time.monotonic() - begun < 3.0
+    until(lambda: hook.texts == ["job ended as failed"])
+    until(lambda: not waiting(installation))
+
+
+def test_many_who_send_at_the_same_time_send_each_once(installation: Installation, hook: Hook) -> None:
+    """Whoever sends takes along what the others add meanwhile."""
+    installation.configure(notify={"url": hook.url})
+    hook.wait = 0.05
+    names = [installation.add(f"job-{number}", ["false"]) for number in range(8)]
+
+    for name in names:
+        assert installation.trigger("wsgi", name).document["accepted"]
+
+    until(lambda: len(hook.calls) >= len(names) and not waiting(installation), "what was to be sent")
+    installation.idle()
+    assert sorted(hook.texts) == [f"{name} ended as failed" for name in names]
+
+
+def test_on_a_full_disk_nothing_is_sent_twice(installation: Installation, hook: Hook, monkeypatch: Any) -> None:
+    """What could not be taken out of the file after it was sent would be sent with every run."""
+    home = str(installation.home)
+    installation.configure(notify={"url": hook.url})
+    settings = load_settings(home)
+    notifications.update(home, lambda notices: notifications._add(settings, notices, ["url"], "x", {}, 0.0))
+    (installation.home / "notices.json.lock").unlink()
+    (installation.home / "notices.json.lock").mkdir()  # no write of the file can begin
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="Is a directory"):
+            notifications.deliver(settings, time.time)
+
+    assert hook.calls == []
+    (installation.home / "notices.json.lock").rmdir()
+    notifications.deliver(settings, time.time)
+    assert hook.texts == ["x"]
+
+
+def test_an_unknown_channel(installation: Installation, broken: Path, hook: Hook) -> None:
+    """Of a later version, after a downgrade: it loads, the others are told, doctor says it, and it is kept."""
+    installation.configure(notify={"pigeon": {"loft": 5}, "url": hook.url})
+    broken.touch()
+    assert run(installation) == "failed"
+    assert hook.texts == ["job ended as failed"]
+    found = [each.text() for each in doctor.of_tasks(load_settings(str(installation.home)), {}, time.time())]
+    assert any("knows no channel pigeon" in text for text in found)
+    assert call(installation.home, "config", "set", "name", "Shop").status == 0
+    assert load_settings(str(installation.home))["notify"]["pigeon"] == {"loft": 5}
+    done = call(installation.home, "config", "set", "notify", '{"pigeon": "x"}')
+    assert (done.status, done.complaint) == (2, "notify: no channel is named 'pigeon': there are email, url")
+
+
+def test_every_channel_has_a_sender() -> None:
     """Who adds a channel to the settings cannot forget to send to it."""
-    assert set(notifications.SENDERS) == set(CHANNELS)
+    assert set(channels.SENDERS) == set(CHANNELS)

@@ -17,6 +17,7 @@ from .runs import admission
 from .schedule import slots
 from .store import history, locks, state
 from .store.fields import check
+from .store.settings import check_target
 from .store.task import DUE, FIELDS, Task, check_name, check_printable, file_name, load_task, new_task
 from .times import format_time, time_zone
 
@@ -214,6 +215,11 @@ def _check_command(settings: Settings, name: str, arguments: str) -> None:
     registry.arguments(command, arguments)
 
 
+def _check_ping_url(url: str | None, before: str | None) -> None:
+    if url and url != before:
+        check_target("pingUrl", FIELDS["pingUrl"], url)
+
+
 def check_task(
     settings: Settings, name: str, row: dict[str, Any], panel: bool = False, before: dict[str, Any] | None = None
 ) -> Task:
@@ -226,6 +232,8 @@ def check_task(
         for field in ("argv", "cwd", "environment"):
             if task[field] != check(field, FIELDS[field], (before or {}).get(field, FIELDS[field].default)):
                 raise BadInput(f"{field}: can only be changed on the command line", field)
+
+    _check_ping_url(task["pingUrl"], (before or {}).get("pingUrl"))
 
     if name == DUE:
         if task["expression"] or task["intervalSeconds"] or task["command"] or task["argv"]:

@@ -55,6 +55,22 @@ if TYPE_CHECKING:
         output: str
         errorOutput: str
 
+    class Notice(TypedDict):
+        """A notification. to: the channels that it has still to go to; facts: what is sent beside the subject."""
+
+        id: str
+        to: list[str]
+        at: str
+        subject: str
+        facts: dict[str, Any]
+
+    class Notices(TypedDict):
+        """notices.json: see runs.notifications.read."""
+
+        waiting: list[Notice]
+        told: dict[str, list[str]]
+        failing: dict[str, dict[str, str]]
+
     class Facts(TypedDict, total=False):
         """What a claim says about its run. A process: [pid, start time in clock ticks]; place: boot id and pid
         namespace in which these are true; ending: why it is being ended; deadline, killAt, killedAt: monotonic seconds.

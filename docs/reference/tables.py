@@ -111,7 +111,7 @@ KINDS = {"bool": "true or false", "int": "whole number", "seconds": "seconds, a 
          "text": "text", "line": "printable text of one line", "prose": "printable text", "choice": "",
          "cron": "crontab(5) expression", "hex": "hexadecimal digits", "argv": "list of texts",
          "lines": "list of texts", "map": "object of texts", "networks": "list of addresses and networks",
-         "time": "time", "commands": "object", "notify": "object"}
+         "time": "time", "commands": "object", "notify": "object", "url": "URL", "smtp": "text", "key": "text"}
 
 
 def kind(row: Field) -> str:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.admin.client import PASSWORD, Browser, registered
 from tests.installation import Installation, until
+from tests.listeners import listening
 from webscheduler import __version__
 from webscheduler.admin import setup
 from webscheduler.errors import BadInput
@@ -318,6 +319,103 @@ def test_settings_are_written_all_or_none(inhabited: Installation) -> None:
 
     save_settings(home, {"name": "x", "baseUrl": None})
     assert [load_settings(home)[name] for name in ("name", "baseUrl")] == ["x", None]
+
+
+def test_secrets_do_not_leave_the_installation(owner: Browser, inhabited: Installation) -> None:
+    """Neither form nor backup shows a password or a key; saved as they are shown, they stay, and so they do when the
+    backup comes back; elsewhere they are missing, which is said. A server does not get another's password."""
+    smtp, key = "smtps://me@example.org:pass-word@mail.example.org?from=me@example.org", "k" * 20
+    inhabited.configure(smtp=smtp, notifyKey=key)
+    home = str(inhabited.home)
+    page = owner.get("settings")
+    fields = page.form("settings")["fields"]
+    assert fields["smtp"] == smtp.replace("pass-word", "***")
+    assert fields["notifyKey"] == "***"
+    assert owner.submit("settings", name="Shop").status == 200
+    document = backup(owner)
+    shown = page.text + owner.page.text + json.dumps(document)
+    assert "pass-word" not in shown
+    assert key not in shown
+    owner.get("settings")
+    assert owner.submit("settings", smtp="smtps://me:***@elsewhere.example.org").status == 422
+    assert restore(owner, document).text.count("enter these again") == 0
+    assert [load_settings(home)[name] for name in ("name", "smtp", "notifyKey")] == ["Shop", smtp, key]
+    inhabited.configure(smtp="smtp://me@example.org:other@mail.example.org", notifyKey=None)
+    assert "so enter these again: smtp, notifyKey" in restore(owner, document)
+    assert load_settings(home)["notifyKey"] is None
+    owner.get("settings")
+    assert owner.submit("settings", smtp="").status == 200
+    assert load_settings(home)["smtp"] is None
+
+    for name in ("eve", "victor"):
+        other = Browser(inhabited)
+        other.sign_in(name)
+        assert "mail.example.org" not in other.get("settings")
+
+
+def test_a_channel_of_another_version_is_kept(owner: Browser, inhabited: Installation) -> None:
+    """The form does not know it, and saves the others."""
+    inhabited.configure(notify={"pigeon": 5, "email": "a@example.org"})
+    owner.get("settings")
+    assert owner.submit("settings", url="https://example.org/hook").status == 200
+    assert load_settings(str(inhabited.home))["notify"] == {
+        "pigeon": 5, "email": "a@example.org", "url": "https://example.org/hook"}
+    assert "knows no channel pigeon" in owner.get("diagnostics")
+
+
+def test_what_sends_nothing_is_said_beside_another_change(owner: Browser, inhabited: Installation) -> None:
+    """An address that an older version took is refused with the form that still has it."""
+    inhabited.configure(notify={"email": "foo@"})
+    owner.get("settings")
+    page = owner.submit("settings", url="https://example.org/hook")
+    assert page.status == 422
+    assert "is not an address like me@example.org" in page
+    assert load_settings(str(inhabited.home))["notify"] == {"email": "foo@"}
+    assert "Nothing was changed" in restore(owner, {"format": "webscheduler tasks", "version": 1, "tasks": {},
+                                                    "settings": {"name": "a\nb"}})
+
+
+def test_what_does_not_arrive_is_said(owner: Browser, inhabited: Installation) -> None:
+    """On the list of tasks, the settings and the diagnostics, and since when; not to viewers."""
+    inhabited.configure(notify={"url": "http://127.0.0.1:9/"})
+    owner.get("settings")
+    assert "could not be sent: url: [Errno 111] Connection refused" in owner.submit("notify-test")
+
+    for page in ("", "settings"):
+        assert re.search(r"Nothing arrives by url since <time .*?</time>: .*Connection refused", owner.get(page).text)
+
+    assert "nothing has arrived by url since" in owner.get("diagnostics")
+    viewer = Browser(inhabited)
+    viewer.sign_in("victor")
+    assert "Connection refused" not in viewer.get().text + viewer.get("diagnostics").text
+
+    with listening() as hook:
+        inhabited.configure(notify={"url": hook.url})
+        inhabited.add("pinged", pingUrl=hook.url)
+        owner.get("settings")
+        assert "The test was sent: url, ping of pinged." in owner.submit("notify-test")
+        assert sorted(method for method, _, _, _ in hook.calls) == ["GET", "POST"]
+
+    assert "Nothing arrives" not in owner.get()
+
+
+def test_a_ping_url_is_for_owners(owner: Browser, inhabited: Installation) -> None:
+    """Nobody else sees or sets it, or copies it with the task."""
+    registered(inhabited, "task", pingUrl="https://hc-ping.com/first")
+    owner.get("edit", name="task")
+    owner.submit("edit", do="save", pingUrl="https://hc-ping.com/second")
+    assert inhabited.row("task")["pingUrl"] == "https://hc-ping.com/second"
+    owner.get("edit", name="task")
+    assert owner.submit("edit", do="save", pingUrl="http://").status == 422
+    editor = Browser(inhabited)
+    editor.sign_in("eve")
+    assert "hc-ping" not in editor.get("edit", name="task").text + editor.get("task", name="task").text
+    editor.get("edit", name="task")
+    editor.submit("edit", do="save", title="Other", pingUrl="https://evil.example/")
+    assert [inhabited.row("task")[field] for field in ("title", "pingUrl")] == ["Other", "https://hc-ping.com/second"]
+    editor.get("edit", copy="task")
+    editor.submit("edit", do="save", name="copy")
+    assert inhabited.row("copy")["pingUrl"] is None
 
 
 def test_a_test_notification(owner: Browser, inhabited: Installation) -> None:

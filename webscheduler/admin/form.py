@@ -2,7 +2,7 @@
 """The form of a task.
 
 The rules: those of `controls`. If the task changed since the form was made, the form is shown again before it is
-saved. Programs, directories and the environment cannot be changed here.
+saved. Programs, directories and the environment cannot be changed here, and some fields by owners alone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ SECTIONS = {
     "What it runs": {"command": "Command", "arguments": "Arguments"},
     "When it runs": {"schedule": "Schedule", "timezone": "Time zone", "catchUpSeconds": "Catch up within",
                      "priority": "Priority"},
-    "When it fails": {"retries": "Retries", "retryDelaySeconds": "Delay before a retry", "notify": "Notify"},
+    "When it fails": {"retries": "Retries", "retryDelaySeconds": "Delay before a retry", "notify": "Notify",
+                      "pingUrl": "Ping URL"},
     "How it runs": {"timeout": "Time limit", "preventOverlap": "One run at a time", "strategy": "Strategy"},
     "Its URL": {"signature": "Signature", "minIntervalSeconds": "Minimum interval", "ipAllowlist": "Allowed addresses",
                 "failureStatus": "HTTP status on failure"},
@@ -58,7 +59,8 @@ NAME = Field("text", "", "Keep it short: files are named after it. Letters, digi
 RULES = {"name": NAME, **{name: FIELDS[name] for labels in SECTIONS.values() for name in labels if name in FIELDS},
          **dict.fromkeys(SCHEDULE, Field("text", "", ""))}
 OF_DUE = ("title", "description", "enabled", "strategy", "signature", "minIntervalSeconds", "ipAllowlist", "notify",
-          "logRetentionDays")
+          "pingUrl", "logRetentionDays")
+OF_OWNERS = ("pingUrl",)
 OF_COMMAND = ("command", "arguments")
 
 
@@ -69,7 +71,8 @@ def edit(visit: Visit) -> Response:
     source = task or (load_task(visit.query["copy"], copied) if copied else None)
     left_out = OF_COMMAND if task is not None and task["argv"] else ()
     names = OF_DUE if task is not None and task.name == DUE else [name for name in RULES if name not in left_out]
-    form = Form(visit, {name: RULES[name] for name in names}, _values(task, source))
+    form = Form(visit, {name: RULES[name] for name in names if visit.may("owner") or name not in OF_OWNERS},
+                _values(task, source))
     stamp = hashlib.sha256(json.dumps(form.start).encode("utf-8", "replace")).hexdigest()[:16]
     form.typed.update(expression=visit.form.get("preset") or form.typed.get("expression", ""))
 

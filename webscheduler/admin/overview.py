@@ -54,7 +54,8 @@ def index(visit: Visit) -> Response:
         for group, members in groupby(listed, key=lambda task: str(task["group"]))]
     return page(visit, "Tasks", visit.html(
         "tasks", new=new if names else "", due=_due(visit, tasks[DUE], rows, names) if DUE in tasks and number == 1
-        else "", broken=[show.warning(h("{name}: {why}", name=name, why=why)) for name, why in broken.items()],
+        else "", broken=[*show.undelivered(visit), *(show.warning(h("{name}: {why}", name=name, why=why))
+                                                     for name, why in broken.items())],
         timeline=_timeline(visit, listed, next_starts, pages > 1), pages=_pages(visit, number, pages, len(names)),
         groups=groups if names else visit.html("no-tasks", new=new)))
 

@@ -21,13 +21,23 @@ from ..interchange import crontab as tables
 from ..interchange import exporting, importing
 from ..runs import notifications
 from ..store import state
-from ..store.fields import Field, check
-from ..store.settings import CHANNELS, SETTINGS, Settings, check_setting, parse_setting, read_settings, save_settings
+from ..store.fields import HIDDEN, Field, redacted
+from ..store.settings import (
+    CHANNELS,
+    SETTINGS,
+    Settings,
+    check_setting,
+    check_target,
+    parse_setting,
+    read_settings,
+    save_settings,
+    unknown_channels,
+)
 from ..store.task import DUE, FIELDS, file_name, load_tasks, new_task, shown
 from ..vocabulary import LANGUAGES
 from . import session
 from .controls import Form
-from .show import ask, button, facts, link, moment, page, paragraph, plain, warning
+from .show import ask, button, facts, link, moment, page, paragraph, plain, undelivered, warning
 from .tasks import label, named
 from .web import Html, Refused, error_text, h, respond
 
@@ -45,10 +55,12 @@ SECTIONS = {
              "tickBudgetSeconds": "Time to start tasks"},
     "History": {"logRetentionDays": "Keep history (days)", "failureRetentionDays": "Keep failed runs (days)",
                 "logOutput": "Keep output", "logErrorOutput": "Keep error output"},
-    "Notifications": {name: label for name, (label, _) in CHANNELS.items()},
+    "Notifications": {**{name: label for name, (label, _) in CHANNELS.items()}, "smtp": "Mail server",
+                      "notifyKey": "Signing key"},
 }
 WAYS = {name: rule for name, (_, rule) in CHANNELS.items()}
 RULES = {name: WAYS.get(name) or SETTINGS[name] for labels in SECTIONS.values() for name in labels}
+SECRETS = ("smtp", "notifyKey")
 SHELL_FIELDS = ("argv", "cwd", "environment")
 MINUTES = (5, 10, 15, 30, 60, 1)
 PATIENCE = 50  # seconds; servers end requests after 60
@@ -56,7 +68,8 @@ PATIENCE = 50  # seconds; servers end requests after 60
 
 def index(visit: Visit) -> Response:
     """The settings, and everything else that concerns the whole installation."""
-    form = Form(visit, RULES, {**visit.settings, **dict.fromkeys(WAYS, ""), **visit.settings["notify"]})
+    secrets = {name: redacted(SETTINGS[name], visit.settings[name]) for name in SECRETS}
+    form = Form(visit, RULES, {**visit.settings, **secrets, **dict.fromkeys(WAYS, ""), **visit.settings["notify"]})
     form.choices["language"] = [("auto", visit.t("like the browser")), *LANGUAGES.items()]
 
     if visit.method == "POST" and _save(visit, form):
@@ -64,14 +77,14 @@ def index(visit: Visit) -> Response:
 
     others = [(h("{name}", name=name), h("<code>{value}</code>", value=json.dumps(visit.settings[name])))
               for name in SETTINGS if name not in RULES and name != "notify"]
-    shown = [(visit.t(text), form.start[name]) for labels in SECTIONS.values() for name, text in labels.items()
-             if name not in WAYS]
+    known = [(visit.t(text), form.start[name]) for labels in SECTIONS.values() for name, text in labels.items()
+             if name not in (*WAYS, *SECRETS)]
     owner = visit.may("owner")
-    test = button(visit, "notify-test", "Send a test notification") if visit.settings["notify"] else ""
+    test = [*undelivered(visit), button(visit, "notify-test", "Send a test notification")]
     return page(visit, "Settings", visit.html(
         "settings", problem=[plain(visit), warning(form.problem())], version=_version(visit),
         form=visit.html("settings-form", sections=form.sections(SECTIONS, {}), action=visit.href("settings"), test=test)
-        if owner else visit.html("shown", facts=facts(visit, shown)),
+        if owner else visit.html("shown", facts=facts(visit, known)),
         others=visit.html("others", facts=facts(visit, others)) if owner else "",
         crontab=visit.html("to-crontab", link=link(visit, "Show the crontab", "crontab")) if owner else "",
         backup=visit.html("backup", action=visit.href("backup"), download=button(
@@ -82,20 +95,28 @@ def index(visit: Visit) -> Response:
 def _save(visit: Visit, form: Form) -> bool:
     def parse(name: str, rule: Field, text: str) -> Any:
         if name in WAYS:
-            return check(name, rule, text) if text else ""
+            return check_target(name, rule, text) if text else ""
 
         return parse_setting(name, text)
 
     changed = form.changed(parse=parse)
 
+    if WAYS.keys() & changed:
+        typed = {way: text for way in WAYS if (text := form.typed[way].strip())}
+        kept = {name: visit.settings["notify"][name] for name in unknown_channels(visit.settings["notify"])}
+        changed["notify"] = {**kept, **typed}
+
+    values = {name: value for name, value in changed.items() if name not in WAYS}
+
+    try:
+        if not form.errors:
+            save_settings(visit.home, values)
+    except BadInput as error:  # in a control that was not changed
+        form.errors[""] = error_text(visit, error)
+
     if form.errors:
         return False
 
-    if WAYS.keys() & changed:
-        changed["notify"] = {way: text for way in WAYS if (text := form.typed[way].strip())}
-
-    values = {name: value for name, value in changed.items() if name not in WAYS}
-    save_settings(visit.home, values)
     visit.note("changed settings", " ".join(sorted(values)))
     visit.tell("The settings are saved." if values else "Nothing was changed.")
     return True
@@ -137,16 +158,19 @@ def update(visit: Visit) -> Response:
 
 def notify_test(visit: Visit) -> Response:
     """Send a test notification."""
-    if not visit.settings["notify"]:
+    tasks = load_tasks(state.read(visit.home))[0]
+
+    if not notifications.configured(visit.settings) and not any(task["pingUrl"] for task in tasks.values()):
         visit.tell("There is nobody to notify: save an address first.", kind="bad")
         return visit.redirect("settings")
 
-    problem = notifications.try_send(visit.settings, "a test from the panel", {"command": "test", "status": "success"})
+    results = notifications.try_all(visit.settings, tasks, "the panel", visit.clock)
+    problem = "; ".join(f"{channel}: {problem}" for channel, problem in results.items() if problem)
 
     if problem:
         visit.tell("The test could not be sent: {problem}", problem=problem, kind="bad")
     else:
-        visit.tell("The test was sent.")
+        visit.tell("The test was sent: {channels}.", channels=", ".join(results))
 
     return visit.redirect("settings")
 
@@ -203,13 +227,14 @@ def backup(visit: Visit) -> Response:
     """Send a backup, or restore one."""
     if visit.form.get("do") == "download":
         visit.note("took a backup")
-        document = {**json.loads(importing.dumps(state.read_strictly(visit.home), True)),
-                    "settings": read_settings(visit.home)}
+        settings = {name: redacted(SETTINGS[name], value) if name in SECRETS else value
+                    for name, value in read_settings(visit.home).items()}
+        document = {**json.loads(importing.dumps(state.read_strictly(visit.home), True)), "settings": settings}
         document["seal"] = _seal(visit, document)
         return _download("webscheduler-backup.json", json.dumps(document, indent=1) + "\n", "application/json")
 
     try:
-        count, left_out, lost = _restore(visit, visit.uploaded("file"))
+        count, left_out, lost, hidden = _restore(visit, visit.uploaded("file"))
     except BadInput as error:
         visit.tell("Nothing was changed: {problem}", problem=str(error), kind="bad")
         return visit.redirect("settings")
@@ -223,6 +248,9 @@ def backup(visit: Visit) -> Response:
     elif lost:
         visit.tell("Tasks restored: {n}. These cannot run until their command is registered: {names}",
                    n=str(count), names=", ".join(lost), kind="bad")
+    elif hidden:
+        visit.tell("Tasks restored: {n}. A backup holds no passwords and keys, so enter these again: {names}",
+                   n=str(count), names=", ".join(hidden), kind="bad")
 
     return visit.redirect("settings")
 
@@ -232,17 +260,20 @@ def _seal(visit: Visit, document: dict[str, Any], key: bytes | None = None) -> s
     return session.mac(key or session.keys(visit.home)[-1], "backup", plain.encode())
 
 
-def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str]]:
+def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str], list[str]]:
     """Take a backup in, all or nothing; tasks that are not in it stay. (how many tasks came in, what was left out, what
-    has no command here)."""
+    has no command here, which settings have a secret that is not in the file)."""
     rows = importing.of_document(text, "the file").tasks
     document: dict[str, Any] = json.loads(text) or {}  # which was parsed, so it is not too deep
     seal = str(document.get("seal", "")).encode("ascii", "replace")
     whole = any(hmac.compare_digest(_seal(visit, document, key).encode(), seal) for key in session.keys(visit.home))
     given_settings = document.get("settings")
-    settings = {name: check_setting(name, value)
-                for name, value in (given_settings if isinstance(given_settings, dict) else {}).items()
-                if name in SETTINGS and (whole or name in RULES)}
+    given_settings = given_settings if isinstance(given_settings, dict) else {}
+    hidden = [name for name in SECRETS if HIDDEN in str(given_settings.get(name))]
+    settings = {name: check_setting(name, value) for name, value in given_settings.items()
+                if name in SETTINGS and name not in hidden and (whole or name in RULES)}
+    # What is the same here but for its secret stays.
+    hidden = [name for name in hidden if given_settings[name] != redacted(SETTINGS[name], visit.settings[name])]
     then = Settings(visit.home, {**visit.settings, **settings})
     known = registry.registered(then)
     left_out: list[str] = []
@@ -271,7 +302,7 @@ def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str]]:
         save_settings(visit.home, settings)
 
     state.update(visit.home, change)
-    return len(rows) - len(left_out), left_out, lost
+    return len(rows) - len(left_out), left_out, lost, hidden
 
 
 def _elsewhere(visit: Visit) -> Html:

@@ -12,9 +12,11 @@ import html
 import re
 from datetime import datetime
 
+from ..runs.notifications import failing
 from ..schedule.describe import describe, render
 from ..times import parse_time, time_zone
 from ..vocabulary import REASONS, STATUSES, SUCCESS
+from . import language
 from .assets import FILES, version
 from .language import translate
 from .web import Html, escape, h, respond
@@ -74,6 +76,13 @@ def _notice(visit: Visit) -> Html:
 def paragraph(visit: Visit, text: str, kind: str = "") -> Html:
     """A paragraph; kind: class of the style sheet."""
     return h('<p{kind}>{text}</p>', text=visit.said(text), kind=h(' class="{kind}"', kind=kind) if kind else "")
+
+
+def undelivered(visit: Visit) -> list[Html]:
+    """Which notifications do not arrive, and since when; not for viewers, since an error may name a secret URL."""
+    return [paragraph(visit, visit.t("Nothing arrives by {channel} since {when}: {error}", channel=channel, when=moment(
+        visit, found["since"]), error=language.error(visit.language, found["error"])), "warning")
+        for channel, found in (failing(visit.settings) if visit.may("editor") else {}).items()]
 
 
 def warning(text: Html | None) -> Html:

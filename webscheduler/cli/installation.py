@@ -19,8 +19,10 @@ from ..commands import registry
 from ..errors import BadInput, WebschedulerError, did_you_mean
 from ..host import doctor, entry_files, probe, url_check
 from ..host.home import check_owner, create_home, program_words
-from ..store import capabilities, people
+from ..store import capabilities, people, state
+from ..store.fields import redacted
 from ..store.settings import SETTINGS, Settings, check_base_url, find_home, load_settings, parse_setting, save_settings
+from ..store.task import load_tasks
 from ..times import system_zone, time_zone
 from .panel import account, typed_password
 from .parser import BASE, JSON, checked
@@ -183,16 +185,36 @@ def _config(args: Namespace) -> None:
 
     settings = load_settings(args.home)
 
-    if args.json:
-        print_json(settings[key] if given else settings)
+    listed = {name: redacted(row, settings[name]) for name, row in SETTINGS.items()}
+
+    if args.action == "get":  # it alone shows secrets
+        value = settings[key]
+        print_json(value) if args.json else print(line(value) if isinstance(value, str) else json.dumps(value))
+    elif args.json:
+        print_json(listed[key] if given else listed)
     elif args.action == "list":
         print_table(("SETTING", "VALUE", "MEANING"), [
-            (name, as_text(settings[name]), row.sentence) for name, row in SETTINGS.items()])
-    elif args.action == "get":
-        value = settings[key]
-        print(line(value) if isinstance(value, str) else json.dumps(value))
+            (name, as_text(listed[name]), row.sentence) for name, row in SETTINGS.items()])
     else:
-        print(f"{key} is {line(as_text(settings[key]))}")
+        print(f"{key} is {line(as_text(listed[key]))}")
+
+
+def _notify(args: Namespace) -> int:
+    from ..runs import notifications
+
+    tasks, _ = load_tasks(state.read(args.home))
+    results = notifications.try_all(load_settings(args.home), tasks, "the command line", time.time)
+
+    if not results:
+        raise BadInput("there is nobody to notify: `webscheduler config set notify '{\"email\": \"me@example.org\"}'`")
+
+    for channel, problem in results.items():
+        if problem:
+            print_error(f"{channel}: {problem}")
+        else:
+            print(f"{line(channel)}: sent")
+
+    return int(any(results.values()))
 
 
 def _doctor(args: Namespace) -> int:
@@ -246,6 +268,8 @@ VERBS: dict[str, Verb] = {
                ("[KEY]", "The setting."), ("[VALUE]", "Its value; lists and objects as JSON."), JSON),
     "doctor": (_doctor, "Check the installation and say what to do; exit status 1 if there is an error.",
                ("--offline", "Do not call the scheduler's own URL."), JSON),
+    "notify": (_notify, "Send a test to each channel and ping URL, and what could not be sent before.",
+               ("test", "What to do.", {"type": checked("notify", "choice", ("test",))})),
     "probe": (_probe, "Test which strategies survive on this host, for `auto` to choose from.",
               ("--seconds N", f"How long each test job runs; default: {probe.SECONDS}, at most {probe.MOST_SECONDS}.",
                {"type": checked("--seconds", "int", (1, probe.MOST_SECONDS)), "default": probe.SECONDS}), BASE, JSON),

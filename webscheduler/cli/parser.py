@@ -34,7 +34,7 @@ EPILOG = "`webscheduler COMMAND --help` explains a command; `webscheduler demo` 
 # Module -> title and verbs, in the order in which help and docs show them.
 GROUPS = {
     "demo": ("Try it out", "demo serve"),
-    "installation": ("Installation", "init config doctor probe"),
+    "installation": ("Installation", "init config doctor notify probe"),
     "tasks": ("Tasks", "add edit list show remove rename enable disable url rotate-secret commands sync"),
     "runs": ("Runs", "run cancel status logs purge-logs"),
     "schedule": ("Schedule", "next run-due crontab"),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .parser import Argument, Verb
 
 METAVARS = {"cron": "EXPR", "networks": "ADDRESS", "map": "NAME=VALUE", "text": "TEXT", "line": "TEXT",
-            "prose": "TEXT", "int": "N", "seconds": "SECONDS"}
+            "prose": "TEXT", "int": "N", "url": "URL", "seconds": "SECONDS"}
 REPEATED = ("map", "networks")
 CLEARED: dict[str, dict[str, Any]] = {"argv": {"command": None, "arguments": ""}, "command": {"argv": None},
                                       "expression": {"intervalSeconds": None}, "intervalSeconds": {"expression": None}}

@@ -17,13 +17,13 @@ import time
 from .. import __version__
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
-from ..runs import health
+from ..runs import health, notifications
 from ..runs.retention import record_all_dead
 from ..schedule import slots
 from ..store import capabilities, clock, locks, processes, state
 from ..store.files import lock_file
 from ..store.refusals import read_refusals
-from ..store.settings import check_setting, load_settings
+from ..store.settings import SETTINGS, check_setting, load_settings, unknown_channels
 from ..store.task import DUE, load_tasks, shown
 from ..times import format_time, parse_time
 from ..vocabulary import STRATEGIES
@@ -85,7 +85,7 @@ def of_tasks(settings: Settings, tasks: state.Tasks, now: float) -> list[Finding
     """Findings about tasks, commands and ticks, for which a few files are read and no process is started."""
     good, broken = load_tasks(shown(tasks))
     checks = (("tasks", _tasks(settings, good, broken, now)), ("commands", _commands(settings)),
-              ("ticks", _ticks(settings.home, good, now)))
+              ("ticks", _ticks(settings.home, good, now)), ("notify", _notify(settings)))
     return [finding for about, check in checks for finding in _guarded(about, check)]
 
 
@@ -288,13 +288,25 @@ def try_lock(path: str) -> int:
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:
-    """Settings that follow their rules, but not on this machine."""
-    for name in ("timezone", "baseUrl"):
+    """Settings that follow their rules, but cannot work, or not on this machine."""
+    for name in SETTINGS:
         try:
             check_setting(name, settings[name])
         except BadInput as error:
             yield Finding(ERROR, "settings", "{error}: `webscheduler config set {name} VALUE` (this machine may "
-                                            "lack a zone that exists: `pip install tzdata`)", error=error, name=name)
+                                            "lack a zone that exists: `pip install tzdata`)" if name == "timezone" else
+                          "{error}: `webscheduler config set {name} VALUE`", error=error, name=name)
+
+
+def _notify(settings: Settings) -> Iterator[Finding]:
+    for channel, found in notifications.failing(settings).items():
+        yield Finding(ERROR, "notify", "nothing has arrived by {channel} since {when} ({error}), and {n} notifications "
+                                       "are kept: correct that, then `webscheduler notify test`", channel=channel,
+                      when=found["since"], n=found["kept"], error=found["error"])
+
+    for channel in unknown_channels(settings["notify"]):
+        yield Finding(WARNING, "notify", "this version knows no channel {channel} and sends nothing by it: update, or "
+                                         "`webscheduler config set notify` without it", channel=channel)
 
     proxies = settings["trustedProxies"]
 

@@ -22,9 +22,9 @@ from ..store.index import open_index
 from ..store.task import DUE, load_task, load_tasks
 from ..times import format_time, instant, parse_time
 from ..vocabulary import DETACHED, FAILED, INTERRUPTED, SUCCESS, SYNC, TOO_LATE
-from . import dead_runs, detach, notifications, recorder, retention
+from . import dead_runs, detach, recorder, retention
 from .admission import Cause, decide
-from .health import MIN_LATE, patience, places
+from .health import MIN_LATE, patience, places, rhythm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,10 +91,9 @@ def tick(
     home = settings.home
     enabled, problems = _refresh(settings, tasks, now)
     queue, problems = _select(settings, enabled, problems, now)
-    late = [name for name, slot in queue
-            if slot.attempt == 1 and now - slot.at > MIN_LATE and now - slot.at > patience(home)]
+    late = _late(home, queue, now)
     children: dict[int, str] = {}
-    report: dict[str, Any] = {"started": [], "late": late, "problems": problems, "codes": {}}
+    report: dict[str, Any] = {"started": [], "problems": problems, "codes": {}}
     report["next"] = min((instant(task["nextRunAt"]) for task in enabled.values() if task["nextRunAt"]),
                          default=now + LONGEST_IDLE)
     begun = time.monotonic()
@@ -126,9 +125,23 @@ def tick(
 
     held = places(home) if queue else []
     report["left"] = [name for name, _ in queue]
+    report["late"] = [name for name in late if name in report["started"]]  # the others wait for a place
     report["held"] = held if len(held) >= settings["maxConcurrentTasks"] else []
     report["duration"] = round(time.monotonic() - begun, 3)
     return report, children
+
+
+def _late(home: str, queue: list[tuple[str, Slot]], now: float) -> list[str]:
+    """The due tasks that are late because no tick came in time. One that an earlier tick saw was told of by that, or
+    waits for a place; one that still runs is not waited for."""
+    old = [(name, slot.at) for name, slot in queue if slot.attempt == 1 and now - slot.at > MIN_LATE]
+
+    if not old:
+        return []
+
+    before, longest = instant(rhythm(home)["lastAt"]), patience(home)
+    running = {facts.get("name") for facts in processes.live_runs(home)}
+    return [name for name, at in old if now - at > longest and at > before and name not in running]
 
 
 def reap(children: dict[int, str], codes: dict[str, int], wait: bool = False) -> None:
@@ -252,7 +265,7 @@ def run_tick(
             decision.claim.try_append({"strategy": strategy, "server": facts.get("server")})
             return int(supervise(home, decision.claim, clock)["status"] != SUCCESS)
 
-        return _start_child(job, signals, writing)
+        return start_child(job, signals, writing)
 
     changed = registry.may_have_changed(settings, None if idle else tasks)
 
@@ -267,11 +280,7 @@ def run_tick(
     os.read(reading, 1)
     close(reading)
     late = [name for name in report["late"] if tasks.get(name, {}).get("notify", True)]
-
-    if late and settings["notify"]:
-        subject = f"late tasks: {len(late)}, the first is {late[0]}"
-        notifications.try_send(settings, subject, {"late": ", ".join(late[:50])})
-
+    report["late"] = late if tasks else None
     lines = [f"started {name}" for name in report["started"]] + [f"left due {name}" for name in report["left"]]
     lines += [f"place held by {facts['name']} since {facts['startedAt']}, run {facts['run']}"
               for facts in report["held"]]
@@ -302,12 +311,12 @@ def _discover(settings: Settings, signals: Signals) -> None:
         os.execv(argv[0], argv)  # noqa: S606 (no shell is wanted)
 
     try:
-        _start_child(job, signals)
+        start_child(job, signals)
     except OSError:
         pass  # there can be no process; if that lasts, the due tasks report it
 
 
-def _start_child(job: Callable[[], int], signals: Signals, *keep: int) -> int:
+def start_child(job: Callable[[], int], signals: Signals, *keep: int) -> int:
     """Run `job` in a child with a session of its own and no descriptor but `keep`; returns its pid. Its exit status is
     what the job returns. Signals that tell it to end are blocked until it takes them. Raises OSError if no process can
     be made."""

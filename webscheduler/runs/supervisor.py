@@ -96,11 +96,18 @@ def supervise(
 
             from ..store import indexing
             from ..store.task import load_task
-            from . import notifications, recorder, retention
+            from . import recorder, retention
 
             settings = load_settings(home)
             row = state.read_row(home, claim.name)
             task = load_task(claim.name, row)
+            notifier, pinging = None, 0
+
+            if settings["notify"] or task["pingUrl"]:  # few have one; it is imported before the command starts
+                from . import notifications
+
+                notifier, pinging = notifications, notifications.ping_start(task, signals)
+
             # What state says before this run; that is older, even if the clock was set back since.
             claim.try_append({"previousRunAt": row.get("lastRunAt"), "previousRunId": row.get("lastRunId"),
                               "failuresBefore": row.get("consecutiveFailures") or 0})
@@ -120,9 +127,8 @@ def supervise(
             except BadInput as error:
                 outcome = recorder.outcome(words.FAILED, words.NOT_STARTED, error_output=f"{error}\n")
 
-            result, failures, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
+            result, _, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
 
-        notifications.after_run(settings, task, result, failures)
         result.update({key: report[key] for key in TOLD if key in report})  # type: ignore[typeddict-item]
         awaited = children and report["strategy"] not in words.DETACHED
 
@@ -135,6 +141,9 @@ def supervise(
         if awaited:
             due.reap(children, report["codes"], wait=True)
             tell(result)
+
+        if notifier:
+            notifier.after_run(settings, task, result, report.get("late"), pinging, clock)
 
         return result
     finally:

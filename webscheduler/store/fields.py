@@ -20,6 +20,9 @@ MAX_SECONDS = 366 * 86400
 MOST_DEPTH = 100
 TOO_DEEP = f"it is nested deeper than {MOST_DEPTH} levels"
 SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # units that may follow a number of seconds
+LEAST_KEY = 16  # characters
+SMTP_PORTS = {"smtps": "465", "smtp": "587"}  # RFC 8314, RFC 6409
+HIDDEN = "***"  # what is shown instead of a secret
 HEX = frozenset("0123456789abcdef")
 
 
@@ -218,11 +221,66 @@ def _url(value: Any, most: Any) -> str:
 
 
 def _notify(value: Any, channels: Any) -> str:
-    if not isinstance(value, dict) or not value.keys() <= channels.keys():
+    if not isinstance(value, dict):
         return f'must be like {{"email": "me@example.org"}}, with any of: {", ".join(channels)}'
 
-    problems = {name: PROBLEMS[channels[name][1].kind](text, channels[name][1].limit) for name, text in value.items()}
+    # Channels of a later version are kept.
+    problems = {name: PROBLEMS[channels[name][1].kind](text, channels[name][1].limit)
+                for name, text in value.items() if name in channels}
     return next((f"{name}: {problem}" for name, problem in problems.items() if problem), "")
+
+
+def _key(value: Any, most: Any) -> str:
+    good = not _text(value, most) and len(value) >= LEAST_KEY and all("!" <= c <= "~" for c in value)
+    return "" if good else f"must be {LEAST_KEY} to {most} ASCII characters without spaces"
+
+
+def mail_server(text: str) -> tuple[bool, str, int, str, str, str]:
+    """`smtps://USER:PASSWORD@HOST:PORT?from=SENDER` as (TLS from the start, host, port, user, password, sender). Only
+    the host must be there. Nothing is encoded, so that a password can be pasted: its end is the last @. Raises
+    ValueError."""
+    scheme, _, rest = text.partition("://")
+    rest, _, sender = rest.rpartition("?from=") if "?from=" in rest else (rest, "", "")
+    login, _, place = rest.rpartition("@")
+    user, _, password = login.partition(":")
+    ported = ":" in place.rpartition("]")[2]
+    host, port = place.rsplit(":", 1) if ported else (place, SMTP_PORTS.get(scheme, ""))
+    host = host.strip("[]")
+
+    if scheme not in SMTP_PORTS or not host or not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+        raise ValueError
+
+    if not all(" " <= c <= "~" for c in text) or " " in host or "/" in host:  # SMTP has no other characters (RFC 5321)
+        raise ValueError
+
+    return scheme == "smtps", host, int(port), user, password, sender
+
+
+def _smtp(value: Any, most: Any) -> str:
+    problem = _text(value, most)
+
+    if problem:
+        return problem
+
+    try:
+        mail_server(value)
+    except ValueError:
+        return "must be like smtps://USER:PASSWORD@mail.example.org (TLS) or smtp://... (STARTTLS), in ASCII"
+
+    return ""
+
+
+def redacted(row: Field, value: Any) -> Any:
+    """A value as lists, pages and exports show it: HIDDEN stands for what is secret."""
+    if row.kind == "key" and value:
+        return HIDDEN
+
+    if row.kind == "smtp" and value:
+        scheme, _, _, user, password, _ = mail_server(value)
+        start = len(f"smtps://{user}:" if scheme else f"smtp://{user}:")
+        return value[:start] + HIDDEN + value[start + len(password):] if password else value
+
+    return value
 
 
 def _commands(value: Any, _: Any) -> str:
@@ -276,6 +334,5 @@ def _time(value: Any, _: Any) -> str:
 PROBLEMS = {
     "bool": _bool, "int": _int, "seconds": _int, "float": _float, "text": _text, "line": _text, "prose": _text,
     "cron": _text, "hex": _hex, "choice": _choice, "argv": _argv, "lines": _lines, "map": _map, "networks": _networks,
-    "time": _time,
-    "commands": _commands, "notify": _notify, "email": _email, "url": _url,
+    "time": _time, "commands": _commands, "notify": _notify, "email": _email, "url": _url, "smtp": _smtp, "key": _key,
 }

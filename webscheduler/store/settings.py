@@ -14,7 +14,7 @@ import os
 from ..errors import BadInput, Unusable
 from ..times import time_zone
 from ..vocabulary import LANGUAGES
-from .fields import MAX_SECONDS, Field, check, check_entered, from_text
+from .fields import HIDDEN, MAX_SECONDS, Field, check, check_entered, from_text, redacted
 from .files import find_home as find_home
 from .files import replace_file
 
@@ -57,7 +57,7 @@ else:
 FORMAT = 1
 PATIENCE = 10.0  # seconds that a change of settings waits for another
 
-# Ways to notify somebody, which the setting `notify` may hold: name -> (label, field). runs/notifications sends.
+# Ways to notify somebody, which the setting `notify` may hold: name -> (label, field). runs/channels sends.
 CHANNELS: dict[str, tuple[str, Field]] = {
     "email": ("Notify by mail", Field("email", "", "Address to notify when a task starts to fail and when it recovers.",
                                       200)),
@@ -93,6 +93,9 @@ SETTINGS: dict[str, Field] = {
                                     (1, 86400)),
     "notify": Field("notify", {}, "Where to send notifications: {\"email\": ADDRESS, \"url\": WEBHOOK}, one or both.",
                     CHANNELS),
+    "smtp": Field("smtp", None, "Mail server to use instead of sendmail: smtps://USER:PASSWORD@HOST (TLS) or smtp:// "
+                  "(STARTTLS); ?from=ADDRESS after it sets the sender.", 1000, True),
+    "notifyKey": Field("key", None, "Key that signs what is posted to the webhook (HMAC-SHA256).", 200, True),
 }
 
 
@@ -161,7 +164,7 @@ def save_settings(home: str, values: dict[str, Any]) -> None:
             if value is None:
                 raw.pop(name, None)
             else:
-                raw[name] = check(name, SETTINGS[name], value)
+                raw[name] = check_setting(name, value)
 
         try:
             replace_file(path, json.dumps(raw, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
@@ -173,23 +176,72 @@ def _short(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error).split("\n")[0][:200]
 
 
-
-
 def parse_setting(name: str, text: str) -> Any:
     """The value that a person typed for a setting, checked. Raises BadInput."""
-    return check_setting(name, from_text(name, SETTINGS[name], text))
+    value = check_setting(name, from_text(name, SETTINGS[name], text))
+    unknown = unknown_channels(value) if name == "notify" else ()
+
+    if unknown:
+        raise BadInput(f"notify: no channel is named {unknown[0][:40]!r}: there are {', '.join(CHANNELS)}", name)
+
+    return value
 
 
 def check_setting(name: str, value: Any) -> Any:
-    """The value, if it is right, and right on this machine, which may not know every time zone. Raises BadInput."""
+    """The value, if it is right, and if it can work: what is stored is believed without that, and this machine may not
+    know every time zone. Raises BadInput."""
     check_entered(name, SETTINGS[name], value)
 
     if name == "baseUrl" and value is not None:
         check_base_url(value)
     elif name == "timezone":
         time_zone(str(value))
+    elif name in ("smtp", "notifyKey") and redacted(SETTINGS[name], value) == value and HIDDEN in (value or ""):
+        raise BadInput(f"{name}: {HIDDEN} only stands for the secret: enter that", name)
+    elif name == "notify" and value:
+        for channel, target in value.items():
+            if channel in CHANNELS:
+                check_target(channel, CHANNELS[channel][1], target)
 
     return value
+
+
+def unknown_channels(notify: dict[str, str]) -> list[str]:
+    """Names in the setting `notify` that only another version knows."""
+    return [name for name in notify if name not in CHANNELS]
+
+
+def check_target(field: str, row: Field, target: str) -> str:
+    """An address or a URL, if something can be sent there. Raises BadInput."""
+    check(field, row, target)
+
+    if row.kind == "url":
+        from ..fetching import split_url
+
+        try:
+            split_url(target)
+        except ValueError as error:
+            raise BadInput(f"{field}: {error}", field)
+    elif row.kind == "email" and not _can_be_mailed(target):
+        raise BadInput(f"{field}: {target[:100]!r} is not an address like me@example.org", field)
+
+    return target
+
+
+def _can_be_mailed(text: str) -> bool:
+    """Whether the text is what a mail's `To` can hold, in ASCII: who sends it may know no other (RFC 6531)."""
+    from email.message import EmailMessage
+
+    message = EmailMessage()
+
+    try:
+        message["To"] = text
+        found = message["To"].addresses
+        parts = [part for each in found for part in (each.username, *each.domain.split("."))]
+        return bool(found) and not message["To"].defects and all(
+            part.isascii() and part.isprintable() and " " not in part and part for part in parts)
+    except Exception:  # some versions raise IndexError and others for some texts
+        return False
 
 
 def check_base_url(text: str) -> str:

@@ -80,6 +80,8 @@ FIELDS: dict[str, Field] = {
     "retryDelaySeconds": Field("seconds", 60, "Seconds before a retry. Retries need calls of the @due URL.",
                               (0, MAX_SECONDS)),
     "notify": Field("bool", True, "Notify when it starts to fail and when it recovers (setting `notify`)."),
+    "pingUrl": Field("url", None, "URL to call when it starts (URL/start), succeeds (URL) and fails (URL/fail), as "
+                     "healthchecks.io takes it.", 2000, True),
     "failureStatus": Field("int", None, "HTTP status of a `sync` response if the run does not succeed; empty: 200.",
                            (200, 599), True),
     "logOutput": Field("bool", None, "Keep standard output in the history; empty: as in the settings.", None, True),
