@@ -20,7 +20,7 @@ from tests import SCRIPT
 from tests.installation import DOORS, Installation, until
 from tests.servers import give
 from tests.servers import python as readable
-from webscheduler.runs import ending
+from webscheduler.runs import ending, process
 from webscheduler.runs.supervisor import run_by_hand
 from webscheduler.store import history
 
