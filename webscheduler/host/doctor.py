@@ -31,7 +31,7 @@ from .home import FOLDERS, document_root_above
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Callable
 
     from ..store.settings import Settings
@@ -430,7 +430,7 @@ def _deaths(kind: str, rows: capabilities.Rows) -> Iterator[Finding]:
                       seconds=f"{known:g}", test=seconds)
 
 
-def _too_long(kind: str, rows: capabilities.Rows, limits: list[tuple[Task, float]]) -> Iterator[Finding]:
+def _too_long(kind: str, rows: capabilities.Rows, limits: Sequence[tuple[Task, float]]) -> Iterator[Finding]:
     """One line for all tasks of the same kind of problem. limits: seconds, 0 for none."""
     expected = capabilities.expect(kind, rows)
     found: dict[str, list[tuple[str, float, str]]] = {}

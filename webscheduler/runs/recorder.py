@@ -104,7 +104,7 @@ def finish(
 def record(home: str, claim: Claim, entry: Entry) -> Entry:
     """Write the outcome into the claim, and the line of history. Returns that line: where the disk is full, how the run
     ended matters more than what it printed. Raises Unusable; then whoever finds the claim records it."""
-    short = entry
+    short: Any = entry
 
     try:
         claim.append({"outcome": entry})
