@@ -633,21 +633,21 @@ def test_zombies_are_bounded(installation: Installation) -> None:
 def test_a_secret_that_changes_at_this_moment(installation: Installation) -> None:
     """What was read before the gate counts only while nothing changed: a rotated secret refuses who was let in."""
     from webscheduler.runs.admission import Ticket
-    from webscheduler.store.indexing import refresh
-    from webscheduler.store.lookup import Parsed, look
+    from webscheduler.runs.indexing import refresh
+    from webscheduler.store.lookup import Parsed, in_full, look
 
     installation.add()
     home, row = str(installation.home), installation.row()
     assert refresh(home)
 
     for view, secret in ((look(home), "f" * 64), (Parsed(home), "e" * 64)):
-        ticket = Ticket(view.in_full(view.find(row["slug"])), None, 300, "192.0.2.1")
+        ticket = Ticket(in_full(view, view.find(row["slug"])), None, 300, "192.0.2.1")
         installation.edit(secret=secret)
         assert decide(home, "task", Cause("url", ticket), time.time(), view).status == "changed"
 
     installation.edit(enabled=False)
     view = Parsed(home)
-    ticket = Ticket(view.in_full(view.find(row["slug"])), None, 300, "192.0.2.1")
+    ticket = Ticket(in_full(view, view.find(row["slug"])), None, 300, "192.0.2.1")
     assert decide(home, "task", Cause("url", ticket), time.time(), view).reason == "disabled"
     assert installation.claims() == []
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests import LIBRARY
 from tests.installation import Installation, answered, asking, until
-from webscheduler.store.indexing import refresh
+from webscheduler.runs.indexing import refresh
 
 VECTORS = Path(__file__).parent / "vectors"
 
@@ -51,14 +51,14 @@ def golden() -> list[str]:
     return sorted([*(VECTORS / "cgi_modules.txt").read_text().split(), *own])
 
 
-def imported(installation: Installation, environ: dict[str, str]) -> set[str]:
+def imported(installation: Installation, environ: dict[str, str], status: int = 202) -> set[str]:
     """What a bare interpreter (python -I -S) had imported when it answered the request."""
     assert refresh(str(installation.home))
 
     with installation.start_cgi(environ, words=[sys.executable, "-I", "-S", "-c", LISTING, str(LIBRARY)]) as process:
         answer = answered(process)
 
-    assert answer.status == 202
+    assert answer.status == status
     return set(answer.errors.split())
 
 

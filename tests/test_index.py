@@ -23,10 +23,12 @@ from tests.commandline import call
 from tests.installation import DOORS, Installation, asking, until
 from webscheduler import signing
 from webscheduler.errors import Unusable
-from webscheduler.store import index, indexing, lookup, state
+from webscheduler.runs import indexing
+from webscheduler.store import index, lookup, state
 
 REQUIRED = bool(os.environ.get("WEBSCHEDULER_REQUIRE_ALL"))
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
+OF_THE_INDEX = ("place", "size", "since", "due", "next")  # what only a line of it says
 
 
 @pytest.fixture
@@ -78,13 +80,14 @@ def test_it_says_of_each_task_what_state_says(indexed: Installation) -> None:
         one, other = by_index.find(row["slug"]), parsed.find(row["slug"])
         assert one is not None and other is not None
         assert one.kind == other.kind  # which counts before anybody looks at the whole
-        other = parsed.in_full(other)
+        other = lookup.in_full(parsed, other)
+        assert other is not None
 
         if one.unusual:
             assert name in ("listed", "naïve: ü" + "x" * 90, "broken")
             continue
 
-        for field in set(index.Known.__slots__) - {"signature", "status", "allowlist"}:
+        for field in set(index.Known.__slots__) - {"signature", "status", "allowlist", *OF_THE_INDEX}:
             assert getattr(one, field) == getattr(other, field), (name, field)
 
         if row["secret"]:
@@ -128,15 +131,113 @@ def test_the_command_line_refreshes_it(indexed: Installation) -> None:
         assert found is not None and found.secret == indexed.row("two")["secret"]
 
 
+def lines(installation: Installation) -> dict[str, dict[str, Any]]:
+    """What each line of the index says, by the slug of its task, with the row that it leads to."""
+    found = index.open_index(str(installation.home))
+    assert found is not None
+    each = [known for row in state.read(str(installation.home)).values() if (known := found.find(row["slug"]))]
+    return {one.slug: {**{field: getattr(one, field) for field in index.Known.__slots__}, "row": found.row(one)}
+            for one in each}  # fmt: skip
+
+
 def test_it_outlives_the_notes_of_runs(indexed: Installation) -> None:
-    """A run changes its line of state.json and nothing that the index holds: its lines are not made anew."""
-    before = (indexed.home / "index").read_bytes()
-    assert accepted(indexed, indexed.signed("two"))
-    indexed.idle()
-    until(lambda: finds(indexed), "a fresh index")
-    after = (indexed.home / "index").read_bytes()
-    assert after[index.HEADER :] == before[index.HEADER :]
-    assert after[: index.HEADER] != before[: index.HEADER]
+    """A run changes the line of its task, and where later rows are; the index is then what it would be made anew."""
+    indexed.edit("two", argv=["/bin/sh", "-c", "sleep 0.2; exit 3"], retries=1)
+    indexed.edit("three", expression="@hourly")
+    assert indexing.refresh(str(indexed.home))
+    made = (indexed.home / "index").stat().st_ino
+
+    for name in ("two", "three", "one", "two"):
+        before = lines(indexed)
+        assert accepted(indexed, indexed.signed(name))
+        indexed.idle()
+        until(lambda: finds(indexed), "a fresh index")
+        after, slug = lines(indexed), indexed.row(name)["slug"]
+        assert after[slug]["row"] != before[slug]["row"]
+
+        for other in set(after) - {slug}:
+            assert {**after[other], "place": 0} == {**before[other], "place": 0}
+
+        (indexed.home / "index").unlink()
+        assert indexing.refresh(str(indexed.home))
+        assert lines(indexed) == after
+
+    assert (indexed.home / "index").stat().st_ino != made
+
+
+def test_it_leads_to_each_row(indexed: Installation) -> None:
+    """One read gives a task's row, of a state.json as the program writes it; of another form it says that it cannot."""
+    indexed.add("naïve: ü", title="{", environment={"slug": "}"})
+    home, file = str(indexed.home), indexed.home / "state.json"
+    tasks = json.loads(file.read_text())
+
+    def leads() -> dict[str, Any]:
+        assert indexing.refresh(home)
+        found = index.open_index(home)
+        assert found is not None
+        rows = (lookup.one_row(found.row(known)) for row in tasks.values() if (known := found.find(row["slug"])))
+        return dict(filter(None, rows))
+
+    assert leads() == tasks
+    swapped = file.read_text().replace('"one": {', '"one": {"x": {\n"two": {}}, ', 1)
+
+    for form in (json.dumps(tasks), json.dumps(tasks, indent=2), file.read_text() + "\n", swapped):
+        file.write_text(form)
+        assert set(json.loads(form)) == set(tasks)
+        assert leads() == {}
+
+        for name in ("two", "naïve: ü"):
+            assert accepted(indexed, indexed.signed(name))
+            assert indexed.call("cgi", indexed.asking_status(name)).document["task"] == name
+            indexed.idle()
+
+        assert leads() == {name: indexed.row(name) for name in tasks}  # a run has written it
+
+
+def test_a_row_that_was_replaced_is_not_read(indexed: Installation) -> None:
+    """The place of a row means nothing in a newer state.json."""
+    found = index.open_index(str(indexed.home))
+    assert found is not None
+    known = found.find(indexed.row("two")["slug"])
+    assert known is not None and found.row(known)
+    state.update(str(indexed.home), lambda tasks: tasks["one"].update(title="longer"))
+    assert found.row(known) is None
+
+
+def test_lines_of_unchanged_rows_are_kept(indexed: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an edit of one task of many, one line is made; after a change of the settings, which count for all, all."""
+    home, made = str(indexed.home), list[str]()
+    real = indexing.line
+    monkeypatch.setattr(indexing, "line", lambda entry, *rest: made.append(entry.name) or real(entry, *rest))
+    before = lines(indexed)
+    indexed.edit("two", title="A longer title")
+    assert indexing.refresh(home)
+    assert made == ["two"]
+    assert {slug: line["row"] for slug, line in lines(indexed).items() if line["name"] != "two"} == {
+        slug: line["row"] for slug, line in before.items() if line["name"] != "two"}
+    indexed.configure(timezone="Asia/Tokyo")
+    made.clear()
+    assert indexing.refresh(home)
+    assert set(made) == set(state.read(home))
+
+
+@pytest.mark.parametrize("proxies", [0, 3, 200])
+def test_a_header_of_any_length(indexed: Installation, proxies: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation behind as many proxies as the settings take has an index like any other."""
+    addresses = [f"2001:0db8:0000:0000:0000:0000:{number:04x}:0000/112" for number in range(proxies)]
+    indexed.configure(trustedProxies=addresses)
+    assert indexing.refresh(str(indexed.home))
+    assert ((indexed.home / "index").stat().st_size > 8192 + 5 * index.LINE) == (proxies == 200)
+
+    for first, whole in ((index.FIRST_READ, False), (index.FIRST_READ, True), (512, False), (512, True)):
+        monkeypatch.setattr(index, "FIRST_READ", first)
+        found = index.open_index(str(indexed.home), whole)
+        assert found is not None
+        assert found.proxies == addresses
+        known = found.find(indexed.row("two")["slug"])
+        assert known is not None and known.name == "two" and found.row(known)
+
+    runs_and_refuses(indexed)
 
 
 def rotate(installation: Installation) -> None:
@@ -240,8 +341,8 @@ def test_cut_at_every_byte(indexed: Installation) -> None:
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "none": lambda data: b"",
     "zeros": lambda data: bytes(len(data)),
-    "an older package": lambda data: data.replace(b"-index 2 ", b"-index 2 0.0.", 1).replace(b" \n", b"\n", 1),
-    "a newer format": lambda data: data.replace(b"-index 2 ", b"-index 9 ", 1),
+    "an older package": lambda data: data.replace(b"-index 3 ", b"-index 3 0.0.", 1).replace(b" \n", b"\n", 1),
+    "a newer format": lambda data: data.replace(b"-index 3 ", b"-index 9 ", 1),
     "another boot": lambda data: data.replace(index.boot().encode(), index.boot().encode()[::-1], 1),
     "a line less": lambda data: data[: -index.LINE],
     "not ASCII": lambda data: b"\xff" + data[1:],
@@ -405,7 +506,8 @@ def test_a_file_that_is_put_back_counts(indexed: Installation, door: str) -> Non
 
 KILLED = """
 import os, signal, sys
-from webscheduler.store import indexing, state
+from webscheduler.runs import indexing
+from webscheduler.store import state
 steps = int(sys.argv[2])
 
 def count(module, name):

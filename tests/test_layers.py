@@ -27,17 +27,17 @@ FOLDERS: dict[str, tuple[str, str]] = {
     "schedule": ("when a task is due", f"{LEAVES} store"),
     "commands": ("what can be run", f"{LEAVES} store schedule"),
     "runs": ("one run, from the decision to its line of history", f"{LEAVES} store schedule commands"),
-    "trigger": ("a request for /run or /status, from environ to answer", WORK),
+    "trigger status": ("a request for /run or /status, from environ to answer", f"{WORK} status"),
     "interchange": ("import from other schedulers, and export to them", f"{LEAVES} store schedule commands"),
     "editing": ("changes of tasks, for command line and panel", WORK),
     "host": ("what this host can do, and installing on it", f"{WORK} trigger interchange editing"),
     DOORS: ("entry points: for servers, programs, the command line and the panel",
-            f"{WORK} trigger interchange editing host {DOORS}"),
+            f"{WORK} trigger status interchange editing host {DOORS}"),
 }
 ALLOWED = {folder: others.split() for folders, (_, others) in FOLDERS.items() for folder in folders.split()}
 FORBIDDEN_ON_THE_WAY = {"dataclasses", "logging", "typing", "contextlib", "pathlib"}
 ON_THE_WAY = ("cgi", "wsgi", "errors", "vocabulary", "times", "signing", "addresses", "http", "store.",
-              "schedule.cron", "schedule.slots", "commands.registry", "runs.", "trigger")
+              "schedule.cron", "schedule.slots", "commands.registry", "runs.", "trigger", "status")
 OFF_THE_WAY = ("store.people", "store.history_view", "store.change_lock", "runs.cancel")
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.installation import DOORS, Installation, asking
 from webscheduler import signing
-from webscheduler.store.indexing import refresh
+from webscheduler.runs.indexing import refresh
 from webscheduler.trigger import same
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "vectors" / "signatures.json").read_text())

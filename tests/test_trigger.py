@@ -23,8 +23,8 @@ from tests.installation import DOORS, PATIENCE, REFUSED, Answer, Installation, a
 from tests.servers import as_user, give
 from tests.servers import python as readable
 from webscheduler import trigger
-from webscheduler.store import state
-from webscheduler.store.indexing import refresh
+from webscheduler.runs.indexing import refresh
+from webscheduler.store import index, state
 from webscheduler.store.refusals import read_refusals
 from webscheduler.times import parse_time
 from webscheduler.vocabulary import DUE
@@ -209,7 +209,7 @@ def test_a_task_that_runs_is_locked(installation: Installation, door: str) -> No
 def test_skips_are_counted_not_written(ready: Installation) -> None:
     """Of the skips of a task for one reason one line a minute is written, and it says for how many it stands."""
     from webscheduler.runs import admission
-    from webscheduler.store.lookup import Parsed
+    from webscheduler.store.lookup import Parsed, in_full
 
     ready.edit(enabled=False)
     now = time.time()
@@ -217,7 +217,7 @@ def test_skips_are_counted_not_written(ready: Installation) -> None:
 
     for second in seconds:
         view = Parsed(str(ready.home))
-        known = view.in_full(view.find(ready.row()["slug"]))
+        known = in_full(view, view.find(ready.row()["slug"]))
         cause = admission.Cause("url", admission.Ticket(known, None, 300, "192.0.2.1"))
         assert admission.decide(str(ready.home), "task", cause, now + second, view).reason == "disabled"
 
@@ -288,6 +288,7 @@ def test_status_of_a_task_that_has_just_gone(ready: Installation, monkeypatch: p
     """Removed between the comparison of its signature and the look at its row, a task is as unknown as any."""
     assert refresh(str(ready.home))
     environ = ready.asking_status(name)
+    monkeypatch.setattr(index.Index, "row", lambda self, known: None)
     monkeypatch.setattr(state, "read", lambda home: {})
     monkeypatch.setattr(state, "read_row", lambda home, name: None)
     answer = ready.wsgi(environ)

@@ -84,17 +84,10 @@ def _answer_run(
     now = clock()
 
     for _ in range(TRIES):
-        view = _look(home, kept)
-        known, problem = authenticate(request, view, now)
-
-        if known and known.unusual and view.signed:  # a line of the index cannot describe it
-            view = _parsed(home)
-            known, problem = authenticate(request, view, now)
+        view, known, problem = _find(request, home, kept, now)
 
         if known is None:
             break
-
-        known = view.in_full(known)
 
         if known.problem:
             from .errors import Unusable
@@ -210,34 +203,40 @@ def _look(home: str, kept: dict[str, View] | None) -> View:
     return look(home, kept)
 
 
-def _parsed(home: str) -> View:
-    from .store.lookup import Parsed
+def _find(
+    request: Request, home: str, kept: dict[str, View] | None, now: float
+) -> tuple[View, Known | None, str]:
+    """(what the task was looked up in; the task in full if the signature is valid for it, else None; what is wrong)."""
+    view = _look(home, kept)
+    known, problem = authenticate(request, view, now)
 
-    return Parsed(home)
+    if known is None or not known.unusual:
+        return view, known, problem
+
+    from .store.lookup import Parsed, in_full
+
+    found = in_full(view, known)
+
+    if found is None:  # where its row is, the index cannot tell of a state.json that somebody has formatted
+        view = Parsed(home)
+        known, problem = authenticate(request, view, now)
+        found = in_full(view, known) if known else None
+
+    return view, found, problem
 
 
 def _answer_status(request: Request, home: str, kept: dict[str, View] | None, now: float) -> Response:
-    known, _ = authenticate(request, _look(home, kept), now)
+    view, known, _ = _find(request, home, kept, now)
 
-    if known is None:
-        return _json(404, {"found": False})
+    if known:
+        from .status import report
 
-    from .runs.health import health
-    from .store import state
-    from .store.settings import load_settings
-    from .vocabulary import DUE
+        found = report(home, view, known, now)
 
-    if known.unusual:  # its name is too long for the index
-        known = _parsed(home).find(request.slug) or known
+        if found:
+            return Response(found[1].encode("ascii"), 200 if found[0] else 503)
 
-    # What @due says is about all tasks; of another its own line is enough.
-    tasks = state.read(home) if known.name == DUE else {known.name: state.read_row(home, known.name)}
-
-    if not isinstance(tasks.get(known.name), dict):
-        return _json(404, {"found": False})  # removed since its signature was compared
-
-    report = health(load_settings(home), tasks, known.name, now)
-    return _json(200 if report["status"] == "healthy" else 503, report)
+    return _json(404, {"found": False})
 
 
 def _json(status: int, document: dict[str, Any], after: Callable[[], object] | None = None) -> Response:

@@ -20,7 +20,8 @@ from tests import LIBRARY, SCRIPT
 from tests.installation import asking
 from webscheduler import __version__, cgi, cli, signing, wsgi
 from webscheduler.host.home import create_home
-from webscheduler.store import clock, history, indexing, locks, state
+from webscheduler.runs import indexing
+from webscheduler.store import clock, history, locks, state
 from webscheduler.store.task import DUE, new_task
 from webscheduler.times import format_time
 

@@ -73,7 +73,7 @@ def _carry_out(words: Sequence[str]) -> int:
     state = sys.modules.get("webscheduler.store.state")  # without it, no task was changed
 
     if state and state.changed:
-        from ..store.indexing import refresh
+        from ..runs.indexing import refresh
 
         for home in state.changed:
             refresh(home)  # so that no request has to parse the tasks

@@ -118,8 +118,7 @@ def decide(home: str, name: str, cause: Cause, now: float, view: View | None = N
 
 
 def _by_name(home: str, name: str) -> tuple[View, Known, Task]:
-    from ..store.indexing import limits_of
-    from ..store.lookup import Parsed
+    from ..store.lookup import Parsed, limits_of
     from ..store.task import load_task
 
     view = Parsed(home, name)

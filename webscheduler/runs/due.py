@@ -16,13 +16,13 @@ import time
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
-from ..store import indexing, locks, lookup, processes, state
+from ..store import locks, lookup, processes, state
 from ..store.files import close
 from ..store.index import open_index
 from ..store.task import DUE, load_task, load_tasks
 from ..times import format_time, instant, parse_time
 from ..vocabulary import DETACHED, FAILED, INTERRUPTED, SUCCESS, SYNC, TOO_LATE
-from . import dead_runs, detach, recorder, retention
+from . import dead_runs, detach, indexing, recorder, retention
 from .admission import Cause, decide
 from .health import MIN_LATE, patience, places, rhythm
 

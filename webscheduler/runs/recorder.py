@@ -12,11 +12,12 @@ import os
 
 from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
-from ..store import history, indexing, locks, state
+from ..store import history, locks, state
 from ..store.files import remove
 from ..store.task import load_task
 from ..times import format_time, instant, parse_time
 from ..vocabulary import CANCELLED, ENTRY, FAILURES, INTERRUPTED, NO_PROCESS, RUNNING, TERMINATED
+from . import indexing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -94,9 +94,8 @@ def supervise(
             claim.try_append({"supervisor": locks.identity(), "place": locks.place()})
             signals.told = signals.told or detach.noted_signal(claim.descriptor)
 
-            from ..store import indexing
             from ..store.task import load_task
-            from . import recorder, retention
+            from . import indexing, recorder, retention
 
             settings = load_settings(home)
             row = state.read_row(home, claim.name)

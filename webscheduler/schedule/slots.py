@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from .cron import Cron
+
+NEVER = float("inf")
 CLOCK_ERROR = 60.0  # seconds that a stored time may be ahead of the clock before it is taken for a mistake
 
 
@@ -89,6 +91,18 @@ def next_at(task: Task, default_zone: str, now: float) -> float | None:
 
     times = (_slot_at(task, default_zone, 0.0, now), _retry_at(task, 0.0))
     return min((at for at in times if at is not None), default=None)
+
+
+def next_while(task: Task, default_zone: str, now: float) -> tuple[float, float]:
+    """(since, due), Unix seconds: from `since` until `due`, `next_at` is `due`, whatever the time; NEVER stands for
+    none. Both are 0 where it is due already, or where that depends on the time. Raises BadInput as `next_at` does."""
+    times = {task["lastRunAt"], task["createdAt"], task["scheduledSince"]}
+    since, due = max(map(instant, times)), next_at(task, default_zone, now)
+
+    if due is None and not (task["enabled"] and task["expression"]):
+        return 0.0, NEVER
+
+    return (since, due) if 0 < since <= now and due is not None and due > now else (0.0, 0.0)
 
 
 def next_text(task: Task, default_zone: str, now: float) -> str | None:

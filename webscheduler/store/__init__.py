@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+
 
 def close(descriptor: int) -> None:
     """Close a descriptor, once. An error says nothing of what was synced, and the number is free all the same, so that
@@ -17,3 +19,8 @@ def close(descriptor: int) -> None:
         os.close(descriptor)
     except OSError:
         pass
+
+
+def file_name(name: str) -> str:
+    """What a task's files are called: everything but `[A-Za-z0-9_.-]` becomes `_`."""
+    return "".join(c if c in NAME_CHARACTERS else "_" for c in name)

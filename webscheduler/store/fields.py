@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..errors import BadInput
 from ..times import parse_time
 from ..vocabulary import PROBE
-from .files import NAME_CHARACTERS as NAME_CHARACTERS
+from . import NAME_CHARACTERS as NAME_CHARACTERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ import time
 
 from ..errors import Unusable
 from . import close as close
+from . import file_name as file_name
 
 try:
     import fcntl
@@ -24,7 +25,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 
 
 def find_home(environ: dict[str, str] | None = None) -> str:
@@ -49,11 +49,6 @@ def find_home(environ: dict[str, str] | None = None) -> str:
         raise Unusable(f"WEBSCHEDULER_HOME must be an absolute path, not {home[:100]!r}")
 
     return os.path.normpath(home)
-
-
-def file_name(name: str) -> str:
-    """What a task's files are called: everything but `[A-Za-z0-9_.-]` becomes `_`."""
-    return "".join(c if c in NAME_CHARACTERS else "_" for c in name)
 
 
 def replace_file(

@@ -3,7 +3,8 @@
 
 It is made from other files; deleting it is always safe, and without a valid one everything works, only slower. Its
 header has inode, size, mtime and ctime of the files that it was made from. Then there is a line of fixed length for
-each task, sorted by slug and found by bisection, so that a request costs the same for any number of tasks.
+each task, sorted by slug and found by bisection, so that a request costs the same for any number of tasks. A line says
+where the task's row is in state.json, so that one row is read of it, and when the task is due next.
 
 The rules:
 - It is valid only while each of those files is what the header says: by fstat of files opened for that (NFS caches
@@ -26,14 +27,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Callable
 
+    from .state import Written
+
 NAME = "index"
 SOURCES = ("state.json", "config.json", "capabilities.json")
-FORMAT = f"webscheduler-index 2 {__version__}"
-HEADER = 4096  # bytes
-# The fields of a line, with their widths. Each flag is a letter or missing.
+FORMAT = b"webscheduler-index 3 " + __version__.encode()
+FIRST_READ = 8192  # bytes
+# The fields of a line, with their widths; none is empty or has a blank but the last. Flags are letters, or `-`.
 COLUMNS = (("slug", 32), ("signature", 64), ("status", 64), ("secret", 64), ("kind", 6), ("flags", 4), ("interval", 9),
-           ("timeout", 9), ("strategy", 8), ("name", 100))
-LINE = sum(width for _, width in COLUMNS) + 1
+           ("timeout", 9), ("strategy", 8), ("place", 12), ("size", 8), ("since", 20), ("due", 20), ("next", 29),
+           ("digest", 32), ("name", 100))
+LINE = sum(width + 1 for _, width in COLUMNS)
 FLAGS = "EOPU"  # enabled, may overlap, of a probe, unusual
 NO_KEY = "-" * 64  # in place of a missing secret or signature: no signature is equal to it
 
@@ -44,16 +48,18 @@ class Known:
     secret: or NO_KEY; signature, status: the signatures that run it and that ask for its status, if the view is
     `signed`; kind: static, timed or either; interval, timeout: seconds (timeout -1: as in the settings); unusual: a
     line of the index cannot describe it; problem: what is wrong with its row, or empty.
+    Of a line of the index, besides: place, size: where its row is in state.json, bytes (size 0: not known); since, due:
+    Unix seconds, from the one until the other the task is due next at `due`, which `next` is as text (`-`: never).
     """
 
-    __slots__ = ("allowlist", "enabled", "interval", "kind", "name", "overlaps", "probe", "problem", "secret",
-                 "signature", "slug", "status", "strategy", "timeout", "unusual")
+    __slots__ = ("allowlist", "due", "enabled", "interval", "kind", "name", "next", "overlaps", "place", "probe",
+                 "problem", "secret", "signature", "since", "size", "slug", "status", "strategy", "timeout", "unusual")
 
     def __init__(self, name: str, slug: str, secret: str) -> None:
         self.name, self.slug, self.secret, self.signature, self.status = name, slug, secret, NO_KEY, NO_KEY
-        self.kind, self.strategy, self.problem = "static", "auto", ""
+        self.kind, self.strategy, self.problem, self.next = "static", "auto", "", "-"
         self.enabled = self.overlaps = self.probe = self.unusual = False
-        self.interval, self.timeout = 0, -1
+        self.interval, self.timeout, self.place, self.size, self.since, self.due = 0, -1, 0, 0, 0.0, 0.0
         self.allowlist: Sequence[str] = ()
 
 
@@ -62,88 +68,89 @@ class Index:
 
     idle: (since, until), Unix seconds, between which no task is due; signed: it has the expected signatures; window:
     seconds that a timed signature may be off; proxies: those that are trusted; timeout: for a task without one; kinds:
-    by kind of server, (Unix seconds until when that is valid, text of `capabilities.pack`).
+    by kind of server, (Unix seconds until when that is valid, text of `capabilities.pack`). written: what
+    `state.update_row` has changed since.
     """
 
-    __slots__ = ("_count", "_home", "_read", "content", "idle", "kinds", "proxies", "sources", "timeout", "values",
-                 "window")
+    __slots__ = ("_home", "_read", "count", "head", "idle", "kinds", "proxies", "sources", "timeout", "values",
+                 "window", "written")
 
-    def __init__(
-        self, home: str, read: Callable[[int, int], bytes], count: int, sources: list[str], values: list[str]
-    ) -> None:
-        self._home, self._read, self._count, self.sources, self.values = home, read, count, sources, values
-        self.content: int | None = None
-        since, until = values[0].split()
+    def __init__(self, home: str, read: Callable[[int, int], bytes], head: int, words: list[str]) -> None:
+        self._home, self._read, self.head, self.count = home, read, head, int(words[2])
+        self.sources, self.values = words[5:8], words[8:-1]
+        since, until = words[8].split()
         self.idle = float(since), float(until)
-        self.window, self.timeout, self.proxies = int(values[1]), int(values[2]), values[3].split()[1:]
+        self.window, self.timeout, self.proxies = int(words[9]), int(words[10]), words[11].split()[1:]
         self.kinds: dict[str, tuple[float, str]] = {}
+        self.written: Written | None = None
 
-        for value in values[4:]:
-            kind, until, packed = value.split(" ", 2)
+        for word in self.values[4:]:
+            kind, until, packed = word.split(" ", 2)
             self.kinds[kind] = (float(until), packed)
 
     signed = True
 
     def find(self, slug: str) -> Known | None:
         """The task with that slug (32 characters). It takes the same reads whether the slug exists or not."""
-        key, low, high = slug.encode("ascii"), 0, self._count
-        steps = self._count.bit_length()
+        line = self._read(self.head + self.place(slug), LINE)
+        return known(line) if line.startswith(slug.encode("ascii")) else None
 
-        for _ in range(steps):
-            middle = min((low + high) // 2, self._count - 1)
-            below = self._read(HEADER + middle * LINE, 32) < key and low < high
+    def place(self, slug: str) -> int:
+        """Where among the lines that of the slug is, bytes; else where it would be, or the last one."""
+        key, low, high = slug.encode("ascii"), 0, self.count
+
+        for _ in range(self.count.bit_length()):
+            middle = min((low + high) // 2, self.count - 1)
+            below = self._read(self.head + middle * LINE, 32) < key and low < high
             low, high = (middle + 1, high) if below else (low, middle)
 
-        line = self._read(HEADER + min(low, self._count - 1) * LINE, LINE) if self._count else b""
-        return known(line.decode()) if line.startswith(key) else None
+        return max(0, min(low, self.count - 1)) * LINE
 
-    def in_full(self, known: Known) -> Known:
-        """The task in full; it is already, unless it is unusual."""
-        return known
+    def row(self, known: Known) -> bytes | None:
+        """The task's row of state.json, as `"NAME": {...}`; None if that is not known, or not valid any more. One
+        read, however many tasks there are."""
+        if not known.size:
+            return None
 
-    def body(self) -> bytes:
+        try:
+            descriptor = os.open(f"{self._home}/{SOURCES[0]}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+
+        try:
+            valid = identity(os.fstat(descriptor)) == self.sources[0]
+            return os.pread(descriptor, known.size, known.place) if valid else None
+        except OSError:
+            return None
+        finally:
+            close(descriptor)
+
+    def lines(self) -> bytes:
         """All lines."""
-        return self._read(HEADER, self._count * LINE)
+        return self._read(self.head, self.count * LINE)
 
     def is_current(self) -> bool:
         """Whether the files that it was made from are unchanged."""
         return identities(self._home) == self.sources
 
 
-def known(line: str) -> Known:
+def known(line: bytes) -> Known:
     """The task that a line of the index describes."""
-    values, start = [], 0
-
-    for _, width in COLUMNS:
-        values.append(line[start : start + width].rstrip())
-        start += width
-
-    slug, signature, status, secret, kind, flags, interval, timeout, strategy, name = values
-    found = Known(name, slug, secret)
+    (slug, signature, status, secret, kind, flags, interval, timeout, strategy, place, size, since, due, coming, _,
+     name) = line.decode().split(None, len(COLUMNS) - 1)
+    found = Known(name.rstrip(), slug, secret)
     found.signature, found.status = signature, status
     found.kind, found.strategy, found.interval, found.timeout = kind, strategy, int(interval), int(timeout)
-    found.enabled, found.overlaps, found.probe, found.unusual = (flag in flags for flag in FLAGS)
+    found.enabled, found.overlaps, found.probe, found.unusual = [flag in flags for flag in FLAGS]
+    found.place, found.size = int(place), int(size)
+    found.since, found.due, found.next = float(since), float(due), coming
     return found
 
 
-def line(entry: Known) -> bytes:
-    """The line of the index for a task. A task that it cannot describe is marked as unusual."""
-    values = [entry.slug, entry.signature, entry.status, entry.secret, entry.kind, "", str(entry.interval),
-              str(entry.timeout), entry.strategy, entry.name]
-    plain = not entry.allowlist and not entry.unusual and entry.name.isascii() and all(
-        len(value) <= width for value, (_, width) in zip(values, COLUMNS))
-
-    if not plain:
-        values[6:] = ["0", "-1", "auto", "?"]
-
-    holds = (entry.enabled, entry.overlaps, entry.probe, not plain)
-    values[5] = "".join(flag for flag, held in zip(FLAGS, holds) if held)
-    return "".join(value.ljust(width) for value, (_, width) in zip(values, COLUMNS)).encode("ascii") + b"\n"
-
-
-def open_index(home: str, whole: bool = False) -> Index | None:
+def open_index(home: str, whole: bool = False, current: bool = True) -> Index | None:
     """The index of the installation, if there is a valid one. whole: read it at once, for a process that keeps it; else
-    it stays open and parts are read when needed, for a process that answers one request."""
+    it stays open and parts are read when needed, for a process that answers one request. current: false to get one of
+    this boot whose sources may have changed since."""
     try:
         descriptor = os.open(f"{home}/{NAME}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -152,21 +159,25 @@ def open_index(home: str, whole: bool = False) -> Index | None:
     keep = False
 
     try:
-        head = os.pread(descriptor, HEADER, 0)
-        words = head.decode("ascii").rstrip().split("\n")
-        count = int(words[2])
+        data = os.pread(descriptor, FIRST_READ, 0)
+        words = data.split(b"\n", 5)
+        count, head, size = int(words[2]), int(words[3]), int(words[4])
 
-        if (words[0] != FORMAT or words[1] != boot() or not words[1] or len(head) != HEADER
-                or words[3] != str(HEADER + count * LINE) or os.fstat(descriptor).st_size != HEADER + count * LINE
-                or words[4:7] != identities(home)):
+        if (words[0] != FORMAT or not words[1] or words[1].decode() != boot() or size != head + count * LINE
+                or os.fstat(descriptor).st_size != size):
             return None
 
-        if whole:
-            data = os.pread(descriptor, HEADER + count * LINE, 0)
-            found = Index(home, lambda start, size: data[start : start + size], count, words[4:7], words[7:])
-        else:
-            keep = True
-            found = Index(home, lambda start, size: os.pread(descriptor, size, start), count, words[4:7], words[7:])
+        # All of a small one is at hand; of another, each line is read, so that the slug's place makes no difference.
+        keep = len(data) < size and not whole
+
+        if len(data) < size:
+            data = os.pread(descriptor, head if keep else size, 0)
+
+        found = Index(home, _from(descriptor) if keep else _from(data), head, data[:head].decode("ascii").split("\n"))
+
+        if current and found.sources != identities(home):
+            keep = False
+            return None
 
         return found
     except (OSError, ValueError, IndexError):
@@ -174,6 +185,14 @@ def open_index(home: str, whole: bool = False) -> Index | None:
     finally:
         if not keep:
             close(descriptor)
+
+
+def _from(source: int | bytes) -> Callable[[int, int], bytes]:
+    """A function that reads (start, size) of a file or of its content."""
+    if isinstance(source, int):
+        return lambda start, size: os.pread(source, size, start)
+
+    return lambda start, size: source[start : start + size]
 
 
 def identity(status: os.stat_result) -> str:

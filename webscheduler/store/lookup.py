@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..errors import WebschedulerError
+from ..errors import BadInput, WebschedulerError
 from .index import NO_KEY, Known, identities, open_index
 
 TYPE_CHECKING = False
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Union
 
     from .index import Index
+    from .task import Task
 
     View = Union[Index, "Parsed"]
 
@@ -68,11 +69,8 @@ class Parsed:
         found.kind, found.unusual = kind if kind in ("timed", "either") else "static", True
         return found if name is not None else None
 
-    def in_full(self, known: Known) -> Known:
-        """The whole of a task that `find` returned."""
-        from .indexing import known_of
-
-        return known_of(known.name, self.tasks[known.name]) or known
+    def row(self, known: Known) -> None:
+        """No place of a row is known."""
 
     def is_current(self) -> bool:
         """Whether the files are what was read. Equal identities prove it only after the bytes were compared once more,
@@ -119,3 +117,64 @@ def look(home: str, kept: dict[str, View] | None = None) -> View:
         view = kept[home] = open_index(home, whole=True) or Parsed(home)
 
     return view
+
+
+def in_full(view: View, known: Known) -> Known | None:
+    """The whole of a task that the view knows but as unusual; None if its row cannot be found by the index."""
+    if isinstance(view, Parsed):
+        return known_of(known.name, view.tasks[known.name]) or known
+
+    found = one_row(view.row(known))
+    return known_of(*found) if found else None
+
+
+def known_of(name: str, row: Any) -> Known | None:
+    """What a request must know about a task, from its row of state.json; None for a row without a slug. A row that
+    breaks a rule makes an unusual task with a problem."""
+    slug = row.get("slug") if isinstance(row, dict) else None
+
+    if not isinstance(slug, str) or len(slug) != 32 or not HEX.issuperset(slug):
+        return None
+
+    secret = row.get("secret")
+
+    if not isinstance(secret, str) or len(secret) != 64 or not HEX.issuperset(secret):
+        secret = NO_KEY
+
+    found = Known(name, slug, secret)
+    # Compared with the request before it comes out that the row breaks a rule.
+    found.kind = row["signature"] if row.get("signature") in ("timed", "either") else found.kind
+
+    from .task import load_task
+
+    try:
+        task = load_task(name, row)
+    except BadInput as error:
+        found.problem, found.unusual = str(error), True
+        return found
+
+    return limits_of(task, found)
+
+
+def limits_of(task: Task, found: Known | None = None) -> Known:
+    """`found`, or a new one, with what decides whether and how the task runs."""
+    from ..vocabulary import PROBE
+
+    found = found or Known(task.name, "", NO_KEY)
+    found.kind, found.enabled, found.overlaps = task["signature"], task["enabled"], not task["preventOverlap"]
+    found.interval, found.strategy, found.allowlist = task["minIntervalSeconds"], task["strategy"], task["ipAllowlist"]
+    found.timeout = -1 if task["timeout"] is None else task["timeout"]
+    found.probe = task["group"] == PROBE
+    return found
+
+
+def one_row(text: bytes | None) -> tuple[str, Any] | None:
+    """(name, row) of a row as `Index.row` gives it; None if it is no such."""
+    import json
+
+    try:
+        found = json.loads(b"{" + text + b"}") if text else None
+    except (ValueError, RecursionError):
+        return None
+
+    return next(iter(found.items())) if isinstance(found, dict) and len(found) == 1 else None

@@ -30,6 +30,16 @@ PATIENCE = 10.0  # seconds
 changed: set[str] = set()  # homes whose tasks this process has changed: the command line refreshes their index
 
 
+class Written:
+    """A row that a run has replaced. place, size: where it was, bytes; new: its new size; content: the hash of the file
+    as it is now."""
+
+    __slots__ = ("content", "name", "new", "place", "row", "size")
+
+    def __init__(self, name: str, row: dict[str, Any], place: int, size: int, new: int, content: int) -> None:
+        self.name, self.row, self.place, self.size, self.new, self.content = name, row, place, size, new, content
+
+
 def path(home: str) -> str:
     """The path of state.json."""
     return os.path.join(home, "state.json")
@@ -178,14 +188,33 @@ def update_row(home: str, name: str, change: Callable[[dict[str, Any]], T]) -> t
         if after != content:
             _write(home, after, sync="file")
 
-        if index:
-            index.content = hash(after)
+        if index and found:
+            start, end, row = found
+            index.written = Written(name, row, start, end - start, len(_line(name, row)), hash(after))
 
-        return result, index
+        return result, index if found else None
     except OSError as error:
         raise Unusable(f"{path(home)} cannot be read: {error.strerror}")
     finally:
         close(lock)
+
+
+def places(content: bytes, tasks: Tasks) -> list[tuple[int, int]] | None:
+    """Where each task's row begins in a file as `_content` makes it, and how long it is, bytes; None for another file.
+    tasks: what was parsed from it."""
+    lines, found, at = content[2:-3].split(b"\n"), [], 2
+
+    if len(lines) != len(tasks) or not content.startswith(b"{\n") or not content.endswith(b"}\n}\n"):
+        return None
+
+    for name, line in zip(tasks, lines):
+        if not line.startswith(_line(name, {})[:-1]) or not line.endswith((b"},", b"}")):
+            return None
+
+        found.append((at, len(line) - line.endswith(b",")))
+        at += len(line) + 1
+
+    return found
 
 
 def _line(name: str, row: Any) -> bytes:
