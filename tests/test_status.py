@@ -39,7 +39,7 @@ ROWS: dict[str, tuple[dict[str, Any], bool]] = {
     "timed out": ({**RAN, "lastRunStatus": "timeout", "lastRunDuration": 300}, True),
     "waits for its retry": ({**HOURLY, "lastRunStatus": "failed", "retries": 2, "retryDelaySeconds": 3000}, True),
     "due for its retry": ({**HOURLY, "lastRunStatus": "failed", "retries": 2}, False),
-    "died while running": ({**HOURLY, "lastRunStatus": "running", "lastRunDuration": None}, True),
+    "died while running": ({**HOURLY, "lastRunStatus": "running", "lastRunDuration": None}, False),
     "due": ({**RAN, "intervalSeconds": 300}, False),
     "late": ({**RAN, "intervalSeconds": 300, "lastRunAt": format_time(NOW - DAY)}, False),
     "ahead of the clock": ({**HOURLY, "lastRunAt": format_time(NOW + DAY)}, False),

@@ -49,7 +49,7 @@ def _report(home: str, view: View, known: Known, now: float) -> tuple[bool, str]
 def plain_report(home: str, view: View, known: Known, now: float) -> tuple[bool, str] | None:
     """The same of a task that is neither running nor due, from its line of the index and its row; None for another."""
     if not known.since <= now < known.due or known.name == DUE or any(
-            entry.startswith(f"{file_name(known.name)}@") for entry in os.listdir(f"{home}/runs")):
+            entry.lstrip("~").startswith(f"{file_name(known.name)}@") for entry in os.listdir(f"{home}/runs")):
         return None
 
     row = view.row(known) or b""
@@ -60,10 +60,10 @@ def plain_report(home: str, view: View, known: Known, now: float) -> tuple[bool,
     if not row.startswith(b'"%s": {' % known.name.encode()) or not row.count(b"{") == row.count(b"}") == braces:
         return None
 
-    if None in values:
+    if None in values or values[1] == f'"{RUNNING}"':
         return None
 
-    failing = known.enabled and values[1] in [f'"{status}"' for status in (*FAILURES, RUNNING)]
+    failing = known.enabled and values[1] in [f'"{status}"' for status in FAILURES]
     coming = "null" if known.next == "-" else f'"{known.next}"'
     text = (f'{{"task": "{known.name}", "status": "{"failing" if failing else "healthy"}", "running": false, '
             f'"nextRunAt": {coming}, "lastRunAt": {values[0]}, "lastRunStatus": {values[1]}, '
