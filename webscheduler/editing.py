@@ -7,15 +7,12 @@ is not renamed or removed while it runs. A secret is shown once, by the call tha
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-
 from . import signing
 from .commands import registry
 from .errors import BadInput, NoSuchTask, did_you_mean
-from .runs import admission
+from .runs import task_files
 from .schedule import slots
-from .store import history, locks, state
+from .store import state
 from .store.fields import check
 from .store.settings import check_target
 from .store.task import DUE, FIELDS, Task, check_name, check_printable, file_name, load_task, new_task
@@ -41,6 +38,7 @@ def create(settings: Settings, name: str, fields: dict[str, Any], now: float, pa
         tasks[name] = row
         return task
 
+    task_files.finish(settings.home, name)
     return state.update(settings.home, change)
 
 
@@ -64,6 +62,7 @@ def edit(
         return task
 
     if new in ("", name):
+        task_files.finish(settings.home, name)
         return state.update(settings.home, change)
 
     made: Task = rename(settings.home, name, new, now, change)
@@ -81,14 +80,8 @@ def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
 
         del tasks[name]
 
-    def act() -> None:
-        state.update(home, change)
-
-        if not keep_logs:
-            with suppress(FileNotFoundError):
-                os.unlink(history.path(home, name))
-
-    admission.with_gates(home, [name], now, act)
+    task_files.carry_out(home, {"old": name, "new": None, "keepLogs": keep_logs, "slug": None}, now,
+                         lambda: state.update(home, change))
 
 
 def rename(home: str, old: str, new: str, now: float, also: Callable[[state.Tasks], Any] = lambda tasks: None) -> Any:
@@ -108,19 +101,8 @@ def rename(home: str, old: str, new: str, now: float, also: Callable[[state.Task
         tasks.update(items)
         return result
 
-    def act() -> Any:
-        result = state.update(home, change)
-
-        if file_name(old) != file_name(new):
-            locks.copy_record(home, old, new)
-
-            if os.path.exists(history.path(home, old)):
-                os.replace(history.path(home, old), history.path(home, new))
-
-        return result
-
-    same = file_name(old) == file_name(new)
-    return admission.with_gates(home, [old] if same else sorted([old, new]), now, act)
+    return task_files.carry_out(home, {"old": old, "new": new, "keepLogs": True, "slug": None}, now,
+                                lambda: state.update(home, change))
 
 
 def set_enabled(home: str, names: Iterable[str], enabled: bool, now: float) -> None:

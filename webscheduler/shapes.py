@@ -134,6 +134,15 @@ if TYPE_CHECKING:
         carried: Carried
         deaths: list[Death]
 
+    class Intent(TypedDict):
+        """What is to be done with a task's files, as its gate says it. old: its name; new: None if it is removed; slug:
+        the task's."""
+
+        old: str
+        new: str | None
+        keepLogs: bool
+        slug: str | None
+
     class ClockNotes(TypedDict):
         """What clean-up notes of the clock (`store.clock`); times are Unix seconds. id: of the boot since which `boot`
         are the seconds that had passed when the clock showed `wall`; last: what it showed last; since: when it had

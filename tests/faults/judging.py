@@ -20,8 +20,8 @@ from typing import Any
 
 from tests.faults import scenarios
 from tests.faults.listening import Ended, Fault, perform
-from webscheduler.runs import retention
-from webscheduler.store import history, state
+from webscheduler.runs import retention, task_files
+from webscheduler.store import history, locks, state
 from webscheduler.store.settings import load_settings
 
 RUN = re.compile(r"\brun ([0-9]{14}-[0-9a-f]{8})\b")
@@ -88,7 +88,7 @@ def follow(home: str, slug: str, name: str) -> tuple[list[str], str | None]:
     if len(names) != 1:
         return [f"state: {len(names)} tasks have the URL"], None
 
-    for each in (["@due"] if name == "tick" else []) + names:
+    for each in (["@due"] if name in ("tick", "remove", "remove-logs") else []) + names:
         environ = scenarios.signed(home, each)
         ended = perform(partial(scenarios.by_cgi, home, environ), home, watched=False)
         status, document = response(ended.output)
@@ -115,7 +115,7 @@ def answered(ended: Ended, began: list[str], counts: dict[str, int], name: str) 
     """Whether the answer, or what the command line said, is true of what happened."""
     status, document = response(ended.output)
     said = ended.errors.decode("utf-8", "replace")
-    old = {"dead-ended": 1, "rename": 1, "remove": 1}.get(name, 0)  # commands that began before
+    old = int(name == "dead-ended" or name.startswith(("rename", "remove")))  # commands that began before
 
     if document.get("run") and document["run"] not in counts:
         return [f"lost: {document['run']} was accepted"]
@@ -205,20 +205,33 @@ def _edit(home: str, tasks: Any, lines: Any, ended: Ended) -> list[str]:
     return _told(ended, title == "Changed", title != "Changed")
 
 
-def _rename(home: str, tasks: Any, lines: Any, ended: Ended) -> list[str]:
+def _rename(home: str, tasks: Any, lines: Any, ended: Ended, before: int = 0) -> list[str]:
     new, old = ("renamed" in tasks, scenarios.NAME in tasks)
     there = "renamed" if new else scenarios.NAME
     problems = _told(ended, new and not old, old and not new)
+    wanted = {"renamed": 2 + before} if new else {scenarios.NAME: 2, **({"renamed": before} if before else {})}
+    found = {name: len(entries) for name, entries in lines.items() if name != "@due"}
 
-    if len(lines.get(there, [])) != 2 or lines.get(scenarios.NAME if new else "renamed"):
-        problems.append(f"lost: lines of {({name: len(found) for name, found in lines.items()})}, it is {there}")
+    if found != wanted:
+        problems.append(f"lost: lines of {found}, it is {there}")
 
-    return problems
+    if [history.ended(entry) for entry in lines[there]] != sorted(history.ended(entry) for entry in lines[there]):
+        problems.append("order: the lines are not by time")
+
+    return problems + _gates(home)
 
 
-def _remove(home: str, tasks: Any, lines: Any, ended: Ended) -> list[str]:
-    problems = _told(ended, "other" not in tasks, "other" in tasks)
-    return problems + ([] if ("other" in tasks) == bool(lines.get("other")) else ["left: half removed"])
+def _gates(home: str) -> list[str]:
+    """What is not finished once a tick or `doctor` came by: the trigger came to one of two gates."""
+    task_files.finish_all(home)
+    found = [file.name for file in Path(home, "locks").glob("*.lock") if file.stat().st_size > locks.RECORD_SIZE]
+    return [f"left: {file} is not finished" for file in found] + [
+        f"left: logs/{file.name}" for file in Path(home, "logs").glob("*.joined")]
+
+
+def _remove(home: str, tasks: Any, lines: Any, ended: Ended, keep: bool = False) -> list[str]:
+    problems = _told(ended, "other" not in tasks, "other" in tasks) + _gates(home)
+    return problems + ([] if (keep or "other" in tasks) == bool(lines.get("other")) else ["left: half removed"])
 
 
 def _rotate(home: str, tasks: Any, lines: Any, ended: Ended) -> list[str]:
@@ -237,5 +250,6 @@ def _clean(home: str, tasks: Any, lines: Any, ended: Ended) -> list[str]:
     return [] if len(old) in ((2, 4) if ended.struck else (2, )) else [f"lost: {len(old)} of four lines are left"]
 
 
-SPECIAL: dict[str, Any] = {"tick": _tick, "edit": _edit, "rename": _rename, "remove": _remove, "rotate": _rotate,
+SPECIAL: dict[str, Any] = {"tick": _tick, "edit": _edit, "rename": _rename, "rename-join": partial(_rename, before=2),
+                           "remove": _remove, "remove-logs": partial(_remove, keep=True), "rotate": _rotate,
                            "clean-up": _clean}  # fmt: skip

@@ -186,6 +186,16 @@ def ran(home: str, name: str = NAME) -> None:
     Path(home).with_name("done").write_text(f"{run}\n")
 
 
+def before_renamed(home: str) -> None:
+    """A history that a removed task has left."""
+    ran(home)
+
+    for seconds in (90, 30):  # before and after the run
+        moment = format_time(time.time() - seconds)
+        history.append(home, "renamed", history.entry(command="renamed", run=None, status="skipped", startedAt=moment,
+                                                      finishedAt=moment))  # fmt: skip
+
+
 def nothing(home: str) -> None:
     """No more than the task."""
 
@@ -206,8 +216,12 @@ SCENARIOS = {
     "run": Scenario("webscheduler run", nothing, words("run", NAME)),
     "edit": Scenario("webscheduler edit", nothing, words("edit", NAME, "--title", "Changed")),
     "rename": Scenario("webscheduler rename", ran, words("rename", NAME, "renamed")),
+    "rename-join": Scenario("the same, where a task of that name was before", before_renamed,
+                            words("rename", NAME, "renamed")),
     "remove": Scenario("webscheduler remove", lambda home: ran(home, add(home, "other")),
                        words("remove", "other", "--yes")),
+    "remove-logs": Scenario("webscheduler remove --keep-logs", lambda home: ran(home, add(home, "other")),
+                            words("remove", "other", "--keep-logs", "--yes")),
     "rotate": Scenario("webscheduler rotate-secret", nothing, words("rotate-secret", NAME)),
     "clean-up": Scenario("a request whose run cleans up", old_history, request(by_cgi)),
 }  # fmt: skip

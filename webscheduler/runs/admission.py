@@ -11,12 +11,11 @@ from __future__ import annotations
 from .. import vocabulary as words
 from ..errors import BadInput, Busy, NoSuchTask, Unusable
 from ..store import locks
-from ..store.files import file_name
 from ..times import format_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, TypeVar
+    from typing import Any, Callable
 
     from ..schedule.slots import Slot
     from ..shapes import Facts
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from ..store.locks import Claim, Gate
     from ..store.lookup import View
     from ..store.task import Task
-
-    T = TypeVar("T")
 
 SKIP_LINE_EVERY = 60.0  # seconds between two lines of history about skips for the same reason
 TRIES = 50  # how often the gate is taken again because state.json has changed meanwhile
@@ -87,7 +84,7 @@ def decide(home: str, name: str, cause: Cause, now: float, view: View | None = N
             view, known, task = _by_name(home, name)
 
         with locks.Gate(home, name) as gate:
-            if view.is_current():
+            if not gate.intent and view.is_current():
                 living = record_dead(home, name, now) if record_dead else locks.supervised_runs(home, name)
 
                 if living is not None:
@@ -95,11 +92,17 @@ def decide(home: str, name: str, cause: Cause, now: float, view: View | None = N
                     count = _save_record(gate, decision, cause, now)
                     decision.known, decision.view = known, view
                     break
-            elif cause.ticket:
+            elif cause.ticket and not gate.intent:
                 return Decision("changed", None)
 
-        # A run of the task is dead. What records it is imported here, since under the gate nothing is imported.
-        from .dead_runs import record_dead_runs
+        # What does the rest is imported here, since under the gate nothing is imported.
+        if gate.intent:
+            from .task_files import finish
+
+            finish(home, name)
+            continue
+
+        from .dead_runs import record_dead_runs  # a run of the task is dead
 
         record_dead = record_dead_runs
     else:
@@ -218,18 +221,3 @@ def _save_record(gate: Gate, decision: Decision, cause: Cause, now: float) -> in
         raise
 
     return count
-
-
-def with_gates(home: str, names: list[str], now: float, act: Callable[[], T]) -> T:
-    """Call `act` under the gates of tasks that must not run meanwhile (rename, remove), and return what it returned.
-    Raises BadInput naming a task that is running."""
-    from .dead_runs import record_dead_runs
-
-    if not names:
-        return act()
-
-    with locks.Gate(home, names[0]):
-        if record_dead_runs(home, names[0], now):
-            raise BadInput(f"{names[0]} is running: wait for its end, or `webscheduler cancel {file_name(names[0])}`")
-
-        return with_gates(home, names[1:], now, act)

@@ -18,7 +18,7 @@ from ..errors import WebschedulerError
 from ..store import clock, history, history_cleaning, locks, state
 from ..store.files import file_name
 from ..vocabulary import FAILURES
-from . import dead_runs
+from . import dead_runs, task_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,8 +172,9 @@ class Ahead:
 
 
 def record_all_dead(home: str, tasks: state.Tasks, now: float) -> bool:
-    """Record every dead run, and end every orphan past its time limit: nobody may ever trigger its task again. Returns
-    whether there are other claims now than before."""
+    """Record every dead run, end every orphan past its time limit, and finish what renames and removals left: nobody
+    may ever come to these tasks again. Returns whether there are other claims now than before."""
+    task_files.finish_all(home)
     before = set(locks.runs(home))
     claimed = {entry.rpartition("@")[0] for entry in before}
 

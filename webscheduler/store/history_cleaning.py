@@ -46,24 +46,25 @@ def clean(home: str, name: str, keep: Callable[[Entry], bool]) -> int:
     return dropped
 
 
-def read(source: BinaryIO) -> Iterator[tuple[int, int, Entry | None]]:
-    """(start, end, entry) of each line of an open history, oldest first; None for one that cannot be read."""
+def read(source: BinaryIO) -> Iterator[tuple[int, bytes, Entry | None]]:
+    """(start, text, entry) of each line of an open history, oldest first; None for one that cannot be read, of which
+    the text may be a part."""
     start, whole = 0, True
 
     while text := source.readline(LONGEST_LINE):
         begins, whole = whole, text.endswith(b"\n")
-        end = start + len(text)
-        yield start, end, parse(text) if begins and whole else None
-        start = end
+        yield start, text, parse(text) if begins and whole else None
+        start += len(text)
 
 
 def _gaps(source: BinaryIO, keep: Callable[[Entry], bool]) -> tuple[int, list[tuple[int, int]]]:
     """(how many lines to remove; from where to where they are, without what is between neighbours)."""
     dropped, gaps = 0, [(0, 0)]
 
-    for start, end, entry in read(source):
+    for start, text, entry in read(source):
         if entry is None or not keep(entry):
             first, last = gaps[-1]
+            end = start + len(text)
 
             if start == last:
                 gaps[-1] = (first, end)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 GATE_PATIENCE = 10.0  # seconds
 RECORD_SIZE = 256  # bytes
+INTENT_SIZE = 4096  # bytes that may follow the record
 RUN_VARIABLE = "WEBSCHEDULER_RUN"  # the variable in a command's environment that has the id of its run
 
 
@@ -43,10 +44,11 @@ class Gate:
     locked here.
 
     last_start: Unix seconds of the last start; last_ts: the highest accepted `ts`; skips: by reason, (Unix seconds of
-    the last line of history, how many skips since). `save` writes them.
+    the last line of history, how many skips since). `save` writes them. intent: what was to be done with the task's
+    files, and is to be finished before anything is decided (`runs.task_files`); else empty.
     """
 
-    __slots__ = ("descriptor", "last_start", "last_ts", "path", "skips")
+    __slots__ = ("descriptor", "intent", "last_start", "last_ts", "path", "skips")
 
     def __init__(self, home: str, name: str) -> None:
         self.path = os.path.join(home, "locks", file_name(name) + ".lock")
@@ -78,7 +80,9 @@ class Gate:
             close(self.descriptor)
 
     def _read(self) -> None:
-        words = os.pread(self.descriptor, RECORD_SIZE, 0).split()
+        record = os.pread(self.descriptor, RECORD_SIZE + INTENT_SIZE, 0)
+        self.intent = record[RECORD_SIZE:].decode("utf-8", "replace")
+        words = record[:RECORD_SIZE].split()
 
         try:
             numbers = [float(word) for word in words]
@@ -146,14 +150,6 @@ class Claim:
         if self.descriptor >= 0:
             close(self.descriptor)
             self.descriptor = -1
-
-
-def copy_record(home: str, old: str, new: str) -> None:
-    """Copy a gate's record to another name; the caller holds both gates."""
-    source, target = (os.path.join(home, "locks", file_name(name) + ".lock") for name in (old, new))
-
-    with open(source, "rb") as record, open(target, "r+b") as file:
-        file.write(record.read())
 
 
 def line(facts: Facts) -> bytes:

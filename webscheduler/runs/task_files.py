@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Renaming and removing a task: state.json and the task's files change as a whole, whoever is killed meanwhile.
+
+The rules: it is done under the gates of the names, and not while the task runs. First the gates' records say what is to
+be done; with the change of state.json it is decided; then history and limits follow, and the records are cleared. If
+that is cut off, whoever next comes to one of the gates finishes it before anything else is decided: it looks whether
+state.json was changed, and each step does nothing if it was done before. So do changes of tasks, ticks and `doctor`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+from contextlib import ExitStack, suppress
+
+from ..errors import BadInput, Busy, Unusable, WebschedulerError
+from ..store import history, history_cleaning, locks, state
+from ..store.files import close, file_name, replace_file
+from . import dead_runs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Callable, TypeVar
+
+    from ..shapes import Intent
+
+    T = TypeVar("T")
+
+
+def carry_out(home: str, intent: Intent, now: float, commit: Callable[[], T]) -> T:
+    """Rename or remove a task; returns what `commit` returned, which changes state.json. Raises BadInput while the task
+    runs; Unusable, which says so if state.json has changed and its files have not."""
+    names = _names(intent)
+
+    for name in names:
+        finish(home, name)
+
+    with ExitStack() as stack:
+        gates = [stack.enter_context(locks.Gate(home, name)) for name in names]
+
+        for name, gate in zip(names, gates):
+            if gate.intent:
+                raise Busy(f"{name} is being renamed or removed: try again")
+
+            if dead_runs.record_dead_runs(home, name, now):
+                raise BadInput(f"{name} is running: wait for its end, or `webscheduler cancel {file_name(name)}`")
+
+        tasks = state.read(home)
+
+        if intent["old"] not in tasks or (len(names) < 2 and intent["new"]):
+            return commit()  # nothing to change, or no file
+
+        row = tasks[intent["old"]]
+        intent["slug"] = row.get("slug") if isinstance(row, dict) else None
+
+        try:
+            for gate in gates:
+                _intend(gate, json.dumps(intent))
+        except OSError as error:
+            for gate in gates:
+                _intend(gate, "")
+            raise Unusable(f"{gates[0].path} cannot be written: {error.strerror}")
+
+        try:
+            result = commit()
+        except BaseException:
+            with suppress(WebschedulerError):
+                _complete(home, intent, gates, _is_done(home, intent))
+            raise
+
+        _complete(home, intent, gates, True)
+        return result
+
+
+def finish(home: str, name: str) -> None:
+    """Finish what was cut off. Raises Unusable."""
+    with locks.Gate(home, name) as gate:
+        text = gate.intent
+
+    if not text:
+        return
+
+    try:
+        intent: Intent = json.loads(text)
+        names = _names(intent)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        intent, names = {"old": "", "new": "", "keepLogs": True, "slug": None}, [name]  # a power cut tore it
+
+    with ExitStack() as stack:
+        gates = [stack.enter_context(locks.Gate(home, each)) for each in names]
+
+        if any(gate.intent == text for gate in gates):
+            _complete(home, intent, [gate for gate in gates if gate.intent in ("", text)], _is_done(home, intent))
+
+
+def finish_all(home: str) -> None:
+    """Finish all that was cut off. What cannot be finished waits for who comes to its gate."""
+    with os.scandir(os.path.join(home, "locks")) as entries:
+        names = [entry.name[:-5] for entry in entries
+                 if entry.name.endswith(".lock") and entry.stat().st_size > locks.RECORD_SIZE]
+
+    for name in names:
+        with suppress(Busy, Unusable, OSError):
+            finish(home, name)
+
+
+def _names(intent: Intent) -> list[str]:
+    """The tasks whose gates are taken, in this order; of two with the same gate, one."""
+    names = sorted(filter(None, (intent["old"], intent["new"])), key=file_name)
+    return [*{file_name(name): name for name in names}.values()]
+
+
+def _is_done(home: str, intent: Intent) -> bool:
+    """Whether state.json was changed."""
+    tasks: dict[str, Any] = state.read(home)
+
+    def has(name: str) -> bool:
+        row = tasks.get(name)
+        return name in tasks and (not intent["slug"] or (isinstance(row, dict) and row.get("slug") == intent["slug"]))
+
+    return bool(intent["old"]) and not has(intent["old"]) and (not intent["new"] or has(intent["new"]))
+
+
+def _complete(home: str, intent: Intent, gates: list[locks.Gate], done: bool) -> None:
+    """What comes after the change of state.json, if that was made; then the gates say nothing any more."""
+    old, new = intent["old"], intent["new"]
+
+    try:
+        if done and new:
+            _take_limits(gates, new)
+            _join(history.path(home, old), history.path(home, new))
+        elif done and not intent["keepLogs"]:
+            with suppress(FileNotFoundError):
+                os.unlink(history.path(home, old))
+
+        for gate in gates:
+            _intend(gate, "")
+    except (OSError, Unusable) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise Unusable(f"{old} has been {'renamed' if new else 'removed'}, but its files could not follow ({why}): "
+                       "they do as soon as they can" if done else f"{gates[0].path} cannot be written: {why}")
+
+
+def _intend(gate: locks.Gate, intent: str) -> None:
+    """Write the intent, so that a power cut does not lose it; an empty one is done. Raises OSError."""
+    if intent:
+        gate.save()
+        os.pwrite(gate.descriptor, intent.encode(), locks.RECORD_SIZE)
+        os.fsync(gate.descriptor)
+    else:
+        os.ftruncate(gate.descriptor, locks.RECORD_SIZE)
+
+
+def _take_limits(gates: list[locks.Gate], new: str) -> None:
+    """Let the gate of the new name know the last start and the like, where another one knows later ones."""
+    for gate in gates:
+        if os.path.basename(gate.path) == f"{file_name(new)}.lock":
+            gate.last_start = max(each.last_start for each in gates)
+            gate.last_ts = max(each.last_ts for each in gates)
+            gate.skips = {reason: max(each.skips[reason] for each in gates) for reason in gate.skips}
+            gate.save()
+
+
+def _join(source: str, target: str) -> None:
+    """Move a history; where another one is, both become one, by time. Whoever does it again finds where it was."""
+    joined = target[: -len("jsonl")] + "joined"  # written only as a whole, from files that are still there
+
+    if not _is_there(source):
+        with suppress(FileNotFoundError):
+            os.replace(joined, target)
+    elif not _is_there(target):
+        os.replace(source, target)
+    else:
+        locked = [history.open_locked(path) for path in sorted((source, target))]
+
+        try:
+            with open(source, "rb") as one, open(target, "rb") as other:
+                merged = heapq.merge(_lines(other), _lines(one), key=lambda line: line[0])
+                replace_file(joined, (text for _, text in merged))
+
+            os.unlink(source)
+            os.replace(joined, target)
+        finally:
+            for descriptor in locked:
+                close(descriptor)
+
+
+def _is_there(path: str) -> bool:
+    """Whether there is such a file. Raises OSError where that cannot be told; os.path.exists says no."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+
+    return True
+
+
+def _lines(source: Any) -> Iterator[tuple[float, bytes]]:
+    """(when it ended, a whole line), oldest first; one with an earlier time than that before it stays where it is."""
+    latest = 0.0
+
+    for _, text, entry in history_cleaning.read(source):
+        if entry is not None:
+            latest = max(latest, history.ended(entry))
+            yield latest, text
