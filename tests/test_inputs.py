@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from tests.admin.client import Form
 from tests.installation import Answer, Installation, asking
-from webscheduler import cli, query, signing, wsgi
+from webscheduler import cli, http, signing, wsgi
 from webscheduler.admin import PAGES
 from webscheduler.errors import WebschedulerError
 from webscheduler.interchange import importing
@@ -38,7 +38,6 @@ from webscheduler.store import history, history_cleaning, history_reading, histo
 from webscheduler.store.settings import SETTINGS, load_settings
 from webscheduler.store.task import FIELDS, load_task, load_tasks, new_task
 from webscheduler.times import parse_time
-from webscheduler.trigger import request
 from webscheduler.vocabulary import ENTRY
 
 NOW = parse_time("2026-11-28T12:00:00+00:00")
@@ -154,10 +153,10 @@ environs = st.fixed_dictionaries(
 def test_a_query_string_has_no_errors(text: str) -> None:
     """Any text is a list of names and values, at most 500, of at most its own length."""
     with bounded(len(text)):
-        found = query.pairs(text)
+        found = http.fields(text)
 
-    assert len(found) <= query.MAX_FIELDS
-    assert sum(len(name) + len(value) for name, value in found) <= min(len(text), query.MAX_LENGTH)
+    assert len(found) <= http.MAX_FIELDS
+    assert sum(len(name) + len(value) for name, value in found) <= min(len(text), http.MAX_LENGTH)
 
 
 @some
@@ -167,7 +166,7 @@ def test_a_request_is_answered_and_runs_nothing(one: Installation, environ: dict
     with bounded(sum(map(len, environ.values())) + len(body)):
         answer = asked(one, environ, body)
 
-    kind = request.kind(environ)
+    kind = http.kind(environ)
     assert answer.status in {"run": (202, ), "status": (404, ), "none": (404, )}.get(kind, STATUSES)
     assert kind != "run" or answer.body in (b'{"accepted": false}', b"")
     assert one.claims() == []

@@ -299,7 +299,8 @@ def test_an_edit_by_hand_is_seen(home: Path) -> None:
     assert len(set(stamps)) == 4
 
 
-KINDS = {"bool": "bool", "int": "int", "text": "str", "choice": "str", "lines": "list[str]", "networks": "list[str]",
+KINDS = {"bool": "bool", "int": "int", "seconds": "int", "text": "str", "line": "str", "prose": "str", "choice": "str",
+         "lines": "list[str]", "networks": "list[str]",
          "map": "dict[str, str]", "notify": "dict[str, str]", "commands": "dict[str, CommandRow]"}
 
 

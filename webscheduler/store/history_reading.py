@@ -134,7 +134,9 @@ def entries(home: str, name: str, until: float = ALWAYS) -> Iterator[Entry]:
 def _named(entry: Entry, name: str) -> Entry:
     """The entry with the present name of its task. What was written before a renaming has the former. name: of the
     task, or of its file, which tells less."""
-    if name != file_name(name) or file_name(str(entry.get("command"))) != name:
+    written = entry.get("command")
+
+    if isinstance(written, str) and (name != file_name(name) or file_name(written) != name):
         entry["command"] = name
 
     return entry
