@@ -158,6 +158,9 @@ def _answer(visit: Visit, user: User, problem: Exception | None) -> Response:
         if visit.embedded:
             raise Refused(403, "Sign in at the site first.")
 
+        if visit.method == "POST" and visit.new_session:  # as a form with a wrong token, whose body is not read either
+            raise Refused(403, "This form has expired. Go back, reload the page and send the form again.")
+
         response = _stranger(visit)
     elif needed and visit.person and not visit.person.may(needed):
         raise Refused(403, "Your role does not allow this.")
