@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -275,10 +276,12 @@ def holder(claim: Path) -> list[int]:
     found = []
 
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            links = [os.readlink(f"/proc/{pid}/fd/{entry}") for entry in os.listdir(f"/proc/{pid}/fd")]
-        except OSError:
-            continue
+        links = set()
+
+        with suppress(OSError):
+            for entry in os.listdir(f"/proc/{pid}/fd"):
+                with suppress(OSError):  # closed since
+                    links.add(os.readlink(f"/proc/{pid}/fd/{entry}"))
 
         if str(claim) in links and int(pid) != os.getpid():
             found.append(locks.identity(int(pid)))
