@@ -94,7 +94,7 @@ def test_appenders_against_clean_up(home: str) -> None:
         time.sleep(0.005)  # who cleans up without a pause lets nobody else in
 
     assert [writer.returncode for writer in writers] == [0] * 8
-    assert rounds > 5
+    assert rounds > 1
     assert sorted(runs(home)) == sorted(f"{writer}-{number}" for writer in range(8) for number in range(each))
     for writer in range(8):  # each one's own are in their order
         own = [run for run in runs(home) if run.startswith(f"{writer}-")]

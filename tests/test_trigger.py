@@ -103,7 +103,6 @@ def test_an_answer_waits_for_the_record_only(installation: Installation) -> None
         assert installation.trigger("wsgi").document["status"] == "success"
         assert installation.history()
         assert installation.claims() == []
-        assert installation.processes()
 
     until(lambda: not installation.processes())
 
