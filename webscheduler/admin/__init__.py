@@ -158,9 +158,6 @@ def _answer(visit: Visit, user: User, problem: Exception | None) -> Response:
         if visit.embedded:
             raise Refused(403, "Sign in at the site first.")
 
-        if visit.method == "POST" and visit.new_session:  # as a form with a wrong token, whose body is not read either
-            raise Refused(403, "This form has expired. Go back, reload the page and send the form again.")
-
         response = _stranger(visit)
     elif needed and visit.person and not visit.person.may(needed):
         raise Refused(403, "Your role does not allow this.")
@@ -180,6 +177,9 @@ def _answer(visit: Visit, user: User, problem: Exception | None) -> Response:
 
 def _stranger(visit: Visit) -> Response:
     """Ask the visitor to sign in; the page that was asked for comes after that."""
+    if visit.method == "POST" and visit.new_session:  # as a form with a wrong token, whose body is not read either
+        raise Refused(403, "This form has expired. Go back, reload the page and send the form again.")
+
     from urllib.parse import urlencode
 
     if visit.environ.get("HTTP_SEC_FETCH_SITE") == "cross-site" and visit.method == "GET":

@@ -86,7 +86,8 @@ def finish(home: str, name: str) -> None:
         intent: Intent = json.loads(text)
         names = _names(intent)
     except (ValueError, KeyError, TypeError, AttributeError):
-        intent, names = {"old": "", "new": "", "keepLogs": True, "slug": None}, [name]  # a power cut tore it
+        intent = {"old": "", "new": "", "keepLogs": True, "slug": None}  # a power cut tore it
+        names = [name]
 
     with ExitStack() as stack:
         gates = [stack.enter_context(locks.Gate(home, each)) for each in names]
