@@ -281,6 +281,18 @@ def test_a_damaged_state_is_read_from_its_copy_and_said(words: list[str], instal
     assert (installation.home / "state.json").read_text() == "{"
 
 
+@pytest.mark.parametrize("words", [["show", "task"], ["next", "task"]])
+def test_a_task_that_the_copy_does_not_have_is_one_error(words: list[str], installation: Installation) -> None:
+    """What is wrong is state.json: that nobody knows the task is no second line, and no word against its name."""
+    copy = (installation.home / "state.json").read_bytes()
+    installation.add()
+    (installation.home / "state.json.bak").write_bytes(copy)
+    (installation.home / "state.json").write_text("{")
+    done = call(installation.home, *words)
+    assert done.status == 1
+    assert "cannot be parsed" in done.complaint and "no task is named" not in done.complaint
+
+
 @pytest.mark.parametrize("verb", ["add", "edit", "remove", "rename", "enable", "disable", "url", "rotate-secret",
                                   "list", "show", "status", "run", "cancel", "run-due", "sync"])
 def test_a_state_without_any_good_copy_is_one_line(verb: str, installation: Installation) -> None:

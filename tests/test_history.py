@@ -80,7 +80,7 @@ def test_a_line_that_was_not_synced_is_none(home: str, monkeypatch: pytest.Monke
 @pytest.mark.timeout(1200)
 def test_appenders_against_clean_up(home: str) -> None:
     """Eight processes append while a ninth cleans up over and over: no line is lost, doubled or mixed with another."""
-    each = 1000 if FULL else 60
+    each = 1000 if FULL else 150  # so many that clean-up has its turns on a busy machine, too
     writers = [
         subprocess.Popen([sys.executable, "-c", APPEND, str(LIBRARY), home, str(number), str(each)])
         for number in range(8)
@@ -94,7 +94,7 @@ def test_appenders_against_clean_up(home: str) -> None:
         time.sleep(0.005)  # who cleans up without a pause lets nobody else in
 
     assert [writer.returncode for writer in writers] == [0] * 8
-    assert rounds > 1
+    assert rounds > 5
     assert sorted(runs(home)) == sorted(f"{writer}-{number}" for writer in range(8) for number in range(each))
     for writer in range(8):  # each one's own are in their order
         own = [run for run in runs(home) if run.startswith(f"{writer}-")]

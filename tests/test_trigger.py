@@ -24,7 +24,7 @@ from tests.servers import as_user, give
 from tests.servers import python as readable
 from webscheduler import trigger
 from webscheduler.runs.indexing import refresh
-from webscheduler.store import index, state
+from webscheduler.store import clock, index, state
 from webscheduler.store.refusals import read_refusals
 from webscheduler.times import parse_time
 from webscheduler.vocabulary import DUE
@@ -97,12 +97,17 @@ def test_an_answer_waits_for_the_record_only(installation: Installation) -> None
     installation.add("other")
     installation.add(strategy="sync")
     kept = installation.home / "logs" / "other.jsonl"
+    now = time.time()
+    notes = clock.observe(None, None, now, clock.boot())
+    # A clock that has been good for two days; the last clean-up was two hours ago.
+    clock.write(str(installation.home), {**notes, "since": now - 2 * clock.DAY}, now - 7200)
 
     with kept.open("a") as history:
         fcntl.flock(history, fcntl.LOCK_EX)  # it waits for this lock before it cleans up
         assert installation.trigger("wsgi").document["status"] == "success"
         assert installation.history()
         assert installation.claims() == []
+        assert installation.processes()
 
     until(lambda: not installation.processes())
 

@@ -51,7 +51,7 @@ def _next(args: Namespace) -> None:
 
     if args.name is not None:
         check_owner(args.home)
-        row = row_of(read_tasks(args.home), name)
+        row = row_of(read_tasks(args.home, name), name)
 
     if row.get("expression") is not None:
         slots.check_expression(row["expression"])

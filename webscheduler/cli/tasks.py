@@ -176,12 +176,17 @@ def _print_with_secret(settings: Settings, task: Task, as_json: bool, sentence: 
     print(f"Secret  {task['secret']}    (not shown again)")
 
 
-def read_tasks(home: str) -> state.Tasks:
-    """All tasks, raw; from the copy, with an error line that says so, where state.json cannot be read."""
+def read_tasks(home: str, name: str | None = None) -> state.Tasks:
+    """All tasks, raw; from the copy, with an error line that says so, where state.json cannot be read. name: of the
+    task that is asked for; if the copy does not have it, the one error is that of state.json. Raises Unusable."""
     try:
         return state.read_strictly(home)
     except Unusable as error:
         tasks = state.read(home)
+
+        if name is not None and name not in tasks:
+            raise
+
         print_error(f"{error}; the tasks shown are from state.json.bak")
         return tasks
 
@@ -225,7 +230,7 @@ def _list(args: Namespace) -> None:
 
 def _show(args: Namespace) -> None:
     settings, now = load_settings(args.home), time.time()
-    rows, runs = health.as_they_are(args.home, read_tasks(args.home))
+    rows, runs = health.as_they_are(args.home, read_tasks(args.home, args.name))
     task = load_task(args.name, editing.row_of(rows, args.name))
     alive = [facts for facts in runs if facts.get("name") == args.name]
     public = editing.public(settings, task, now)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import heapq
 import json
 import os
-from contextlib import ExitStack, suppress
 
 from ..errors import BadInput, Busy, Unusable, WebschedulerError
 from ..store import history, history_cleaning, locks, state
@@ -37,41 +36,56 @@ def carry_out(home: str, intent: Intent, now: float, commit: Callable[[], T]) ->
     for name in names:
         finish(home, name)
 
-    with ExitStack() as stack:
-        gates = [stack.enter_context(locks.Gate(home, name)) for name in names]
+    return _under_gates(home, names, [], lambda gates: _change(home, intent, now, names, gates, commit))
 
-        for name, gate in zip(names, gates):
-            if gate.intent:
-                raise Busy(f"{name} is being renamed or removed: try again")
 
-            if dead_runs.record_dead_runs(home, name, now):
-                raise BadInput(f"{name} is running: wait for its end, or `webscheduler cancel {file_name(name)}`")
+def _change(
+    home: str, intent: Intent, now: float, names: list[str], gates: list[locks.Gate], commit: Callable[[], T]
+) -> T:
+    """`carry_out`, under the gates of the names."""
+    for name, gate in zip(names, gates):
+        if gate.intent:
+            raise Busy(f"{name} is being renamed or removed: try again")
 
-        tasks = state.read(home)
+        if dead_runs.record_dead_runs(home, name, now):
+            raise BadInput(f"{name} is running: wait for its end, or `webscheduler cancel {file_name(name)}`")
 
-        if intent["old"] not in tasks or (len(names) < 2 and intent["new"]):
-            return commit()  # nothing to change, or no file
+    tasks = state.read(home)
 
-        row = tasks[intent["old"]]
-        intent["slug"] = row.get("slug") if isinstance(row, dict) else None
+    if intent["old"] not in tasks or (len(names) < 2 and intent["new"]):
+        return commit()  # nothing to change, or no file
 
+    row = tasks[intent["old"]]
+    intent["slug"] = row.get("slug") if isinstance(row, dict) else None
+
+    try:
+        for gate in gates:
+            _intend(gate, json.dumps(intent))
+    except OSError as error:
+        for gate in gates:
+            _intend(gate, "")
+        raise Unusable(f"{gates[0].path} cannot be written: {error.strerror}")
+
+    try:
+        result = commit()
+    except BaseException:
         try:
-            for gate in gates:
-                _intend(gate, json.dumps(intent))
-        except OSError as error:
-            for gate in gates:
-                _intend(gate, "")
-            raise Unusable(f"{gates[0].path} cannot be written: {error.strerror}")
+            _complete(home, intent, gates, _is_done(home, intent))
+        except WebschedulerError:
+            pass  # whoever comes to a gate finishes it
+        raise
 
-        try:
-            result = commit()
-        except BaseException:
-            with suppress(WebschedulerError):
-                _complete(home, intent, gates, _is_done(home, intent))
-            raise
+    _complete(home, intent, gates, True)
+    return result
 
-        _complete(home, intent, gates, True)
-        return result
+
+def _under_gates(home: str, names: list[str], gates: list[locks.Gate], act: Callable[[list[locks.Gate]], T]) -> T:
+    """Call `act` with the gates of the names, besides `gates`, which are held already."""
+    if not names:
+        return act(gates)
+
+    with locks.Gate(home, names[0]) as gate:
+        return _under_gates(home, names[1:], [*gates, gate], act)
 
 
 def finish(home: str, name: str) -> None:
@@ -89,11 +103,11 @@ def finish(home: str, name: str) -> None:
         intent = {"old": "", "new": "", "keepLogs": True, "slug": None}  # a power cut tore it
         names = [name]
 
-    with ExitStack() as stack:
-        gates = [stack.enter_context(locks.Gate(home, each)) for each in names]
-
+    def act(gates: list[locks.Gate]) -> None:
         if any(gate.intent == text for gate in gates):
             _complete(home, intent, [gate for gate in gates if gate.intent in ("", text)], _is_done(home, intent))
+
+    _under_gates(home, names, [], act)
 
 
 def finish_all(home: str) -> None:
@@ -103,8 +117,10 @@ def finish_all(home: str) -> None:
                  if entry.name.endswith(".lock") and entry.stat().st_size > locks.RECORD_SIZE]
 
     for name in names:
-        with suppress(Busy, Unusable, OSError):
+        try:
             finish(home, name)
+        except (Busy, Unusable, OSError):
+            pass
 
 
 def _names(intent: Intent) -> list[str]:
@@ -133,8 +149,7 @@ def _complete(home: str, intent: Intent, gates: list[locks.Gate], done: bool) ->
             _take_limits(gates, new)
             _join(history.path(home, old), history.path(home, new))
         elif done and not intent["keepLogs"]:
-            with suppress(FileNotFoundError):
-                os.unlink(history.path(home, old))
+            _unlink(history.path(home, old))
 
         for gate in gates:
             _intend(gate, "")
@@ -169,7 +184,7 @@ def _join(source: str, target: str) -> None:
     joined = target[: -len("jsonl")] + "joined"  # written only as a whole, from files that are still there
 
     if not _is_there(source):
-        with suppress(FileNotFoundError):
+        if _is_there(joined):
             os.replace(joined, target)
     elif not _is_there(target):
         os.replace(source, target)
@@ -186,6 +201,13 @@ def _join(source: str, target: str) -> None:
         finally:
             for descriptor in locked:
                 close(descriptor)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass  # by who was cut off
 
 
 def _is_there(path: str) -> bool:
