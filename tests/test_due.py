@@ -105,7 +105,7 @@ LOGGED = ["/bin/sh", "-c", 'echo "+ $1" >> "$0"; sleep 0.05; echo "- $1" >> "$0"
 @pytest.mark.timeout(3600)
 def test_a_thousand_due_tasks_run_five_at_a_time_by_priority(installation: Installation) -> None:
     """Over as many ticks as it takes, which wait for nothing: never more than five, none lost, none doubled."""
-    number = 1000 if FULL else 60
+    number = 1000 if FULL else 150
     log = installation.home / "log"
     installation.configure(maxConcurrentTasks=5, tickBudgetSeconds=15 if FULL else 1, logOutput=False)
     rows = {f"task-{each:04}": (each * 7919) % number for each in range(number)}
