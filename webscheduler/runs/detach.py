@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import faulthandler  # before the fork: what a child imports copies pages while a request waits for it
 import os
 
 from ..store.files import close
@@ -66,10 +67,7 @@ def detach(job: Callable[[], object], keep: Sequence[int]) -> bool:
 
 def note_signals(descriptor: int) -> None:
     """From now on, a signal to end does not end this process, but writes lines into an open file: `noted_signal` finds
-    them. That lasts until `supervisor.Signals` takes over, which needs imports that a request has no time for; the
-    handlers of this module are there without any."""
-    import faulthandler
-
+    them. That lasts until `supervisor.Signals` takes over, which needs imports that a request has no time for."""
     for number in TO_END:
         faulthandler.register(number, descriptor, all_threads=False)
 

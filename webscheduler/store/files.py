@@ -8,7 +8,6 @@ lock is waited for without a limit: its holder may be stopped.
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 
@@ -165,10 +164,9 @@ def _flock(descriptor: int, operation: str) -> bool:
 
     try:
         fcntl.flock(descriptor, getattr(fcntl, operation) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
-            return False
-
         raise Unusable(f"files cannot be locked here ({error.strerror}): move the home to a local disk")
 
     return True
