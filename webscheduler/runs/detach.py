@@ -82,14 +82,17 @@ def close_descriptors(keep: set[int]) -> None:
     scripts of some servers inherit the listening socket."""
     silence()
 
-    try:
-        others = [int(entry) for entry in os.listdir("/proc/self/fd")]
-    except OSError:
-        others = list(range(3, 1024))
-
-    for descriptor in others:
-        if descriptor > 2 and descriptor not in keep:
+    for descriptor in others():
+        if descriptor not in keep:
             close(descriptor)
+
+
+def others() -> list[int]:
+    """The descriptors of this process but 0, 1 and 2; where /proc does not show them, all that there may be."""
+    try:
+        return [number for entry in os.listdir("/proc/self/fd") if (number := int(entry)) > 2]
+    except OSError:
+        return list(range(3, 1024))
 
 
 def silence() -> None:

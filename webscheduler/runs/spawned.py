@@ -5,15 +5,13 @@ claim: `spawn`, `resume_argv` and `supervise_elsewhere` are called in the worker
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
-import signal
-import subprocess
+import select
 import time
 
 from .. import vocabulary as words
-from ..store.files import file_name, is_same_file
+from ..store.files import close, file_name, is_same_file
 from ..store.locks import Claim, facts_of
 from ..store.settings import load_settings
 from . import detach, supervisor
@@ -21,67 +19,96 @@ from . import detach, supervisor
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Callable
+    from typing import Any, Callable
 
     from ..shapes import Result
     from ..store.lookup import View
 
 REPORTED = 3800  # characters of each stream that a waiting request can use
-_spawned: list[subprocess.Popen[bytes]] = []
-
-
-def _leave_running() -> None:
-    """At the end of this process: the children continue, so Python need not warn that they do."""
-    for child in _spawned:
-        child.returncode = 0
+_spawned: set[int] = set()  # pids of children that have not been waited for
 
 
 def spawn(argv: Sequence[str], claim: Claim, wait: bool = False) -> bytes:
-    """Start `argv` in a session of its own with no descriptor of ours but the claim, which is closed here as soon as
-    its exec has succeeded: this process is not of the run. Signals that tell it to end are blocked until it takes them
-    (`supervisor.Signals`).
+    """Start `argv`, with the number of one more descriptor, in a session of its own. That descriptor is the claim; it
+    has no other of ours. The claim is closed here as soon as the exec has succeeded: this process is not of the run.
+    Signals that tell it to end are blocked until it takes them (`supervisor.Signals`).
 
     wait: wait for the end of its standard output, and return what it wrote there. Raises OSError if it cannot be
     started.
     """
-    # Reap the children of earlier calls that have ended, so that a long-lived worker collects no zombies.
-    # Another thread may do the same at this moment, so children are removed one by one.
-    for child in [child for child in _spawned if child.poll() is not None]:
-        try:
-            _spawned.remove(child)
-        except ValueError:
-            pass
+    for earlier in tuple(_spawned):  # a long-lived worker collects no zombies
+        _reap(earlier, os.WNOHANG)
 
-    # The mask is inherited over fork and exec (signal(7)), and is this thread's alone.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, detach.TO_END)
+    reading, writing = os.pipe() if wait else (-1, -1)
+    # Another number: a copy to the same one is not inherited. A server may have left 0, 1 or 2 free for those of ours.
+    target = next(number for number in (3, 4, 5) if number not in (claim.descriptor, writing))
+    actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, claim.descriptor, target)]
+    actions += [(os.POSIX_SPAWN_DUP2, writing, 1)] * wait
+    actions += [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in ((0, 2) if wait else (0, 1, 2))]
+    actions += [(os.POSIX_SPAWN_CLOSE, number) for number in detach.others() if number != target and _inherited(number)]
 
     try:
-        child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if wait else subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, pass_fds=[claim.descriptor], start_new_session=True, cwd="/")
+        pid = _start([*argv, str(target)], actions)
+    except OSError:
+        close(reading)
+        raise
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        close(writing)
 
+    _spawned.add(pid)
     claim.close()
-    _spawned.append(child)
-    atexit.unregister(_leave_running)
-    atexit.register(_leave_running)
 
-    if child.stdout is None:
+    if not wait:
         return b""
 
     try:
-        with child.stdout as output:
+        select.select([reading], [], [])  # which gevent and eventlet replace, so as to serve others meanwhile
+    except ValueError:
+        pass  # a number too high for select(2)
+
+    try:
+        with open(reading, "rb") as output:
             return output.read()
     except OSError:  # it was started, whatever became of its answer
-        child.wait()
+        _reap(pid, 0)
         return b""
+
+
+def _start(argv: list[str], actions: list[tuple[Any, ...]]) -> int:
+    """posix_spawn(3), which copies nothing of a large worker: on some Pythons `Popen` costs a request six times as
+    much."""
+    try:
+        return os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True, setsigmask=detach.TO_END)
+    except NotImplementedError:  # a C library before glibc 2.26: `resume` makes its session itself
+        pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsigmask=detach.TO_END)
+
+        while os.getsid(pid) != pid and not os.waitpid(pid, os.WNOHANG)[0]:
+            time.sleep(0.001)
+
+        return pid
+
+
+def _reap(pid: int, options: int) -> None:
+    try:
+        ended = os.waitpid(pid, options)[0]
+    except ChildProcessError:
+        ended = pid  # another thread was first, or the server
+
+    if ended:
+        _spawned.discard(pid)
+
+
+def _inherited(descriptor: int) -> bool:
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:
+        return False  # closed meanwhile
 
 
 _programs: dict[str, tuple[str, list[str]]] = {}  # home -> (identity of config.json; argv without the descriptor)
 
 
-def resume_argv(home: str, claim: Claim, view: View) -> list[str]:
+def resume_argv(home: str, view: View) -> list[str]:
     """argv of a new Python process that supervises the run instead of this one. Most of it is kept while the settings,
     which name the interpreter, are the same; what an index was made from is identified without a doubt."""
     settings, argv = _programs.get(home, ("", []))
@@ -92,12 +119,12 @@ def resume_argv(home: str, claim: Claim, view: View) -> list[str]:
         argv = python(load_settings(home), "webscheduler.runs.spawned:resume", home, site=False)
         _programs[home] = view.sources[1], argv
 
-    return [*argv, str(claim.descriptor)]
+    return argv
 
 
 def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float], view: View) -> Result:
     """Pass the claim to such a process, and wait for the line of history that it prints."""
-    argv = resume_argv(home, claim, view)
+    argv = resume_argv(home, view)
     seen = Claim(claim.path, -1, claim.name, claim.run)
 
     try:
@@ -130,6 +157,15 @@ def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float], vie
 
 def resume(home: str, descriptor: str) -> None:
     """What `resume_argv` runs: supervise the run whose claim is open as `descriptor`, and print its line of history."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()
+
+    os.chdir("/")  # a folder of the server's may be unmounted meanwhile
+
+    for other in detach.others():  # opened by another thread of the server while this process was started
+        if other != int(descriptor):
+            close(other)
+
     facts = facts_of(int(descriptor))
     name, run = facts["name"], facts["run"]
     claim = Claim(os.path.join(home, "runs", f"{file_name(name)}@{run}"), int(descriptor), name, run)

@@ -84,7 +84,7 @@ def _is_detached(home: str, claim: Claim, view: View, job: Callable[[], object] 
 
         from .spawned import resume_argv, spawn
 
-        spawn(resume_argv(home, claim, view), claim)
+        spawn(resume_argv(home, view), claim)
         return True
     except OSError:
         return False
