@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests import LIBRARY
 from tests.admin.client import Form
 from tests.installation import REFUSED, Installation, answered, asking, until
 from tests.servers import KINDS, give, start, workplace
@@ -32,6 +33,24 @@ from webscheduler.store.settings import load_settings
 from webscheduler.store.task import load_task
 
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
+WINDOWS = """
+import argparse, http.client, importlib.metadata, os, pathlib, shutil, signal, socket, subprocess, sys, tempfile
+
+sys.modules.update(dict.fromkeys(("pwd", "grp", "fcntl", "resource", "termios", "tty", "pty", "syslog")))
+missing = {
+    os: "O_DIRECTORY O_CLOEXEC O_NOFOLLOW O_NONBLOCK fchmod chown fchown fork getuid geteuid getgid getegid getpgid "
+        "getsid setsid killpg posix_spawn pread pwrite mkfifo WNOHANG uname statvfs sysconf getgroups",
+    signal: "SIGKILL SIGHUP SIGCHLD SIGALRM SIGPIPE SIGUSR1 pthread_sigmask setitimer alarm"}
+
+for module, names in missing.items():
+    for name in names.split():
+        delattr(module, name)
+
+sys.platform = "win32"
+sys.argv[0] = "webscheduler"
+from webscheduler.cli import main
+sys.exit(main())
+"""  # what POSIX adds is not there; the standard library itself is loaded before, as Windows has its own
 EVIL = marshal.dumps(compile("import os; os.write(2, b'code of somebody else ran'); os._exit(3)", "evil", "exec"))
 
 
@@ -123,6 +142,42 @@ def test_says_which_python_it_needs(built: Path, tmp_path: Path) -> None:
         bundle.write(str(tmp_path / "lower"), f"{first}.{second - 1}")
 
     assert not (tmp_path / "lower").exists()
+
+
+def on_windows(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "PYTHONPATH": str(LIBRARY), "USERPROFILE": str(folder)}
+    return subprocess.run([sys.executable, "-c", WINDOWS, *words], env=environ, cwd=folder, text=True,
+                          capture_output=True, timeout=60)  # fmt: skip
+
+
+def test_is_made_on_windows_too(built: Path, tmp_path: Path) -> None:
+    """Without the modules and functions of POSIX the same bytes come out, and help shows what works there."""
+    done = on_windows(tmp_path, "bundle")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "webscheduler.cgi").read_bytes() == built.read_bytes()
+    assert os.listdir(tmp_path) == ["webscheduler.cgi"]
+    text = on_windows(tmp_path, "--help").stdout
+    assert re.findall(r"(?m)^  ([a-z][a-z-]+) ", text) == ["bundle"]
+    assert "demo" not in text
+
+
+@pytest.mark.parametrize("verb", ["list", "init", "demo", "doctor", "run"])
+def test_says_on_windows_what_does_not_work_there(tmp_path: Path, verb: str) -> None:
+    done = on_windows(tmp_path, verb)
+    assert done.returncode == 2
+    assert done.stderr == (f"webscheduler: {verb} works on Linux and macOS: here, `webscheduler bundle` makes one file "
+                           "to upload\n")
+
+
+def test_a_full_disk_leaves_no_half_a_bundle(built: Path, tmp_path: Path) -> None:
+    """The file that was there stays, and nothing else."""
+    file = tmp_path / "webscheduler.cgi"
+    file.write_text("before")
+    done = subprocess.run(["sh", "-c", 'ulimit -f 8; trap "" XFSZ; exec "$@"', "sh", sys.executable, "-m", "webscheduler",
+                           "bundle", "--output", str(file)], cwd=LIBRARY, text=True, capture_output=True)  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == f"webscheduler: {file} cannot be written: File too large\n"
+    assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == {"webscheduler.cgi": "before"}
 
 
 @pytest.mark.parametrize("kind", exporting.FORMATS)

@@ -16,20 +16,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 from ..errors import BadInput, did_you_mean
 from ..store.fields import Field, from_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any, Callable, NoReturn
 
     Argument = tuple[Any, ...]
     Verb = tuple[Any, ...]
 
 DESCRIPTION = "Cron by URL: a signed URL runs the right command, once and to its end, and you can see what happened."
-EPILOG = "`webscheduler COMMAND --help` explains a command; `webscheduler demo` shows how it works."
+EPILOG = "`webscheduler COMMAND --help` explains a command"
 
 # Module -> title and verbs, in the order in which help and docs show them.
 GROUPS = {
@@ -46,6 +47,7 @@ MODULES = {verb: module for module, (_, verbs) in GROUPS.items() for verb in ver
 
 # What people call these fields; any other field's option is its name.
 OPTIONS = {"expression": "--cron, --expression", "intervalSeconds": "--every, --interval-seconds"}
+ELSEWHERE = ("bundle",)  # works on Windows too, where files cannot be locked as here and nothing can be detached
 FOR_ANYBODY = ("init", "demo", "next", "bundle", "completion")  # not only for the owner of the home
 TAKES_PROGRAM = {"add": "(--command REGISTERED | -- PROGRAM [ARGUMENT...])", "edit": "[-- PROGRAM [ARGUMENT...]]"}
 HOME = "The installation to use; default: WEBSCHEDULER_HOME, else ~/.webscheduler."
@@ -68,10 +70,18 @@ def verb(name: str) -> Verb:
     if name not in MODULES:
         raise BadInput(f"there is no command {name!r}{did_you_mean(name, MODULES)}: `webscheduler --help` lists them")
 
+    if name not in _usable(MODULES):
+        raise BadInput(f"{name} works on Linux and macOS: here, `webscheduler bundle` makes one file to upload")
+
     from importlib import import_module
 
     found: Verb = import_module(f"{__package__}.{MODULES[name]}").VERBS[name]
     return found
+
+
+def _usable(verbs: Iterable[str]) -> list[str]:
+    """Those of the verbs that this system can carry out."""
+    return [verb for verb in verbs if sys.platform != "win32" or verb in ELSEWHERE]
 
 
 def parse_verb(words: Sequence[str]) -> argparse.Namespace:
@@ -171,11 +181,13 @@ def overview() -> str:
         return textwrap.fill(f"{name:13} {sentence.partition('. ')[0].rstrip('.')}", width, initial_indent="  ",
                              subsequent_indent=" " * 16)
 
-    groups = {title: [row(name, verb(name)[1]) for name in verbs.split()] for title, verbs in GROUPS.values()}
+    groups = {title: [row(name, verb(name)[1]) for name in usable]
+              for title, verbs in GROUPS.values() if (usable := _usable(verbs.split()))}
     groups["Before COMMAND, or after it"] = [row("--home DIR", HOME)]
     usage = "usage: webscheduler COMMAND ...\n       webscheduler --version"
     return "\n\n".join([usage, textwrap.fill(DESCRIPTION, width),
-                        *("\n".join([f"{title}:", *rows]) for title, rows in groups.items()), EPILOG])
+                        *("\n".join([f"{title}:", *rows]) for title, rows in groups.items()),
+                        EPILOG + ("; `webscheduler demo` shows how it works." if _usable(["demo"]) else ".")])
 
 
 def _width() -> int:

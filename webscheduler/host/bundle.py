@@ -17,7 +17,7 @@ import zlib
 
 from .. import __version__
 from ..errors import BadInput
-from ..store.files import replace_file
+from ..store.files import remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,9 +40,16 @@ def write(path: str, require: str | None = None, interpreter: str = PYTHON) -> t
         raise BadInput(f"filelock {version} needs Python {lowest[0]}.{lowest[1]}: make the bundle with Python "
                        f"{require}, for which pip installs an older filelock")
 
+    temporary = f"{path}.{os.getpid()}.tmp"
+
     try:
-        replace_file(os.path.abspath(path), content, 0o755)
+        with open(temporary, "xb") as file:  # not `replace_file`, which Windows does not have
+            file.write(content)
+
+        os.chmod(temporary, 0o755)
+        os.replace(temporary, path)
     except OSError as error:
+        remove(temporary)
         raise BadInput(f"{path} cannot be written: {error.strerror}")
 
     return lowest
@@ -87,7 +94,7 @@ def _package() -> dict[str, str]:
 
         for file in files:
             path = os.path.join(parent, file)
-            name = "webscheduler/" + os.path.relpath(path, directory)
+            name = "webscheduler/" + os.path.relpath(path, directory).replace(os.sep, "/")
 
             if not name.endswith((".pyc", ".tmp", ".orig", "~")):
                 texts[name] = _read(path)

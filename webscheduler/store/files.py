@@ -32,15 +32,10 @@ def find_home(environ: dict[str, str] | None = None) -> str:
     home = environ.get("WEBSCHEDULER_HOME")
 
     if not home:
-        account = environ.get("HOME")
+        account = environ.get("HOME") or os.path.expanduser("~")  # under CGI (RFC 3875) nobody promises HOME
 
-        if not account:  # under CGI (RFC 3875) nobody promises HOME
-            import pwd
-
-            try:
-                account = pwd.getpwuid(os.getuid()).pw_dir
-            except KeyError:
-                raise Unusable("this account has no home: set WEBSCHEDULER_HOME or the HOME line of webscheduler.cgi")
+        if account == "~":
+            raise Unusable("this account has no home: set WEBSCHEDULER_HOME or the HOME line of webscheduler.cgi")
 
         home = os.path.join(account, ".webscheduler")
 
