@@ -173,8 +173,9 @@ def test_a_full_disk_leaves_no_half_a_bundle(built: Path, tmp_path: Path) -> Non
     """The file that was there stays, and nothing else."""
     file = tmp_path / "webscheduler.cgi"
     file.write_text("before")
-    done = subprocess.run(["sh", "-c", 'ulimit -f 8; trap "" XFSZ; exec "$@"', "sh", sys.executable, "-m", "webscheduler",
-                           "bundle", "--output", str(file)], cwd=LIBRARY, text=True, capture_output=True)  # fmt: skip
+    done = subprocess.run(["sh", "-c", 'ulimit -f 8; trap "" XFSZ; exec "$@"', "sh", sys.executable, "-m",
+                           "webscheduler", "bundle", "--output", str(file)], cwd=LIBRARY, text=True,
+                          capture_output=True)  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == f"webscheduler: {file} cannot be written: File too large\n"
     assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == {"webscheduler.cgi": "before"}

@@ -451,6 +451,75 @@ def test_set_up_asks_a_terminal(tmp_path: Path) -> None:
     assert answering(home).out.splitlines()[0] == f"{home} is complete."
 
 
+def broken_off(home: Path, *answers: str) -> str:
+    """`init` on a terminal, ended by Ctrl-C at the question after these answers; what it printed."""
+    ours, theirs = pty.openpty()
+    process = start(home, "init", stdin=theirs, stderr=subprocess.STDOUT,
+                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    os.close(theirs)
+    assert process.stdout
+    said = b""
+
+    for answer in (*answers, None):
+        while not said.rstrip(b"\n").endswith((b")", b": ")):
+            said += process.stdout.read1()  # type: ignore[attr-defined]
+
+        if answer is not None:
+            os.write(ours, answer.encode() + b"\n")
+            said += b"<"
+
+    process.send_signal(signal.SIGINT)
+    assert finished(process).status == 130
+    os.close(ours)
+    return said.decode()
+
+
+def test_a_set_up_that_was_broken_off_goes_on(tmp_path: Path) -> None:
+    """What was answered is kept, at whichever question it ended; the next `init` asks for the rest."""
+    answers = ["https://example.org/cron", "Europe/Lisbon", str(tmp_path), PASSWORD, PASSWORD]
+
+    for known in range(4):
+        home = tmp_path / f"home{known}"
+        asked = broken_off(home, *answers[:known])
+        assert asked.count("(Enter: ") == known + 1
+        done = answering(home, *answers[min(known, 2):])  # whether a script was written, only its folder knows
+        assert done.status == 0, done.out
+        assert done.out.count("What will its URL be") == (known == 0)
+        assert done.out.count("time zone") == (known < 2)
+        assert call(home, "config", "get", "baseUrl").out == "https://example.org/cron\n"
+        assert call(home, "config", "get", "timezone").out == "Europe/Lisbon\n"
+        assert people.read(str(home))
+        (tmp_path / "webscheduler.cgi").unlink()
+        (tmp_path / ".htaccess").unlink()
+
+
+@pytest.mark.parametrize(("option", "value"), [
+    ("--base-url", "https://example.org/cron/admin/"), ("--base-url", "nonsense"), ("--timezone", "Middle/Earth"),
+    ("--cgi-bin", "/nowhere"), ("--passenger", "/nowhere")])
+def test_set_up_asks_nothing_before_its_options_are_right(tmp_path: Path, option: str, value: str) -> None:
+    home = tmp_path / "home"
+    ours, theirs = pty.openpty()
+    done = finished(start(home, "init", option, value, stdin=theirs))
+    os.close(ours)
+    os.close(theirs)
+    assert (done.status, done.out) == (2, "")
+    assert done.complaint
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(("name", "value", "what"), [
+    ("baseUrl", "https://example.org/cron/admin/", "is the panel's address"),
+    ("baseUrl", "https://example.org/cron/admin/sign-in", "is the panel's address"),
+    ("php", "/opt/nowhere/php", "is not a program here"), ("php", "/etc/passwd", "is not a program here")])
+def test_a_setting_that_cannot_work_is_refused_where_it_is_typed(
+    installation: Installation, name: str, value: str, what: str
+) -> None:
+    done = call(installation.home, "config", "set", name, value)
+    assert done.status == 2
+    assert done.complaint.startswith(f"{name}: ") and what in done.complaint
+    assert call(installation.home, "config", "get", name).out == "null\n"
+
+
 @pytest.mark.parametrize(("variable", "zone"), [("Asia/Tokyo", "Asia/Tokyo"), (":Europe/Paris", "Europe/Paris"),
                                                 ("CET-1CEST", "UTC")])
 def test_set_up_takes_no_answer_for_the_default(tmp_path: Path, variable: str, zone: str) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -60,15 +61,35 @@ def test_init_joins_an_installation_to_a_cgi_bin(tmp_path: Path) -> None:
     assert script.stat().st_ino == before.st_ino
 
 
-def test_init_writes_the_other_home(tmp_path: Path) -> None:
-    """A second installation chosen for the same script is written into it."""
+@pytest.mark.parametrize(("option", "name"), [("--cgi-bin", "webscheduler.cgi"), ("--passenger", "passenger_wsgi.py")])
+def test_init_takes_no_file_from_another_home(tmp_path: Path, option: str, name: str) -> None:
+    """A script that serves a home goes on serving it: `init` for another one says which, changes nothing, and needs
+    --home to be sure. Each of the two commands that it names does what it says."""
+    folder, one, two = tmp_path / "cgi-bin", tmp_path / "it's one", tmp_path / "two"
+    folder.mkdir()
+    assert call(one, "init", option, str(folder)).status == 0
+    before = (folder / name).read_text()
+    assert repr(str(one)) in before
+    done = call(two, "init", option, str(folder))
+    assert done.status == 2
+    assert done.complaint == (
+        f"{folder / name} serves the home {one}: add --home {shlex.quote(str(one))} to complete that, or --home "
+        f"{two} to let it serve this one from now on")
+    assert (folder / name).read_text() == before
+    assert call(two, "init", option, str(folder), "--home", str(one)).status == 0
+    assert (folder / name).read_text() == before
+    assert call(two, "init", option, str(folder), "--home", str(two)).status == 0
+    assert repr(str(two)) in (folder / name).read_text()
+
+
+@pytest.mark.parametrize("line", ['HOME = ""', "HOME = os.environ", "HOME = 'not closed"])
+def test_init_completes_a_script_that_names_no_home(tmp_path: Path, line: str) -> None:
     folder = tmp_path / "cgi-bin"
     folder.mkdir()
-
-    for name in ("one", "two"):
-        assert call(tmp_path / name, "init", "--cgi-bin", str(folder)).status == 0
-
-    assert f"HOME = {str(tmp_path / 'two')!r}" in (folder / "webscheduler.cgi").read_text()
+    script = folder / "webscheduler.cgi"
+    script.write_text(entry_files.entry(entry_files.NAME).replace('HOME = ""', line))
+    assert call(tmp_path / "home", "init", "--cgi-bin", str(folder)).status == 0
+    assert f"HOME = {str(tmp_path / 'home')!r}" in script.read_text()
 
 
 @pytest.mark.parametrize(("option", "name"), [("--cgi-bin", "webscheduler.cgi"), ("--passenger", "passenger_wsgi.py")])

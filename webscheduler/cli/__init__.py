@@ -115,6 +115,7 @@ def parse(words: Sequence[str]) -> Namespace:
 
     args = parse_verb(rest)
     home = home if args.home is None else args.home
+    args.home_named = home is not None
 
     if home == "":
         raise BadInput("--home: needs a directory")

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Verbs that make and check an installation: init, config, doctor, probe.
 
-The rule of `init`: what no option says is asked on a terminal, and left as it is where there is none. A second `init`
-completes what is missing and changes nothing else.
+The rule of `init`: options are checked and carried out first. What none says is asked on a terminal, and each answer is
+stored at once; where there is no terminal it is left as it is. So a second `init` completes what is missing, also of
+one that was broken off, and changes nothing else.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from ..host import doctor, entry_files, probe, url_check
 from ..host.home import check_owner, create_home, program_words
 from ..store import capabilities, people, state
 from ..store.fields import redacted
-from ..store.settings import SETTINGS, Settings, check_base_url, find_home, load_settings, parse_setting, save_settings
+from ..store.settings import SETTINGS, Settings, find_home, load_settings, parse_setting, read_settings, save_settings
 from ..store.task import load_tasks
-from ..times import system_zone, time_zone
+from ..times import system_zone
 from .panel import account, typed_password
 from .parser import BASE, JSON, checked
 from .tasks import base_url
@@ -40,55 +41,65 @@ ACTIONS = {"list": "", "get": " KEY", "set": " KEY VALUE", "unset": " KEY"}  # o
 
 
 def _init(args: Namespace) -> None:
-    if args.base_url is not None:
-        check_base_url(args.base_url)
+    asked = sys.stdin and sys.stdin.isatty() and not args.password_stdin
+    given = {name: parse_setting(name, value) for name, value in (
+        ("baseUrl", args.base_url), ("timezone", args.timezone), ("python", args.python)) if value is not None}
+
+    for folder in filter(None, (args.cgi_bin, args.passenger)):
+        entry_files.directory(folder)
 
     if os.path.isdir(args.home):
         check_owner(args.home)
 
-    new = create_home(args.home, time.time())
+    new = create_home(args.home, time.time(), "" if asked else "UTC")
     print(f"{line(args.home)} is {'created' if new else 'complete'}.")
-    asked = sys.stdin and sys.stdin.isatty() and not args.password_stdin
-    given = {"baseUrl": args.base_url, "timezone": args.timezone, "python": args.python}
-    folder, owner = args.cgi_bin, args.password_stdin
-
-    if asked:
-        _ask_settings(args.home, new, given)
 
     if args.python:
         doctor.check_python(args.home, args.python)
 
-    save_settings(args.home, {name: parse_setting(name, value) for name, value in given.items() if value})
-    settings = load_settings(args.home)
+    save_settings(args.home, given)
 
-    if folder:
-        _script(settings, folder)
-    elif asked and new and not args.passenger:
-        folder = _ask("In which folder does your host run scripts, like ~/cgi-bin?",
-                      lambda text: _script(settings, text))
+    if args.cgi_bin:
+        _script(load_settings(args.home), args.cgi_bin, args.home_named)
 
     if args.passenger:
-        path, what = entry_files.write_passenger(settings, args.passenger)
+        path, what = entry_files.write_passenger(load_settings(args.home), args.passenger, args.home_named)
         print(f"{line(path)} is {what}. Now, and after each change, touch tmp/restart.txt in its folder")
 
-    if owner:
+    if args.password_stdin:
         password = (sys.stdin.readline() if sys.stdin else "").rstrip("\r\n")
-        people.set_password(args.home, owner, password, "owner", now=time.time())
-        print(f"{line(owner)} can sign in to the panel.")
-    elif asked and new:
+        people.set_password(args.home, args.password_stdin, password, "owner", now=time.time())
+        print(f"{line(args.password_stdin)} can sign in to the panel.")
+
+    folder = args.cgi_bin or args.passenger or (_ask_all(args.home, args) if asked else "")
+    _print_next_steps(load_settings(args.home), bool(folder))
+
+
+def _ask_all(home: str, args: Namespace) -> str:
+    """Ask for what is not known yet, the panel's password last: who has one has been asked for everything. Returns the
+    folder where the server runs scripts, if it was asked for and named."""
+
+    def keep(name: str) -> Callable[[str], object]:
+        return lambda text: save_settings(home, {name: text})
+
+    if not load_settings(home)["baseUrl"]:
+        _ask("What will its URL be, like https://example.org/cgi-bin/webscheduler.cgi?", keep("baseUrl"))
+
+    if "timezone" not in read_settings(home):
+        _ask("What is the time zone of schedules?", keep("timezone"), system_zone())
+
+    folder = ""
+
+    if not people.read(home):
+        settings = load_settings(home)
+
+        if not (args.cgi_bin or args.passenger):
+            folder = _ask("In which folder does your host run scripts, like ~/cgi-bin?",
+                          lambda text: _script(settings, text, args.home_named))
+
         _ask_password(settings, account())
 
-    _print_next_steps(settings, bool(folder or args.passenger))
-
-
-def _ask_settings(home: str, new: bool, given: dict[str, Any]) -> None:
-    """Ask for the settings that no option gave and the home does not have yet."""
-    if given["baseUrl"] is None and not load_settings(home)["baseUrl"]:
-        given["baseUrl"] = _ask("What will its URL be, like https://example.org/cgi-bin/webscheduler.cgi?",
-                                check_base_url)
-
-    if new and given["timezone"] is None:
-        given["timezone"] = _ask("What is the time zone of schedules?", time_zone, system_zone())
+    return folder
 
 
 def _print_next_steps(settings: Settings, deployed: bool) -> None:
@@ -143,8 +154,8 @@ def _ask_password(settings: Settings, user: str) -> None:
             print_error(error)
 
 
-def _script(settings: Settings, folder: str) -> None:
-    path, what = entry_files.write_script(settings, folder)
+def _script(settings: Settings, folder: str, move: bool) -> None:
+    path, what = entry_files.write_script(settings, folder, move)
     print(f"{line(path)} is {what}.")
 
     try:

@@ -46,7 +46,7 @@ def write(path: str, require: str | None = None, interpreter: str = PYTHON) -> t
         with open(temporary, "xb") as file:  # not `replace_file`, which Windows does not have
             file.write(content)
 
-        os.chmod(temporary, 0o755)
+        os.chmod(temporary, 0o755)  # noqa: S103 (a server executes it)
         os.replace(temporary, path)
     except OSError as error:
         remove(temporary)

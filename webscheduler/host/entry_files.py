@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The files that connect an installation to a web server: CGI script, Passenger's entry, .htaccess, PHP shim.
 
-The rules: a file that was not written here is never overwritten, and writing it again changes nothing. Each file
-contains the home and the libraries that it needs, since a server's environment and user may not be those of a login.
+The rules: a file that was not written here is never overwritten, one that serves another home only if that is meant,
+and writing it again changes nothing. Each file contains the home and the libraries that it needs, since a server's
+environment and user may not be those of a login.
 """
 
 from __future__ import annotations
 
+import ast
 import os
 import pkgutil
 import re
+import shlex
 import stat
 import subprocess
 
@@ -33,9 +36,10 @@ def entry(name: str) -> str:
     return (pkgutil.get_data(__name__, f"entries/{name}") or b"").decode()
 
 
-def write_script(settings: Settings, directory: str) -> tuple[str, str]:
-    """Write the CGI script into a directory: (its path; `created`, `changed` or `there already`). Raises BadInput."""
-    path = os.path.join(_directory(directory), NAME)
+def write_script(settings: Settings, folder: str, move: bool = False) -> tuple[str, str]:
+    """Write the CGI script into a directory: (its path; what became of it). move: it may have served another home.
+    Raises BadInput."""
+    path = os.path.join(directory(folder), NAME)
     root = registry.package_root()
 
     if os.path.isfile(root):  # this is a bundle: a copy of it is all that is needed
@@ -47,19 +51,19 @@ def write_script(settings: Settings, directory: str) -> tuple[str, str]:
     text = re.sub(r"\A.*", lambda _: first_line(settings, libraries), text, count=1)
     text = re.sub(r'(?m)^HOME = .*?(?=  # )', lambda _: f"HOME = {settings.home!r}", text, count=1)
     text = text.replace("LIBRARIES = []", f"LIBRARIES = {libraries!r}", 1)
-    return path, _write(path, text, 0o755)
+    return path, _write(path, text, 0o755, "" if move else settings.home)
 
 
-def write_passenger(settings: Settings, directory: str) -> tuple[str, str]:
+def write_passenger(settings: Settings, folder: str, move: bool = False) -> tuple[str, str]:
     """The same for passenger_wsgi.py."""
-    path = os.path.join(_directory(directory), "passenger_wsgi.py")
+    path = os.path.join(directory(folder), "passenger_wsgi.py")
     root = registry.package_root()
 
     if os.path.isfile(root):
         raise BadInput("a bundle is a CGI script; for Passenger install the package: pip install webscheduler")
 
     text = entry("passenger_wsgi.template").format(libraries=_libraries(root), home=settings.home)
-    return path, _write(path, text, 0o644)
+    return path, _write(path, text, 0o644, "" if move else settings.home)
 
 
 def write_htaccess(directory: str) -> tuple[str, str] | None:
@@ -107,7 +111,8 @@ def _libraries(root: str) -> list[str]:
     return sorted(set(found), key=found.index)
 
 
-def _directory(path: str) -> str:
+def directory(path: str) -> str:
+    """The absolute path of a directory that a person typed. Raises BadInput where there is none."""
     path = os.path.abspath(os.path.expanduser(path))
 
     if not os.path.isdir(path):
@@ -116,7 +121,8 @@ def _directory(path: str) -> str:
     return path
 
 
-def _write(path: str, text: str, mode: int) -> str:
+def _write(path: str, text: str, mode: int, home: str = "") -> str:
+    """home: the only one that the file may have served before."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             before = file.read()
@@ -132,12 +138,28 @@ def _write(path: str, text: str, mode: int) -> str:
         add = f" or add to it: {' / '.join(text.splitlines()[1:])}" if path.endswith(".htaccess") else " first"
         raise BadInput(f"{path} was not written by webscheduler: move it away{add}")
 
+    other = _home_of(before or "")
+
+    if home and other not in ("", home):
+        raise BadInput(f"{path} serves the home {other}: add --home {shlex.quote(other)} to complete that, or --home "
+                       f"{shlex.quote(home)} to let it serve this one from now on")
+
     try:
         replace_file(path, text.encode("utf-8", "surrogateescape"), mode)
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error.strerror}")
 
     return "created" if before is None else "changed"
+
+
+def _home_of(text: str) -> str:
+    """The home that a script or Passenger's entry names; empty if it names none that can be read."""
+    found = re.search(r"""(?m)^(?:HOME = |application = create_app\()((['"]).*?\2)""", text)
+
+    try:
+        return str(ast.literal_eval(found[1])) if found else ""
+    except (ValueError, SyntaxError):  # somebody has edited the line
+        return ""
 
 
 def python_is_private(interpreter: str) -> str:

@@ -22,8 +22,9 @@ FOLDERS = ("locks", "runs", "logs", "output", "commands")
 DOCUMENT_ROOTS = ("public_html", "htdocs", "www", "html", "httpdocs", "web", "cgi-bin", "public", "webroot", "wwwroot")
 
 
-def create_home(home: str, now: float) -> bool:
-    """Create or complete the home; True if it is new. Raises BadInput for a place that a web server may serve."""
+def create_home(home: str, now: float, zone: str = "UTC") -> bool:
+    """Create or complete the home; True if it is new. zone: the time zone of a new one; empty: to be asked for. Raises
+    BadInput for a place that a web server may serve."""
     root = document_root_above(home)
 
     if root:
@@ -45,7 +46,7 @@ def create_home(home: str, now: float) -> bool:
         raise Unusable(f"{error.filename or home} cannot be created: {error.strerror}")
 
     if not os.path.exists(os.path.join(home, "config.json")):
-        save_settings(home, {"timezone": "UTC"})
+        save_settings(home, {"timezone": zone or None})
 
     state.create(home)
     state.update(home, lambda tasks: tasks.setdefault(DUE, new_task(now, {"group": "built-in", **DUE_FIELDS})))

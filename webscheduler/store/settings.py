@@ -196,6 +196,11 @@ def check_setting(name: str, value: Any) -> Any:
         check_base_url(value)
     elif name == "timezone":
         time_zone(str(value))
+    elif name == "php" and value is not None:
+        from shutil import which
+
+        if not which(value):
+            raise BadInput(f"php: {value[:100]!r} is not a program here: `command -v php` names one", name)
     elif name in ("smtp", "notifyKey") and redacted(SETTINGS[name], value) == value and HIDDEN in (value or ""):
         raise BadInput(f"{name}: {HIDDEN} only stands for the secret: enter that", name)
     elif name == "notify" and value:
@@ -264,6 +269,8 @@ def check_base_url(text: str) -> str:
             problem = "must not contain ? or #: it ends where /run/ begins"
         elif parts.username is not None:
             problem = "must not contain a user name or password"
+        elif text.rstrip("/").endswith(("/admin", "/admin/sign-in")):
+            problem = "is the panel's address: leave out what follows the script, or the application"
 
     if problem:
         raise BadInput(f"baseUrl: {text[:100]!r} {problem}, as in https://example.org/cgi-bin/webscheduler.cgi",
