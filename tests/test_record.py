@@ -22,7 +22,7 @@ from tests.commandline import call, environment
 from tests.installation import DOORS, Installation, answered, until, waits_for
 from webscheduler.runs import cancel
 from webscheduler.runs.supervisor import run_by_hand
-from webscheduler.store import history, history_reading, locks, processes, state
+from webscheduler.store import history, history_reading, processes, state
 from webscheduler.times import format_time
 
 # The command fails, so that a record made up later would differ from the true one.
@@ -171,8 +171,7 @@ def test_state_counts_each_failure_once(installation: Installation, step: tuple[
     program = [sys.executable, "-c", KILLED, str(LIBRARY), str(installation.home), step[0], str(step[1]), side]
     assert subprocess.run(program).returncode == -9
 
-    with locks.Gate(str(installation.home), "task"):
-        assert dead_runs.record_dead_runs(str(installation.home), "task", time.time()) == []
+    assert dead_runs.record_dead_runs(str(installation.home), "task", time.time()) == []
 
     assert installation.row()["consecutiveFailures"] == 1
     assert installation.row()["lastRunStatus"] == installation.runs()[0]["status"]

@@ -73,7 +73,8 @@ if TYPE_CHECKING:
 
     class Facts(TypedDict, total=False):
         """What a claim says about its run. A process: [pid, start time in clock ticks]; place: boot id and pid
-        namespace in which these are true; ending: why it is being ended; deadline, killAt, killedAt: monotonic seconds.
+        namespace in which these are true; ending: why it is being ended; found: why it was taken for dead; deadline,
+        killAt, killedAt: monotonic seconds.
         """
 
         run: str
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
         deadline: float | None
         cancelled: bool
         ending: str
+        found: str
         killAt: float
         killedAt: float
         previousRunId: str | None

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from ..errors import BadInput
 from ..runs import cancel, recorder
-from ..store import history, history_cleaning, history_reading, history_view, processes, state
+from ..store import history, history_cleaning, history_reading, history_view, locks, processes, state
 from ..store.task import file_name, shown
 from ..times import time_zone
 from ..vocabulary import FAILURES, RUNNING, STATUSES, TRIGGERS
@@ -130,7 +130,9 @@ def _asked(visit: Visit) -> tuple[str, str, Facts | None, Entry | None]:
         entry = None if known else history_reading.find(visit.home, [name], run) or outcome
         known = known or (None if entry else processes.claimed_run(visit.home, name, run)[0])
 
-        if known or entry or claim in os.listdir(os.path.join(visit.home, "runs")):
+        claims = os.listdir(os.path.join(visit.home, "runs"))
+
+        if known or entry or claim in claims or f"{locks.TAKEN}{claim}" in claims:
             return name, run, known, entry
 
     raise Refused(404, "There is no such run; its history may have been cleared.")

@@ -74,9 +74,8 @@ def collect(
     for strategy, answer in answers.items():
         name = capabilities.probe_task(strategy)
 
-        with locks.Gate(home, name):
-            if dead_runs.record_dead_runs(home, name, now):
-                return None
+        if dead_runs.record_dead_runs(home, name, now) or locks.runs(home, name, taken=True):
+            return None
 
         entry = next((entry for entry in history_reading.entries(home, name) if entry.get("run")), None)
 

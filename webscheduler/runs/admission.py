@@ -2,20 +2,22 @@
 """Decides whether a task runs now: the second stage of a trigger. It returns a claim, or the reason why not.
 
 The rules: the decision is taken once, under the task's gate, in milliseconds, from what is true then. What was read
-before is used only if nothing changed since; else it is read again and the gate is taken again. Dead runs are recorded
-first. "Another process was first" is an ordinary return value. The gate is released before any fork.
+before is used only if nothing changed since; else it is read again, and if changes do not end, under the gate. Under
+the gate nothing is imported, nothing synced, and neither history nor state written: dead runs are only taken over.
+"Another process was first" is an ordinary return value. The gate is released before any fork.
 """
 
 from __future__ import annotations
 
 from .. import vocabulary as words
-from ..errors import BadInput, Busy, NoSuchTask, Unusable
+from ..errors import BadInput, Busy, NoSuchTask, Unusable, WebschedulerError
 from ..store import locks
 from ..times import format_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from collections.abc import Sequence
+    from typing import Callable, Optional
 
     from ..schedule.slots import Slot
     from ..shapes import Facts
@@ -24,8 +26,11 @@ if TYPE_CHECKING:
     from ..store.lookup import View
     from ..store.task import Task
 
+    Read = tuple[View, Known, Optional[Task]]
+
 SKIP_LINE_EVERY = 60.0  # seconds between two lines of history about skips for the same reason
-TRIES = 50  # how often the gate is taken again because state.json has changed meanwhile
+TRIES = 20  # how often the gate is taken again
+OPTIMISTIC_TRIES = 5  # because what was read before it has changed; then it is read under it
 
 
 class Ticket:
@@ -68,45 +73,56 @@ class Decision:
         self.view: View | None = None
 
 
-def decide(home: str, name: str, cause: Cause, now: float, view: View | None = None) -> Decision:
+def decide(
+    home: str, name: str, cause: Cause, now: float, view: View | None = None,
+    again: Callable[[], tuple[View, Known | None]] | None = None,
+) -> Decision:
     """Decide about one run of the task. view: what the ticket's signature was compared with; if that has changed since,
-    nothing is decided and the status is `changed`.
+    nothing is decided and the status is `changed`. again: compares it once more, under the gate, instead.
 
     Writes a skip or rejection to history, at most one line a minute for each reason. Raises NoSuchTask, Unusable (503),
     Busy.
     """
-    record_dead: Callable[[str, str, float], list[Any]] | None = None
+    ticket = cause.ticket
+    take_over: Callable[[str, str], Sequence[object] | None] = locks.supervised_runs
 
-    for _ in range(TRIES):
-        if cause.ticket and view:
-            known, task = cause.ticket.known, None
-        else:
-            view, known, task = _by_name(home, name)
+    if ticket:  # what is unusual about it may need an import
+        _may_call(ticket.known, ticket.ip)
+        locks.line({"name": name, "ip": ticket.ip})
+
+    for attempt in range(TRIES):
+        before = (view, ticket.known, None) if ticket and view else _by_name(home, name)
 
         with locks.Gate(home, name) as gate:
-            if not gate.intent and view.is_current():
-                living = record_dead(home, name, now) if record_dead else locks.supervised_runs(home, name)
+            read = None if gate.intent else _current(home, name, ticket, before, attempt, again)
+            living = take_over(home, name) if read else None
 
-                if living is not None:
-                    decision, facts = _judge(home, name, known, task, gate, cause, now, bool(living))
-                    count = _save_record(gate, decision, cause, now)
-                    decision.known, decision.view = known, view
-                    break
-            elif cause.ticket and not gate.intent:
-                return Decision("changed", None)
+            if read and living is not None:
+                decision, facts = _judge(home, name, read[1], read[2], gate, cause, now, bool(living))
+                count = _save_record(gate, decision, cause, now)
+                decision.view, decision.known, _ = read
+                break
+
+        if ticket and not read and not gate.intent:
+            return Decision("changed", None)
 
         # What does the rest is imported here, since under the gate nothing is imported.
         if gate.intent:
             from .task_files import finish
 
             finish(home, name)
-            continue
+        elif read:  # a run is dead, or has no supervisor
+            from .dead_runs import record_dead_runs, record_taken, take_over
 
-        from .dead_runs import record_dead_runs  # a run of the task is dead
-
-        record_dead = record_dead_runs
+            record_dead_runs(home, name, now)
     else:
         raise Busy("state.json changes too often to decide anything: try again")
+
+    if take_over is not locks.supervised_runs:  # that ended a moment ago
+        try:
+            record_taken(home, name, now)
+        except WebschedulerError:
+            pass  # it is decided; whoever comes next tries again
 
     if count:
         from ..store import history
@@ -120,7 +136,27 @@ def decide(home: str, name: str, cause: Cause, now: float, view: View | None = N
     return decision
 
 
-def _by_name(home: str, name: str) -> tuple[View, Known, Task]:
+def _current(
+    home: str, name: str, ticket: Ticket | None, before: Read, attempt: int,
+    again: Callable[[], tuple[View, Known | None]] | None,
+) -> Read | None:
+    """What is true now, under the gate: what was read before, if that is current, or what is read now; else None."""
+    if ticket and again:
+        view, known = again()
+
+        if known is None or known.name != name:
+            return None
+
+        ticket.known = known
+        return view, known, None
+
+    if not ticket and attempt >= OPTIMISTIC_TRIES:
+        return _by_name(home, name)
+
+    return before if before[0].is_current() else None
+
+
+def _by_name(home: str, name: str) -> Read:
     from ..store.lookup import Parsed, limits_of
     from ..store.task import load_task
 

@@ -16,7 +16,6 @@ from contextlib import suppress
 from ..errors import BadInput, Busy
 from ..store import locks, processes
 from ..store.files import close
-from ..store.task import file_name
 from . import dead_runs
 
 TYPE_CHECKING = False
@@ -30,7 +29,7 @@ ELSEWHERE = "The run is in another container or on another host: cancel it there
 def end(home: str, name: str, run: str, patience: float) -> bool:
     """Tell the run to end and wait, at most `patience` seconds, until it is recorded. Returns whether it is. Raises
     BadInput (ELSEWHERE) if its pids mean nothing here."""
-    path = os.path.join(home, "runs", f"{file_name(name)}@{run}")
+    paths = [locks.claim_path(home, name, run, taken) for taken in (False, True)]
     told: set[int] = set()
     deadline = time.monotonic() + patience
 
@@ -40,14 +39,15 @@ def end(home: str, name: str, run: str, patience: float) -> bool:
 
     try:
         # With the deadline, the run is ended by whoever finds it without a supervisor.
-        _add_facts(path, {"cancelled": True, "deadline": time.monotonic()})
+        _add_facts(paths[0], {"cancelled": True, "deadline": time.monotonic()})
     except FileNotFoundError:
-        return True
+        if not os.path.exists(paths[1]):
+            return True
 
     while time.monotonic() < deadline:
         facts = next((facts for facts in processes.live_runs(home, name) if facts.get("run") == run), None)
 
-        if not os.path.exists(path):
+        if not any(map(os.path.exists, paths)):
             return True
 
         supervisor = facts.get("supervisor") if facts else None
@@ -60,13 +60,13 @@ def end(home: str, name: str, run: str, patience: float) -> bool:
 
                 told.add(supervisor[0])
         elif supervisor or not facts:
-            # Nobody is left to record the run: do it under the gate, which also ends all of it.
-            with suppress(Busy), locks.Gate(home, name):
+            # Nobody is left to record the run: do it, and end all of it.
+            with suppress(Busy):
                 dead_runs.record_dead_runs(home, name, time.time())
 
         time.sleep(PAUSE)
 
-    return not os.path.exists(path)
+    return not any(map(os.path.exists, paths))
 
 
 def _add_facts(path: str, facts: Facts) -> None:

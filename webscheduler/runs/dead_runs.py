@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Records runs whose supervisor is gone, and ends the commands that they left, at their time limit.
 
-The rule: whoever finds a dead run, under the gate, does the steps of its record that are left. The outcome is the one
-in the claim, else `interrupted` with the end of the live output. History gets a line unless it has a whole one of that
-run already.
+The rules: whoever finds a dead run, under the gate, takes it over: its claim is renamed, and nothing more is done under
+the gate. After that it is recorded by whoever holds the lock of the renamed claim: the one who renamed it or, if that
+is killed, whoever comes next to the task. The outcome is the one in the claim, else
+`interrupted` with the end of the live output. History gets a line unless it has a whole one of that run already.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from __future__ import annotations
 import os
 import time
 
+from ..errors import Unusable
 from ..store import history, history_reading, locks, processes
+from ..store.files import append_bytes, close
 from ..vocabulary import CANCELLED, FOUND_DEAD, INTERRUPTED, SUPERVISOR_GONE, TIME_LIMIT
 from . import recorder
 from .ending import Ending
+
+PAUSE = 0.02  # seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,45 +27,99 @@ if TYPE_CHECKING:
     from ..store.locks import Claim
 
 
-def record_dead_run(home: str, claim: Claim, now: float, reason: str = FOUND_DEAD) -> None:
-    """Record a run whose supervisor is gone; the caller holds the task's gate. reason: unless it was cancelled."""
-    facts = claim.facts()
-    # Looked for always: a claim that was copied during its run, and is restored after it, has no outcome.
-    written = history_reading.find_by_scanning(home, claim.name, claim.run)
-    entry = written or facts.get("outcome")
+def record_dead_runs(home: str, name: str, now: float, patience: float = 0.0) -> list[Facts]:
+    """Record every dead run of the task, and end every orphan past its time limit. Returns the facts of the runs that
+    live. patience: seconds to wait at most for other processes that are recording some. Raises Unusable, Busy."""
+    with locks.Gate(home, name):
+        alive = take_over(home, name)
 
-    if not isinstance(entry, dict) or entry.get("run") != claim.run:
-        ended = recorder.outcome(INTERRUPTED, CANCELLED if facts.get("cancelled") else reason, duration=None,
-                                 output=_tail(recorder.live_file(home, claim.run)))
-        entry = recorder.record(home, claim, recorder.entry_of(claim, facts, ended, now))
-        recorder.note_survival(home, facts, entry, now)
-    elif written is None:
-        recorder.append_history(home, claim, entry, entry)
+    deadline = time.monotonic() + patience
+    record_taken(home, name, now)
 
-    recorder.update_state(home, claim, entry, facts=facts)
+    while locks.runs(home, name, taken=True) and time.monotonic() < deadline:
+        time.sleep(PAUSE)
+        record_taken(home, name, now)
+
+    return alive
 
 
-def record_dead_runs(home: str, name: str, now: float) -> list[Facts]:
-    """Record every dead run of the task, and end every orphan past its time limit; the caller holds the gate.
+def take_over(home: str, name: str) -> list[Facts]:
+    """Rename the claims of the task's dead runs, for `record_taken`, and end every orphan past its time limit; the
+    caller holds the gate. Returns the facts of the runs that live.
 
-    Returns the facts of the runs that live. An orphan is a run whose supervisor is gone while its command lives: its
-    claim is locked, and only a holder of the gate can end it.
+    An orphan is a run whose supervisor is gone while its command lives: its claim is locked, and only a holder of the
+    gate can end it.
     """
     alive: list[Facts] = []
 
-    for claim, unlocked in locks.claims(home, name):
+    for claim, unlocked in locks.claims(home, name, locks.runs(home, name)):
         try:
             facts = claim.facts()
             dead, reason = _is_dead(claim, facts, unlocked)
 
             if dead:
-                record_dead_run(home, claim, now, reason)
+                claim.try_append({"found": reason})
+                _take(home, claim, unlocked)
             else:
                 alive.append({**facts, "run": claim.run})
         finally:
             claim.close()
 
     return alive
+
+
+def _take(home: str, claim: Claim, unlocked: bool) -> None:
+    path = locks.claim_path(home, claim.name, claim.run, taken=True)
+
+    try:
+        if unlocked:
+            os.rename(claim.path, path)
+            return
+
+        # What the command left behind holds the lock, for as long as it lives, so the claim is copied.
+        content = os.pread(claim.descriptor, os.fstat(claim.descriptor).st_size, 0)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+        try:
+            append_bytes(descriptor, content)
+        finally:
+            close(descriptor)
+
+        os.unlink(claim.path)
+    except OSError as error:
+        raise Unusable(f"{path} cannot be written: {error.strerror}")
+
+
+def record_taken(home: str, name: str, now: float) -> None:
+    """Record the task's dead runs that were taken over, but for those that another process is recording. No gate is
+    needed. Raises Unusable."""
+    waiting = set(locks.runs(home, name))  # before the others: what was taken over meanwhile is whole
+
+    for claim, unlocked in locks.claims(home, name, locks.runs(home, name, taken=True), taken=True):
+        try:
+            if unlocked and claim.run not in waiting:
+                _record(home, claim, now)
+        except OSError as error:
+            raise Unusable(f"{claim.path} cannot be read: {error.strerror}")
+        finally:
+            claim.close()
+
+
+def _record(home: str, claim: Claim, now: float) -> None:
+    facts = claim.facts()
+    # Looked for always: a claim that was copied during its run, and is restored after it, has no outcome.
+    written = history_reading.find_by_scanning(home, claim.name, claim.run)
+    entry = written or facts.get("outcome")
+
+    if not isinstance(entry, dict) or entry.get("run") != claim.run:
+        reason = CANCELLED if facts.get("cancelled") else facts.get("found", FOUND_DEAD)
+        ended = recorder.outcome(INTERRUPTED, reason, duration=None, output=_tail(recorder.live_file(home, claim.run)))
+        entry = recorder.record(home, claim, recorder.entry_of(claim, facts, ended, now))
+        recorder.note_survival(home, facts, entry, now)
+    elif written is None:
+        recorder.append_history(home, claim, entry, entry)
+
+    recorder.update_state(home, claim, entry, facts=facts)
 
 
 def _is_dead(claim: Claim, facts: Facts, unlocked: bool) -> tuple[bool, str]:

@@ -176,13 +176,12 @@ def record_all_dead(home: str, tasks: state.Tasks, now: float) -> bool:
     may ever come to these tasks again. Returns whether there are other claims now than before."""
     task_files.finish_all(home)
     before = set(locks.runs(home))
-    claimed = {entry.rpartition("@")[0] for entry in before}
+    claimed = {entry.lstrip(locks.TAKEN).rpartition("@")[0] for entry in before}
 
     for name in tasks:
         if file_name(name) in claimed:
             try:
-                with locks.Gate(home, name):
-                    dead_runs.record_dead_runs(home, name, now)
+                dead_runs.record_dead_runs(home, name, now)
             except (WebschedulerError, OSError):
                 pass
 

@@ -35,6 +35,7 @@ def carry_out(home: str, intent: Intent, now: float, commit: Callable[[], T]) ->
 
     for name in names:
         finish(home, name)
+        dead_runs.record_dead_runs(home, name, now, locks.GATE_PATIENCE)
 
     return _under_gates(home, names, [], lambda gates: _change(home, intent, now, names, gates, commit))
 
@@ -44,11 +45,7 @@ def _change(
 ) -> T:
     """`carry_out`, under the gates of the names."""
     for name, gate in zip(names, gates):
-        if gate.intent:
-            raise Busy(f"{name} is being renamed or removed: try again")
-
-        if dead_runs.record_dead_runs(home, name, now):
-            raise BadInput(f"{name} is running: wait for its end, or `webscheduler cancel {file_name(name)}`")
+        _check_idle(home, name, gate)
 
     tasks = state.read(home)
 
@@ -86,6 +83,17 @@ def _under_gates(home: str, names: list[str], gates: list[locks.Gate], act: Call
 
     with locks.Gate(home, names[0]) as gate:
         return _under_gates(home, names[1:], [*gates, gate], act)
+
+
+def _check_idle(home: str, name: str, gate: locks.Gate) -> None:
+    if gate.intent:
+        raise Busy(f"{name} is being renamed or removed: try again")
+
+    if dead_runs.take_over(home, name):
+        raise BadInput(f"{name} is running: wait for its end, or `webscheduler cancel {file_name(name)}`")
+
+    if locks.runs(home, name, taken=True):
+        raise Busy(f"a run of {name} is being recorded: try again")
 
 
 def finish(home: str, name: str) -> None:

@@ -10,6 +10,8 @@ The rules:
   copy keeps the lock, while unlocking one copy releases it for all. If the lock can be taken and the file is still
   linked, the run is dead.
 - Only the holder of the gate tries the locks of claims; a reader that tried would make an idle task look busy.
+- A dead run is neither running nor an orphan any more once its claim is called `runs/~NAME@RUN`, which is done under
+  the gate. It is recorded after that, without the gate, by whoever holds the lock of that file.
 - A claim says where its pids mean something: boot id and pid namespace. Seen from elsewhere (a container, another
   host), a locked claim is a run that lives, and nobody is signalled.
 - If flock fails for another reason than "locked by another process", nothing is certain: no run, and 503.
@@ -28,7 +30,6 @@ from .index import boot
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
     from typing import Any
 
     from ..shapes import Facts
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 GATE_PATIENCE = 10.0  # seconds
 RECORD_SIZE = 256  # bytes
 INTENT_SIZE = 4096  # bytes that may follow the record
+TAKEN = "~"  # begins the name of the claim of a dead run that is being recorded; no task's file does
 RUN_VARIABLE = "WEBSCHEDULER_RUN"  # the variable in a command's environment that has the id of its run
 
 
@@ -68,9 +70,7 @@ class Gate:
 
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         try:
             # Closing is not enough: a fork of another thread may have made a copy meanwhile, which keeps the lock.
             unlock_file(self.descriptor)
@@ -186,7 +186,7 @@ def new_run(now: float) -> str:
 
 def make_claim(home: str, name: str, run: str, facts: Facts) -> Claim:
     """Create and lock a claim; the caller holds the gate of `name`. Raises Unusable."""
-    path = os.path.join(home, "runs", f"{file_name(name)}@{run}")
+    path = claim_path(home, name, run)
     descriptor = _open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
     claim = Claim(path, descriptor, name, run)
 
@@ -207,11 +207,11 @@ def make_claim(home: str, name: str, run: str, facts: Facts) -> Claim:
     return claim
 
 
-def claims(home: str, name: str) -> Iterator[tuple[Claim, bool]]:
-    """Yields (claim, whether its lock was free and is ours now) for each claim of the task. The caller holds the gate
-    and closes the claims."""
-    for run in runs(home, name):
-        path = os.path.join(home, "runs", f"{file_name(name)}@{run}")
+def claims(home: str, name: str, ids: list[str], taken: bool = False) -> Iterator[tuple[Claim, bool]]:
+    """Yields (claim, whether its lock was free and is ours now) for each of the task's claims with these ids of runs;
+    the caller closes them, and holds the gate. taken: of dead runs that are being recorded, which needs no gate."""
+    for run in ids:
+        path = claim_path(home, name, run, taken)
 
         try:
             claim = Claim(path, _open(path, os.O_RDWR | os.O_APPEND), name, run)
@@ -233,10 +233,14 @@ def claims(home: str, name: str) -> Iterator[tuple[Claim, bool]]:
 
 def supervised_runs(home: str, name: str) -> list[str] | None:
     """Ids of the task's runs if each has a live supervisor; None if one is dead or its supervisor is gone, so that
-    `runs.recorder` must look at it. The caller holds the gate."""
-    found = []
+    `runs.dead_runs` must look at it. The caller holds the gate."""
+    file, found = file_name(name) + "@", []
+    entries = runs(home)
 
-    for claim, unlocked in claims(home, name):
+    if any(entry.startswith(TAKEN + file) for entry in entries):
+        return None
+
+    for claim, unlocked in claims(home, name, [entry[len(file):] for entry in entries if entry.startswith(file)]):
         try:
             if unlocked or not supervised(claim.descriptor):
                 return None
@@ -326,8 +330,14 @@ def stat_fields(pid: int) -> list[bytes]:
         return []
 
 
-def runs(home: str, name: str | None = None) -> list[str]:
-    """Ids of the task's runs that have a claim, dead or alive; without a name, the file names of all claims."""
+def claim_path(home: str, name: str, run: str, taken: bool = False) -> str:
+    """The path of a claim. taken: as it is called once the run is dead and being recorded."""
+    return os.path.join(home, "runs", f"{TAKEN if taken else ''}{file_name(name)}@{run}")
+
+
+def runs(home: str, name: str | None = None, taken: bool = False) -> list[str]:
+    """Ids of the task's runs that have a claim, dead or alive, or of those that are `taken`; without a name, the file
+    names of all claims."""
     try:
         entries = os.listdir(os.path.join(home, "runs"))
     except OSError as error:
@@ -336,7 +346,7 @@ def runs(home: str, name: str | None = None) -> list[str]:
     if name is None:
         return sorted(entry for entry in entries if "@" in entry)
 
-    prefix = file_name(name) + "@"
+    prefix = f"{TAKEN if taken else ''}{file_name(name)}@"
     return sorted(entry[len(prefix):] for entry in entries if entry.startswith(prefix))
 
 

@@ -35,8 +35,12 @@ def claimed_runs(home: str, name: str | None = None) -> tuple[list[Facts], list[
     found: list[Facts] = []
     ended: list[Facts] = []
 
-    for run in locks.runs(home, name):
-        path = os.path.join(home, "runs", run if name is None else f"{file_name(name)}@{run}")
+    for entry in locks.runs(home):
+        path = os.path.join(home, "runs", entry)
+        claimed = entry.lstrip(locks.TAKEN)
+
+        if name is not None and not claimed.startswith(f"{file_name(name)}@"):
+            continue
 
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -47,6 +51,10 @@ def claimed_runs(home: str, name: str | None = None) -> tuple[list[Facts], list[
             facts = locks.facts_of(descriptor)
         finally:
             close(descriptor)
+
+        if entry != claimed:
+            ended.append(facts)
+            continue
 
         if not locks.is_here(facts.get("place", locks.place())):
             (found if _lives_elsewhere(path, facts) else ended).append(facts)
