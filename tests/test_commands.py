@@ -236,7 +236,7 @@ def test_arguments_that_no_shell_could_split_are_refused(installation: Installat
         argv(installation, command="hello", arguments=text)
 
 
-@pytest.mark.parametrize(("fields", "rule"), [({}, "has neither a command nor an argv"),
+@pytest.mark.parametrize(("fields", "rule"), [({}, "no command is registered as"),
                                               ({"command": "gone"}, "no command is registered as 'gone'")])
 def test_a_task_that_has_nothing_to_run(installation: Installation, fields: dict[str, object], rule: str) -> None:
     with pytest.raises(BadInput, match=rule):

@@ -93,8 +93,12 @@ def rename(home: str, old: str, new: str, now: float, also: Callable[[state.Task
     check_name(new)
 
     def change(tasks: state.Tasks) -> Any:
-        row_of(tasks, old)
+        row = row_of(tasks, old)
         _check_free([name for name in tasks if name != old], new)
+
+        if not row.get("command") and not row.get("argv"):
+            tasks[old] = {**row, "command": old}  # it was that of its name
+
         result = also(tasks)
         items = [(new if name == old else name, row) for name, row in tasks.items()]
         tasks.clear()
@@ -223,13 +227,15 @@ def check_task(
 
         return task
 
-    if bool(task["argv"]) == bool(task["command"]):
+    own = before is not None and not before.get("command") and not before.get("argv")  # it has that of its name
+
+    if bool(row.get("argv")) == bool(row.get("command")) and not (own and not row.get("argv")):
         raise BadInput("command: give either a registered command, or a program with its arguments", "command")
 
     if task["argv"] and task["arguments"]:
         raise BadInput("arguments: only for a registered command; those of a program are part of its argv", "arguments")
 
-    if task["command"] and (before is None or before.get("command") != task["command"]
+    if task["command"] and (before is None or (name if own else before.get("command")) != task["command"]
                             or before.get("arguments", "") != task["arguments"]):
         _check_command(settings, task["command"], task["arguments"])
 

@@ -39,7 +39,7 @@ LATE_NAMES = 5
 
 def index(visit: Visit) -> Response:
     """One page of the tasks, by group."""
-    rows, alive = health.as_they_are(visit.home, state.read(visit.home))
+    rows, alive = health.as_they_are(visit.home, state.read(visit.home), visit.now)
     names = _sorted(rows)
     number, pages = _page_number(visit, len(names))
     listed_names = names[(number - 1) * PAGE:number * PAGE]

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def named(visit: Visit) -> Task:
     """The task that the query names."""
     name = visit.query.get("name", "")
-    row = health.as_they_are(visit.home, state.read(visit.home))[0].get(name)
+    row = health.as_they_are(visit.home, state.read(visit.home), visit.now)[0].get(name)
 
     if row is None:
         raise Refused(404, "There is no such task.")

@@ -139,7 +139,7 @@ def overall(settings: Settings, now: float) -> dict[str, Any]:
     except Unusable as error:
         tasks, damage = state.read(settings.home), [str(error)]
 
-    rows, alive = health.as_they_are(settings.home, tasks)
+    rows, alive = health.as_they_are(settings.home, tasks, now)
     every, tasks = tasks, shown(rows)
     good, broken = load_tasks(tasks)
     running = [_running(facts) for facts in alive if facts.get("name") in tasks or facts.get("name") not in every]

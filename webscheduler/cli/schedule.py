@@ -13,7 +13,7 @@ import sys
 import time
 
 from ..errors import BadInput
-from ..runs import due
+from ..runs import due, health
 from ..runs.supervisor import run_by_hand
 from ..store import processes, state
 from ..store.settings import load_settings
@@ -51,7 +51,7 @@ def _next(args: Namespace) -> None:
 
     if args.name is not None:
         check_owner(args.home)
-        row = row_of(read_tasks(args.home, name), name)
+        row = row_of(health.as_they_are(args.home, read_tasks(args.home, name), start)[0], name)
 
     if row.get("expression") is not None:
         slots.check_expression(row["expression"])

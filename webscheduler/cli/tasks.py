@@ -209,7 +209,7 @@ def _next_start(settings: Settings, task: Task, now: float) -> str:
 
 def _list(args: Namespace) -> None:
     settings, now = load_settings(args.home), time.time()
-    rows, alive = health.as_they_are(args.home, read_tasks(args.home))
+    rows, alive = health.as_they_are(args.home, read_tasks(args.home), now)
     good, broken = load_tasks(shown(rows))
     running = {facts.get("name") for facts in alive}
     listed = [task for task in good.values() if args.group in (None, task["group"])]
@@ -230,7 +230,7 @@ def _list(args: Namespace) -> None:
 
 def _show(args: Namespace) -> None:
     settings, now = load_settings(args.home), time.time()
-    rows, runs = health.as_they_are(args.home, read_tasks(args.home, args.name))
+    rows, runs = health.as_they_are(args.home, read_tasks(args.home, args.name), now)
     task = load_task(args.name, editing.row_of(rows, args.name))
     alive = [facts for facts in runs if facts.get("name") == args.name]
     public = editing.public(settings, task, now)

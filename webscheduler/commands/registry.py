@@ -216,9 +216,6 @@ def argv(config: Settings, task: Task) -> tuple[list[str], str | None]:
     if task["argv"]:
         return list(task["argv"]), None
 
-    if not task["command"]:
-        raise BadInput(f"task {task.name} has neither a command nor an argv", "command")
-
     command = registered(config).get(task["command"])
 
     if command is None:

@@ -24,7 +24,7 @@ from ..times import format_time, instant, parse_time
 from ..vocabulary import DETACHED, FAILED, INTERRUPTED, SUCCESS, SYNC, TOO_LATE
 from . import dead_runs, detach, indexing, recorder, retention
 from .admission import Cause, decide
-from .health import MIN_LATE, patience, places, rhythm
+from .health import MIN_LATE, as_they_are, forgotten, may_be_due, patience, places, rhythm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ SKIPPED = 3  # exit status of the process of a due task; 0: success, 1: not succ
 
 def select(settings: Settings, tasks: state.Tasks, now: float) -> tuple[list[tuple[str, Slot]], list[str]]:
     """(the due tasks, in the order to start them; a line for each task of which it cannot be told)."""
-    good, broken = load_tasks({name: row for name, row in tasks.items()
+    good, broken = load_tasks({name: row for name, row in as_they_are(settings.home, tasks, now)[0].items()
                                if name != DUE and isinstance(row, dict) and row.get("enabled")})
     return _select(settings, good, list(broken.values()), now)
 
@@ -157,20 +157,22 @@ def reap(children: dict[int, str], codes: dict[str, int], wait: bool = False) ->
 
 
 def _refresh(settings: Settings, rows: state.Tasks, now: float) -> tuple[dict[str, Task], list[str]]:
-    """Update nextRunAt, start the schedule of tasks without any time (an old state.json), and correct times that a
-    wrong clock left. Returns (the enabled tasks; a line for each problem). If only the copy of state.json can be read,
-    tasks run all the same."""
+    """Update nextRunAt, start the schedule of tasks without any time (an old state.json), correct times that a wrong
+    clock left, and add the runs that an earlier copy of state.json does not know. Returns (the enabled tasks; a line
+    for each problem). If only the copy of state.json can be read, tasks run all the same."""
     changes: dict[str, dict[str, Any]] = {}
     enabled: dict[str, Task] = {}
     problems: list[str] = []
 
     try:
-        for name, row in rows.items():
-            if name == DUE or not isinstance(row, dict):
-                continue
+        names = [name for name, row in rows.items() if name != DUE and isinstance(row, dict)]
+        later = forgotten(settings.home, rows, [name for name in names if may_be_due(rows[name], now)], now)
+
+        for name in names:
+            row = rows[name]
 
             try:
-                task = load_task(name, row)
+                task = load_task(name, later.get(name, row))
             except BadInput as error:
                 problems += [str(error)] if row.get("enabled") else []
                 continue
@@ -181,26 +183,32 @@ def _refresh(settings: Settings, rows: state.Tasks, now: float) -> tuple[dict[st
                 problems.append(str(error))
                 continue
 
-            if any(row.get(field) != value for field, value in found.items()):
-                changes[name] = found
-                task.update(found)
+            task.update(found)
+            known = {**later.get(name, {}), **found}
+            # Nothing else: somebody may edit the task, or change its secret, before this is written.
+            changed = {field: value for field, value in known.items() if row.get(field) != value}
+
+            if changed:
+                changes[name] = changed
 
             if task["enabled"]:
                 enabled[name] = task
 
         if changes:
-            state.update(settings.home, lambda tasks: _merge(tasks, changes))
+            state.update(settings.home, lambda tasks: _merge(tasks, changes, rows))
     except WebschedulerError as error:
         problems.append(str(error))
 
     return enabled, problems
 
 
-def _merge(tasks: state.Tasks, changes: dict[str, dict[str, Any]]) -> None:
-    """Take the changed fields into the rows that are still there."""
+def _merge(tasks: state.Tasks, changes: dict[str, dict[str, Any]], before: state.Tasks) -> None:
+    """Take the changed fields into the rows that are still there, and that no run has changed since `before`."""
     for name, fields in changes.items():
-        if isinstance(tasks.get(name), dict):
-            tasks[name].update(fields)
+        row = tasks.get(name)
+
+        if isinstance(row, dict) and row.get("lastRunAt") == before[name].get("lastRunAt"):
+            row.update(fields)
 
 
 def _times(settings: Settings, task: Task, now: float) -> dict[str, str | None]:

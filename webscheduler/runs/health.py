@@ -11,19 +11,22 @@ from itertools import islice
 
 from ..errors import BadInput
 from ..schedule import slots
-from ..store import processes, state
+from ..store import file_name, locks, processes, state
 from ..store.task import load_task, shown
 from ..times import format_time, instant
 from ..vocabulary import DUE, FAILURES, INTERRUPTED, RUNNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from ..shapes import Facts
     from ..store.settings import Settings
 
 MIN_LATE = 900.0  # seconds
+SAME_START = 0.01  # seconds by which two notes of the same start may differ
+SEARCHED = 200  # lines of history, of which some may be skips since that start
 
 
 def health(settings: Settings, tasks: state.Tasks, name: str, now: float) -> dict[str, Any]:
@@ -31,7 +34,7 @@ def health(settings: Settings, tasks: state.Tasks, name: str, now: float) -> dic
 
     The status of `@due` is the worst of all enabled tasks, with the names of those that are not healthy.
     """
-    tasks, alive = as_they_are(settings.home, tasks)
+    tasks, alive = as_they_are(settings.home, tasks, now)
     row, running = tasks[name], [facts for facts in alive if facts.get("name") == name]
     found = states(settings, shown(tasks) if name == DUE else {name: row}, now)
     worst = next((state for state in ("failing", "late") if state in found.values()), "healthy")
@@ -52,12 +55,14 @@ def health(settings: Settings, tasks: state.Tasks, name: str, now: float) -> dic
     return report
 
 
-def as_they_are(home: str, tasks: state.Tasks) -> tuple[state.Tasks, list[Facts]]:
+def as_they_are(home: str, tasks: state.Tasks, now: float) -> tuple[state.Tasks, list[Facts]]:
     """(the tasks, with how their last runs ended; facts of the runs that live). What a claim says counts where nobody
-    could record it yet, as on a full disk; a run that state calls running and that does not live is `interrupted`."""
+    could record it yet, as on a full disk; a run that state calls running and that does not live is `interrupted`; and
+    of a task that state calls due, what its gate knows (`forgotten`)."""
+    missed = forgotten(home, tasks, [name for name, row in tasks.items() if may_be_due(row, now)], now)
     alive, ended = processes.claimed_runs(home)
     running = {facts.get("name") for facts in alive}
-    found = {**tasks}
+    found = {**tasks, **missed}
 
     for facts in ended:
         entry, name = facts.get("outcome"), facts.get("name", "")
@@ -75,9 +80,45 @@ def as_they_are(home: str, tasks: state.Tasks) -> tuple[state.Tasks, list[Facts]
     return found, alive
 
 
+def may_be_due(row: Any, now: float) -> bool:
+    """Whether the row of a task says that it is due, of which its gate may know better."""
+    coming = isinstance(row, dict) and row.get("enabled") and (row.get("expression") or row.get("intervalSeconds"))
+    return bool(coming) and instant(row.get("nextRunAt")) <= now
+
+
+def forgotten(home: str, tasks: state.Tasks, names: Iterable[str], now: float) -> dict[str, dict[str, Any]]:
+    """The rows of those of the tasks whose gates know a later start than state.json, an earlier copy of which was put
+    back: with that start, and how its run ended if history tells."""
+    # Asked before the claims: who starts a run makes its claim before the gate knows the start.
+    starts = {name: locks.last_start(home, name) for name in names}
+    later = {name: start for name, start in starts.items() if start <= now + slots.CLOCK_ERROR and start > max(
+        instant(tasks[name].get("lastRunAt")) + SAME_START, instant(tasks[name].get("createdAt")))}
+    claimed = {entry.lstrip(locks.TAKEN).rpartition("@")[0] for entry in locks.runs(home)} if later else set()
+    found = {}
+
+    for name, start in later.items():
+        if file_name(name) in claimed:
+            continue  # it runs, or is recorded soon
+
+        from ..store import history_reading
+        from .recorder import take_outcome
+
+        row = {**tasks[name], "lastRunAt": format_time(start), "lastRunId": None, "lastRunStatus": None,
+               "lastRunDuration": None, "lastRunExitCode": None, "lastRunAttempt": 1}
+
+        for entry in islice(history_reading.entries(home, name), SEARCHED):
+            if entry.get("run") and abs(instant(entry.get("startedAt")) - start) < SAME_START:
+                take_outcome(row, entry, {})
+                break
+
+        found[name] = row
+
+    return found
+
+
 def states(settings: Settings, tasks: state.Tasks, now: float) -> dict[str, str]:
     """`healthy`, `failing` or `late`, by task."""
-    tasks, alive = as_they_are(settings.home, tasks)
+    tasks, alive = as_they_are(settings.home, tasks, now)
     running = {facts.get("name") for facts in alive}
     return {name: _state(settings, row, name, name in running, now) for name, row in tasks.items()}
 

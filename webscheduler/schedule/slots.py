@@ -179,6 +179,8 @@ def _slot_at(task: Task, default_zone: str, last_start: float, now: float) -> fl
         return at if at is None or at > now else _nearest(*read, now, False)
 
     if task["intervalSeconds"]:
+        # A task of this name that was removed may have left its last start.
+        last_start = last_start if last_start >= instant(task["createdAt"]) else 0.0
         started = min(max(last_start, instant(task["lastRunAt"])), now)
         return max(started, min(instant(task["scheduledSince"]), now)) + task["intervalSeconds"] if started else now
 

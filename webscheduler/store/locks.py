@@ -107,6 +107,15 @@ class Gate:
         os.pwrite(self.descriptor, " ".join(words).encode().ljust(RECORD_SIZE - 1) + b"\n", 0)
 
 
+def last_start(home: str, name: str) -> float:
+    """The last start of the task that its gate knows, for readers, Unix seconds; 0 if it knows none."""
+    try:
+        with open(os.path.join(home, "locks", file_name(name) + ".lock"), "rb") as file:
+            return float(file.read(RECORD_SIZE).split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 class Claim:
     """A run in progress: its locked file, with lines of JSON objects (vocabulary.Facts) of which later ones add to
     earlier ones."""

@@ -108,7 +108,8 @@ class Task(Values):
 
 
 def load_task(name: str, raw: object) -> Task:
-    """The task that state.json has under `name`. Raises BadInput naming the field and its rule."""
+    """The task that state.json has under `name`; one without a command runs that of its name. Raises BadInput naming
+    the field and its rule."""
     check_name(name)
 
     if not isinstance(raw, dict):
@@ -124,6 +125,9 @@ def load_task(name: str, raw: object) -> Task:
             values[field] = value if value is row.default else check(field, row, value)
         except BadInput as error:
             raise BadInput(f"task {name}: {error}", field)
+
+    if not values["command"] and not values["argv"] and name != DUE:
+        values["command"] = name  # as in other schedulers' files, where that is what a name means
 
     return Task(name, values)
 
