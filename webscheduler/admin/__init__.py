@@ -127,6 +127,7 @@ def answer(
     except (WebschedulerError, OSError) as error:
         log(environ.get("wsgi.errors"), f"webscheduler: {error}")
         text = visit.t("The server's error log has the details.")
+        # What was done is said above it, or it would be done again.
         response = _problem(visit, 503, error_text(visit, error) if visit.may("editor") else text)
 
     if not visit.may("editor"):
@@ -203,7 +204,12 @@ def _front(environ: Environ) -> Response:
 def _problem(visit: Visit, status: int, text: Html) -> Response:
     from .show import ask, link
 
-    return ask(visit, "That did not work", text, link(visit, "Back to the tasks", ""), status)
+    back = link(visit, "Back to the tasks", "")
+
+    if visit.told:
+        return ask(visit, "Something failed after that", text, back, status)
+
+    return ask(visit, "That did not work", text, back, status)
 
 
 def _page(name: str) -> Callable[[Visit], Response]:

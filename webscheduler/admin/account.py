@@ -99,9 +99,9 @@ def account(visit: Visit) -> Response:
 
         if not form.errors:
             people.set_password(visit.home, name, password, now=visit.now)
-            session.begin(visit, visit.person)
             visit.note("changed the password of", name)
             visit.tell("Your password is changed. All other sessions are signed out.")
+            session.begin(visit, visit.person)
             return visit.redirect("account")
 
     parts = [visit.html("password", form=stack(form, CHANGE, visit.t("Change the password"), h(

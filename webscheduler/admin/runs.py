@@ -222,9 +222,7 @@ def clear(visit: Visit) -> Response:
     if name and not names:
         raise Refused(404, "There is no such task.")
 
-    for each in names:
-        history_cleaning.clean(visit.home, each, lambda entry: False)
-
+    history_cleaning.purge(visit.home, names)
     visit.note("cleared history", name)
     visit.tell("The history is cleared.")
     return visit.redirect("history", name=name)

@@ -15,7 +15,7 @@ import os
 
 from .. import __version__, editing
 from ..commands import discovery, registry
-from ..errors import BadInput, WebschedulerError
+from ..errors import BadInput, Unusable, WebschedulerError
 from ..host import entry_files
 from ..interchange import crontab as tables
 from ..interchange import exporting, importing
@@ -261,8 +261,9 @@ def _seal(visit: Visit, document: dict[str, Any], key: bytes | None = None) -> s
 
 
 def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str], list[str]]:
-    """Take a backup in, all or nothing; tasks that are not in it stay. (how many tasks came in, what was left out, what
-    has no command here, which settings have a secret that is not in the file)."""
+    """Take a backup in, all or nothing, unless the error says that only the settings were not; tasks that are not in it
+    stay. (how many tasks came in, what was left out, what has no command here, which settings have a secret that is not
+    in the file)."""
     rows = importing.of_document(text, "the file").tasks
     document: dict[str, Any] = json.loads(text) or {}  # which was parsed, so it is not too deep
     seal = str(document.get("seal", "")).encode("ascii", "replace")
@@ -297,11 +298,13 @@ def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str], list[s
         lost.extend([name] if gone else [])
         return found
 
-    def change(tasks: state.Tasks) -> None:
-        importing.merge(tasks, rows, row, replace=True)
-        save_settings(visit.home, settings)
+    state.update(visit.home, lambda tasks: importing.merge(tasks, rows, row, replace=True))
 
-    state.update(visit.home, change)
+    try:
+        save_settings(visit.home, settings)
+    except WebschedulerError as error:
+        raise Unusable(f"the tasks are restored, the settings are not: {error}")
+
     return len(rows) - len(left_out), left_out, lost, hidden
 
 

@@ -102,6 +102,9 @@ def _take(visit: Visit, form: Form, first: bool) -> bool:
     if proof and not first and user not in people.read(visit.home):  # strangers must not learn who exists
         form.errors["user"] = visit.t("There is no person with this name.")
 
+    if proof and first and not form.errors:
+        save_settings(visit.home, {name: given[name] for name in ASKED})
+
     try:
         if proof and not form.errors:
             os.unlink(os.path.join(visit.home, CODE))  # of two at the same time one fails here
@@ -117,12 +120,11 @@ def _take(visit: Visit, form: Form, first: bool) -> bool:
     with suppress(OSError):  # the script may not be allowed to; nobody else can use the text
         os.unlink(proof)
 
-    save_settings(visit.home, {name: given[name] for name in ASKED if first})
     people.set_password(visit.home, user, password, "owner" if first else None, now=visit.now)
     visit.note("set a password by code", user)
-    session.begin(visit, people.Person(user, people.read(visit.home)[user]["role"]))
     visit.tell("Welcome. Set up your hosting panel to call the URL below. The card turns green at the first call."
                if first else "Your password is changed. All other sessions are signed out.")
+    session.begin(visit, people.Person(user, people.read(visit.home)[user]["role"]))
     return True
 
 

@@ -103,7 +103,7 @@ class Visit:
     person: who is signed in; token: what forms of this session must carry; new_session: it begins with this request,
     so no form can have its token; address: of the client; secure: it came by https; secure_cookies: the cookies that we
     set are sent by https alone; in_process, server, clock: for starting a run (`strategies.start_run`); notice: the
-    message of the action before; cookies: to set, by name.
+    message of the action before, or (told) of this one; cookies: to set, by name.
     """
 
     def __init__(self, environ: dict[str, Any], settings: Settings, now: float) -> None:
@@ -121,6 +121,7 @@ class Visit:
         self.session = self.token = ""
         self.new_session = True
         self.notice: dict[str, str] = {}
+        self.told = False
         self.cookies: dict[str, str] = {}
         peer, trusted = str(environ.get("REMOTE_ADDR", "")), settings["trustedProxies"]
         forwarded = str(environ.get("HTTP_X_FORWARDED_PROTO", "")).strip().lower() == "https"
@@ -224,7 +225,7 @@ class Visit:
             values["problem"] = language.error(self.language, values["problem"])
 
         short = {name: value if len(value) < 400 else value[:400] + " …" for name, value in values.items()}
-        self.notice = {"message": message, **short}
+        self.notice, self.told = {"message": message, **short}, True
 
 
 def mount(environ: dict[str, Any]) -> str:

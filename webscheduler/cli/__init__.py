@@ -37,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except WebschedulerError as error:
         return _failed(str(error), error.exit_code)
-    except BrokenPipeError:
+    except BrokenPipeError as error:
         _finish_output()
-        return ENDED_BY_PIPE
+        return _failed(str(error.strerror), ENDED_BY_PIPE, quiet=True)
     except OSError as error:
         _finish_output()
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
@@ -59,6 +59,7 @@ def _carry_out(words: Sequence[str]) -> int:
     from . import terminal
 
     terminal.home = args.home
+    terminal.was_done.clear()
 
     if args.owner:
         from ..host.home import check_owner
@@ -136,10 +137,13 @@ def _by_option(error: BadInput, words: Sequence[str]) -> BadInput:
     return BadInput(option + message[len(error.field):], error.field)
 
 
-def _failed(message: str, status: int) -> int:
-    from .terminal import print_error
+def _failed(message: str, status: int, quiet: bool = False) -> int:
+    """Print the error, and before it what was done all the same. quiet: only if something was."""
+    from .terminal import print_error, was_done
 
-    print_error(message)
+    if was_done or not quiet:
+        print_error(", but ".join(["; ".join(was_done), message] if was_done else [message]))
+
     return status
 
 

@@ -28,7 +28,7 @@ from ..times import system_zone
 from .panel import account, typed_password
 from .parser import BASE, JSON, checked
 from .tasks import base_url
-from .terminal import as_text, line, local_time, print_error, print_json, print_table
+from .terminal import as_text, done, line, local_time, print_error, print_json, print_table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _init(args: Namespace) -> None:
         check_owner(args.home)
 
     new = create_home(args.home, time.time(), "" if asked else "UTC")
-    print(f"{line(args.home)} is {'created' if new else 'complete'}.")
+    done(f"{line(args.home)} is {'created' if new else 'complete'}.")
 
     if args.python:
         doctor.check_python(args.home, args.python)
@@ -64,12 +64,12 @@ def _init(args: Namespace) -> None:
 
     if args.passenger:
         path, what = entry_files.write_passenger(load_settings(args.home), args.passenger, args.home_named)
-        print(f"{line(path)} is {what}. Now, and after each change, touch tmp/restart.txt in its folder")
+        done(f"{line(path)} is {what}. Now, and after each change, touch tmp/restart.txt in its folder")
 
     if args.password_stdin:
         password = (sys.stdin.readline() if sys.stdin else "").rstrip("\r\n")
         people.set_password(args.home, args.password_stdin, password, "owner", now=time.time())
-        print(f"{line(args.password_stdin)} can sign in to the panel.")
+        done(f"{line(args.password_stdin)} can sign in to the panel.")
 
     folder = args.cgi_bin or args.passenger or (_ask_all(args.home, args) if asked else "")
     _print_next_steps(load_settings(args.home), bool(folder))
@@ -147,7 +147,7 @@ def _ask_password(settings: Settings, user: str) -> None:
 
             if password is not None:
                 people.set_password(settings.home, user, password, "owner", now=time.time())
-                print(f"{line(user)} can sign in: {(settings['baseUrl'] or '...').rstrip('/')}/admin/")
+                done(f"{line(user)} can sign in: {(settings['baseUrl'] or '...').rstrip('/')}/admin/")
 
             return
         except BadInput as error:
@@ -164,7 +164,7 @@ def _script(settings: Settings, folder: str, move: bool) -> None:
         print(f"If the server does not run it: {line(error)}")
     else:
         if written:
-            print(f"{line(written[0])} is {written[1]}. If the server now answers 500, the host forbids it: remove it.")
+            done(f"{line(written[0])} is {written[1]}. If the server now answers 500, the host forbids it: remove it.")
 
     private = entry_files.python_is_private(registry.interpreter(settings))
 
@@ -193,6 +193,7 @@ def _config(args: Namespace) -> None:
             doctor.check_python(args.home, value)
 
         save_settings(args.home, {key: value})
+        done(f"{key} is changed", show=False)
 
     settings = load_settings(args.home)
 

@@ -18,7 +18,7 @@ from ..store.settings import load_settings
 from ..store.task import DUE, FIELDS, load_task
 from .parser import BASE, checked
 from .tasks import base_url
-from .terminal import line, print_error
+from .terminal import done, line, print_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ def _import(args: Namespace) -> None:
         arrival = importing.of_document(_read(source), source)
 
     names = importing.import_tasks(settings, arrival, time.time(), args.dry_run)
+
+    if not args.dry_run:
+        done(f"{len(names)} tasks imported", show=False)
 
     for name in names:
         row = arrival.tasks[name]
@@ -119,13 +122,14 @@ def _write(place: str, files: dict[str, str]) -> None:
 
         for name, content in files.items():
             replace_file(os.path.join(place, name) if name else place, content.encode())
+            done(f"{os.path.join(place, name) if name else place} is written", show=False)
     except OSError as error:
         raise BadInput(f"{place} cannot be written: {error.strerror}")
 
 
 def _bundle(args: Namespace) -> None:
     lowest = bundle.write(args.output, args.require_python, args.python)
-    print(f"{line(args.output)} runs on Python {lowest[0]}.{lowest[1]} and later: upload it into the folder where your "
+    done(f"{line(args.output)} runs on Python {lowest[0]}.{lowest[1]} and later: upload it into the folder where your "
           "host runs scripts, and chmod 755 it there")
 
 

@@ -16,7 +16,7 @@ import time
 from ..errors import BadInput
 from ..store import people
 from .parser import checked
-from .terminal import line
+from .terminal import done, line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def _set_password(args: Namespace) -> None:
     user = _user(args)
     people.check_name(user)
     new = people.set_password(args.home, user, _password(user), args.role, now=time.time())
-    print(f"{line(user)} can sign in." if new else f"{line(user)} has a new password and is signed out everywhere.")
+    done(f"{line(user)} can sign in." if new else f"{line(user)} has a new password and is signed out everywhere.")
 
 
 def _user(args: Namespace) -> str:

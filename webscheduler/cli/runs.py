@@ -27,7 +27,7 @@ from ..store.task import DUE, file_name, load_tasks, shown
 from ..vocabulary import FAILURES, FINISHED, SUCCESS
 from .parser import JSON, YES, checked
 from .tasks import NAME
-from .terminal import confirm, holders, line, local_time, print_error, print_json, print_table, say_unrecorded, seconds
+from .terminal import confirm, done, holders, line, local_time, print_error, print_json, print_table, seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any, BinaryIO
 
-    from ..shapes import Entry, Facts
+    from ..shapes import Entry, Facts, Result
     from ..store.settings import Settings
     from .parser import Verb
 
@@ -51,6 +51,8 @@ def _run(args: Namespace) -> int:
                     f"{args.name}` ends it")
         return 1
 
+    done(outcome(args.name, entry), show=False)
+
     if args.json:
         print_json(entry)
     else:
@@ -59,8 +61,15 @@ def _run(args: Namespace) -> int:
         print(escaped(entry["errorOutput"]), end="", file=sys.stderr)
         print(outcome(args.name, entry), file=sys.stderr)
 
-    say_unrecorded(args.name, entry)
+    for problem in unrecorded(args.name, entry):
+        print_error(problem)
     return 0 if entry["status"] == SUCCESS else 1
+
+
+def unrecorded(name: str, entry: Result) -> list[str]:
+    """A sentence about a run whose line of history could not be written."""
+    return [] if entry.get("recorded", True) else [
+        f"{name} has run, but that is not recorded yet: {entry.get('problem')}"]
 
 
 def outcome(name: str, entry: Mapping[str, Any]) -> str:
@@ -96,7 +105,7 @@ def _cancel(args: Namespace) -> int:
         return 1
 
     entry = history_reading.find(args.home, [args.name], run)
-    print(outcome(args.name, entry) if entry else f"run {line(run)} of {line(args.name)} has ended")
+    done(outcome(args.name, entry) if entry else f"run {line(run)} of {line(args.name)} has ended")
     return 0
 
 
@@ -364,8 +373,8 @@ def _follow(followed: Followed, shown: list[Entry], args: Namespace) -> None:
 def _purge_logs(args: Namespace) -> None:
     names = _names(args)
     confirm(f"Remove the history of {'all tasks' if args.name is None else args.name}?", args.yes)
-    gone = sum(history_cleaning.clean(args.home, each, lambda entry: False) for each in names)
-    print(f"{gone} {'line is' if gone == 1 else 'lines are'} removed.")
+    gone = history_cleaning.purge(args.home, names)
+    done(f"{gone} {'line is' if gone == 1 else 'lines are'} removed.")
 
 
 TASK_OR_ALL = ("[NAME]", "The task; default: all tasks.")

@@ -21,7 +21,7 @@ from ..store.task import DUE, FIELDS, load_task
 from ..times import format_time, parse_time
 from ..vocabulary import SUCCESS
 from .parser import JSON, checked
-from .terminal import holders, line, local_time, print_error, print_json, say_unrecorded
+from .terminal import done, holders, line, local_time, print_error, print_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ def _run_due(args: Namespace) -> int:
     if args.dry_run:
         return _dry_run(args)
 
+    from .runs import unrecorded  # the module of other verbs
+
     entry = run_by_hand(args.home, DUE, "cli", time.time, "fork" if args.no_wait else "sync")
 
     if entry is None:
@@ -107,10 +109,11 @@ def _run_due(args: Namespace) -> int:
 
         return 0
 
+    done(f"@due has run: {entry['status']}", show=False)
     codes = entry.get("codes", {})
     tasks = [{"name": name, "status": OUTCOMES.get(codes[name], OUTCOMES[1]) if name in codes else "running"}
              for name in entry.get("started", [])]
-    problems, held = entry["errorOutput"].splitlines(), entry.get("held", [])
+    problems, held = [*entry["errorOutput"].splitlines(), *unrecorded(DUE, entry)], entry.get("held", [])
     bad = [task["name"] for task in tasks if task["status"] == OUTCOMES[1]]
 
     if args.json:
@@ -128,8 +131,6 @@ def _run_due(args: Namespace) -> int:
             print(holders(held))
 
     sys.stdout.flush()
-
-    say_unrecorded(DUE, entry)
 
     for problem in problems:
         print_error(problem)
@@ -176,6 +177,9 @@ def _crontab(args: Namespace) -> int:
     elif args.action == "uninstall":
         changed = crontab.uninstall(args.home)
         said = "our line is removed from the crontab" if changed else "the crontab has no line of ours"
+
+    if changed:
+        done(said, show=False)
 
     lines = crontab.installed(args.home)
     said = said or ("the crontab has our line" if lines else "the crontab has no line of ours")

@@ -23,7 +23,7 @@ from ..store.fields import Field, check, from_text
 from ..store.settings import check_base_url, load_settings
 from ..store.task import DUE, FIELDS, load_task, load_tasks, shown
 from .parser import BASE, JSON, OPTIONS, YES, kebab
-from .terminal import as_text, confirm, line, local_time, print_error, print_json, print_table
+from .terminal import as_text, confirm, done, line, local_time, print_error, print_json, print_table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,10 +143,10 @@ def _edit(args: Namespace) -> None:
     settings = load_settings(args.home)
     task = editing.edit(settings, args.name, change, time.time())
 
+    done(f"Changed {line(task.name)}: {', '.join(sorted(change))}.", not args.json)
+
     if args.json:
         print_json(editing.public(settings, task, time.time()))
-    else:
-        print(f"Changed {line(task.name)}: {', '.join(sorted(change))}.")
 
 
 def _rotate_secret(args: Namespace) -> None:
@@ -158,12 +158,11 @@ def _rotate_secret(args: Namespace) -> None:
 def _print_with_secret(settings: Settings, task: Task, as_json: bool, sentence: str) -> None:
     """Print a task whose secret was just made: the only time that it is shown."""
     document = editing.public(settings, task, time.time())
+    done(sentence, not as_json)
 
     if as_json:
         print_json({**document, "secret": task["secret"]})
         return
-
-    print(sentence)
 
     if document["url"]:
         print(f"URL     {document['url']}")
@@ -269,12 +268,12 @@ def _remove(args: Namespace) -> None:
 
     for name in names:
         editing.remove(args.home, name, time.time(), args.keep_logs)
-        print(f"Removed {line(name)}{'; its history is kept' if args.keep_logs else ' and its history'}.")
+        done(f"Removed {line(name)}{'; its history is kept' if args.keep_logs else ' and its history'}.")
 
 
 def _rename(args: Namespace) -> None:
     editing.rename(args.home, args.old, args.new, time.time())
-    print(f"Renamed {line(args.old)} to {line(args.new)}; its URL is the same.")
+    done(f"Renamed {line(args.old)} to {line(args.new)}; its URL is the same.")
 
 
 def _enable(args: Namespace) -> None:
@@ -288,7 +287,7 @@ def _enable(args: Namespace) -> None:
         raise BadInput(f"no task is in group {args.group!r}: `webscheduler list` shows the groups")
 
     editing.set_enabled(args.home, names, args.verb == "enable", time.time())
-    print(f"{args.verb}d: {', '.join(line(name) for name in names)}")
+    done(f"{args.verb}d: {', '.join(line(name) for name in names)}")
 
 
 def base_url(settings: Settings, given: str | None) -> str:

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from datetime import tzinfo
     from typing import Any
 
-    from ..shapes import Result
 
-
+was_done: list[str] = []  # by this command line so far
 home = ""  # the installation in whose time zone times are shown; set once a command line is read
 _zones: dict[str, tzinfo | None] = {}  # by home, looked up once
 
@@ -40,21 +39,24 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2))
 
 
+def done(sentence: str, show: bool = True) -> None:
+    """Print what was done. If that, or anything after it, fails, the error says what was done."""
+    was_done.append(sentence.rstrip("."))
+
+    if show:
+        print(sentence)
+
+
 def print_error(message: object) -> None:
-    """Print one line on standard error."""
-    print(f"webscheduler: {line(message)}", file=sys.stderr)
+    """Print one line on standard error; the exit status is the same where that cannot be written."""
+    with suppress(OSError):
+        print(f"webscheduler: {line(message)}", file=sys.stderr)
 
 
 def holders(runs: Sequence[Mapping[str, Any]]) -> str:
     """Which runs hold all places for due tasks, on one line."""
     held = ", ".join(f"{line(facts['name'])} since {local_time(facts['startedAt'])}" for facts in runs)
     return f"all places (maxConcurrentTasks) are held, by {held}"
-
-
-def say_unrecorded(name: str, entry: Result) -> None:
-    """Say it of a run whose line of history could not be written."""
-    if not entry.get("recorded", True):
-        print_error(f"{name} has run, but that is not recorded yet: {entry.get('problem')}")
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -224,11 +224,16 @@ def _sync(settings: Settings, now: float) -> int:
         print(f"{what} is skipped: {why}")
 
     own: dict[str, Declared] = {name: {} for name in registry.files(home)}
-    state.update(home, lambda tasks: _adopt(tasks, {**own, **found}, now))
+
+    for sentence in state.update(home, lambda tasks: _adopt(tasks, {**own, **found}, now)):
+        print(sentence)
+
     return 1 if broken else 0
 
 
-def _adopt(tasks: state.Tasks, found: dict[str, Declared], now: float) -> None:
+def _adopt(tasks: state.Tasks, found: dict[str, Declared], now: float) -> list[str]:
+    """Make a task for each command that has none; what has changed, for people."""
+    said = []
     files = {file_name(name): name for name in tasks}
 
     for name, facts in found.items():
@@ -237,14 +242,14 @@ def _adopt(tasks: state.Tasks, found: dict[str, Declared], now: float) -> None:
 
         if name not in tasks:
             if file_name(name) in files:
-                print(f"{name} is skipped: it would share its files with {files[file_name(name)]}")
+                said.append(f"{name} is skipped: it would share its files with {files[file_name(name)]}")
                 continue
 
             tasks[name] = new_task(now, {
                 "command": name, "enabled": scheduled, "group": facts.get("group", "default"),
                 "description": facts.get("description", ""), **declared, "declaredSchedule": declared})
             files[file_name(name)] = name
-            print(f"{name} is new" + ("" if scheduled else ", without a schedule and disabled"))
+            said.append(f"{name} is new" + ("" if scheduled else ", without a schedule and disabled"))
             continue
 
         row = tasks[name]
@@ -256,10 +261,12 @@ def _adopt(tasks: state.Tasks, found: dict[str, Declared], now: float) -> None:
 
         if current == (row.get("declaredSchedule") or dict.fromkeys(declared)):
             row.update(**declared, declaredSchedule=declared, scheduledSince=format_time(now), nextRunAt=None)
-            print(f"{name} now has the schedule of its code")
+            said.append(f"{name} now has the schedule of its code")
         elif current != declared:
-            said = declared["expression"] or declared["intervalSeconds"]
-            print(f"{name} keeps its edited schedule; that of its code is {said}")
+            own = declared["expression"] or declared["intervalSeconds"]
+            said.append(f"{name} keeps its edited schedule; that of its code is {own}")
+
+    return said
 
 
 def call(home: str, name: str, *words: str) -> int:

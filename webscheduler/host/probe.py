@@ -67,7 +67,7 @@ def collect(
     home: str, seconds: int, answers: dict[str, Answer], now: float
 ) -> tuple[str, dict[str, Probe]] | None:
     """Store the results and remove the tasks: (kind of server, results by strategy); None while a job runs. answers: of
-    the calls, by strategy. Raises BadInput if none of the calls arrived."""
+    the calls, by strategy. Raises BadInput if none of the calls arrived, Unusable."""
     found: dict[str, Probe] = {}
     kind = problem = ""
 
@@ -86,10 +86,10 @@ def collect(
             problem = problem or (f"{strategy}: the call did not reach the scheduler: {url_check.seen(answer)}: "
                                   f"{url_check.cause(answer)}")
 
+    stop(home, now)
+
     if kind:
         capabilities.store_probe(home, kind, found)
-
-    stop(home, now)
 
     if not found:
         raise BadInput(problem)

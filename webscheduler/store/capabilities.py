@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 
 from .. import __version__
+from ..errors import Unusable
 from ..times import format_time, instant, parse_time
 from ..vocabulary import DETACHED, STRATEGIES
 from .files import replace_file
@@ -160,7 +161,7 @@ def kinds(home: str) -> list[str]:
 
 def store_probe(home: str, kind: str, results: dict[str, Probe]) -> None:
     """Store the results of a probe, by strategy. They replace the deaths of runs that its job survived, and what is
-    said to be survived if its job did not survive it."""
+    said to be survived if its job did not survive it. Raises Unusable."""
     servers = _load(home)
     rows = servers.setdefault(kind, {})
 
@@ -173,7 +174,8 @@ def store_probe(home: str, kind: str, results: dict[str, Probe]) -> None:
         else:
             row.pop("carried", None)
 
-    _save(home, servers)
+    if not _save(home, servers):
+        raise Unusable(f"{home}/{FILE} cannot be written: what the probe found is not kept")
 
 
 def record_end(home: str, facts: Facts, seconds: float, now: float) -> None:
@@ -256,14 +258,17 @@ def _load(home: str) -> dict[str, Rows]:
     return dict(servers)
 
 
-def _save(home: str, servers: dict[str, Rows]) -> None:
+def _save(home: str, servers: dict[str, Rows]) -> bool:
+    """Whether it could be written; if not, only the next choice is worse."""
     import json
 
     try:
         content = json.dumps({"version": 1, "servers": servers}, indent=1).encode()
         replace_file(os.path.join(home, FILE), content + b"\n")
     except OSError:
-        pass  # only the next choice is worse
+        return False
+
+    return True
 
 
 def _age(seen: Probe | Death | Carried, now: float) -> float:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 
+from ..errors import Unusable
 from .files import close, replace_file
 from .history import LONGEST_LINE, open_locked, parse, path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import BinaryIO, Callable
 
     from ..shapes import Entry
@@ -44,6 +45,20 @@ def clean(home: str, name: str, keep: Callable[[Entry], bool]) -> int:
         close(descriptor)
 
     return dropped
+
+
+def purge(home: str, names: Iterable[str]) -> int:
+    """Remove these histories, line by line; returns how many lines. Raises Unusable, which says what was removed."""
+    gone = 0
+
+    for name in names:
+        try:
+            gone += clean(home, name, lambda entry: False)
+        except OSError as error:
+            raise Unusable(f"{path(home, name)} cannot be written: {error.strerror}" + (
+                f" (lines of others that are removed: {gone})" if gone else ""))
+
+    return gone
 
 
 def read(source: BinaryIO) -> Iterator[tuple[int, bytes, Entry | None]]:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from ..errors import BadInput, Unusable
 from ..times import format_time
 from . import change_lock
-from .files import replace_file
+from .files import append_bytes, close, replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -254,8 +254,12 @@ def note(home: str, now: float, person: Person | None, address: str, action: str
         if os.path.exists(path) and os.path.getsize(path) > AUDIT_LIMIT:
             _move_audit(path)
 
-        with open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600)) as file:
-            file.write(json.dumps(line).encode() + b"\n")
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+        try:
+            append_bytes(descriptor, json.dumps(line).encode() + b"\n")
+        finally:
+            close(descriptor)
 
 
 def _move_audit(path: str) -> None:
