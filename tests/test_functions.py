@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from tests import LIBRARY
+from tests.admin.client import populate
 from tests.commandline import Done, call
 from tests.installation import Installation, until
+from tests.test_bodies import asked, sign_in
 from webscheduler.commands import registry
 from webscheduler.commands.discovery import schedulable
 from webscheduler.errors import BadInput
@@ -260,6 +262,28 @@ def test_a_request_imports_no_code_of_the_user(code: Code) -> None:
 
     assert not seen.exists()
     assert "jobs" not in sys.modules
+
+
+@pytest.mark.parametrize("door", ["cgi", "wsgi", "panel"])
+def test_what_is_imported_sees_no_request(code: Code, door: str) -> None:
+    """Neither at a tick, whose signature is in the query, nor where the panel searches for commands: the environment is
+    that of a run."""
+    code.write("jobs", "import json, os\n"
+                       f"json.dump(dict(os.environ), open({str(code.directory / 'seen')!r}, 'w'))")
+    hostile = {"HTTP_X_SECRET": "of the client", "HTTP_PROXY": "http://evil/", "REMOTE_USER": "x", "PHPRC": "/tmp"}
+
+    if door == "panel":
+        populate(code.installation)
+        cookie, token = sign_in(code.installation)
+        environ = asked("update", "POST", cookie, CONTENT_TYPE="application/x-www-form-urlencoded", **hostile)
+        assert code.installation.cgi(environ, f"token={token}".encode()).status == 200
+    else:
+        assert code.installation.trigger(door, "@due", **hostile).document["accepted"] is True
+
+    seen = until(lambda: (code.directory / "seen").exists() and (code.directory / "seen").read_text())
+    assert set(json.loads(seen)) <= {"HOME", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV", "LANG",
+                                     "PYTHONUNBUFFERED", "WEBSCHEDULER_HOME", "PYTHONPATH"}
+    code.installation.idle()
 
 
 def test_a_sync_at_a_time(code: Code) -> None:

@@ -73,8 +73,8 @@ def test_init_takes_no_file_from_another_home(tmp_path: Path, option: str, name:
     done = call(two, "init", option, str(folder))
     assert done.status == 2
     assert done.complaint == (
-        f"{two} is created, but {folder / name} serves the home {one}: add --home {shlex.quote(str(one))} to complete that, or --home "
-        f"{two} to let it serve this one from now on")
+        f"{two} is created, but {folder / name} serves the home {one}: add --home {shlex.quote(str(one))} to complete "
+        f"that, or --home {two} to let it serve this one from now on")
     assert (folder / name).read_text() == before
     assert call(two, "init", option, str(folder), "--home", str(one)).status == 0
     assert (folder / name).read_text() == before

@@ -160,8 +160,8 @@ def test_what_cannot_start(
 
 
 def test_a_task_without_a_command(installation: Installation) -> None:
-    """A task that names nothing to run, or a command that nobody registered, fails and says so."""
-    for command, says in ((None, "neither"), ("gone", "'gone'")):
+    """A task whose command nobody registered fails and says so; one that names none has that of its name."""
+    for command, says in ((None, "no command is registered as 'task'"), ("gone", "'gone'")):
         installation.add(argv=["true"])
         installation.edit(argv=None, command=command)
         line = run_by_hand(str(installation.home), "task", "cli", time.time)

@@ -52,7 +52,7 @@ def _init(args: Namespace) -> None:
         check_owner(args.home)
 
     new = create_home(args.home, time.time(), "" if asked else "UTC")
-    done(f"{line(args.home)} is {'created' if new else 'complete'}.")
+    done(f"{line(args.home)} is created.") if new else print(f"{line(args.home)} is complete.")
 
     if args.python:
         doctor.check_python(args.home, args.python)

@@ -171,6 +171,7 @@ def search(settings: Settings, seconds: float | None = None) -> tuple[int, str, 
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         try:
             code = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, check=False,
+                                  env=registry.environment(settings.home, settings["environment"]),
                                   timeout=seconds).returncode
         except OSError as error:
             raise Unusable(f"{argv[0]} cannot be run ({error.strerror}): `webscheduler config set python PATH` names "

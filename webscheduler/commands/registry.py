@@ -40,6 +40,7 @@ class Command:
 
 
 SUFFIXES = (".py", ".php", ".sh")
+KEPT_VARIABLES = ("HOME", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV")
 
 
 def registered(config: Settings) -> dict[str, Command]:
@@ -281,3 +282,29 @@ def python(config: Settings, target: str, *words: str, site: bool = True) -> lis
     )
     path = ":".join(entry for entry in sys.path if os.path.isabs(entry))
     return [interpreter(config), *(["-I"] if site else ["-I", "-S"]), "-c", code, root, path, target, *words]
+
+
+def environment(home: str, extra: dict[str, str]) -> dict[str, str]:
+    """The environment of a command, and of every other process that runs code of the user. Nothing of a request is in
+    it: no CGI variables, no HTTP_* (httpoxy), no signature."""
+    import pwd
+
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+
+    try:
+        account = pwd.getpwuid(os.getuid())
+        names = {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name}
+        # A server that root started may pass on root's HOME.
+        kept = {**names, **kept} if _owned(kept.get("HOME", account.pw_dir)) else {**kept, **names}
+    except KeyError:
+        kept.setdefault("HOME", home)
+
+    kept.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
+    return {**kept, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", "WEBSCHEDULER_HOME": home, **extra}
+
+
+def _owned(directory: str) -> bool:
+    try:
+        return os.stat(directory).st_uid == os.getuid()
+    except OSError:
+        return False

@@ -238,6 +238,7 @@ def _python(settings: Settings) -> Iterator[Finding]:
 def _ask(settings: Settings, function: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Call a function of this module in the Python of the settings."""
     return subprocess.run(registry.python(settings, f"webscheduler.host.doctor:{function}", *words), text=True,
+                          env=registry.environment(settings.home, settings["environment"]),
                           stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False)
 
 

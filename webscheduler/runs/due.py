@@ -313,10 +313,11 @@ def run_tick(
 def _discover(settings: Settings, signals: Signals) -> None:
     """Look for commands in a process of its own, since that imports their code."""
     argv = registry.python(settings, "webscheduler.commands.discovery:sync", settings.home)
+    variables = registry.environment(settings.home, settings["environment"])
 
     def job() -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.execv(argv[0], argv)  # noqa: S606 (no shell is wanted)
+        os.execve(argv[0], argv, variables)  # noqa: S606 (no shell is wanted)
 
     try:
         start_child(job, signals)

@@ -43,7 +43,6 @@ LASTING = 1.0  # seconds after which state.json says that the run is in progress
 LONGEST_POLL = 3600.0
 LIVE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 LIVE_LIMIT = 1024 * 1024
-KEPT_VARIABLES = ("HOME", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV")
 
 
 class Invocation:
@@ -121,31 +120,6 @@ class Live:
         if self.descriptor >= 0:
             close(self.descriptor)
             self.descriptor = -1
-
-
-def environment(home: str, extra: dict[str, str]) -> dict[str, str]:
-    """The environment of a command. Nothing of a request is in it: no CGI variables, no HTTP_* (httpoxy)."""
-    import pwd
-
-    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-
-    try:
-        account = pwd.getpwuid(os.getuid())
-        names = {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name}
-        # A server that root started may pass on root's HOME.
-        kept = {**names, **kept} if _owned(kept.get("HOME", account.pw_dir)) else {**kept, **names}
-    except KeyError:
-        kept.setdefault("HOME", home)
-
-    kept.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
-    return {**kept, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", "WEBSCHEDULER_HOME": home, **extra}
-
-
-def _owned(directory: str) -> bool:
-    try:
-        return os.stat(directory).st_uid == os.getuid()
-    except OSError:
-        return False
 
 
 def run(

@@ -151,7 +151,8 @@ def supervise(
 
 def _invocation(settings: Settings, task: Task) -> Any:
     from ..commands.registry import argv as command_argv
-    from .process import Invocation, environment
+    from ..commands.registry import environment
+    from .process import Invocation
 
     argv, cwd = command_argv(settings, task)
     variables = environment(settings.home, {**settings["environment"], **task["environment"]})
