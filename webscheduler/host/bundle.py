@@ -17,6 +17,7 @@ import zlib
 
 from .. import __version__
 from ..errors import BadInput
+from ..store.change_lock import too_old
 from ..store.files import remove
 
 TYPE_CHECKING = False
@@ -106,9 +107,14 @@ def _filelock() -> Distribution:
     from importlib import metadata
 
     try:
-        return metadata.distribution("filelock")
+        found = metadata.distribution("filelock")
     except metadata.PackageNotFoundError:
         raise BadInput("filelock is not installed here: pip install filelock")
+
+    if too_old(found.version):
+        raise BadInput(f"filelock {found.version} is too old: pip install 'filelock>=3.10'")
+
+    return found
 
 
 def _files_of(lock: Distribution) -> dict[str, str]:

@@ -8,6 +8,7 @@ moved or removed is not made again, as filelock would do: at each try it makes t
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from contextlib import contextmanager, suppress
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 PAUSE = 0.005  # seconds
+OLDEST = (3, 10)
+
+
+def too_old(version: str) -> bool:
+    """Whether that filelock cannot be used: before 3.10, it makes files that others may read."""
+    return tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST
 
 
 @contextmanager
@@ -38,12 +45,15 @@ def locked(path: str, patience: float) -> Iterator[None]:
 
 def _take(path: str, patience: float) -> BaseFileLock:
     try:
-        from filelock import FileLock, SoftFileLock, Timeout
+        import filelock
     except ImportError as error:
         raise Unusable(f"filelock cannot be imported ({error}): install it for {sys.executable}")
 
+    if too_old(filelock.__version__):
+        raise Unusable(f"filelock {filelock.__version__} is too old: {sys.executable} -m pip install 'filelock>=3.10'")
+
     home, name = os.path.split(path)
-    lock = FileLock(f"{path}.lock", timeout=0, mode=0o600)
+    lock = filelock.FileLock(f"{path}.lock", timeout=0, mode=0o600)
     deadline = time.monotonic() + patience
     directory = -1
 
@@ -53,7 +63,7 @@ def _take(path: str, patience: float) -> BaseFileLock:
         while is_same_file(directory, home):
             try:
                 lock.acquire()
-            except Timeout:
+            except filelock.Timeout:
                 if time.monotonic() > deadline:
                     raise Busy(f"{name} is locked by another process for too long: try again")
 
@@ -61,7 +71,7 @@ def _take(path: str, patience: float) -> BaseFileLock:
                 continue
 
             # Without flock, filelock uses a file that outlives its process; we cannot use that.
-            if issubclass(type(lock), SoftFileLock):
+            if issubclass(type(lock), filelock.SoftFileLock):
                 lock.release()
                 raise Unusable("files cannot be locked here: move the home to a local disk")
 
