@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Locks of files that command line, panel and runs change: with real filelocks of several versions, or too old a one."""
+"""Locks of files that command line, panel and runs change: with real filelocks of several versions."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from ..errors import BadInput, WebschedulerError
 from ..runs import health, notifications
 from ..runs.retention import record_all_dead
 from ..schedule import slots
-from ..store import capabilities, clock, locks, processes, state
+from ..store import capabilities, clock, locks, marks, processes, state
 from ..store.files import lock_file
 from ..store.refusals import read_refusals
 from ..store.settings import SETTINGS, check_setting, load_settings, unknown_channels
@@ -337,6 +337,11 @@ def _tasks(settings: Settings, good: dict[str, Task], broken: dict[str, str], no
 
         if said:
             yield Finding(WARNING, "tasks", "{task} {error}", task=name, error=said)
+
+        if (marks.highest(settings.home, task["slug"], task["secret"]) or 0) > now + settings["signatureWindowSeconds"]:
+            yield Finding(WARNING, "tasks", "{task} took a timed signature of a time ahead of this clock, so it takes "
+                                            "no other until then: `webscheduler rotate-secret {task}` ends that",
+                          task=name)
 
     for name, problem in broken.items():
         yield Finding(ERROR, "tasks", "{error}: correct it with `webscheduler edit {task}`, or `webscheduler remove "

@@ -17,7 +17,7 @@ from ..times import format_time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Callable, Optional
+    from typing import Any, Callable, Optional
 
     from ..schedule.slots import Slot
     from ..shapes import Facts
@@ -88,6 +88,7 @@ def decide(
 
     if ticket:  # what is unusual about it may need an import
         _may_call(ticket.known, ticket.ip)
+        _marks(ticket)
         locks.line({"name": name, "ip": ticket.ip})
 
     for attempt in range(TRIES):
@@ -99,7 +100,7 @@ def decide(
 
             if read and living is not None:
                 decision, facts = _judge(home, name, read[1], read[2], gate, cause, now, bool(living))
-                count = _save_record(gate, decision, cause, now)
+                count = _save_record(home, gate, decision, cause, now)
                 decision.view, decision.known, _ = read
                 break
 
@@ -181,14 +182,13 @@ def _judge(
     facts: Facts = {}
 
     # A stored time ahead of the clock counts as now; else a clock that was wrong once would block the task until then.
-    # A `ts` may be ahead by the window, and must not be used again for as long.
     gate.last_start = min(gate.last_start, now)
 
     if ticket and ticket.ts is not None:
-        gate.last_ts = int(now) if gate.last_ts > now + ticket.window else gate.last_ts
+        problem = _marks(ticket).problem(home, known, ticket.ts, ticket.window, gate.last_ts, now)
 
-        if ticket.ts <= gate.last_ts:
-            return Decision("refused", "this timed signature, or a later one, was used already"), {}
+        if problem:
+            return Decision("refused", problem), {}
 
     if ticket and not _may_call(known, ticket.ip):
         return Decision(words.REJECTED, words.IP_DENIED), {}
@@ -221,6 +221,16 @@ def _judge(
     return Decision(words.RUNNING, None, claim), facts
 
 
+def _marks(ticket: Ticket) -> Any:
+    """The module that knows which timed signatures were used, where the request has one."""
+    if ticket.ts is None:
+        return None
+
+    from ..store import marks
+
+    return marks
+
+
 def _may_call(known: Known, ip: str) -> bool:
     """Whether the task takes calls from this address."""
     if not known.allowlist:
@@ -231,16 +241,13 @@ def _may_call(known: Known, ip: str) -> bool:
     return allowed(ip, known.allowlist)
 
 
-def _save_record(gate: Gate, decision: Decision, cause: Cause, now: float) -> int:
+def _save_record(home: str, gate: Gate, decision: Decision, cause: Cause, now: float) -> int:
     """Save the gate's record after the decision. Returns how many skips the line of history stands for that is to be
     written now; 0: no line, the last one is less than a minute old."""
     ticket, reason, count = cause.ticket, decision.reason, 0
 
     if decision.status == "refused":
         return 0
-
-    if ticket and ticket.ts is not None and reason != words.IP_DENIED:
-        gate.last_ts = ticket.ts
 
     if reason in words.COUNTED_REASONS:
         last, before = gate.skips[reason]
@@ -249,6 +256,9 @@ def _save_record(gate: Gate, decision: Decision, cause: Cause, now: float) -> in
         gate.skips[reason] = (now, 0) if due else (last, before + 1)
 
     try:
+        if ticket and ticket.ts is not None and reason != words.IP_DENIED:
+            _marks(ticket).raise_to(home, ticket.known, ticket.ts)
+
         gate.save()
     except OSError:
         if decision.claim:

@@ -45,9 +45,9 @@ class Gate:
     """The gate of one task, as a context manager. Raises Busy after GATE_PATIENCE seconds; Unusable if files cannot be
     locked here.
 
-    last_start: Unix seconds of the last start; last_ts: the highest accepted `ts`; skips: by reason, (Unix seconds of
-    the last line of history, how many skips since). `save` writes them. intent: what was to be done with the task's
-    files, and is to be finished before anything is decided (`runs.task_files`); else empty.
+    last_start: Unix seconds of the last start; last_ts: the highest `ts` that older versions accepted; skips: by
+    reason, (Unix seconds of the last line of history, how many skips since). `save` writes them. intent: what was to be
+    done with the task's files, and is to be finished before anything is decided (`runs.task_files`); else empty.
     """
 
     __slots__ = ("descriptor", "intent", "last_start", "last_ts", "path", "skips")
