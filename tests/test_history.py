@@ -205,6 +205,18 @@ def test_clean_up_while_somebody_reads(home: str, size: int) -> None:
     assert set(found) >= {*range(20, 40), *range(0, 20, 2)}
 
 
+@pytest.mark.parametrize("read", [15, 25, 45])
+def test_clean_up_while_somebody_reads_lines_out_of_order(home: str, read: int) -> None:
+    """It goes on after the line that it had, though that has an earlier time than others before it."""
+    moments = [*range(100, 120), *range(1, 21), *range(120, 140)]
+    write(home, [timed(moment, f"{number}", "x" * 20_000) for number, moment in enumerate(moments)])
+    reader = history_reading.entries(home, "task")
+    found = [next(reader)["run"] for _ in range(read)]
+    history_cleaning.clean(home, "task", lambda entry: entry["run"] != "0")
+    found += [entry["run"] for entry in reader]
+    assert found == [str(number) for number in reversed(range(1, 60))]
+
+
 def test_no_history(home: str) -> None:
     """A task that never ran has an empty history, and looking at it makes no file."""
     assert list(history_reading.entries(home, "task")) == []
@@ -226,9 +238,9 @@ def timed(moment: float, run: str = "", output: str = "x" * 1000) -> dict[str, s
     return {"run": run, "finishedAt": format_time(moment), "output": output}
 
 
-def write(home: str, entries: Iterable[dict[str, str] | bytes]) -> None:
+def write(home: str, entries: Iterable[dict[str, str] | bytes], name: str = "task") -> None:
     """Write the history as it is given: entries, or lines that are none."""
-    with open(file_of(home), "wb") as file:
+    with open(file_of(home, name), "wb") as file:
         for entry in entries:
             file.write((entry if isinstance(entry, bytes) else json.dumps(entry).encode()) + b"\n")
 
@@ -286,20 +298,53 @@ def test_lines_out_of_order_hide_no_run(home: str, seed: int) -> None:
         assert history_reading.find_by_scanning(home, "task", entry["run"]) == entry
 
 
-@pytest.mark.parametrize("days", [1, 40])
-def test_a_clock_that_was_ahead_hides_nothing_from_pages(home: str, days: int) -> None:
-    """Each run is on one page: those that a wrong clock put into the future go with the ones before them."""
+@pytest.mark.parametrize("days", [1, 40, 1 / 24, 1 / 8, -1 / 24, -1 / 8, -1, -40, -4000])
+def test_a_wrong_clock_hides_nothing_from_pages(home: str, days: float) -> None:
+    """Each run is on one page: those that a wrong clock put elsewhere go with the ones around them."""
     now = time.time() - 500 * 60
     write(home, [timed(now + 60 * number + (days * 86400 if 200 <= number < 260 else 0), f"r{number}")
                  for number in range(400)])
-    shown: list[str | None] = []
-    cursor: tuple[float, int] | None = (time.time() + 60, 0)
+    assert [run for page in paged(home, ["task"], 50, now + 86400) for run in page] == [
+        f"r{number}" for number in reversed(range(400))]
 
-    while cursor:
-        entries, cursor = history_view.page(home, ["task"], (), 0.0, *cursor)
-        shown += [entry["run"] for entry in entries]
 
-    assert shown == [f"r{number}" for number in reversed(range(400))]
+@pytest.mark.parametrize("first", [0, 40, 300, 340])
+@pytest.mark.parametrize("days", [-40, -1, -1 / 8, 1 / 8, 1, 40, 500])
+def test_a_wrong_clock_hides_no_other_run(home: str, days: float, first: int) -> None:
+    """Of two tasks, of one of which a clock was wrong for sixty runs; whether that is the past by now or not. Each run
+    of the last days is shown where only those are asked for, and among the newest that both have had."""
+    now = time.time() - 400 * 1800
+    wrong = range(first, first + 60)
+    write(home, [timed(now + 1800 * number + (days * 86400 if number in wrong else 0), f"a{number}")
+                 for number in range(400)])
+    write(home, [timed(now + 1800 * number + 1, f"b{number}") for number in range(400)], "other")
+    names, until = ["task", "other"], time.time() + 86400
+
+    for since in (0, 1, 130, 390):
+        shown = paged(home, names, 50, until, now + 1800 * since + 0.5)
+        runs = [run for page in shown for run in page]
+        assert len(set(runs)) == len(runs)
+        assert {f"a{number}" for number in range(since + 1, 400) if number not in wrong} <= set(runs)
+        assert {run for run in runs if run[0] == "b"} == {f"b{number}" for number in range(since, 400)}
+        own = [int(run[1:]) for run in runs if run[0] == "a"]
+        assert own == sorted(own, reverse=True)
+
+    newest = {str(entry["run"]) for _, entry in islice(history_view.merged(home, names), 120)}
+    assert {f"a{number}" for number in range(340, 400) if number not in wrong} <= newest
+
+
+def test_a_line_of_a_wrong_clock_that_is_the_past_by_now(home: str) -> None:
+    """It was written ahead, and another clock has been right ever since: no page leads back to it over and over."""
+    now = time.time() - 90 * 86400
+    write(home, [timed(now + 86400 * number + (40 * 86400 if number % 9 == 4 and number < 40 else 0), f"r{number}")
+                 for number in range(90)])
+
+    for most in (4, 5, 50):
+        pages = paged(home, ["task"], most, time.time())
+        assert [run for page in pages for run in page] == [f"r{number}" for number in reversed(range(90))]
+
+    day = paged(home, ["task"], 50, now + 86400 * 20 + 1, now + 86400 * 10 - 1)
+    assert {f"r{number}" for number in range(10, 21) if number != 13} <= {run for page in day for run in page}
 
 
 def test_what_is_longer_than_any_line_is_skipped(home: str) -> None:
@@ -455,19 +500,18 @@ def test_a_stopped_holder_hangs_nobody_for_ever(installation: Installation, monk
 
 # The histories of several tasks as one
 
-def paged(home: str, names: list[str], most: int, until: float) -> list[list[str]]:
+def paged(home: str, names: list[str], most: int, until: float, since: float = 0.0) -> list[list[str]]:
     """The runs of all pages, each begun where the one before said."""
-    pages, skip = [], 0
+    pages, cursor = [], ""
 
     while True:
-        entries, cursor = history_view.page(home, names, (), 0.0, until, skip, most)
-        pages.append([entry["run"] for entry in entries])
+        entries, cursor = history_view.page(home, names, (), since, until, cursor, most)
+        pages.append([str(entry["run"]) for entry in entries])
 
-        if cursor is None:
+        if not cursor:
             return pages
 
-        assert len(pages) < 20, "the pages do not end"
-        until, skip = cursor
+        assert len(pages) < 30, "the pages do not end"
 
 
 @pytest.mark.parametrize("most", range(1, 9))
@@ -485,6 +529,28 @@ def test_pages_begin_within_an_instant(home: str, most: int) -> None:
     pages = paged(home, names, most, 4.0)
     assert [run for page in pages for run in page] == whole
     assert [len(page) for page in pages[:-1]] == [most] * (len(pages) - 1)
+
+
+@pytest.mark.parametrize("most", [7, 50])
+def test_pages_of_more_histories_than_a_cursor_names(home: str, most: int) -> None:
+    """A URL has room for the places in some of them; each run is on one page all the same."""
+    names = [f"t{number}" for number in range(80)]
+
+    for number, name in enumerate(names):
+        write(home, [timed(1_000_000 + 100 * step + number % 3, f"{name}-{step}", "x") for step in range(4)], name)
+
+    cursor, shown = "", []
+
+    while True:
+        entries, cursor = history_view.page(home, names, (), 0.0, time.time(), cursor, most)
+        shown += [str(entry["run"]) for entry in entries]
+        assert len(shown) <= 320 and len(cursor) < 2000
+
+        if not cursor:
+            break
+
+    assert sorted(shown) == sorted(f"{name}-{step}" for name in names for step in range(4))
+    assert [int(run[-1]) for run in shown] == [step for step in (3, 2, 1, 0) for _ in range(80)]
 
 
 def test_the_newest_entries_are_few_where_they_are_long(home: str) -> None:

@@ -73,11 +73,10 @@ def index(visit: Visit) -> Response:
     names = [each for each in known if name in ("", each)]
     statuses = FAILURES if status == "problems" else (status,) if status in STATUSES else ()
     since, until = _day(visit, query.get("from", ""), 0, 0.0), _day(visit, query.get("to", ""), 1, visit.now + 86400)
-    cursor, _, skip = query.get("before", "").partition("~")
+    cursor = query.get("before", "")
 
     try:
-        start = min(until, float(cursor)) if cursor else until
-        entries, more = history_view.page(visit.home, names, statuses, since, start, int(skip or 0))
+        entries, more = history_view.page(visit.home, names, statuses, since, until, cursor)
     except (ValueError, OverflowError):
         raise Refused(400, "The request cannot be read.")
 
@@ -85,8 +84,7 @@ def index(visit: Visit) -> Response:
         each for each in processes.live_runs(visit.home)
         if name in ("", each.get("name")) and each.get("name") not in internal]
     kept: dict[str, Any] = {"name": name, "status": status, "from": query.get("from"), "to": query.get("to")}
-    older = h("<p>{link}</p>", link=link(visit, "Older", "history", before=f"{more[0]!r}~{more[1]}",
-                                         **kept)) if more else ""
+    older = h("<p>{link}</p>", link=link(visit, "Older", "history", before=more, **kept)) if more else ""
     clear = link(visit, "Clear…", "clear", name=name) if visit.may("editor") and known else ""
     tasks = options([("", visit.t("All tasks")), *((each, each) for each in known)], name)
     outcomes = options([("", visit.t("All outcomes")), ("problems", visit.t("Problems")),

@@ -2,8 +2,9 @@
 """Reading the history of a task: from its end, by an instant, or for one run.
 
 The rules: readers take no lock, read from the end, and skip lines that cannot be read. Lines are nearly always in the
-order in which runs ended, so an instant is found by bisection. Where a mistake must not happen, as in whether a run has
-its line already, the whole file is searched.
+order in which runs ended, so an instant is found by bisection. Where a clock was wrong they are not: then some lines at
+growing distances say what is beyond. Where a mistake must not happen, as in whether a run has its line already, the
+whole file is searched.
 """
 
 from __future__ import annotations
@@ -27,14 +28,18 @@ if TYPE_CHECKING:
 
 BLOCK = 65536
 NEAR = 1024 * 1024  # bytes to search after the time when a run started, before all is searched: a day of skips
+NEAREST = 128  # bytes: the least of the growing distances
 ALWAYS = float("inf")
 CLOCK_ERROR = 60.0  # seconds: a line that is further ahead of the clock is from a clock that was wrong
 
 
-def lines(home: str, name: str, until: float = ALWAYS, about: bytes = b"") -> Iterator[bytes]:
-    """Whole lines of the task's history, newest first; no more of the file is read than the caller takes. until: only
-    runs that ended by then, Unix seconds, found by bisection. about: skip blocks without these bytes, which is faster.
-    Raises Unusable."""
+def lines(
+    home: str, name: str, until: float = ALWAYS, about: bytes = b"", place: int | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """(where it begins, the line) of the whole lines of the task's history, newest first; no more of the file is read
+    than the caller takes. until: only runs that ended by then, Unix seconds, found by bisection. about: skip blocks
+    without these bytes, which is faster. place: where the first of them ends, instead of `until`; if no line ends
+    there, clean-up has moved them. Raises Unusable."""
     inode, end = 0, 1
     rest = last = b""  # the end of a line whose beginning is not read yet; the last line that was returned
     in_damage = False  # the beginning of what is longer than any line is not read yet
@@ -50,14 +55,9 @@ def lines(home: str, name: str, until: float = ALWAYS, about: bytes = b"") -> It
             before, inode = inode, os.fstat(file.fileno()).st_ino
 
             if not before:
-                end = whole_end(file.fileno())
-                end = _offset(file, end, until) if until < ALWAYS else end
+                end = _first_end(file, until, place)
             elif inode != before:  # clean-up has replaced the file
-                if about or not last:
-                    yield from lines(home, name, until, about)
-                else:
-                    again = lines(home, name, ended(parse(last)) or until)
-                    yield from islice(dropwhile(last.__ne__, again), 1, None)
+                yield from _after(lines(home, name, until, about), b"" if about else last)
                 return
 
             start = max(0, end - BLOCK)
@@ -69,15 +69,37 @@ def lines(home: str, name: str, until: float = ALWAYS, about: bytes = b"") -> It
             in_damage = not data
 
         first, *others = data.split(b"\n") if about in data else (data.partition(b"\n")[0],)
+        at = start + len(data)
 
-        for last in filter(None, reversed(others)):
-            yield last
+        for text in reversed(others):
+            at -= len(text)
+
+            if text:
+                last = text
+                yield at, text
+
+            at -= 1  # the line break before it
 
         in_damage = in_damage or len(first) > LONGEST_LINE
         end, rest = start, b"" if in_damage else first
 
     if rest:
-        yield rest
+        yield 0, rest
+
+
+def _first_end(file: BinaryIO, until: float, place: int | None) -> int:
+    """Where the newest line to read ends."""
+    end = whole_end(file.fileno())
+
+    if place is not None and place <= end and (not place or os.pread(file.fileno(), 1, place - 1) == b"\n"):
+        return place
+
+    return end if until == ALWAYS else _offset(file, end, until)
+
+
+def _after(found: Iterator[tuple[int, bytes]], last: bytes) -> Iterator[tuple[int, bytes]]:
+    """The lines after one that was returned before; all if none was."""
+    return islice(dropwhile(lambda each: each[1] != last, found), 1, None) if last else found
 
 
 def _open(home: str, name: str) -> BinaryIO | None:
@@ -107,10 +129,23 @@ def _lines_from(file: BinaryIO, position: int, end: int) -> Iterator[tuple[int, 
 
 
 def _offset(file: BinaryIO, end: int, until: float) -> int:
-    """The position, up to `end`, where the lines of runs that ended by `until` end: by bisection."""
-    low, high = 0, end
+    """The position, up to `end`, where the lines of runs that ended by `until` end: by bisection. Lines of a clock that
+    was ahead may lead it astray, so lines at growing distances are looked at."""
     latest = time.time() + CLOCK_ERROR
+    low = _bisect(file, 0, end, until, latest)
+    distance = NEAREST
 
+    while low + distance < end:
+        place, text = next(_lines_from(file, low + distance, end), (end, b""))
+        distance *= 2
+
+        if 0.0 < ended(parse(text)) <= min(until, latest):
+            low, distance = _bisect(file, place + len(text), end, until, latest), NEAREST
+
+    return low
+
+
+def _bisect(file: BinaryIO, low: int, high: int, until: float, latest: float) -> int:
     while low < high:  # lines before `low` ended by then; none from `high` on did
         middle = (low + high) // 2
 
@@ -126,9 +161,38 @@ def _offset(file: BinaryIO, end: int, until: float) -> int:
     return low
 
 
+def latest_before(home: str, name: str, place: int, latest: float) -> float:
+    """The latest time, up to `latest`, of some lines at growing distances before a place: a line before them all that
+    says an earlier one is of a clock that was behind. 0 if none says a time. Raises Unusable."""
+    file = _open(home, name)
+    found, distance = 0.0, NEAREST
+
+    if file is None:
+        return found
+
+    with file:
+        while distance < 2 * place:
+            for _, text in _lines_from(file, max(0, place - distance), place):
+                moment = ended(parse(text))
+                found = max(found, moment if moment <= latest else 0.0)
+                break
+
+            distance *= 2
+
+    return found
+
+
 def entries(home: str, name: str, until: float = ALWAYS) -> Iterator[Entry]:
     """The entries of `lines`, without the lines that cannot be read; with the task's present name."""
-    return (_named(entry, name) for text in lines(home, name, until) if (entry := parse(text)) is not None)
+    return (entry for _, _, entry in placed(home, name, until))
+
+
+def placed(
+    home: str, name: str, until: float = ALWAYS, place: int | None = None
+) -> Iterator[tuple[int, int, Entry]]:
+    """The same, with where each line begins and ends."""
+    return ((at, at + len(text) + 1, _named(entry, name)) for at, text in lines(home, name, until, place=place)
+            if (entry := parse(text)) is not None)
 
 
 def _named(entry: Entry, name: str) -> Entry:
@@ -179,7 +243,7 @@ def _find_by_time(home: str, name: str, run: str) -> Entry | None:
 def find_by_scanning(home: str, name: str, run: str) -> Entry | None:
     """The entry of a run, if there is a whole line of it anywhere in the file."""
     needle = json.dumps(run).encode()
-    return next(filter(None, (_entry_of(text, run, needle) for text in lines(home, name, about=needle))), None)
+    return next(filter(None, (_entry_of(text, run, needle) for _, text in lines(home, name, about=needle))), None)
 
 
 def _entry_of(text: bytes, run: str, needle: bytes) -> Entry | None:

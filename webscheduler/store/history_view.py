@@ -2,7 +2,8 @@
 """The histories of several tasks as one, newest first, in pages.
 
 The rules: only what is shown is read, however long the files are. A search that finds little stops after SCAN bytes and
-says where to continue. A cursor is an instant and how many entries of that very instant were shown before.
+says where to continue. Where a clock was wrong, lines are not in the order of their times: a run is shown where it was
+recorded, and hides none that was recorded before it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 
 from ..errors import Unusable
 from . import history, history_reading
+from .history_reading import ALWAYS
 from .task import file_name
 
 TYPE_CHECKING = False
@@ -21,8 +23,35 @@ if TYPE_CHECKING:
 
     from ..shapes import Entry
 
+    Reader = Iterator[tuple[int, int, Entry]]
+
 SCAN = 32 * 1024 * 1024  # bytes of history for one page
 RECENT = 256 * 1024  # bytes of history for `recent`
+FAR = 3600.0  # seconds: how much earlier a line is than the one after it, before it is doubted
+MOST_PLACES = 50  # in a cursor, which is a part of a URL
+
+
+class Cursor:
+    """Where to go on in several histories: those that were read from a place in each, others from an instant."""
+
+    def __init__(self, when: float, places: dict[str, int] | None = None) -> None:
+        self.when, self.places = when, places or {}
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """What `text` returned. Raises ValueError."""
+        when, *places = text.split("~")
+        return cls(float(when), {name: abs(int(place)) for name, _, place in (each.rpartition("!") for each in places)})
+
+    def text(self, home: str) -> str:
+        """All of it, for a URL. Of many histories, only of those where the instant does not lead to the place."""
+        places = self.places
+
+        if len(places) > MOST_PLACES:
+            places = {name: place for name, place in places.items()
+                      if next(history_reading.placed(home, name, self.when), (0, 0))[1] != place}
+
+        return "~".join((repr(self.when), *(f"{name}!{place}" for name, place in places.items() if "~" not in name)))
 
 
 def names(home: str, tasks: Iterable[str] = ()) -> list[str]:
@@ -37,12 +66,16 @@ def names(home: str, tasks: Iterable[str] = ()) -> list[str]:
     return sorted(known.get(file[:-6], file[:-6]) for file in files if file.endswith(".jsonl"))
 
 
-def merged(home: str, names: Iterable[str], until: float = history_reading.ALWAYS) -> Iterator[tuple[float, Entry]]:
-    """(when it ended, the entry) of the tasks' runs that ended by then, newest first. A file is opened only when an
+def merged(
+    home: str, names: Iterable[str], until: float = ALWAYS, since: float = 0.0, cursor: Cursor | None = None
+) -> Iterator[tuple[float, Entry]]:
+    """(when it ended, the entry) of the tasks' runs that ended in between, newest first. A file is opened only when an
     entry of it may be next: nothing in it is newer than its last change, and a host may allow fewer open files than
-    there are tasks."""
+    there are tasks. cursor: where to begin; it says afterwards where to go on."""
     waiting = []
     latest = time.time() + history_reading.CLOCK_ERROR
+    cursor = cursor or Cursor(until)
+    start, places = cursor.when, cursor.places
 
     for name in names:
         try:
@@ -51,23 +84,36 @@ def merged(home: str, names: Iterable[str], until: float = history_reading.ALWAY
             continue
 
     waiting.sort()
-    heap: list[tuple[float, int, Entry, Iterator[Entry]]] = []
+    heap: list[tuple[float, int, str, int, Entry, Reader]] = []
 
-    while heap or waiting:
+    while heap or (waiting and waiting[-1][0] >= since):
         if waiting and (not heap or waiting[-1][0] >= -heap[0][0]):
             changed, name = waiting.pop()
-            when, place, reader = min(changed, until), len(waiting), history_reading.entries(home, name, until)
+            when, most, number = min(changed, start), start, len(waiting)
+            reader = history_reading.placed(home, name, start, places.get(name))
         else:
-            negative, place, entry, reader = heapq.heappop(heap)
-            when = -negative
+            negative, number, name, place, entry, reader = heapq.heappop(heap)
+            when = most = -negative
             yield when, entry
+            cursor.when, places[name] = when, place
 
-        following = next(reader, None)
+        for place, end, entry in reader:
+            ended = history.ended(entry)
 
-        if following is not None:
-            ended = history.ended(following)
-            # One that has no time, or one ahead of the clock, goes with the one before it.
-            heapq.heappush(heap, (-(ended if 0.0 < ended <= latest else when), place, following, reader))
+            if until < ended <= latest:
+                continue
+
+            if ended < since or 0.0 < ended < when - FAR:
+                ended = max(ended, history_reading.latest_before(home, name, place, latest))
+
+            # One that has no time, or one ahead of the clock, goes with the one after it; so does one ahead of that.
+            ended = min(ended, most) if 0.0 < ended <= latest else when
+
+            if ended >= since:
+                places.setdefault(name, end)
+                heapq.heappush(heap, (-ended, number, name, place, entry, reader))
+
+            break
 
 
 def recent(home: str, name: str, most: int = 20) -> list[Entry]:
@@ -90,28 +136,22 @@ def _size(entry: Entry) -> int:
 
 
 def page(
-    home: str, names: Sequence[str], statuses: Sequence[str], since: float, until: float, skip: int, most: int = 50
-) -> tuple[list[Entry], tuple[float, int] | None]:
-    """(entries of the tasks that ended from `since` to `until` with one of the statuses (none: all), newest first,
-    after the first `skip` of the very instant `until`; the cursor of the next page, or None when there is no more)."""
+    home: str, names: Sequence[str], statuses: Sequence[str], since: float, until: float, cursor: str = "",
+    most: int = 50,
+) -> tuple[list[Entry], str]:
+    """(entries of the tasks that ended from `since` to `until` with one of the statuses (none: all), newest first, from
+    a cursor on; the cursor of the next page, or "" when there is no more). Raises ValueError for what is no cursor."""
     found: list[Entry] = []
-    last, same, scanned = until, skip, 0
+    at = Cursor.parse(cursor) if cursor else Cursor(until)
+    scanned = 0
 
-    for when, entry in merged(home, names, until):
-        if when < since:
-            break
-
-        if when == until and skip > 0:
-            skip -= 1
-            continue
-
+    for _, entry in merged(home, names, until, since, at):
         if len(found) >= most or scanned > SCAN:
-            return found, (last, same)
+            return found, at.text(home)
 
-        last, same = when, same + 1 if when == last else 1
         scanned += _size(entry)
 
         if not statuses or entry.get("status") in statuses:
             found.append(entry)
 
-    return found, None
+    return found, ""
