@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import time
 from functools import partial
 
@@ -66,9 +65,6 @@ PAGES: dict[str, tuple[str, str | None, str | None]] = {
     "sign-out": ("account:sign_out", None, "viewer"),
 }
 ASSETS = ("style", "script", "icon")
-# What viewers never see, even in a title, an argument or an output: the signature of a trigger URL, whole or cut, and
-# anything that could be a signature or a secret, except the token of a form.
-KEPT_BACK = re.compile(rb'(?<=sig=)[0-9a-f]+|(?<!name="token" value=")[0-9a-f]{64,}', re.IGNORECASE)
 
 
 def create_panel(
@@ -131,7 +127,9 @@ def answer(
         response = _problem(visit, 503, error_text(visit, error) if visit.may("editor") else text)
 
     if not visit.may("editor"):
-        response.body = KEPT_BACK.sub("…".encode(), response.body)
+        from .redaction import hide
+
+        response.body = hide(home, response.body)
 
     response.headers += [("Set-Cookie", cookie) for cookie in visit.cookies.values()]
     return response

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Viewers see no secret and no signature, however a command prints it; any other digest they can read."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Callable
+
+import pytest
+
+from tests.admin.client import Browser
+from tests.installation import Installation
+from webscheduler.admin.redaction import hide
+
+# How a value that is printed may look.
+LOOKS: dict[str, Callable[[str], str]] = {
+    "plain": lambda text: text,
+    "upper case": str.upper,
+    "in other text": lambda text: f"deadbeef{text}cafe",
+    "folded": lambda text: "\n".join(text[start:start + 16] for start in range(0, 64, 16)),
+    "folded and indented": lambda text: "\r\n    ".join(text[start:start + 7] for start in range(0, 64, 7)),
+    "coloured": lambda text: f"{text[:20]}\033[1;31m{text[20:41]}\033[0m{text[41:]}",
+    "each digit coloured": lambda text: "".join(f"\033[3{index % 8}m{c}" for index, c in enumerate(text)) + "\033[0m",
+    "spaced": " ".join,
+    "as bytes": lambda text: ":".join(text[start:start + 2] for start in range(0, 64, 2)),
+    "with marks that are not seen": "\u200b".join,
+}
+
+
+def seen(installation: Installation, who: str, text: str) -> bool:
+    """Whether the person's page of a run that printed the text shows all of it."""
+    browser = Browser(installation)
+    browser.sign_in(who)
+    page = browser.get("run", name="task", run=installation.runs()[-1]["run"])
+    assert page.status == 200
+    assert page.text.count("zqz") == page.text.count("zyz")
+    return "…" not in page.text.rpartition("zqz")[2].partition("zyz")[0]
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("what", ["secret", "signature", "status signature", "of another task"])
+def test_a_viewer_reads_no_secret_by_value(inhabited: Installation, what: str, look: str) -> None:
+    inhabited.add("task")
+    inhabited.add("other", argv=["/bin/true"])
+    value = {"secret": inhabited.row("task")["secret"], "signature": inhabited.signature("task"),
+             "status signature": inhabited.signature("task", status=True),
+             "of another task": inhabited.row("other")["secret"]}[what]
+    inhabited.edit("task", argv=["/bin/echo", f"zqz\n{LOOKS[look](value)}\nzyz"])
+    inhabited.trigger("wsgi", "task")
+    inhabited.idle()
+    assert not seen(inhabited, "victor", value)
+    assert seen(inhabited, "alice", value)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_viewer_reads_any_other_digest(inhabited: Installation, look: str) -> None:
+    digest = hashlib.sha256(b"a file that was checked").hexdigest()
+    inhabited.add("task", argv=["/bin/echo", f"zqz\n{LOOKS[look](digest)}\nzyz"])
+    inhabited.trigger("wsgi", "task")
+    inhabited.idle()
+    assert seen(inhabited, "victor", digest)
+
+
+def test_what_follows_sig_is_kept_back(inhabited: Installation) -> None:
+    """A timed signature is none of those that are known, and a long URL may be cut."""
+    inhabited.add("task", argv=["/bin/echo", "zqz\nhttps://example.org/run/x?ts=1&sig=0123456789ab\nzyz"])
+    inhabited.trigger("wsgi", "task")
+    inhabited.idle()
+    assert not seen(inhabited, "victor", "0123456789ab")
+
+
+def test_without_readable_tasks_all_that_could_be_one_is_kept_back(inhabited: Installation) -> None:
+    digest = "ab" * 32
+    for name in ("state.json", "state.json.bak"):
+        (inhabited.home / name).write_text("{")
+    assert hide(str(inhabited.home), f"x {digest} y".encode()) == "x … y".encode()

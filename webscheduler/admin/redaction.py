@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""What viewers never see of a page, even in a title, an argument or an output: the secrets and signatures of this
+installation.
+
+The rule: they are known by their value, also where they are folded, coloured or spaced, so that any other digest in an
+output can be read. What follows `sig=` is one, whatever its value: it may be timed, or cut.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import WebschedulerError
+from ..signing import run_message, sign, status_message
+from ..store import state
+
+TAG = rb"</?span[^<>]{0,60}>"  # how the colours of an output are shown
+# What else may stand between the digits: characters that nobody sees, as `printable` shows them, and whatever is
+# neither letter nor markup.
+UNSEEN = TAG + rb"|" + "⟨U\\+".encode() + rb"[0-9A-F]{4,6}" + "⟩".encode() + rb"|\\x1b\[[0-9;]*[A-Za-z]"
+BETWEEN = rb"(?:" + UNSEEN + rb'|[^0-9A-Za-z<>"=]){0,40}'
+FOLLOWING_SIG = re.compile(rb"(?<=sig=)[0-9a-f]+", re.IGNORECASE)
+# Of any length, so that a page is gone through once.
+DIGITS = re.compile(rb"[0-9a-f](?:" + BETWEEN + rb"[0-9a-f])+", re.IGNORECASE)
+LENGTH = 64  # digits of a secret or signature
+NO_DIGIT = re.compile(UNSEEN + rb"|[^0-9A-Fa-f]")
+HIDDEN = "…".encode()
+
+
+def hide(home: str, body: bytes) -> bytes:
+    """The page without secrets and signatures."""
+    body = FOLLOWING_SIG.sub(HIDDEN, body)
+    known: list[bytes] = []
+
+    def shown(found: re.Match[bytes]) -> bytes:
+        digits = NO_DIGIT.sub(b"", found[0]).lower() if len(found[0]) >= LENGTH else b""
+
+        if len(digits) < LENGTH:
+            return found[0]
+
+        known.extend([] if known else _values(home))
+        secret = any(value in digits for value in known)
+        return HIDDEN + b"".join(re.findall(TAG, found[0])) if secret else found[0]
+
+    return DIGITS.sub(shown, body)
+
+
+def _values(home: str) -> list[bytes]:
+    """The secret, and the signatures that do not change, of each task; all that could be one, if nobody can tell."""
+    try:
+        rows = [row for row in state.read(home).values() if isinstance(row, dict)]
+    except WebschedulerError:
+        return [b""]
+
+    texts = []
+
+    for row in rows:
+        slug, secret = row.get("slug"), row.get("secret")
+
+        if isinstance(slug, str) and isinstance(secret, str):
+            texts += [secret, *(sign(secret, message) for message in (run_message(slug), status_message(slug)))]
+
+    return [text.lower().encode("utf-8", "replace") for text in texts if text] or [b"\0"]
