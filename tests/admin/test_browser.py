@@ -20,6 +20,7 @@ from tests.admin.sample import fill
 from tests.installation import Installation, until, waits_for
 from tests.servers import KINDS, Server, give, start, workplace
 from webscheduler.admin import setup
+from webscheduler.store import state
 
 SERVERS = ("gunicorn-sync", "apache-cgid")
 WSGI = "from webscheduler import application\n"
@@ -226,12 +227,54 @@ def test_run_now_and_cancel(chrome: Any, site: Site) -> None:
 
     with Visitor(chrome, site) as visitor:
         visitor.sign_in()
-        visitor.page.click("li.task button:has-text('Run now')")
+        visitor.page.click(".list button:has-text('Run now')")
         visitor.says("started")
         visitor.page.click("button:has-text('Cancel the run')")
         visitor.says("cancelled by hand")
         assert site.installation.runs("long")[0]["reason"] == "cancelled"
         assert visitor.complaints == []
+
+
+def test_many_tasks(chrome: Any, tmp_path: Path) -> None:
+    """Of 500 tasks 20 are in sight; two letters typed into the search show the one that begins with them first, without
+    a reload; the box in the head ticks all; and without the script the same by buttons."""
+    with serving("gunicorn-sync", tmp_path) as site:
+        row = site.installation.row(site.installation.add("t", argv=["/bin/true"], expression="*/10 * * * *"))
+        tasks = {f"site{number:03}:job": {**row, "group": "abc"[number % 3], "slug": f"{number:032x}",
+                                          "title": f"Nightly backup of site {number}"} for number in range(500)}
+        tasks["invoices"] = {**row, "slug": "f" * 32}
+        tasks["billing"] = {**row, "slug": "e" * 32}
+        state.update(str(site.installation.home), lambda rows: rows.update(tasks))
+        site.own()
+
+        for script in (True, False):
+            with Visitor(chrome, site, script, viewport={"width": 1280, "height": 800}) as visitor:
+                visitor.sign_in()
+                page = visitor.page
+                rows = page.locator(".list tbody tr")
+                bottom = rows.nth(19).bounding_box()
+                assert bottom["y"] + bottom["height"] <= 800
+                page.focus("input[name=search]")
+                page.keyboard.type("in")
+
+                if not script:
+                    page.keyboard.press("Enter")
+
+                visitor.says("Tasks 1 to 2 of 2")
+                assert rows.first.locator("a").first.inner_text() == "invoices"
+                boxes = page.locator("tbody input[type=checkbox]")
+
+                if script:
+                    page.check("#all")
+                else:
+                    boxes.first.check()
+
+                assert boxes.first.is_checked()
+                page.click("#selection button[value=disable]")
+                visitor.says(f"Tasks disabled: {2 if script else 1}.")
+                assert site.installation.row("invoices")["enabled"] is False
+                assert site.installation.row("site000:job")["enabled"] is True
+                assert visitor.complaints == []
 
 
 def test_french(chrome: Any, site: Site) -> None:

@@ -366,7 +366,7 @@ def test_a_viewer_sees_no_trigger_url(inhabited: Installation) -> None:
 
     browser.submit("sign-out")
     browser.sign_in("eve")
-    assert slug in browser.get()
+    assert slug in browser.get("task", name="task")
 
 
 def test_the_cookie(inhabited: Installation) -> None:

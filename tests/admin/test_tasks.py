@@ -265,7 +265,7 @@ def test_a_schedule_finer_than_the_calls_is_said(
 def test_enabling_duplicating_renaming_and_deleting(owner: Browser, inhabited: Installation) -> None:
     """Each with a message; deleting asks first, and a running task is neither renamed nor deleted."""
     create(owner, title="Mine", kind="cron", expression="0 3 * * *")
-    owner.get()
+    owner.get("task", name="first")
     assert "Mine is disabled." in owner.submit("enable")
     assert inhabited.row("first")["enabled"] is False
     owner.submit("enable")
@@ -368,17 +368,17 @@ def test_due_cannot_be_deleted_or_given_a_schedule(owner: Browser, inhabited: In
 
 def test_the_due_card_turns_green_at_the_first_call(owner: Browser, inhabited: Installation) -> None:
     """Waiting until a call came; then when, and later how often."""
-    assert 'class="card due waiting" id="live"' in owner.get()
+    assert 'class="due waiting" id="live"' in owner.get()
     assert inhabited.trigger("wsgi", "@due").document["accepted"]
     until(lambda: inhabited.history("@due"), "the tick's line")
     page = owner.get()
-    assert 'class="card due good"' in page
+    assert 'class="due good"' in page
     assert "Called once" in page
 
 
 def test_the_list(owner: Browser, inhabited: Installation) -> None:
     """Groups, the command and its arguments, the schedule in words and raw, the last run and its outcome in words, the
-    last call with address and outcome, the strip and the timeline with their texts."""
+    strip and the timeline with their texts; on the task's page the last call with address and outcome."""
     registered(inhabited, "shop:mail", "hello", arguments="you", expression="*/10 * * * *", group="shop",
                   title="Mail", minIntervalSeconds=3600)
     inhabited.add("bad", argv=["/bin/sh", "-c", "exit 127"])
@@ -391,12 +391,13 @@ def test_the_list(owner: Browser, inhabited: Installation) -> None:
     assert "Every 10 minutes */10 * * * *" in text
     assert "hello you" in text
     assert "exit status 127: program not found" in text
-    assert "Skipped called again too soon" in text
-    assert "192.0.2.1" in text
-    assert "<h2>shop</h2>" in page
+    assert '<td class="group">shop</td>' in page
     assert "Runs that succeeded: 1 of the last 1" in page
     assert "Starts in the next 24 hours" in page
     assert re.search(r"<desc[^>]*>Mail: \d\d:\d\d \(Every 10 minutes\)</desc>", page.text)
+    text = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", owner.get("task", name="shop:mail").text))
+    assert "Skipped called again too soon" in text
+    assert "192.0.2.1" in text
 
 
 def test_a_task_that_cannot_be_read_is_shown_and_the_others_too(owner: Browser, inhabited: Installation) -> None:
@@ -594,16 +595,17 @@ def crowded(inhabited: Installation) -> Installation:
 
 
 def titles(page: Page) -> list[str]:
-    return re.findall(r'<h3><a href="[^"]*">(.*?)</a>', page.text)
+    return re.findall(r'<td class="task"><a href="[^"]*">(.*?)</a>', page.text)
 
 
 def test_many_tasks_are_shown_in_pages(owner: Browser, crowded: Installation) -> None:
-    """Each task once, in the order of the groups; a group that goes on has its heading again; `@due` heads the list."""
+    """Each task once, in the order of the groups; `@due` heads each page."""
     pages = [owner.get(), *(owner.get(page=number) for number in (2, 3))]
     assert [name for page in pages for name in titles(page)] == [
         f"t{number:03}" for group in range(3) for number in range(group, 120, 3)]
-    assert [re.findall("<h2>([abc])</h2>", page.text) for page in pages] == [["a", "b"], ["b", "c"], ["c"]]
-    assert ['class="card due ' in page for page in pages] == [True, False, False]
+    assert [sorted({*re.findall('<td class="group">([abc])</td>', page.text)}) for page in pages] == [
+        ["a", "b"], ["b", "c"], ["c"]]
+    assert ['class="due ' in page for page in pages] == [True, True, True]
     assert ["Tasks 1 to 50 of 120" in pages[0], "Tasks 101 to 120 of 120" in pages[2]] == [True, True]
     assert "And 35 more tasks." in pages[0]
 
@@ -625,12 +627,95 @@ def test_a_page_that_there_is_not(owner: Browser, crowded: Installation, asked: 
     assert titles(owner.get(page=asked))[0] == first
 
 
-def test_a_button_of_the_list_leads_back_to_its_page(owner: Browser, crowded: Installation) -> None:
-    owner.get(page=2)
-    page = owner.submit("enable?name=t031")
-    assert "t031 is disabled." in page
-    assert owner.query() == {"page": "2"}
-    assert crowded.row("t031")["enabled"] is False
+def select(browser: Browser, do: str, *names: str) -> Page:
+    """Press a button below the list, with the boxes of these tasks ticked."""
+    return browser.submit("selection", do=do, **{f"task:{name}": "on" for name in names})
+
+
+def test_the_selected_tasks_are_enabled_and_disabled(owner: Browser, crowded: Installation) -> None:
+    """Those and no others; the answer is the list as it was asked for, and the audit names each."""
+    owner.get(page=2, sort="name")
+    page = select(owner, "disable", "t050", "t051")
+    assert "Tasks disabled: 2." in page
+    assert owner.query() == {"page": "2", "sort": "name"}
+    assert [name for name in sorted(state.read(str(crowded.home))) if not crowded.row(name)["enabled"]] == [
+        "t050", "t051"]
+    assert "Tasks enabled: 1." in select(owner, "enable", "t050")
+    assert crowded.row("t050")["enabled"] is True
+    assert crowded.row("t051")["enabled"] is False
+    audit = (crowded.home / "audit.jsonl").read_text()
+    assert [audit.count(f'"{did}"') for did in ("disabled", "enabled")] == [2, 1]
+    assert "Select tasks first." in select(owner, "disable")
+    assert "Select tasks first." in select(owner, "disable", "@due", "no such task")
+
+
+def test_the_selected_tasks_are_run(owner: Browser, inhabited: Installation) -> None:
+    """Each once, one that runs already is named, and no more than may run at the same time."""
+    for name in ("one", "two", "three"):
+        inhabited.add(name, argv=["/bin/true"])
+
+    inhabited.add("long", argv=["/bin/sleep", "60"])
+    inhabited.configure(maxConcurrentTasks=2)
+    owner.get()
+    assert "At most 2 tasks" in select(owner, "run", "one", "two", "three")
+    assert "Tasks started: 2." in select(owner, "run", "one", "two")
+    inhabited.trigger("wsgi", "long")
+    inhabited.command_runs()
+    assert "Tasks started: 1. Already running: long" in select(owner, "run", "three", "long")
+    until(lambda: [len(inhabited.runs(name)) for name in ("one", "two", "three")] == [1, 1, 1], "the runs")
+
+
+def test_the_selected_tasks_are_deleted_after_a_question(owner: Browser, inhabited: Installation) -> None:
+    """Which names them; a running one is kept and named."""
+    for name in ("one", "two", "three"):
+        inhabited.add(name, argv=["/bin/true"])
+
+    inhabited.add("long", argv=["/bin/sleep", "60"])
+    inhabited.trigger("wsgi", "long")
+    inhabited.command_runs()
+    owner.get()
+    page = select(owner, "delete", "one", "two", "long")
+    assert "Delete 3 tasks?" in page
+    assert "one" in state.read(str(inhabited.home))
+    assert "Tasks deleted: 2. These are running, so cancel their runs first: long" in owner.submit("selection")
+    assert sorted(state.read(str(inhabited.home))) == ["@due", "long", "three"]
+
+
+@pytest.mark.parametrize(("query", "expected"), [
+    ({"search": "re"}, ["report", "shop:repair", "are"]), ({"search": "SHOP"}, ["shop:repair", "are"]),
+    ({"group": "shop"}, ["are"]), ({"search": "re", "state": "disabled"}, ["report"]), ({"search": "zz"}, []),
+    ({"state": "failing"}, ["shop:repair"]), ({"state": "never"}, ["are"]), ({"state": "success"}, ["dull"]),
+    ({"sort": "name"}, ["are", "dull", "report", "shop:repair"]),
+    ({"sort": "-name"}, ["shop:repair", "report", "dull", "are"]),
+    ({"sort": "-last"}, ["dull", "shop:repair", "report", "are"]),
+    ({"sort": "state"}, ["shop:repair", "are", "dull", "report"]), ({"sort": "<x>"}, ["dull", "report", "shop:repair",
+                                                                                   "are"])])
+def test_the_list_is_searched_filtered_and_sorted(
+    owner: Browser, inhabited: Installation, query: dict[str, str], expected: list[str]
+) -> None:
+    """The best match of a search first; problems first by state; what cannot be sorted by is the usual order."""
+    now = time.time()
+    inhabited.add("report", argv=["/bin/true"], enabled=False)
+    inhabited.add("shop:repair", argv=["/bin/true"], lastRunStatus="failed", lastRunAt=format_time(now - 99))
+    inhabited.add("are", argv=["/bin/true"], group="shop")
+    inhabited.add("dull", argv=["/bin/true"], lastRunStatus="success", lastRunAt=format_time(now - 9))
+    page = owner.get(**query)
+    assert titles(page) == expected
+    assert ("No task matches." in page) == (not expected)
+
+    for name, value in query.items():
+        if name != "sort":
+            assert page.form("get")["fields"][name] == value
+
+
+def test_a_strategy_that_is_chosen_says_which(owner: Browser, inhabited: Installation) -> None:
+    """The one that the diagnostics call selected; a strategy that is set is itself."""
+    inhabited.add("task", argv=["/bin/true"], strategy="auto")
+    inhabited.add("set", argv=["/bin/true"], strategy="close")
+    elected = re.search(r"<td>(\w+) <span [^>]*>selected", owner.get("diagnostics").text)
+    assert elected
+    assert f"auto: now {elected[1]}" in owner.get("task", name="task")
+    assert "auto: now" not in owner.get("task", name="set")
 
 
 def test_only_what_is_shown_is_looked_at(

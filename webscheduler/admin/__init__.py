@@ -39,6 +39,7 @@ PAGES: dict[str, tuple[str, str | None, str | None]] = {
     "task": ("tasks:one", "viewer", None),
     "run-now": ("tasks:run_now", None, "editor"),
     "enable": ("tasks:enable", None, "editor"),
+    "selection": ("tasks:selection", None, "editor"),
     "secret": ("tasks:secret", "editor", "editor"),
     "delete": ("tasks:delete", "editor", "editor"),
     "edit": ("form:edit", "editor", "editor"),

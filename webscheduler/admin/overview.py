@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""The list of tasks, a page of 50 at a time, headed by the card of `@due`.
+"""The list of tasks, a page of 50 at a time, below the strip of `@due`.
 
-The rule: all tasks are sorted by their raw rows. Fields, history, schedule and next run are read only for the tasks on
-the page. Links to other pages keep the rest of the query.
+The rules: all tasks are searched, filtered and sorted by their raw rows. Fields, history, schedule and next run are
+read only for the tasks on the page. Links to other pages keep the rest of the query.
 """
 
 from __future__ import annotations
 
-from itertools import groupby, islice, takewhile
+import re
+from itertools import islice, takewhile
 
 from ..commands import registry
 from ..runs import health
@@ -15,17 +16,18 @@ from ..schedule import slots
 from ..store import history_view, state
 from ..store.task import DUE, load_tasks, shown
 from ..times import instant
+from ..vocabulary import FAILURES, RUNNING, SUCCESS
 from . import show
-from .show import facts, link, moment, outcome, page, paragraph, roughly
-from .tasks import badges, buttons, coming, command_line, label, last_run, next_run, url_box
+from .show import badge, button, exit_words, link, moment, options, page, paragraph, roughly
+from .tasks import coming, command_line, label, last_call, next_run, url_box
 from .web import Html, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
+    from typing import Any
 
     from ..http import Response
-    from ..shapes import Entry
     from ..store.task import Task
     from .tasks import Coming
     from .web import Visit
@@ -35,29 +37,55 @@ DAY = 86400.0
 TIMELINE_TASKS = 15
 TIMELINE_SLOT = DAY / 99  # closer starts would be drawn over each other
 LATE_NAMES = 5
+# State -> its name, in the order of a list sorted by state.
+STATES = {"failing": "Failing", "late": "Late", RUNNING: "Running", "never": "Never ran", SUCCESS: "Success",
+          "disabled": "Disabled"}
+# Columns: what the list can be sorted by -> heading. A key with a leading `-` sorts the other way round.
+COLUMNS = (("state", "State"), ("name", "Task"), ("group", "Group"), ("", "Schedule"), ("-last", "Last run"),
+           ("next", "Next run"), ("", "Last runs"))
 
 
 def index(visit: Visit) -> Response:
-    """One page of the tasks, by group."""
+    """One page of the tasks that were asked for."""
     rows, alive = health.as_they_are(visit.home, state.read(visit.home), visit.now)
-    names = _sorted(rows)
+    running = {str(known.get("name")) for known in alive}
+    all_names = _sorted(rows)
+    late_names = _late(visit, rows, all_names, "late" in visit.query.get("state", "")
+                       or "state" in visit.query.get("sort", ""))
+    late = set(late_names)
+
+    def state_of(name: str) -> str:
+        row = rows[name] if isinstance(rows[name], dict) else {}
+        return ("disabled" if not row.get("enabled") else RUNNING if name in running else "failing" if row.get(
+            "lastRunStatus") in FAILURES else "late" if name in late else SUCCESS if row.get("lastRunAt") else "never")
+
+    names = _asked_for(visit, rows, all_names, state_of)
     number, pages = _page_number(visit, len(names))
     listed_names = names[(number - 1) * PAGE:number * PAGE]
+    late.update(_late(visit, rows, listed_names, True))
     tasks, broken = load_tasks({name: rows[name] for name in (DUE, *listed_names) if name in rows})
-    running = {str(known.get("name")) for known in alive}
     commands = registry.registered(visit.settings).keys()
     listed = [tasks[name] for name in listed_names if name in tasks]
     next_starts = {task.name: coming(visit, task) for task in listed}
-    new = link(visit, "New task", "edit", "main") if visit.may("editor") else ""
-    groups = [visit.html("group", name=group, rows=[
-        _row(visit, task, task.name in running, commands, next_starts[task.name]) for task in members])
-        for group, members in groupby(listed, key=lambda task: str(task["group"]))]
+    editor = visit.may("editor")
+    new = link(visit, "New task", "edit", "main") if editor else ""
+
+    if names:
+        found = visit.html(
+            "list", head=[visit.html("pick-all") if editor else "", *_head(visit), Html("<td></td>" if editor else "")],
+            rows=[_row(visit, task, state_of(task.name), commands, next_starts[task.name]) for task in listed],
+            selection=visit.html("selection", one=visit.href("run-now"),
+                                 action=visit.href("selection", **visit.query)) if editor else "",
+            pages=_pages(visit, number, pages, len(names)))
+    else:
+        found = paragraph(visit, "No task matches.", "empty") if all_names else visit.html("no-tasks", new=new)
+
     return page(visit, "Tasks", visit.html(
-        "tasks", new=new if names else "", due=_due(visit, tasks[DUE], rows, names) if DUE in tasks and number == 1
-        else "", broken=[*show.undelivered(visit), *(show.warning(h("{name}: {why}", name=name, why=why))
-                                                     for name, why in broken.items())],
-        timeline=_timeline(visit, listed, next_starts, pages > 1), pages=_pages(visit, number, pages, len(names)),
-        groups=groups if names else visit.html("no-tasks", new=new)))
+        "tasks", new=new if all_names else "", find=_find(visit, rows, all_names) if all_names else "",
+        due=_due(visit, tasks[DUE], rows, late_names) if DUE in tasks else "", broken=[
+            *show.undelivered(visit), *(show.warning(h("{name}: {why}", name=name, why=why))
+                                        for name, why in broken.items())],
+        list=found, timeline=_timeline(visit, listed, next_starts, pages > 1)))
 
 
 def _sorted(rows: state.Tasks) -> list[str]:
@@ -71,6 +99,70 @@ def _sorted(rows: state.Tasks) -> list[str]:
     return sorted((name for name in shown(rows) if name != DUE), key=key)
 
 
+def _asked_for(visit: Visit, rows: state.Tasks, names: list[str], state_of: Callable[[str], str]) -> list[str]:
+    """Those of the names that the query asks for, in its order; of a search the best matches first."""
+    query = visit.query
+    text, group, wanted = query.get("search", "").strip().casefold(), query.get("group"), query.get("state")
+    sort = query.get("sort", "")
+    raw = {name: rows[name] if isinstance(rows[name], dict) else {} for name in names}
+    keys: dict[str, Callable[[str], Any]] = {
+        "state": lambda name: list(STATES).index(state_of(name)),
+        "name": lambda name: str(raw[name].get("title") or name).casefold(),
+        "last": lambda name: instant(raw[name].get("lastRunAt")),
+        "next": lambda name: instant(raw[name].get("nextRunAt")) or float("inf")}
+    found = [name for name in names if (not group or raw[name].get("group", "default") == group)
+             and (not wanted or state_of(name) == wanted)]
+
+    if sort.lstrip("-") in keys:
+        found.sort(key=keys[sort.lstrip("-")], reverse=sort.startswith("-"))
+    elif sort == "-group":
+        found.reverse()
+
+    return sorted((name for name in found if _rank(raw[name], name, text) < 3),
+                  key=lambda name: _rank(raw[name], name, text)) if text else found
+
+
+def _rank(row: dict[str, Any], name: str, text: str) -> int:
+    """How well a task matches a search: 0, its title or name begins with the text; 1, a word of it does; 2, the text is
+    within it; 3, it is not."""
+    words = f"{row.get('title') or ''}\n{name}\n{row.get('group', 'default')}\n{row.get('command') or ''}".casefold()
+
+    if text not in words:
+        return 3
+
+    begins = name.casefold().startswith(text) or words.startswith(text)
+    return 0 if begins else 1 if re.search(r"(?<![^\W_])" + re.escape(text), words) else 2
+
+
+def _find(visit: Visit, rows: state.Tasks, names: list[str]) -> Html:
+    """The search and the filters."""
+    groups = sorted({str(rows[name].get("group", "default")) for name in names if isinstance(rows[name], dict)})
+    query = visit.query
+    return visit.html(
+        "find", search=query.get("search"), action=visit.href("").partition("?")[0],
+        hidden=visit.hidden("", sort=query.get("sort")),
+        groups=options([("", visit.t("All groups")), *((group, group) for group in groups)], query.get("group")),
+        states=options([("", visit.t("All states")), *((key, visit.t(text)) for key, text in STATES.items())],
+                       query.get("state")))
+
+
+def _head(visit: Visit) -> list[Html]:
+    """The headings, which sort the list; that of the present order sorts it the other way round."""
+    present, cells = visit.query.get("sort") or "group", []
+
+    for number, (key, text) in enumerate(COLUMNS):
+        here = key.strip("-") == present.strip("-")
+        to = (present[1:] if present.startswith("-") else f"-{present}") if here else key
+        order = "descending" if present.startswith("-") else "ascending"
+        cells.append(h(
+            '<th scope="col" class="w{number}"{order}>{text}</th>', number=number,
+            order=h(' aria-sort="{order}"', order=order) if here and key else "", text=h(
+                '<a href="{href}">{text}</a>', text=visit.t(text),
+                href=visit.href("", **{**visit.query, "sort": to, "page": None})) if key else visit.t(text)))
+
+    return cells
+
+
 def _page_number(visit: Visit, count: int) -> tuple[int, int]:
     """(number of the page to show, from 1; number of pages). A page that does not exist becomes the nearest one."""
     asked, pages = visit.query.get("page", ""), max(1, -(-count // PAGE))
@@ -78,31 +170,28 @@ def _page_number(visit: Visit, count: int) -> tuple[int, int]:
 
 
 def _pages(visit: Visit, number: int, pages: int, count: int) -> Html:
-    """Links to the first, the last and the nearest pages."""
-    if pages == 1:
-        return Html("")
-
+    """How many tasks there are, and links to the first, the last and the nearest pages."""
+    text = visit.t("Tasks {first} to {last} of {n}", first=(number - 1) * PAGE + 1, last=min(number * PAGE, count),
+                   n=count)
     links, before = [], 0
 
-    for each in sorted({1, *range(max(1, number - 3), min(pages, number + 3) + 1), pages}):
+    for each in sorted({1, *range(max(1, number - 3), min(pages, number + 3) + 1), pages}) if pages > 1 else ():
         links += [h("<li>…</li>")] if each > before + 1 else []
         links.append(h('<li><a href="{href}"{current}>{each}</a></li>', each=each, href=visit.href(
             "", **{**visit.query, "page": each}), current=Html(' aria-current="page"') if each == number else ""))
         before = each
 
-    return visit.html("pages", links=links, text=visit.t(
-        "Tasks {first} to {last} of {n}", first=(number - 1) * PAGE + 1, last=min(number * PAGE, count), n=count))
+    return visit.html("pages", links=links, text=text) if links else h('<p class="sub">{text}</p>', text=text)
 
 
-def _due(visit: Visit, task: Task, rows: state.Tasks, names: list[str]) -> Html:
+def _due(visit: Visit, task: Task, rows: state.Tasks, late: list[str]) -> Html:
     rhythm = health.rhythm(visit.home)
     last = moment(visit, rhythm["lastAt"])
-    call = _last_call(visit, history_view.recent(visit.home, DUE, 10))
+    call = last_call(visit, history_view.recent(visit.home, DUE, 10))
     state, alarms = "good", []
 
     if rhythm["every"]:
-        text = visit.t("Time between calls: about {time}. Last call: {when}.", when=last,
-                       time=roughly(visit, rhythm["every"]))
+        text = visit.t("Called about every {time}, last {when}.", when=last, time=roughly(visit, rhythm["every"]))
     elif rhythm["lastAt"]:
         text = visit.t("Called once so far: {when}.", when=last)
     else:
@@ -110,18 +199,22 @@ def _due(visit: Visit, task: Task, rows: state.Tasks, names: list[str]) -> Html:
         text = visit.t("Never called so far. Set up your hosting panel to call this URL as often as it can. Each call "
                        "runs all due tasks.")
 
-    if state == "good" and (late := _late(visit, rows, names)):
-        alarms.append(visit.t("Late: {names}. Is the URL still called?", names=", ".join(late[:LATE_NAMES])
-                              + (" …" if len(late) > LATE_NAMES else "")))
+    if state == "good" and late:
+        names = ", ".join(str(rows[name].get("title") or name) for name in late[:LATE_NAMES])
+        alarms.append(visit.t("Late: {names}. Is the URL still called?",
+                              names=names + (" …" if len(late) > LATE_NAMES else "")))
 
     if not task["enabled"]:
         alarms.append(visit.t("Disabled: no task runs on its schedule."))
 
-    parts = [paragraph(visit, text), *(paragraph(visit, alarm, "warning") for alarm in alarms), _places(visit), h(
-        '<p class="sub">{text} · {call}</p>', text=visit.t("Last call"), call=call) if call else ""]
+    parts = [*(paragraph(visit, alarm, "warning") for alarm in alarms), _places(visit)]
     live = Html(' id="live" data-refresh="5"') if state == "waiting" else ""
-    return visit.html("due", live=live, state="bad" if alarms else state, href=visit.href("task", name=DUE),
-                      parts=parts, run=buttons(visit, task, False)[:1], url=url_box(visit, task))
+    act = button(visit, "run-now", "Run now", name=DUE) if visit.may("editor") else ""
+    details = [url_box(visit, task), h('<p class="sub">{text} · {call}</p>', text=visit.t("Last call"), call=call)
+               if call else ""]
+    return visit.html("due", live=live, state="bad" if alarms else state, href=visit.href("task", name=DUE), text=text,
+                      parts=parts, run=act, open=Html(" open") if state == "waiting" else "",
+                      details=details)
 
 
 def _places(visit: Visit) -> Html:
@@ -137,9 +230,9 @@ def _places(visit: Visit) -> Html:
                      "warning")
 
 
-def _late(visit: Visit, rows: state.Tasks, names: list[str]) -> list[str]:
-    """Titles of late tasks, at most one more than the card shows. Only tasks whose stored `nextRunAt` is past or
-    unknown are examined; every tick keeps that field up to date."""
+def _late(visit: Visit, rows: state.Tasks, names: list[str], whole: bool = False) -> list[str]:
+    """The late tasks, at most some more than the strip shows unless `whole`. Only tasks whose stored `nextRunAt` is
+    past or unknown are examined; every tick keeps that field up to date."""
     past = [name for name in names if isinstance(row := rows[name], dict) and row.get("enabled") and (
         row.get("nextRunAt") or row.get("expression") or row.get("intervalSeconds"))
         and instant(row.get("nextRunAt")) < visit.now - health.MIN_LATE]
@@ -147,19 +240,12 @@ def _late(visit: Visit, rows: state.Tasks, names: list[str]) -> list[str]:
 
     for place in range(0, len(past), PAGE):
         states = health.states(visit.settings, {name: rows[name] for name in past[place:place + PAGE]}, visit.now)
-        late += [str(rows[name].get("title") or name) for name, state in states.items() if state == "late"]
+        late += [name for name, state in states.items() if state == "late"]
 
-        if len(late) > LATE_NAMES:
+        if len(late) > LATE_NAMES and not whole:
             break
 
-    return late[:LATE_NAMES + 1]
-
-
-def _last_call(visit: Visit, entries: list[Entry]) -> Html | None:
-    """The last call of the URL: when, from which address, and its outcome."""
-    call = next((entry for entry in entries if entry.get("trigger") == "url"), None)
-    return None if call is None else h("{when} · {ip} · {outcome}", when=moment(visit, call.get("triggeredAt")),
-                                       ip=call.get("ip") or "–", outcome=outcome(visit, call))
+    return late
 
 
 def _timeline(visit: Visit, tasks: list[Task], next_starts: dict[str, Coming], partial: bool) -> Html:
@@ -176,21 +262,25 @@ def _timeline(visit: Visit, tasks: list[Task], next_starts: dict[str, Coming], p
         '<p class="sub">{about} {more}</p>', about=about, more=more) if about or more else "") if rows else Html("")
 
 
-def _row(visit: Visit, task: Task, running: bool, commands: Collection[str], at: Coming) -> Html:
+def _row(visit: Visit, task: Task, state: str, commands: Collection[str], at: Coming) -> Html:
     entries = history_view.recent(visit.home, task.name)
-    actions, call = buttons(visit, task, running), _last_call(visit, entries)
-    notes = [h('<p class="sub">{text}</p>', text=text)
-             for text in (task.name if task["title"] else "", command_line(task)) if text]
+    name = task.name
+    notes = [h('<span class="sub">{text}</span> ', text=text)
+             for text in (name if task["title"] else "", command_line(task)) if text]
 
     if task["command"] and task["command"] not in commands:
-        notes.append(paragraph(visit, "Its command is no longer registered, so the task cannot run.", "warning"))
+        notes.append(h('<span class="warning">{text}</span>', text=visit.t(
+            "Its command is no longer registered, so the task cannot run.")))
 
+    status = badge(visit, task["lastRunStatus"]) if state == "failing" else h(
+        '<span class="badge {kind}">{text}</span>', kind=state, text=visit.t(STATES[state]))
+    words = exit_words(visit, task["lastRunExitCode"])
+    last = h('<a href="{href}">{when}</a> <span class="sub">{took} {words}</span>', words=words, took=show.duration(
+        task["lastRunDuration"]), when=moment(visit, task["lastRunAt"]), href=visit.href(
+        "run", name=name, run=task["lastRunId"])) if task["lastRunAt"] else "–"
     return visit.html(
-        "row", state="" if task["enabled"] else "off", href=visit.href("task", name=task.name), title=label(task),
-        badge=badges(visit, task, running), notes=notes, strip=show.strip(visit, entries), facts=facts(visit, [
-            ("Schedule", show.schedule(visit, task)),
-            ("Last run", last_run(visit, task, entries, running)), ("Next run", next_run(visit, at)),
-            ("Last call", call) if call else None,
-            ("Strategy", task["strategy"])]),
-        actions=actions[:2],
-        more=visit.html("more", url=url_box(visit, task), buttons=actions[2:]) if actions else "")
+        "row", state="" if task["enabled"] else "off", href=visit.href("task", name=name), title=label(task),
+        badge=status, notes=notes, group=task["group"], schedule=show.schedule(visit, task), last=last,
+        next=next_run(visit, at), strip=show.strip(visit, entries), **{side: visit.html(
+            side, name=name, run=visit.href("run-now", name=name)) if visit.may("editor") else "" for side in (
+            "pick", "act")})

@@ -33,6 +33,34 @@ async function part(url, id) {
   return new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(id);
 }
 
+// The list of tasks: a search while typing, and a box that selects all.
+const find = document.querySelector(".find");
+if (find) {
+  let timer = 0;
+  const search = async () => {
+    const url = new URL(find.action, location.href);
+    for (const [name, value] of new FormData(find)) if (value) url.searchParams.set(name, value);
+    try {
+      const fresh = await part(url, "list");
+      if (fresh) document.getElementById("list").replaceChildren(...fresh.childNodes);
+      history.replaceState(null, "", url);
+      boxes();
+    } catch { find.submit(); }
+  };
+  find.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(search, 200); });
+  if (find.elements.search.value !== find.elements.search.defaultValue) search(); // typed before this script came
+}
+
+function boxes() {
+  const all = document.getElementById("all");
+  if (!all) return;
+  all.hidden = false;
+  all.addEventListener("change", () => {
+    for (const box of document.querySelectorAll(".list [name^='task:']")) box.checked = all.checked;
+  });
+}
+boxes();
+
 const form = document.querySelector("[data-preview]");
 if (form) {
   const fields = form.elements;

@@ -159,7 +159,8 @@ def field(visit: Visit, name: str, label: str, control: str, help_text: Html | N
 
 
 def moment(visit: Visit, text: str | None, absent: str = "never", exact: bool = False) -> Html:
-    """An instant (ISO 8601) as a <time>, in the installation's zone; to the second if `exact`."""
+    """An instant (ISO 8601) as a <time>: how long ago, with the time in the installation's zone as its title; or that
+    time, to the second, if `exact`."""
     if not text:
         return visit.t(absent)
 
@@ -169,9 +170,9 @@ def moment(visit: Visit, text: str | None, absent: str = "never", exact: bool = 
     except (ValueError, OverflowError, OSError):
         return escape(text)
 
-    return h('<time datetime="{iso}" title="{relative}">{text}</time>', iso=local.isoformat(timespec="seconds"),
-             relative=relative(visit, seconds),
-             text=local.strftime("%Y-%m-%d %H:%M:%S %Z" if exact else "%Y-%m-%d %H:%M %Z"))
+    said = [relative(visit, seconds), local.strftime("%Y-%m-%d %H:%M:%S %Z" if exact else "%Y-%m-%d %H:%M %Z")]
+    return h('<time datetime="{iso}" title="{title}">{text}</time>', iso=local.isoformat(timespec="seconds"),
+             title=said[not exact], text=said[exact])
 
 
 def relative(visit: Visit, seconds: float) -> Html:
@@ -228,18 +229,25 @@ def badge(visit: Visit, status: str | None) -> Html:
 
 def outcome(visit: Visit, entry: Entry) -> Html:
     """Status, reason, and exit status in words."""
-    reason, code = entry.get("reason"), entry.get("exitCode")
+    reason, words = entry.get("reason"), exit_words(visit, entry.get("exitCode"))
     parts = [badge(visit, entry.get("status"))]
 
     if reason:
         parts.append(h("<span>{text}</span>", text=visit.t(REASONS[reason][1]) if reason in REASONS else reason))
 
-    if isinstance(code, int) and code != 0:
-        words = visit.t(EXITS[code]) if code in EXITS else ""
-        parts.append(h("<span>{text}</span>", text=visit.t("exit status {code}: {words}", code=code, words=words)
-                       if words else visit.t("exit status {code}", code=code)))
+    if words:
+        parts.append(h("<span>{text}</span>", text=words))
 
     return Html(" ".join(parts))
+
+
+def exit_words(visit: Visit, code: object) -> Html:
+    """An exit status in words; nothing for 0."""
+    if not isinstance(code, int) or code == 0:
+        return Html("")
+
+    return visit.t("exit status {code}: {words}", code=code, words=visit.t(EXITS[code])) if code in EXITS else visit.t(
+        "exit status {code}", code=code)
 
 
 def strip(visit: Visit, entries: Sequence[Entry]) -> Html:

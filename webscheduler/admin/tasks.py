@@ -15,16 +15,17 @@ from ..errors import BadInput
 from ..runs import admission, health
 from ..runs.strategies import start_run
 from ..schedule import slots
-from ..store import history_view, processes, state
-from ..store.task import DUE, load_task
+from ..store import capabilities, history_view, processes, state
+from ..store.task import DUE, load_task, load_tasks, shown
 from ..times import format_time
 from ..vocabulary import RUNNING
 from . import show
-from .show import badge, button, confirm, duration, facts, link, moment, outcome, page, paragraph
+from .show import ask, badge, button, confirm, duration, facts, link, moment, outcome, page, paragraph
 from .web import Html, Refused, error_text, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Union
 
     from ..http import Response
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from .web import Visit
 
     Coming = Union[float, None, Html]
+
+CHOSEN = "task:"  # with a task's name: its box in the list
 
 
 def named(visit: Visit) -> Task:
@@ -120,8 +123,25 @@ def last_run(visit: Visit, task: Task, entries: list[Entry], running: bool) -> H
              href=visit.href("run", name=task.name, run=task["lastRunId"]))
 
 
+def last_call(visit: Visit, entries: list[Entry]) -> Html | None:
+    """The last call of the URL: when, from which address, and its outcome."""
+    call = next((entry for entry in entries if entry.get("trigger") == "url"), None)
+    return None if call is None else h("{when} · {ip} · {outcome}", when=moment(visit, call.get("triggeredAt")),
+                                       ip=call.get("ip") or "–", outcome=outcome(visit, call))
+
+
+def strategy(visit: Visit, task: Task) -> Html:
+    """The task's strategy; of `auto` also the one that it would choose now."""
+    if task["strategy"] != "auto":
+        return h("{name}", name=task["strategy"])
+
+    limit = visit.settings["defaultTimeout"] if task["timeout"] is None or task.name == DUE else task["timeout"]
+    expected = capabilities.expect(visit.server, capabilities.read(visit.home, visit.server, visit.now))
+    return visit.t("auto: now {name}", name=capabilities.order(expected, "auto", limit)[0])
+
+
 def buttons(visit: Visit, task: Task, running: bool) -> list[Html]:
-    """Buttons for the task, the most used first: run it, edit it, and so on."""
+    """Buttons of the task's page, the most used first: run it, edit it, and so on."""
     if not visit.may("editor"):
         return []
 
@@ -129,7 +149,7 @@ def buttons(visit: Visit, task: Task, running: bool) -> list[Html]:
     run = Html("") if running and task["preventOverlap"] else button(visit, "run-now", "Run now", name=name)
     found = [run, link(visit, "Edit", "edit", name=name),
              button(visit, "enable", "Disable" if on else "Enable", name=name, fields={
-                 "enabled": "no" if on else "yes", "back": visit.page}, page=visit.query.get("page"))]
+                 "enabled": "no" if on else "yes"})]
     return found if name == DUE else [*found, link(visit, "Duplicate", "edit", copy=name),
                                       link(visit, "Delete", "delete", name=name)]
 
@@ -140,7 +160,7 @@ def one(visit: Visit) -> Response:
 
     task = named(visit)
     entries = history_view.recent(visit.home, task.name)
-    alive = processes.live_runs(visit.home, task.name)
+    alive, call = processes.live_runs(visit.home, task.name), last_call(visit, entries)
     editor = visit.may("editor")
     secret = _secret(visit, task) if editor and visit.notice.get("secret") == task.name else ""
     limit = visit.settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
@@ -152,8 +172,9 @@ def one(visit: Visit) -> Response:
             *([] if task.name == DUE else [
                 ("Command", command_line(task)), ("Schedule", show.schedule(visit, task)),
                 ("Next run", next_run(visit, coming(visit, task)))]),
-            ("Last run", last_run(visit, task, entries, bool(alive))), ("Group", task["group"]),
-            ("Strategy", task["strategy"]), ("Time limit", duration(limit) if limit else "–"),
+            ("Last run", last_run(visit, task, entries, bool(alive))),
+            ("Last call", call) if call else None, ("Group", task["group"]),
+            ("Strategy", strategy(visit, task)), ("Time limit", duration(limit) if limit else "–"),
             ("Created", moment(visit, task["createdAt"], "–"))]),
         strip=show.strip(visit, entries), url="" if secret else url_box(visit, task),
         rotate=link(visit, "New secret…", "secret", name=task.name) if editor else "",
@@ -179,12 +200,25 @@ def _secret(visit: Visit, task: Task) -> Html:
 def run_now(visit: Visit) -> Response:
     """Start the task, then show its output."""
     name = named(visit).name
+    started = _start(visit, name)
+
+    if started is None:
+        visit.tell("{name} is already running.", name=name, kind="bad")
+        return visit.redirect("task", name=name)
+
+    run, after = started
+    response = visit.redirect("run", name=name, run=run)
+    response.after = after
+    return response
+
+
+def _start(visit: Visit, name: str) -> tuple[str, Callable[[], object] | None] | None:
+    """Start the task: (id of the run, what is to be called after the response); None if it is running already."""
     cause = admission.Cause("admin", by_hand=True)
     decided = admission.decide(visit.home, name, cause, visit.now)
 
     if decided.claim is None or decided.known is None or decided.view is None:
-        visit.tell("{name} is already running.", name=name, kind="bad")
-        return visit.redirect("task", name=name)
+        return None
 
     run = decided.claim.run
     decided.known.strategy = "auto"  # whatever the URL does, the page should answer at once
@@ -197,9 +231,7 @@ def run_now(visit: Visit) -> Response:
         raise
 
     visit.note("ran", name)
-    response = visit.redirect("run", name=name, run=run)
-    response.after = started.after
-    return response
+    return run, started.after
 
 
 def enable(visit: Visit) -> Response:
@@ -208,11 +240,71 @@ def enable(visit: Visit) -> Response:
     editing.set_enabled(visit.home, [task.name], on, visit.now)
     visit.note("enabled" if on else "disabled", task.name)
     visit.tell("{name} is enabled." if on else "{name} is disabled.", name=label(task))
+    return visit.redirect("task", name=task.name)
 
-    if visit.form.get("back") == "task":
-        return visit.redirect("task", name=task.name)
 
-    return visit.redirect("", page=visit.query.get("page"))
+def selection(visit: Visit) -> Response:
+    """Enable, disable, run or, after a question, delete the tasks that were selected in the list."""
+    tasks, broken = load_tasks(shown(state.read(visit.home)))
+    names = [name for name in (*tasks, *broken) if CHOSEN + name in visit.form and name != DUE]
+    back, do, count = visit.redirect("", **visit.query), visit.form.get("do"), str(len(names))
+
+    if not names:
+        visit.tell("Select tasks first.", kind="bad")
+    elif do in ("enable", "disable"):
+        editing.set_enabled(visit.home, names, do == "enable", visit.now)
+        visit.tell("Tasks enabled: {n}." if do == "enable" else "Tasks disabled: {n}.", n=count)
+
+        for name in names:
+            visit.note("enabled" if do == "enable" else "disabled", name)
+    elif do == "run":
+        _run_selected(visit, names, back)
+    elif do == "delete":
+        return ask(visit, visit.count(len(names), "Delete the selected task?", "Delete {n} tasks?"), h(
+            "{text} <b>{names}</b>", text=visit.t("This deletes the tasks, their URLs and their history, and cannot be "
+                                                  "undone:"), names=", ".join(names)),
+            [button(visit, "selection", "Delete", "danger", {"do": "sure", **{CHOSEN + name: "on" for name in names}},
+                    **visit.query), link(visit, "Cancel", "", **visit.query)])
+    elif do == "sure":
+        _delete_selected(visit, names)
+
+    return back
+
+
+def _run_selected(visit: Visit, names: list[str], back: Response) -> None:
+    """Start the tasks. After the response those jobs run, one after the other, that this host cannot detach from it."""
+    most = visit.settings["maxConcurrentTasks"]
+
+    if len(names) > most:
+        visit.tell("At most {n} tasks run at the same time here: select fewer.", n=str(most), kind="bad")
+        return
+
+    started = {name: found for name in names if (found := _start(visit, name))}
+    jobs = [after for _, after in started.values() if after]
+    back.after = (lambda: [job() for job in jobs]) if jobs else None
+    busy = [name for name in names if name not in started]
+    visit.tell("Tasks started: {n}.", n=str(len(started)))
+
+    if busy:
+        visit.tell("Tasks started: {n}. Already running: {names}", n=str(len(started)), names=", ".join(busy),
+                   kind="bad")
+
+
+def _delete_selected(visit: Visit, names: list[str]) -> None:
+    busy = []
+
+    for name in names:
+        try:
+            editing.remove(visit.home, name, visit.now)
+            visit.note("removed", name)
+        except BadInput:
+            busy.append(name)
+
+    visit.tell("Tasks deleted: {n}.", n=str(len(names) - len(busy)))
+
+    if busy:
+        visit.tell("Tasks deleted: {n}. These are running, so cancel their runs first: {names}",
+                   n=str(len(names) - len(busy)), names=", ".join(busy), kind="bad")
 
 
 def secret(visit: Visit) -> Response:
