@@ -13,14 +13,17 @@ import re
 import shlex
 import shutil
 import subprocess
+from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.commandline import Done, call
-from tests.installation import Installation
+from tests.commandline import Done, call, finished, start
+from tests.installation import Installation, until
+from tests.test_late_errors import immutable
+from webscheduler.errors import Unusable
 from webscheduler.interchange import crontab, exporting, importing
 from webscheduler.schedule.cron import Cron
 from webscheduler.store import history, state
@@ -447,6 +450,89 @@ def test_logs_that_cannot_be_written_leave_no_task(installation: Installation, f
     assert done.status == 1
     assert done.complaint.startswith(f"{installation.home}/logs cannot be written: ")
     assert tree(installation.home) == before
+
+
+def test_an_error_after_the_history_leaves_no_line(installation: Installation, foreign: Path) -> None:
+    """The lines that came to a history of before are taken back; what a run has added meanwhile stays."""
+    home = installation.home
+    history.append(str(home), "app:gone", {"command": "app:gone", "status": "success"})
+    (foreign / "logs" / "app_gone.jsonl").write_text('{"command": "app:gone", "status": "failed"}\n')
+    before = tree(home / "logs"), tasks_of(installation)
+
+    with immutable(home / "state.json"):
+        done = call(home, "import", str(foreign))
+
+    assert (done.status, done.complaint) == (1, f"{home}/state.json cannot be written: Operation not permitted")
+    assert (tree(home / "logs"), tasks_of(installation)) == before
+    assert call(home, "import", str(foreign)).status == 0
+    assert sorted(line["status"] for line in installation.history("app:gone")) == ["failed", "success"]
+
+
+def test_lines_that_an_import_leaves_are_said(
+    installation: Installation, foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they cannot be taken back. Another import does not double them."""
+    home = installation.home
+    history.append(str(home), "app:gone", {"command": "app:gone", "status": "success"})
+    (foreign / "logs" / "app_gone.jsonl").write_text('{"command": "app:gone", "status": "failed"}\n')
+
+    with ExitStack() as stack, monkeypatch.context() as patch:
+        def update(*_: Any) -> None:
+            """The disk begins to fail at this moment, which no real one can be told to."""
+            stack.enter_context(immutable(home / "logs" / "app_gone.jsonl"))
+            raise OSError(28, "No space left on device")
+
+        patch.setattr(state, "update", update)
+
+        with pytest.raises(Unusable, match=r"no task is imported, but their lines stay in app_gone\.jsonl"):
+            importing.import_tasks(load_settings(str(home)), importing.of_directory(str(foreign)), 0.0, False)
+
+    assert not (home / "logs" / "app_gdpr_anonymize-data.jsonl").exists()
+    assert call(home, "import", str(foreign)).status == 0
+    assert sorted(line["status"] for line in installation.history("app:gone")) == ["failed", "success"]
+
+
+def test_a_line_that_is_written_during_an_import_stays(installation: Installation, foreign: Path) -> None:
+    """A run of a task that is removed by now may end at any moment, and so do ticks."""
+    (foreign / "logs" / "app_gone.jsonl").write_text('{"command": "app:gone", "run": "theirs"}\n')
+    history.append(str(installation.home), "app:gone", {"run": "before"})
+    path = history.path(str(installation.home), "app:gone")
+    descriptor = history.open_locked(path)
+
+    try:
+        process = start(installation.home, "import", str(foreign))
+        until(lambda: process.poll() is not None or has_open(process.pid, path), "it waits for the lock")
+        os.write(descriptor, b'{"run": "meanwhile"}\n')
+    finally:
+        os.close(descriptor)
+
+    assert finished(process).status == 0
+    assert {line["run"] for line in installation.history("app:gone")} == {"before", "theirs", "meanwhile"}
+
+
+def has_open(pid: int, path: str) -> bool:
+    """Whether a process has the file open."""
+    try:
+        return any(os.path.samefile(f"/proc/{pid}/fd/{each}", path) for each in os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False
+
+
+def test_histories_are_merged_by_time(installation: Installation, foreign: Path) -> None:
+    """What is here may be older than what comes, or newer; what a kill left incomplete here is no line."""
+    for day in (1, 5, 9):
+        history.append(str(installation.home), "app:gone",
+                       {"run": f"here-{day}", "finishedAt": f"2026-01-0{day}T00:00Z"})
+
+    with open(history.path(str(installation.home), "app:gone"), "ab") as file:
+        file.write(b'{"run": "torn')
+
+    (foreign / "logs" / "app_gone.jsonl").write_text("".join(json.dumps(
+        {"command": "app:gone", "run": f"there-{day}", "finishedAt": f"2026-01-0{day}T00:00Z"}) + "\n"
+        for day in (2, 6)))
+    assert call(installation.home, "import", str(foreign)).status == 0
+    assert [line["run"] for line in installation.history("app:gone")] == [
+        "here-1", "there-2", "here-5", "there-6", "here-9"]
 
 
 @pytest.mark.parametrize("text", ["[]", "{}"])

@@ -8,20 +8,22 @@ version does not know are kept, history is copied line by line, and a task witho
 from __future__ import annotations
 
 import copy
+import heapq
 import json
 import os
 import re
 import shlex
+from functools import partial
 from itertools import chain
+from operator import itemgetter
 from typing import NamedTuple
 
 from .. import signing
 from ..commands import registry
-from ..errors import BadInput, Unusable
+from ..errors import BadInput, Unusable, WebschedulerError
 from ..schedule import slots
-from ..store import history, state
+from ..store import history, history_cleaning, state
 from ..store.fields import NAME_CHARACTERS, TOO_DEEP, parse_json
-from ..store.files import replace_file
 from ..store.history import LONGEST_LINE
 from ..store.task import DUE, check_name, check_printable, file_name, load_task, new_task, shown
 from ..times import time_zone
@@ -327,26 +329,64 @@ def import_tasks(settings: Settings, arrival: Arrival, now: float, dry_run: bool
         return list(arrival.tasks)
 
     # History before tasks: if a kill comes between, the next attempt finds the lines and does not double them.
-    made = []
+    given: list[tuple[str, bool, set[int]]] = []
 
     try:
         for name in arrival.logs:
             path = os.path.join(home, "logs", name + ".jsonl")
-            made += [] if os.path.exists(path) else [path]
-            replace_file(path, chain(arrival.lines(name), _others(path, arrival.lines(name))))
+            new = set(map(hash, arrival.lines(name))) - set(map(hash, _lines_here(path)))
+            given.append((path, os.path.exists(path), new))
+            arriving = history_cleaning.by_time(line for line in arrival.lines(name) if hash(line) in new)
+
+            if new:
+                history_cleaning.rewrite(path, partial(_merged, arriving))
 
         state.update(home, lambda tasks: _merge(tasks, arrival, now))
     except BaseException as error:
-        for path in made:
-            if os.path.exists(path):
-                os.unlink(path)
+        left = [os.path.basename(path) for path, was_there, new in given if not _take_back(path, was_there, new)]
+        why = f"{home}/logs cannot be written: {error.strerror}" if isinstance(error, OSError) else str(error)
 
-        if isinstance(error, OSError):
-            raise Unusable(f"{home}/logs cannot be written: {error.strerror}")
+        if left or isinstance(error, OSError):
+            raise Unusable(why + (f" (no task is imported, but their lines stay in {', '.join(left)}; the next import "
+                                  "does not double them)" if left else ""))
 
         raise
 
     return list(arrival.tasks)
+
+
+def _lines_here(path: str) -> Iterator[bytes]:
+    """The lines of a history of this installation; what a kill left incomplete at its end is none."""
+    if os.path.exists(path):
+        with open(path, "rb") as file:
+            yield from _whole(file)
+
+
+def _whole(file: BinaryIO) -> Iterator[bytes]:
+    end = history.whole_end(file.fileno())
+    return (text for start, text, _ in history_cleaning.read(file) if start + len(text) <= end)
+
+
+def _merged(arriving: Iterator[tuple[float, bytes]], here: BinaryIO) -> Iterator[bytes]:
+    return (text for _, text in heapq.merge(arriving, history_cleaning.by_time(_whole(here)), key=itemgetter(0)))
+
+
+def _without(new: set[int], was_there: bool, here: BinaryIO) -> Iterator[bytes] | None:
+    rest = (line for line in _whole(here) if hash(line) not in new)
+    first = next(rest, b"")
+    return chain((first,), rest) if first or was_there else None
+
+
+def _take_back(path: str, was_there: bool, new: set[int]) -> bool:
+    """Remove the lines that an import has added to a history; returns whether they are gone. What runs have added
+    meanwhile stays."""
+    try:
+        if os.path.exists(path):
+            history_cleaning.rewrite(path, partial(_without, new, was_there))
+    except (OSError, WebschedulerError):
+        return False
+
+    return True
 
 
 def _keep_old(settings: Settings, arrival: Arrival, now: float) -> None:
@@ -360,15 +400,6 @@ def _keep_old(settings: Settings, arrival: Arrival, now: float) -> None:
             row["logRetentionDays"] = 0
             arrival.said.append(f"{name} keeps its history for ever, because some is older than {days} days: "
                                 f"`webscheduler edit {name} --log-retention-days ''` changes that")
-
-
-def _others(path: str, lines: Iterator[bytes]) -> Iterator[bytes]:
-    """The lines of a history that is here which are not among these."""
-    if os.path.exists(path):
-        known = set(map(hash, lines))
-
-        with open(path, "rb") as file:
-            yield from (line for line in file if hash(line) not in known)
 
 
 def _merge(tasks: state.Tasks, arrival: Arrival, now: float) -> None:

@@ -229,10 +229,5 @@ def _is_there(path: str) -> bool:
 
 
 def _lines(source: Any) -> Iterator[tuple[float, bytes]]:
-    """(when it ended, a whole line), oldest first; one with an earlier time than that before it stays where it is."""
-    latest = 0.0
-
-    for _, text, entry in history_cleaning.read(source):
-        if entry is not None:
-            latest = max(latest, history.ended(entry))
-            yield latest, text
+    """(when it ended, the line) of the lines that can be read, oldest first."""
+    return history_cleaning.by_time(text for _, text, entry in history_cleaning.read(source) if entry is not None)

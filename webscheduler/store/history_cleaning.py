@@ -12,7 +12,7 @@ import os
 
 from ..errors import Unusable
 from .files import close, replace_file
-from .history import LONGEST_LINE, open_locked, parse, path
+from .history import LONGEST_LINE, ended, open_locked, parse, path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +70,33 @@ def read(source: BinaryIO) -> Iterator[tuple[int, bytes, Entry | None]]:
         begins, whole = whole, text.endswith(b"\n")
         yield start, text, parse(text) if begins and whole else None
         start += len(text)
+
+
+def by_time(lines: Iterable[bytes]) -> Iterator[tuple[float, bytes]]:
+    """(when it ended, the line) of lines in their order; one with an earlier time than that before it, or with none,
+    stays where it is. So histories can be merged."""
+    latest = 0.0
+
+    for line in lines:
+        latest = max(latest, ended(parse(line)))
+        yield latest, line
+
+
+def rewrite(path: str, change: Callable[[BinaryIO], Iterable[bytes] | None]) -> None:
+    """Replace a history by what `change` makes of the open file; None: remove it. Who appends waits. Raises OSError;
+    then the file is what it was."""
+    descriptor = open_locked(path)
+
+    try:
+        with open(path, "rb") as source:
+            content = change(source)
+
+            if content is None:
+                os.unlink(path)
+            else:
+                replace_file(path, content)
+    finally:
+        close(descriptor)
 
 
 def _gaps(source: BinaryIO, keep: Callable[[Entry], bool]) -> tuple[int, list[tuple[int, int]]]:
