@@ -22,7 +22,7 @@ from .. import vocabulary as words
 from ..commands import registry
 from ..schedule import cron
 from ..store import capabilities, locks
-from ..store.files import append_bytes, close, lock_file
+from ..store.files import append_bytes, close
 from ..store.history import LIMIT, clip, whole
 from .recorder import outcome, reason_to_end
 
@@ -155,14 +155,12 @@ def run(
 
 
 def _start(invocation: Invocation, claim: Claim) -> subprocess.Popen[bytes]:
-    claim.rider = os.open(claim.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    lock_file(claim.rider, operation="LOCK_SH")
     # No preexec_fn: it makes a start six times slower. `Signals` has reset the signals already, and until the claim
     # names the command, the run's id in its environment does.
     child = subprocess.Popen(
         invocation.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=invocation.cwd,
         env={**invocation.environment, locks.RUN_VARIABLE: claim.run}, start_new_session=True,
-        pass_fds=[claim.rider])
+        pass_fds=[claim.descriptor])
     claim.try_append({"command": locks.identity(child.pid)})
     return child
 

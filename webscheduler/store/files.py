@@ -132,13 +132,13 @@ def is_same_file(descriptor: int, path: str) -> bool:
         return False
 
 
-def lock_file(descriptor: int, patience: float = 0.0, operation: str = "LOCK_EX") -> bool:
-    """Take the exclusive (or, LOCK_SH, a shared) lock of an open file, flock(2); False if somebody else still has it
-    after so many seconds. Raises Unusable where files cannot be locked: then nothing can be promised."""
+def lock_file(descriptor: int, patience: float = 0.0) -> bool:
+    """Take the exclusive lock (flock(2)) of an open file; False if somebody else still has it after so many seconds.
+    Raises Unusable where files cannot be locked: then nothing can be promised."""
     deadline = time.monotonic() + patience
     pause = 0.001
 
-    while not _flock(descriptor, operation):
+    while not _flock(descriptor, "LOCK_EX"):
         if time.monotonic() >= deadline:
             return False
 

@@ -6,10 +6,9 @@ The rules:
   is never unlinked or renamed, so that all wait for the same inode. Its record has what must not be decided twice: the
   last start, the highest accepted `ts`, and when a skip was last written to history.
 - A claim `runs/NAME@RUN` is locked as long as any process of the run lives: the lock belongs to the open file
-  description (flock(2)), which is inherited. Supervisor and command each have one, with a shared lock: that of the
-  command can only be read, so that it writes no facts. They are raw descriptors, because closing one copy keeps the
-  lock, while unlocking one copy releases it for all. If the exclusive lock can be taken and the file is still linked,
-  the run is dead.
+  description (flock(2)), and supervisor and command inherit the descriptor. It is a raw descriptor, because closing one
+  copy keeps the lock, while unlocking one copy releases it for all. If the lock can be taken and the file is still
+  linked, the run is dead.
 - Only the holder of the gate tries the locks of claims; a reader that tried would make an idle task look busy.
 - A dead run is neither running nor an orphan any more once its claim is called `runs/~NAME@RUN`, which is done under
   the gate. It is recorded after that, without the gate, by whoever holds the lock of that file.
@@ -119,12 +118,12 @@ def last_start(home: str, name: str) -> float:
 
 class Claim:
     """A run in progress: its locked file, with lines of JSON objects (vocabulary.Facts) of which later ones add to
-    earlier ones. rider: the descriptor that its command has, or -1."""
+    earlier ones."""
 
-    __slots__ = ("descriptor", "name", "path", "rider", "run")
+    __slots__ = ("descriptor", "name", "path", "run")
 
     def __init__(self, path: str, descriptor: int, name: str, run: str) -> None:
-        self.path, self.descriptor, self.name, self.run, self.rider = path, descriptor, name, run, -1
+        self.path, self.descriptor, self.name, self.run = path, descriptor, name, run
 
     def append(self, facts: Facts) -> None:
         """Add facts. Each line starts with a line break, so that a line cut off by a kill damages no other."""
@@ -146,21 +145,20 @@ class Claim:
         remove(self.path)
 
     def release(self) -> None:
-        """Unlock for all copies of the descriptors, so that a daemon started by the command blocks nothing."""
-        for descriptor in filter((-1).__lt__, (self.descriptor, self.rider)):
-            try:
-                unlock_file(descriptor)
-            except Unusable:
-                pass  # the run is recorded; only what a command left behind keeps the lock, of a file that is gone
+        """Unlock for all copies of the descriptor, so that a daemon started by the command blocks nothing."""
+        try:
+            if self.descriptor >= 0:
+                unlock_file(self.descriptor)
+        except Unusable:
+            pass  # the run is recorded; only what a command left behind keeps the lock, of a file that is gone
 
         self.close()
 
     def close(self) -> None:
-        """Close this process's copies; others keep the lock."""
-        for descriptor in filter((-1).__lt__, (self.descriptor, self.rider)):
-            close(descriptor)
-
-        self.descriptor = self.rider = -1
+        """Close this process's copy; other copies keep the lock."""
+        if self.descriptor >= 0:
+            close(self.descriptor)
+            self.descriptor = -1
 
 
 def line(facts: Facts) -> bytes:
@@ -202,7 +200,7 @@ def make_claim(home: str, name: str, run: str, facts: Facts) -> Claim:
     claim = Claim(path, descriptor, name, run)
 
     try:
-        if not lock_file(descriptor, operation="LOCK_SH"):
+        if not lock_file(descriptor):
             raise Unusable(f"{path}: a new file is locked already; file locks cannot be trusted here")
 
         claim.append(facts)
