@@ -26,7 +26,7 @@ from tests.commandline import call, environment
 from tests.installation import Installation, answered, until
 from tests.servers import KINDS, give, start, workplace
 from tests.test_witnesses import OPTIONS, STRACE, Call, _calls, needs_strace, ready, script, traced
-from webscheduler.store import locks
+from webscheduler.store import history, locks
 from webscheduler.times import format_time
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
@@ -200,6 +200,31 @@ def test_a_run_that_was_taken_over_is_shown_and_finished(installation: Installat
         installation.idle()
         assert [line["status"] for line in installation.runs() if line["run"] == run] == ["interrupted"]
         assert installation.claims() == []
+
+
+def test_a_history_that_is_locked_refuses_nobody(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that waits for its disk with a history locked keeps a dead run from being recorded, but no request."""
+    monkeypatch.setattr(history, "PATIENCE", 0.2)
+    installation.add(argv=["/bin/true"], preventOverlap=False)
+    first, second = dead(installation), dead(installation)
+    descriptor = history.open_locked(history.path(str(installation.home), "task"))
+
+    try:
+        answer = installation.trigger("wsgi")
+        assert (answer.status, answer.document["status"]) == (202, "running")
+        left = {claim.name for claim in installation.claims()}
+        assert {f"~task@{first}", f"~task@{second}"} <= left
+    finally:
+        os.close(descriptor)
+
+    installation.idle()
+    installation.trigger("wsgi")
+    installation.idle()
+    assert sorted(line["run"] for line in installation.runs())[:2] == sorted([first, second])
+    assert len(installation.runs()) == 4
+    assert installation.claims() == []
 
 
 def test_rename_and_remove_wait_for_what_is_being_recorded(installation: Installation) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import secrets
 import shutil
 import subprocess
 import sys
@@ -558,17 +559,36 @@ def test_killed_at_each_step_of_a_save(indexed: Installation) -> None:
     runs_and_refuses(indexed)
 
 
+def turn(indexed: Installation) -> list[str]:
+    """Give a task another secret; what is wrong then."""
+    before = indexed.signed("turning")
+    state.update(str(indexed.home), lambda tasks: tasks["turning"].update(secret=secrets.token_hex(32)))
+    after = indexed.signed("turning")
+    problems = []
+
+    for door in ("cgi", "wsgi"):
+        problems += ["an old secret was accepted"] if accepted(indexed, before, door) else []
+        problems += [] if accepted(indexed, after, door) else ["a new secret was refused"]
+
+    return problems
+
+
 def test_eight_writers_and_eight_triggers(indexed: Installation) -> None:
-    """While state.json is changed all the time, every valid URL is accepted and no invalid one."""
+    """While state.json is changed all the time, every valid URL is accepted and no invalid one, nor one whose secret
+    was replaced; by a script and by the threads of a server that keeps what it read."""
     home, rows = str(indexed.home), state.read(str(indexed.home))
     triggers = {name: indexed.signed(name) for name in ("one", "two", "three")}
     slugs = [rows[name]["slug"] for name in triggers]
     wrong = [asking(f"/run/{slug}", f"sig={signing.sign('9' * 64, slug)}") for slug in slugs]
     end, problems = time.monotonic() + (60 if FULL else 4), []
 
+    indexed.add("turning")
+
     def write(number: int) -> None:
         while time.monotonic() < end:
             state.update(home, lambda tasks: tasks["one"].update(description=f"{number} {time.monotonic()}"))
+
+            problems.extend([] if number else turn(indexed))
 
             if number % 2:
                 indexing.refresh(home)
@@ -577,10 +597,12 @@ def test_eight_writers_and_eight_triggers(indexed: Installation) -> None:
         chance = random.Random(number)
 
         while time.monotonic() < end:
-            if not accepted(indexed, triggers[chance.choice(list(triggers))]):
+            door = chance.choice(("cgi", "wsgi"))
+
+            if not accepted(indexed, triggers[chance.choice(list(triggers))], door):
                 problems.append("a valid URL was refused")
 
-            if accepted(indexed, chance.choice(wrong)):
+            if accepted(indexed, chance.choice(wrong), door):
                 problems.append("an invalid one was accepted")
 
     threads = [threading.Thread(target=act, args=(number,)) for act in (write, trigger) for number in range(8)]

@@ -65,6 +65,26 @@ def test_a_supervisor_has_no_descriptor_of_the_server(installation: Installation
     assert {link for link in links if not link.startswith("pipe:")} <= {os.devnull, str(installation.claims()[0])}
 
 
+def test_a_limit_that_was_lowered(installation: Installation) -> None:
+    """Descriptors above the limit of today are no reason to start nothing, and are closed by the supervisor."""
+    installation.add(argv=["sleep", "60"])
+    reading, writing = os.pipe()
+    os.dup2(writing, 200)
+    os.close(writing)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+        assert installation.trigger("wsgi").document["status"] == "running"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.close(200)
+
+    installation.command_runs()
+    assert select.select([reading], [], [], 30)[0] and os.read(reading, 1) == b""
+    os.close(reading)
+
+
 def test_what_another_thread_opens_meanwhile(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     """A descriptor that was not there yet when the list was made is closed by the supervisor."""
     installation.add(argv=["sleep", "60"])

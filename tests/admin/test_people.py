@@ -312,9 +312,10 @@ def test_who_may_only_read_sees_no_secret_of_others(inhabited: Installation) -> 
 def test_who_may_only_read_sees_nothing_like_a_signature(inhabited: Installation, text: str) -> None:
     """However it is written, in what a task is called or in what it printed; nor the greater part of one that was
     cut. Forms still work: their token is no secret of others."""
-    signature = "ab" * 32
+    inhabited.add("task", argv=["/bin/true"])
+    signature = inhabited.signature("task")
     said = text.format(signature)
-    inhabited.add("task", argv=["/bin/true"], title=said.replace("\x1b", ""), description=said.replace("\x1b", ""))
+    inhabited.edit("task", title=said.replace("\x1b", ""), description=said.replace("\x1b", ""))
     history.append(str(inhabited.home), "task", {
         "command": "task", "run": "r1", "status": "failed", "exitCode": 1, "startedAt": "2026-01-01T00:00:00+00:00",
         "finishedAt": "2026-01-01T00:00:01+00:00", "duration": 1.0, "output": said,

@@ -338,7 +338,7 @@ def _tasks(settings: Settings, good: dict[str, Task], broken: dict[str, str], no
         if said:
             yield Finding(WARNING, "tasks", "{task} {error}", task=name, error=said)
 
-        if (marks.highest(settings.home, task["slug"], task["secret"]) or 0) > now + settings["signatureWindowSeconds"]:
+        if marks.highest(settings.home, task["slug"], task["secret"]) > now + settings["signatureWindowSeconds"]:
             yield Finding(WARNING, "tasks", "{task} took a timed signature of a time ahead of this clock, so it takes "
                                             "no other until then: `webscheduler rotate-secret {task}` ends that",
                           task=name)

@@ -45,7 +45,9 @@ def spawn(argv: Sequence[str], claim: Claim, wait: bool = False) -> bytes:
     actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, claim.descriptor, target)]
     actions += [(os.POSIX_SPAWN_DUP2, writing, 1)] * wait
     actions += [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in ((0, 2) if wait else (0, 1, 2))]
-    actions += [(os.POSIX_SPAWN_CLOSE, number) for number in detach.others() if number != target and _inherited(number)]
+    most = os.sysconf("SC_OPEN_MAX")  # higher numbers, of before the limit was lowered, cannot be named; see `resume`
+    actions += [(os.POSIX_SPAWN_CLOSE, number) for number in detach.others()
+                if number != target and number < most and _inherited(number)]
 
     try:
         pid = _start([*argv, str(target)], actions)
@@ -82,8 +84,11 @@ def _start(argv: list[str], actions: list[tuple[Any, ...]]) -> int:
     except NotImplementedError:  # a C library before glibc 2.26: `resume` makes its session itself
         pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsigmask=detach.TO_END)
 
-        while os.getsid(pid) != pid and not os.waitpid(pid, os.WNOHANG)[0]:
-            time.sleep(0.001)
+        try:
+            while os.getsid(pid) != pid and not os.waitpid(pid, os.WNOHANG)[0]:
+                time.sleep(0.001)
+        except (ProcessLookupError, ChildProcessError):
+            pass  # it has ended, and the server takes no notice of its children
 
         return pid
 

@@ -23,10 +23,10 @@ SIZE = 512  # bytes
 DAMAGED = ""  # in place of a secret
 
 
-def highest(home: str, slug: str, secret: str) -> int | None:
-    """The highest `ts` that was accepted with that secret; None if none was."""
-    marks = _read(home, slug)
-    return marks.get(_digest(secret), marks.get(DAMAGED))
+def highest(home: str, slug: str | None, secret: str | None) -> int:
+    """The highest `ts` that was accepted with that secret; -1 if none was."""
+    marks = _read(home, slug) if slug and secret else {}
+    return marks.get(_digest(secret), marks.get(DAMAGED, -1)) if secret else -1
 
 
 def problem(home: str, known: Known, ts: int, window: int, before: int, now: float) -> str:
@@ -34,7 +34,7 @@ def problem(home: str, known: Known, ts: int, window: int, before: int, now: flo
     be off; before: the highest `ts` that versions without marks noted for a task of this name."""
     mark = highest(home, known.slug, known.secret)
 
-    if mark is None:
+    if mark < 0:
         mark = int(now) if before > now + window else before
     elif mark > now + window:
         return ("a timed signature of a time ahead of this clock was accepted before: if it was this clock that was "
