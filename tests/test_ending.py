@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
+from tests import LIBRARY
 from tests.commandline import call, environment
 from tests.installation import DOORS, Installation, until, waits_for
 from webscheduler.runs import cancel
 from webscheduler.runs.supervisor import run_by_hand
-from webscheduler.store import locks
+from webscheduler.store import locks, processes
 
 # Each leaves one process that writes its pid into the file that it is given, while the command itself goes on.
 # What a process may do to get away from its run; `shed` is done by the last fork.
@@ -111,6 +112,33 @@ def finds(installation: Installation) -> None:
     installation.edit(argv=["true"])
     until(lambda: installation.trigger("wsgi").document["status"] == "running")
     installation.idle()
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_start_that_nobody_could_read_ends_nobody_else(start: int) -> None:
+    """A claim may name a command whose start /proc did not tell: then nothing is younger than it, and what has no
+    parent is not its child. Every process of this machine would be ended."""
+    run = locks.new_run(0.0)
+    assert processes.of_run(run, [2**22, start], 0, []) == []
+
+
+NO_PROC = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /proc && exec "$@"', "sh"]
+
+
+@pytest.mark.parametrize("script", ["sleep 600", "trap '' TERM; while :; do sleep 0.05; done"])
+def test_a_command_is_ended_where_proc_shows_nothing(installation: Installation, script: str) -> None:
+    """Its supervisor, whose child it is, needs no /proc for that; what shed its marks cannot be found there."""
+    if os.geteuid() or subprocess.run([*NO_PROC, "true"], capture_output=True).returncode:
+        (pytest.fail if os.environ.get("WEBSCHEDULER_REQUIRE_ALL") and not os.geteuid() else pytest.skip)(
+            "only root may mount something over /proc")
+
+    installation.add(argv=["sh", "-c", script], timeout=1)
+    words = [*NO_PROC, sys.executable, "-m", "webscheduler", "run", "task"]
+    done = subprocess.run(words, env=environment(installation.home), cwd=LIBRARY, capture_output=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    line, = installation.runs()
+    assert line["status"] == "timeout"
+    assert installation.claims() == []
 
 
 @pytest.mark.parametrize("by", ["time limit", "cancel", "TERM"])

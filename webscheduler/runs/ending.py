@@ -18,6 +18,7 @@ from ..vocabulary import TIME_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from subprocess import Popen
     from typing import Callable
 
     from ..shapes import Facts
@@ -42,12 +43,15 @@ def adopt() -> int:
 
 
 class Ending:
-    """The end of one run. kill_at: monotonic seconds when KILL is due, or None before `begin`, by whoever called it."""
+    """The end of one run. kill_at: monotonic seconds when KILL is due, or None before `begin`, by whoever called it.
+    child: the command, if it is a child of this process."""
 
-    __slots__ = ("adopts", "claim", "command", "facts", "kill_at")
+    __slots__ = ("adopts", "child", "claim", "command", "facts", "kill_at")
 
-    def __init__(self, claim: Claim, facts: Facts, command: list[int], adopts: int = 0) -> None:
-        self.claim, self.facts, self.command, self.adopts = claim, facts, command, adopts
+    def __init__(
+        self, claim: Claim, facts: Facts, command: list[int], adopts: int = 0, child: Popen[bytes] | None = None
+    ) -> None:
+        self.claim, self.facts, self.command, self.adopts, self.child = claim, facts, command, adopts, child
         self.kill_at: float | None = facts.get("killAt")
 
     def begin(self, reason: str) -> None:
@@ -81,11 +85,13 @@ class Ending:
             found = [who for who in found if _group(who[0]) != group]
 
         for who in sorted(found, key=lambda who: who[1]):
-            if locks.alive(who):
+            if locks.alive(who) or (who == self.command and self.child is not None):
                 _kill(os.kill, who[0], number)
 
     def _left(self) -> list[list[int]]:
-        return processes.of_run(self.claim.run, self.command, self.adopts, self._others())
+        found = processes.of_run(self.claim.run, self.command, self.adopts, self._others())
+        # Where /proc shows nothing, a child that was not reaped still keeps its number.
+        return found or [self.command] * (self.child is not None and self.child.returncode is None)
 
     def _others(self) -> list[int]:
         """The server or the program that started the run, its supervisor, and ourselves, who may stand in its midst."""

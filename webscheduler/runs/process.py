@@ -24,6 +24,7 @@ from ..schedule import cron
 from ..store import capabilities, locks
 from ..store.files import append_bytes, close
 from ..store.history import LIMIT, clip, whole
+from . import ending
 from .recorder import outcome, reason_to_end
 
 TYPE_CHECKING = False
@@ -175,7 +176,8 @@ def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
     poller = select.poll()
     poller.register(signals.reading, select.POLLIN)
     command = locks.identity(child.pid)
-    adopts, end = 0, None
+    adopts = 0
+    end: ending.Ending | None = None
     ended_at, over_at = None, None  # when the command had ended; when all had that was to end
     begun = time.monotonic()
     adopts_at: float | None = begun + ADOPTED_AFTER if own else None
@@ -186,10 +188,7 @@ def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
         os.set_blocking(descriptor, False)
         poller.register(descriptor, select.POLLIN)
 
-    ending = None
-
     while True:
-        ending = ending or _ending()
         now = time.monotonic()
 
         if _reap(child, adopts) and ended_at is None:
@@ -197,7 +196,7 @@ def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
             adopts_at = lasting_at = None
             over_at = None if end else now
 
-        if ending and adopts_at is not None and now >= adopts_at:
+        if adopts_at is not None and now >= adopts_at:
             adopts_at, adopts = None, ending.adopt()
 
         if lasting_at is not None and now >= lasting_at:
@@ -207,13 +206,13 @@ def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
         if over_at is not None and (not open_streams or now > over_at + DRAIN):
             break
 
-        if ending and ended_at is None and end is None and (
+        if ended_at is None and end is None and (
                 signals.told is not None or (deadline is not None and now >= deadline)):
-            end = ending.Ending(claim, claim.facts(), command, adopts)
+            end = ending.Ending(claim, claim.facts(), command, adopts, child)
             end.begin(words.TIME_LIMIT if signals.told is None else reason_to_end(claim))
             look_at = end.kill_at
 
-        if ending and end and over_at is None and look_at is not None and now >= look_at:
+        if end and over_at is None and look_at is not None and now >= look_at:
             look_at = now + ending.PAUSE
             over_at = now if end.is_over() and ended_at is not None else None
 
@@ -221,7 +220,7 @@ def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
                  look_at if end and over_at is None else None, None if end else deadline) if moment is not None]
 
         # poll(2) takes milliseconds as an int, which ends at 24 days.
-        for descriptor, _ in poller.poll(max(0 if ending else 1, min([*waits, LONGEST_POLL])) * 1000 + 1):
+        for descriptor, _ in poller.poll(max(0, min([*waits, LONGEST_POLL])) * 1000 + 1):
             if descriptor == signals.reading:
                 signals.drain()
                 continue
@@ -236,17 +235,6 @@ def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
                 open_streams.pop(descriptor)
 
     return _result(child, end.facts["ending"] if end else None)
-
-
-def _ending() -> Any:
-    """The module. A command does not wait for its import; but it is imported as soon as that has begun, before the
-    package may be replaced."""
-    try:
-        from . import ending
-    except (ImportError, OSError):
-        return None  # no descriptor is to be had, for example: later again
-
-    return ending
 
 
 def _read(descriptor: int) -> bytes | None:

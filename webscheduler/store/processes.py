@@ -116,10 +116,11 @@ def of_run(run: str, command: list[int], adopts: int, spared: Iterable[int]) -> 
 
     younger = {pid: fields for pid, fields in now.items() if pid not in kept and int(fields[19]) >= command[1]}
     # A session or group keeps its number from being given to another process; without members it may have been.
-    own = command[0] not in now or int(now[command[0]][19]) == command[1]
+    # Of a command whose start is not known (0), only what carries a mark is believed to be of it.
+    own = command[1] > 0 and (command[0] not in now or int(now[command[0]][19]) == command[1])
     found = {pid for pid, fields in younger.items()
              if (own and command[0] in (int(fields[2]), int(fields[3]))) or _carries(pid, run) or _holds(pid, run)}
-    parents = found | {adopts}
+    parents = found | ({adopts} if adopts else set())  # 0 is the parent of the first process of all
 
     while more := {pid for pid, fields in younger.items() if int(fields[1]) in parents and pid not in found}:
         found |= more
