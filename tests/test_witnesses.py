@@ -95,7 +95,9 @@ def traced(installation: Installation, environ: dict[str, str]) -> list[list[Cal
             assert answered(process).status in (200, 202, 404, 503)
 
         files = sorted(Path(folder).iterdir(), key=lambda file: int(file.suffix[1:]))
-        return [_calls(file.read_text("utf-8", "replace"), installation) for file in files]
+        texts = [file.read_text("utf-8", "replace") for file in files]
+        texts.sort(key=lambda text: f'"{script(installation)}", O_RDONLY' not in text)  # numbers begin anew some time
+        return [_calls(text, installation) for text in texts]
 
 
 def _calls(text: str, installation: Installation) -> list[Call]:

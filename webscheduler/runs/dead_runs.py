@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..errors import Busy, Unusable
+from ..errors import Unusable
 from ..store import history, history_reading, locks, processes
 from ..store.files import append_bytes, close
 from ..vocabulary import CANCELLED, FOUND_DEAD, INTERRUPTED, SUPERVISOR_GONE, TIME_LIMIT
@@ -99,8 +99,10 @@ def record_taken(home: str, name: str, now: float) -> None:
         try:
             if unlocked and claim.run not in waiting:
                 _record(home, claim, now)
-        except Busy:
-            pass  # another process waits for its disk; that is no reason to let a request wait, too
+        except Unusable as error:
+            # Another process waits for its disk: that is no reason to let a request wait, too.
+            if not isinstance(error.__context__, BlockingIOError):
+                raise
         except OSError as error:
             raise Unusable(f"{claim.path} cannot be read: {error.strerror}")
         finally:

@@ -13,7 +13,7 @@ import errno
 import json
 import os
 
-from ..errors import Busy, Unusable
+from ..errors import Unusable
 from ..times import instant
 from ..vocabulary import ENTRY
 from .files import append_bytes, close, file_name, is_same_file, lock_file
@@ -44,8 +44,8 @@ def entry(**known: Unpack[Entry]) -> Entry:
 
 def append(home: str, name: str, entry: Entry, otherwise: Iterable[Entry] = ()) -> Entry:
     """Add one line; returns what was written. otherwise: what to try, one after the other, if it cannot be written.
-    Raises Unusable; then no part of any of them is in the file, unless what is in it can no longer be cut off. Raises
-    Busy if another process keeps it locked."""
+    Raises Unusable; then no part of any of them is in the file, unless what is in it can no longer be cut off. Its
+    context is a BlockingIOError if another process keeps it locked."""
     try:
         descriptor = open_locked(path(home, name))
 
@@ -53,8 +53,6 @@ def append(home: str, name: str, entry: Entry, otherwise: Iterable[Entry] = ()) 
             return _append_line(descriptor, entry, iter(otherwise))
         finally:
             close(descriptor)
-    except BlockingIOError:
-        raise Busy(f"{path(home, name)} is locked by another process for too long: try again")
     except OSError as error:
         raise Unusable(f"{path(home, name)} cannot be written: {error.strerror}")
 
