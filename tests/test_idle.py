@@ -153,6 +153,7 @@ def test_a_new_command_gets_a_task(idle: Installation) -> None:
     (idle.home / "commands" / "new.sh").chmod(0o600)
     tick(idle)
     until(lambda: "new" in call(idle.home, "list", "--json").out)
+    assert idle.row("new")["command"] == "new"
 
 
 @pytest.mark.parametrize("off", [-2 * 60, 2 * 3600])

@@ -189,8 +189,10 @@ def test_a_cron_expression_is_read_or_refused(text: str) -> None:
 
         if isinstance(cron, Cron):
             for zone in ("UTC", "Australia/Lord_Howe"):
-                cron.next(parse_moment(), ZoneInfo(zone))
-                cron.previous(parse_moment(), ZoneInfo(zone))
+                now = parse_moment()
+                coming, past = cron.next(now, ZoneInfo(zone)), cron.previous(now, ZoneInfo(zone))
+                assert coming is None or coming > now
+                assert past is None or past <= now
 
 
 def parse_moment() -> Any:

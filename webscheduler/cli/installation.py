@@ -156,7 +156,7 @@ def _ask_password(settings: Settings, user: str) -> None:
 
 def _script(settings: Settings, folder: str, move: bool) -> None:
     path, what = entry_files.write_script(settings, folder, move)
-    print(f"{line(path)} is {what}.")
+    done(f"{line(path)} is {what}.")
 
     try:
         written = entry_files.write_htaccess(os.path.dirname(path))
