@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Callable
 
 import pytest
 
 from tests.admin.client import Browser
 from tests.installation import Installation
+from webscheduler.admin import redaction
 from webscheduler.admin.redaction import hide
 
 # How a value that is printed may look.
@@ -74,3 +76,12 @@ def test_without_readable_tasks_all_that_could_be_one_is_kept_back(inhabited: In
     for name in ("state.json", "state.json.bak"):
         (inhabited.home / name).write_text("{")
     assert hide(str(inhabited.home), f"x {digest} y".encode()) == "x … y".encode()
+
+
+def test_a_stranger_costs_no_look_at_the_tasks(inhabited: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page that anybody can ask for has a token, which is as long as a secret, and is shown."""
+    looked: list[str] = []
+    monkeypatch.setattr(redaction, "_values", lambda home: looked.append(home) or [])
+    page = Browser(inhabited).get("sign-in")
+    assert len(re.findall(r'name="token" value="[0-9a-f]{64}"', page.text)) == 1
+    assert looked == []

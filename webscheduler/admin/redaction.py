@@ -20,8 +20,9 @@ TAG = rb"</?span[^<>]{0,60}>"  # how the colours of an output are shown
 UNSEEN = TAG + rb"|" + "⟨U\\+".encode() + rb"[0-9A-F]{4,6}" + "⟩".encode() + rb"|\\x1b\[[0-9;]*[A-Za-z]"
 BETWEEN = rb"(?:" + UNSEEN + rb'|[^0-9A-Za-z<>"=]){0,40}'
 FOLLOWING_SIG = re.compile(rb"(?<=sig=)[0-9a-f]+", re.IGNORECASE)
-# Of any length, so that a page is gone through once.
-DIGITS = re.compile(rb"[0-9a-f](?:" + BETWEEN + rb"[0-9a-f])+", re.IGNORECASE)
+# Of any length, so that a page is gone through once. The token of a form is no secret of others, and one digit less of
+# it is too short: a stranger, who sees nothing else, costs no look at the tasks.
+DIGITS = re.compile(rb'(?<!name="token" value=")[0-9a-f](?:' + BETWEEN + rb"[0-9a-f])+", re.IGNORECASE)
 LENGTH = 64  # digits of a secret or signature
 NO_DIGIT = re.compile(UNSEEN + rb"|[^0-9A-Fa-f]")
 HIDDEN = "…".encode()
