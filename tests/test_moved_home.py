@@ -41,7 +41,8 @@ def went(installation: Installation, how: str) -> Path:
     if how == "moved":
         installation.home.rename(place)
     else:
-        shutil.rmtree(installation.home)
+        while installation.home.exists():  # a file that is written at this moment makes a folder not empty
+            shutil.rmtree(installation.home, ignore_errors=True)
 
     return place
 
