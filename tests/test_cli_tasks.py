@@ -144,6 +144,13 @@ def test_a_bad_value_is_refused_by_the_option_that_was_typed(field: str, bad: st
         assert here.state == before
 
 
+def test_an_error_tells_of_nothing_that_another_command_line_did(here: Here) -> None:
+    """Two command lines in one process: what the first changed is not said to be changed by one that cannot be read."""
+    here.installation.add()
+    here("edit", "task", "--failure-status=500")
+    assert here("edit", "task", "--failure-status=--", status=2).startswith("webscheduler: --failure-status:")
+
+
 @pytest.mark.parametrize("field", [name for name, row in tasks.option_fields().items() if row.kind == "bool"])
 def test_a_switch_takes_no_value(field: str, here: Here) -> None:
     """`--prevent-overlap=no` is no way to say it."""

@@ -28,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # printing never fails, whatever the locale
 
+    if terminal := sys.modules.get(f"{__package__}.terminal"):
+        terminal.was_done.clear()  # by a command line before this one, in the same process
+
     try:
         status = _carry_out(sys.argv[1:] if argv is None else argv)
 
@@ -59,7 +62,6 @@ def _carry_out(words: Sequence[str]) -> int:
     from . import terminal
 
     terminal.home = args.home
-    terminal.was_done.clear()
 
     if args.owner:
         from ..host.home import check_owner
