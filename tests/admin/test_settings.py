@@ -6,23 +6,20 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.admin.client import PASSWORD, Browser, registered
+from tests.admin.client import Browser, registered
 from tests.installation import Installation, until
 from tests.listeners import listening
 from webscheduler import __version__
-from webscheduler.admin import setup
 from webscheduler.errors import BadInput
 from webscheduler.interchange import importing
-from webscheduler.store import capabilities, people, state
+from webscheduler.store import capabilities, state
 from webscheduler.store.settings import FORMAT, load_settings, read_settings, save_settings
 
 
@@ -513,153 +510,6 @@ def test_findings_are_in_the_language_of_the_visitor(inhabited: Installation) ->
     page = browser.submit("check")
     assert "tâche orphan\u00a0: aucune commande n’est enregistrée comme" in page
     assert "Mio sont libres" in page
-
-
-# Setting up
-
-
-@pytest.fixture
-def uploaded(tmp_path: Path) -> Any:
-    """A browser at an installation whose home is not there yet."""
-
-    class Nothing:
-        home = tmp_path / "account" / ".webscheduler"
-
-    Nothing.home.parent.mkdir()
-    script = tmp_path / "cgi-bin"
-    script.mkdir()
-    return Browser(Nothing, SCRIPT_FILENAME=str(script / "webscheduler.cgi"))  # type: ignore[arg-type]
-
-
-GOOD = {"language": "fr", "timezone": "Europe/Paris", "baseUrl": "https://example.org/cron", "user": "zoe",
-        "password": PASSWORD, "again": PASSWORD}
-
-
-def begin(browser: Browser) -> Path:
-    """Go as far as the form; the file of the code."""
-    assert "Create the directory" in browser.get()
-    browser.submit("setup")
-    return Path(browser.home, setup.CODE)
-
-
-def test_setting_up_by_the_code_in_the_home(uploaded: Browser) -> None:
-    """The first visit makes the home and a code that only its owner can read; with it language, zone, address and the
-    first owner are set, who is signed in by that; the code is gone."""
-    code = begin(uploaded)
-    assert stat.S_IMODE(os.stat(code).st_mode) == 0o600
-    assert re.fullmatch("[0-9a-f]{32}\n", code.read_text())
-    assert uploaded.page.form("setup")["fields"]["baseUrl"] == "http://example.org/cron"
-    assert code.read_text().strip() not in uploaded.page
-    page = uploaded.submit("setup", code=code.read_text(), **GOOD)
-    assert page.url == "/cron/admin/"
-    assert "Jamais appelée jusqu’ici" in page
-    assert not code.exists()
-    assert load_settings(uploaded.home)["timezone"] == "Europe/Paris"
-    assert people.verify(uploaded.home, "zoe", PASSWORD) == people.Person("zoe", "owner")
-    assert not list(Path(uploaded.home).glob("*.used"))
-
-
-def test_setting_up_by_an_upload_beside_the_script(uploaded: Browser) -> None:
-    """The text of this session, and of no other, in a file beside the script; then it is gone."""
-    begin(uploaded)
-    texts = re.findall(r'<code class="line">([0-9a-f]{32})</code>', uploaded.page.text)
-    file = Path(uploaded.environ["SCRIPT_FILENAME"]).with_name(setup.UPLOAD)
-    file.write_text(texts[0] + "\r\n")
-
-    stranger = Browser(uploaded_home(uploaded), SCRIPT_FILENAME=uploaded.environ["SCRIPT_FILENAME"])
-    stranger.get("setup")
-    assert "This is not the code" in stranger.submit("setup", code="", **GOOD)
-    uploaded.get("setup")
-    assert uploaded.submit("setup", code="", **GOOD).url == "/cron/admin/"
-    assert not file.exists()
-
-
-def uploaded_home(browser: Browser) -> Any:
-    class Place:
-        home = Path(browser.home)
-
-    return Place
-
-
-@pytest.mark.parametrize("code", ["", "0" * 32, "../state.json", "é", "\x00"])
-def test_a_wrong_code_sets_nothing(uploaded: Browser, code: str) -> None:
-    """And says so; the right one is still good afterwards."""
-    file = begin(uploaded)
-    page = uploaded.submit("setup", code=code, **GOOD)
-    assert page.status == 422
-    assert "This is not the code" in page
-    assert people.read(uploaded.home) == {}
-    assert load_settings(uploaded.home)["baseUrl"] is None
-    assert uploaded.submit("setup", code=file.read_text(), **GOOD).url == "/cron/admin/"
-
-
-@pytest.mark.parametrize(("name", "text"), [("password", "short"), ("again", "other"), ("timezone", "x"), ("user", "-"),
-                                            ("baseUrl", "example.org")])
-def test_a_mistake_does_not_use_up_the_code(uploaded: Browser, name: str, text: str) -> None:
-    file = begin(uploaded)
-    code = file.read_text()
-    page = uploaded.submit("setup", code=code, **{**GOOD, name: text})
-    assert page.status == 422
-    assert f'id="{name}-error"' in page
-    assert file.read_text() == code
-
-
-def test_a_code_is_good_once(uploaded: Browser) -> None:
-    """Also for two who come at the same moment: of two renames one fails."""
-    file = begin(uploaded)
-    code = file.read_text()
-    other = Browser(uploaded_home(uploaded))
-    other.get("setup")
-    uploaded.submit("setup", code=code, **GOOD)
-    page = other.submit("setup", code=code, **{**GOOD, "user": "mallory"})
-    assert "mallory" not in people.read(uploaded.home)
-    assert page.url != "/cron/admin/"
-
-
-def test_a_forgotten_password(owner: Browser, inhabited: Installation) -> None:
-    """A new code, made by a button, sets a new password for somebody who is there, and keeps the role."""
-    stranger = Browser(inhabited)
-    stranger.get("setup")
-    assert not Path(inhabited.home, setup.CODE).exists()
-    stranger.submit("setup")
-    code = Path(inhabited.home, setup.CODE).read_text()
-    fresh = {"user": "eve", "password": "brand new password", "again": "brand new password"}
-    assert "There is no person with this name." in stranger.submit("setup", code=code, **{**fresh, "user": "nobody"})
-    page = stranger.submit("setup", code=code, **fresh)
-    assert page.url == "/cron/admin/"
-    assert people.verify(str(inhabited.home), "eve", "brand new password") == people.Person("eve", "editor")
-    assert load_settings(str(inhabited.home))["baseUrl"] == "https://example.org/cron"
-
-
-def test_an_old_code_is_replaced(uploaded: Browser) -> None:
-    file = begin(uploaded)
-    old = file.read_text()
-    os.utime(file, (time.time() - 2 * setup.LATEST,) * 2)
-    uploaded.get("setup")
-    uploaded.post("/cron/admin/setup", {"token": uploaded.token(), "do": "code"})
-    assert file.read_text() != old
-
-
-def test_a_home_below_the_document_root_is_refused(tmp_path: Path) -> None:
-    """Nothing is made there, and the page says what to change."""
-
-    class Place:
-        home = tmp_path / "public_html" / ".webscheduler"
-
-    Place.home.parent.mkdir()
-    browser = Browser(Place)  # type: ignore[arg-type]
-    browser.get()
-    page = browser.submit("setup")
-    assert page.status == 409
-    assert "may serve" in page
-    assert "HOME" in page
-    assert not Place.home.exists()
-
-
-def test_the_first_step_is_not_taken_from_another_site(uploaded: Browser) -> None:
-    uploaded.get()
-    assert uploaded.submit("setup", headers={"HTTP_ORIGIN": "https://evil.example"}).status == 403
-    assert not Path(uploaded.home).exists()
 
 
 def test_no_trigger_loads_the_panel(installation: Installation) -> None:

@@ -2,9 +2,9 @@
 """Set-up of an installation that was uploaded without a shell, and a new password for people who forgot theirs.
 
 The rules: whoever can read files of the home, or write beside the script, is the owner. The first is proved by a code
-of 128 bits in the home: it is created with O_EXCL and deleted before the password is written, so it works once. The
-second is proved by uploading a text that is valid for this session alone. A home below a document root is refused. The
-Host header is not trusted: it makes a suggestion for the address, which the owner confirms.
+of 128 bits in the home: it is made at most once a minute, for all who ask, and deleted before the password is written,
+so it works once. The second is proved by uploading a text that is valid for this session alone. A home below a document
+root is refused. The Host header is not trusted: it makes a suggestion for the address, which the owner confirms.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from contextlib import suppress
 from ..errors import WebschedulerError
 from ..host.home import create_home
 from ..store import people
+from ..store.files import replace_file
 from ..store.settings import parse_setting, save_settings
 from ..vocabulary import LANGUAGES
 from . import session
 from .account import FILLS, NEW, form_of, new_password, stack
 from .show import ask, button, page, warning
-from .web import error_text, h
+from .web import Refused, error_text, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ LABELS = {"code": "Code", "language": "Language", "timezone": "Time zone", "base
 CODE = "setup-code"
 UPLOAD = "webscheduler-code.txt"
 LATEST = 86400.0  # seconds; a code that nobody used for so long is replaced
+PAUSE = 60.0  # seconds between two codes
 
 
 def begin(visit: Visit) -> Response:
@@ -129,21 +131,33 @@ def _take(visit: Visit, form: Form, first: bool) -> bool:
 
 
 def _make_code(visit: Visit) -> None:
-    path = os.path.join(visit.home, CODE)
+    """Make the file of the code, unless there is one that is not too old. Raises Refused if the last was made less than
+    a minute ago."""
+    path, mark = os.path.join(visit.home, CODE), os.path.join(visit.home, "locks", f".{CODE}")
 
+    with people.locked(visit.home, CODE):
+        if abs(visit.now - _changed(path)) <= LATEST:
+            return
+
+        passed = visit.now - _changed(mark)
+
+        if passed < 0:  # the clock was set back: a minute from now on
+            os.utime(mark, (visit.now, visit.now))
+
+        if passed < PAUSE:
+            raise Refused(429, "The last code was made less than a minute ago. Wait a minute and try again.")
+
+        replace_file(mark, b"", sync="none")  # first: a kill in between leaves no code, and never two in a minute
+        os.utime(mark, (visit.now, visit.now))
+        replace_file(path, os.urandom(16).hex().encode() + b"\n")
+
+
+def _changed(path: str) -> float:
+    """When the file was changed, Unix seconds; 0 if there is none."""
     try:
-        if visit.now - os.stat(path).st_mtime > LATEST:
-            os.unlink(path)
+        return os.stat(path).st_mtime
     except FileNotFoundError:
-        pass
-
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except FileExistsError:
-        return
-
-    with open(descriptor, "w", encoding="ascii") as file:
-        file.write(os.urandom(16).hex() + "\n")
+        return 0.0
 
 
 def _proof(visit: Visit, code: str) -> str:
