@@ -18,7 +18,7 @@ from tests import CHECKOUT, PACKAGE
 
 # Each folder of the package: what it is for, and which folders it may import. A module at the top counts as a folder.
 # docs/explanation/structure.md shows this table: `python -m tests.test_layers` writes it.
-LEAVES = "errors shapes vocabulary times signing addresses http fetching printable body"
+LEAVES = "errors shapes vocabulary times signing addresses http fetching printable body pasted"
 DOORS = "__main__ cgi wsgi embedding cli admin bundle_head"
 WORK = f"{LEAVES} store schedule commands runs"
 FOLDERS: dict[str, tuple[str, str]] = {
@@ -36,7 +36,7 @@ FOLDERS: dict[str, tuple[str, str]] = {
 }
 ALLOWED = {folder: others.split() for folders, (_, others) in FOLDERS.items() for folder in folders.split()}
 FORBIDDEN_ON_THE_WAY = {"dataclasses", "logging", "typing", "contextlib", "pathlib"}
-ON_THE_WAY = ("cgi", "wsgi", "errors", "vocabulary", "times", "signing", "addresses", "http", "store.",
+ON_THE_WAY = ("cgi", "wsgi", "errors", "vocabulary", "times", "signing", "addresses", "http", "pasted", "store.",
               "schedule.cron", "schedule.slots", "commands.registry", "runs.", "trigger", "status")
 OFF_THE_WAY = ("store.people", "store.history_view", "store.change_lock", "runs.cancel")
 

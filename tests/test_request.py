@@ -55,7 +55,7 @@ def request(
         (f"/run/{SLUG}/x", "", "run", ""),
         (f"/run/{SLUG[1:]}", "", "run", ""),
         (f"/run/{SLUG}0", "", "run", ""),
-        (f"/run/{SLUG.upper()}", "", "run", ""),
+        (f"/run/{SLUG.upper()}", "", "run", SLUG),
         (f"/run/{SLUG[:-1]}g", "", "run", ""),
         (f"/run/{SLUG[:-1]}\u0661", "", "run", ""),
         (f"/run/{SLUG[:-1]}\x00", "", "run", ""),
@@ -69,7 +69,7 @@ def request(
     ],
 )
 def test_what_is_asked_for(path: str, query: str, kind: str, slug: str) -> None:
-    """The path decides, and only without one the query; a slug is 32 lower-case hexadecimal digits or none."""
+    """The path decides, and only without one the query; a slug is 32 hexadecimal digits or none."""
     found = request(path, query)
     assert (found.kind, found.slug) == (kind, slug)
 

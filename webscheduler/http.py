@@ -3,8 +3,10 @@
 
 The rules of a request: nothing is decided here and nothing can fail; a malformed one becomes one for which no signature
 is valid. Paths are compared segment by segment and contain only `[A-Za-z0-9_-]`, since each server decodes the rest in
-its own way. A body is read only if neither query nor header have a signature. Work is bounded: of a query that is too
-long, or has too many fields, the rest is left out.
+its own way. What panels and editors do to a URL is forgiven where it cannot be meant otherwise: `&amp;` for `&`, a
+second query, capitals, and blanks, line ends or quotes at its end; `pasted` names the rest. A body is read only if
+neither query nor header have a signature. Work is bounded: of a query that is too long, or has too many fields, the
+rest is left out.
 
 The rules of a response: `Content-Length` is always there, since some servers keep a client waiting without; nothing is
 stored by a cache unless it says so; a header's value never holds a control character.
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 MAX_FIELDS = 500
 MAX_LENGTH = 65536  # characters
 HEX = frozenset("0123456789abcdef")
+# What is forgiven at the end of a slug, a signature or a time; the last ones are the bytes of typographic quotes and of
+# a blank that does not break, in UTF-8.
+ENDS = " \t\r\n\"'\u201c\u201d\u2019\xa0\xe2\x80\x9c\x9d\x99\xc2"
 # What the user agents of link previews hold: of Slack, Facebook (and iMessage), X, Telegram, WhatsApp (and Signal),
 # Discord, Teams and Skype, LinkedIn, and others of their kind. Not of robots as such: some monitors say they are one.
 PREVIEWS = ("preview", "slackbot", "slack-imgproxy", "facebookexternal", "facebot", "meta-external", "twitterbot",
@@ -51,8 +56,9 @@ class Request:
         self.signature = ""
         self.ts: str | None = None
 
-        query = fields(environ.get("QUERY_STRING", ""))
+        query = _query(environ)
         self.kind, slug = _target(environ.get("PATH_INFO", ""), query)
+        slug = slug.rstrip(ENDS).lower()
         self.slug = slug if len(slug) == 32 and HEX.issuperset(slug) else ""
 
         if self.kind not in ("run", "status"):
@@ -62,6 +68,11 @@ class Request:
             self.problem = "the slug is not 32 hexadecimal digits"
 
         self._read_signature(environ, query)
+
+        if self.kind == "run" and self.problem and not (self.slug and 0 < len(self.signature) <= 64):
+            from .pasted import slip
+
+            self.problem = slip(environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", "")) or self.problem
 
     def _read_signature(self, environ: dict[str, Any], query: list[tuple[str, str]]) -> None:
         given, times = _values(query, "sig"), _values(query, "ts")
@@ -79,8 +90,8 @@ class Request:
             given, times = _values(form, "sig"), _values(form, "ts")
             self.problem = "the body is too long, comes too slowly or has no length" if body is None else self.problem
 
-        self.signature = given[0] if given else ""
-        self.ts = times[0] if times else None
+        self.signature = given[0].rstrip(ENDS) if given else ""
+        self.ts = times[0].rstrip(ENDS) if times else None
 
         if len(given) > 1 or len(times) > 1:
             self.problem = "sig or ts is given more than once"
@@ -156,7 +167,11 @@ def server_kind(environ: dict[str, Any], in_process: bool) -> str:
 
 def kind(environ: dict[str, Any]) -> str:
     """Request.kind, without reading a body."""
-    return _target(environ.get("PATH_INFO", ""), fields(environ.get("QUERY_STRING", "")))[0]
+    return _target(environ.get("PATH_INFO", ""), _query(environ))[0]
+
+
+def _query(environ: dict[str, Any]) -> list[tuple[str, str]]:
+    return fields(environ.get("QUERY_STRING", "").replace("&amp;", "&").replace("?", "&"))
 
 
 def _target(path: str, query: list[tuple[str, str]]) -> tuple[str, str]:
@@ -169,7 +184,7 @@ def _target(path: str, query: list[tuple[str, str]]) -> tuple[str, str]:
         return (segments[0], "") if segments[0] in ("run", "status", "admin") else ("none", "")
 
     for key, kind in (("task", "run"), ("status", "status"), ("admin", "admin")):
-        found = _values(query, key)
+        found = [value for name, value in query if name.partition("=")[0] == key]  # `%3D` for `=` is to be named
 
         if found:
             return kind, found[0] if len(found) == 1 else ""

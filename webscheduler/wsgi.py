@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 
-from . import addresses, status, trigger
+from . import addresses, pasted, status, trigger
 from .commands import registry
 from .errors import foreseen
 from .http import Request, log
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # All that a trigger may need, at once: a worker lives on when the package is replaced, and a run that is claimed is
 # not to end at an import.
-LOADED = (addresses, status, dead_runs, health, lookup, marks, refusals, registry, spawned, strategies)
+LOADED = (addresses, pasted, status, dead_runs, health, lookup, marks, refusals, registry, spawned, strategies)
 
 
 def create_app(home: str | None = None, user: User = None) -> Application:
