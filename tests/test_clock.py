@@ -18,7 +18,7 @@ import pytest
 
 from tests.commandline import call, environment
 from tests.installation import Installation
-from webscheduler.host import doctor
+from webscheduler.host import doctor, findings
 from webscheduler.runs import retention
 from webscheduler.store import clock, history, history_cleaning
 from webscheduler.store.settings import load_settings
@@ -341,14 +341,14 @@ def test_doctor_says_a_jump(machine: Machine, monkeypatch: pytest.MonkeyPatch) -
 
     assert said() == []
     machine.off = 40.0 * DAY
-    assert said() == [(doctor.WARNING, "+960.0")]
+    assert said() == [(findings.WARNING, "+960.0")]
     machine.live(0.5)
-    assert said() == [(doctor.WARNING, "+960.0")]
+    assert said() == [(findings.WARNING, "+960.0")]
     machine.off = 0.0
-    assert said() == [(doctor.WARNING, "-960.0")]
+    assert said() == [(findings.WARNING, "-960.0")]
     machine.live(0.5)
-    assert said() == [(doctor.WARNING, "-960.0")]
+    assert said() == [(findings.WARNING, "-960.0")]
     machine.live(1)
-    assert said() == [(doctor.OK, "-960.0")]
+    assert said() == [(findings.OK, "-960.0")]
     machine.live(6)
     assert said() == []

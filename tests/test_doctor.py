@@ -24,7 +24,7 @@ from tests.commandline import call
 from tests.installation import Installation, until, waits_for
 from tests.servers import KINDS, as_user, give, python, start, workplace
 from webscheduler.host import doctor, url_check
-from webscheduler.host.doctor import ERROR, OK, WARNING, Finding
+from webscheduler.host.findings import ERROR, OK, WARNING, Finding
 from webscheduler.store import capabilities
 from webscheduler.store.settings import load_settings
 from webscheduler.times import format_time
@@ -160,7 +160,7 @@ def test_warns_of_two_ways_for_a_proxy(installation: Installation, proxies: list
     """A client of this machine takes the way that the proxy does not take, and is trusted as if it were the proxy."""
     installation.configure(trustedProxies=proxies)
     found = [each.state for each in examine(installation) if "`trustedProxies` has both" in each.message]
-    assert found == [doctor.WARNING] * warned
+    assert found == [WARNING] * warned
 
 
 def test_finds_a_home_that_may_be_served(tmp_path: Path) -> None:

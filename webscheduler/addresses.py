@@ -9,14 +9,14 @@ allow-list or a trusted proxy is set.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
 MOST_FORWARDED = 4000  # characters: the last ones, since trusted proxies append, and what is before them is not read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from ipaddress import IPv4Address
     from typing import Union
 
     Address = Union[IPv4Address, IPv6Address]
@@ -38,6 +38,23 @@ def address(text: str) -> Address | None:
         return None
 
     return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
+
+
+def is_public(text: str) -> bool:
+    """Whether the address in `text` is one of the internet, and no loopback, private, link-local, multicast or reserved
+    one. An IPv4 address inside an IPv6 one counts, since a gateway may send there what is sent to the other."""
+    found = address(text)
+
+    if isinstance(found, IPv6Address):
+        if found in NAT64:
+            found = IPv4Address(int(found) & 0xFFFFFFFF)
+        elif found.sixtofour is not None:
+            found = found.sixtofour
+        elif found.is_site_local:
+            return False
+
+    return found is not None and found.is_global and not (
+        found.is_multicast or found.is_reserved or found.is_unspecified)
 
 
 def network(text: str) -> Network | None:

@@ -14,7 +14,7 @@ from .runs import task_files
 from .schedule import slots
 from .store import state
 from .store.fields import check
-from .store.settings import check_target
+from .store.settings import check_target, private_hosts
 from .store.task import DUE, FIELDS, Task, check_name, check_printable, file_name, load_task, new_task
 from .times import format_time, time_zone
 
@@ -33,10 +33,13 @@ def create(settings: Settings, name: str, fields: dict[str, Any], now: float, pa
 
     def change(tasks: state.Tasks) -> Task:
         _check_free(tasks, name)
-        row = new_task(now, {"enabled": True, **fields})
+        row = new_task(now, {"enabled": True, **fields, "publicOnly": panel})
         task = check_task(settings, name, row, panel)
         tasks[name] = row
         return task
+
+    if panel:
+        _check_public(settings, name, fields)
 
     task_files.finish(settings.home, name)
     return state.update(settings.home, change)
@@ -56,10 +59,16 @@ def edit(
         if any(row.get(field) != before.get(field) for field in scheduled):
             row.update(scheduledSince=format_time(now), nextRunAt=None)
 
+        if any(row.get(field) != before.get(field) for field in ("command", "arguments")):
+            row["publicOnly"] = panel  # whoever changes it with a shell could call any address anyway
+
         _reset_wrong(row)
         task = check_task(settings, new or name, row, panel, before)
         tasks[name] = row
         return task
+
+    if panel and not {"command", "arguments"}.isdisjoint(fields):
+        _check_public(settings, name, {**row_of(state.read(settings.home), name), **fields})
 
     if new in ("", name):
         task_files.finish(settings.home, name)
@@ -199,6 +208,23 @@ def _check_command(settings: Settings, name: str, arguments: str) -> None:
                        "command")
 
     registry.arguments(command, arguments)
+
+
+def _check_public(settings: Settings, name: str, row: dict[str, Any]) -> None:
+    """Refuse a URL that the task could not call, as its run would. It is asked before the tasks are locked, since the
+    look-up of a name may take seconds. Raises BadInput."""
+    command = registry.registered(settings).get(row.get("command") or name)
+
+    if command is None or not registry.calls_urls(command):
+        return
+
+    from .fetching import NotPublic, check_public
+
+    try:
+        for url in registry.arguments(command, row.get("arguments", ""))[:1]:
+            check_public(url, private_hosts(settings))
+    except NotPublic as error:
+        raise BadInput(f"arguments: {error}", "arguments")
 
 
 def _check_ping_url(url: str | None, before: str | None) -> None:

@@ -3,13 +3,17 @@
 
 The rules: a call ends at its time limit, whatever the other side does. A body is read to its end, since a script on the
 other side may be ended when its reader goes, but only as much is kept as was asked for. What goes wrong is part of the
-answer, never an exception. User and password of a URL are sent to its own server alone, and no text shows them.
+answer, never an exception. User and password of a URL are sent to its own server alone, and no text shows them. A call
+for somebody who may not look into this network goes to public addresses: what counts is the address that is connected
+to, at the first server and at each to which it redirects.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Container
     from typing import Any, Callable, TypeVar
 
     Result = TypeVar("Result")
@@ -18,8 +22,17 @@ REDIRECTS = (301, 302, 303, 307, 308)
 REPEATED = (307, 308)  # the method stays; browsers turn a POST into a GET at the others (RFC 9110, 15.4)
 MOST_REDIRECTS = 20  # as in browsers
 BLOCK = 65536
+LOOK_UP = 5.0  # seconds
 # What a URL may contain as it is (RFC 3986). `%` too: what is encoded already is not encoded again.
 AS_IT_IS = "!#$%&'()*+,/:;=?@[]~-._"
+
+
+class NotPublic(OSError):
+    """A host has no address but some that are not public. Its text names both, and what to do."""
+
+    def __init__(self, host: str, address: str) -> None:
+        super().__init__(f"{host} is at {address}, which is not a public address: the setting privateHosts can allow "
+                         "this host")
 
 
 class Answer:
@@ -36,18 +49,20 @@ class Answer:
 
 def fetch(
     url: str, limit: float, headers: dict[str, str] | None = None, data: bytes | None = None, *,
-    follow: bool = False, most: int = 4096,
+    follow: bool = False, most: int = 4096, private: Container[str] | None = None,
 ) -> Answer:
     """Call an http or https URL for at most `limit` seconds and keep `most` bytes. data: what to POST; else it is a
-    GET. follow: go where a redirect leads, but not where a POST would become a GET."""
+    GET. follow: go where a redirect leads, but not where a POST would become a GET. private: the only hosts that may
+    have an address that is not public (then no proxy is used, since it would choose the address); None: all may."""
     import time
 
     begun, answer = time.monotonic(), Answer()
+    handlers = [] if private is None else _public_only(private)
 
     try:
         answer.url, sign_in = split_url(url)
         within(limit, lambda: _call(answer, sign_in, {"User-Agent": "webscheduler", **(headers or {})}, data, follow,
-                                    most, begun + limit))
+                                    most, begun + limit, handlers))
     except Exception as error:  # a server may answer anything
         found, answer = answer, Answer(answer.status, url=answer.url)  # its thread may go on with the first
         answer.body, answer.length, answer.problem = found.body, found.length, _problem(error, limit)
@@ -113,9 +128,10 @@ def split_url(url: str) -> tuple[str, str]:
 
 
 def _call(
-    answer: Answer, sign_in: str, headers: dict[str, str], data: bytes | None, follow: bool, most: int, end: float
+    answer: Answer, sign_in: str, headers: dict[str, str], data: bytes | None, follow: bool, most: int, end: float,
+    handlers: list[Any],
 ) -> None:
-    """Fill the answer."""
+    """Fill the answer. handlers: of urllib, in place of its own."""
     import base64
     import time
     import urllib.error
@@ -128,7 +144,7 @@ def _call(
             return None
 
     # A site may set a cookie and lead back to the same URL, which it answers once the cookie comes.
-    opener = urllib.request.build_opener(Stay, urllib.request.HTTPCookieProcessor(CookieJar()))
+    opener = urllib.request.build_opener(Stay, urllib.request.HTTPCookieProcessor(CookieJar()), *handlers)
     origin = urlsplit(answer.url)[:2]
 
     for count in range(MOST_REDIRECTS + 1):
@@ -164,6 +180,87 @@ def _call(
             sign_in, origin = (found, urlsplit(answer.url)[:2]) if found else (sign_in, origin)
 
     raise ValueError(f"more than {MOST_REDIRECTS} redirects, the last to {answer.url[:200]}")
+
+
+def host_of(url: str) -> str:
+    """The host of a URL as calls name it: in ASCII, lower case, without brackets. Raises ValueError."""
+    from urllib.parse import urlsplit
+
+    return urlsplit(split_url(url)[0]).hostname or ""
+
+
+def check_public(url: str, private: Container[str]) -> None:
+    """Raises NotPublic if a call of the URL with this `private` would now be refused. A name that is not found within
+    LOOK_UP seconds, or is no name, is left to the call."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(split_url(url)[0])
+        within(LOOK_UP, lambda: _places(parts.hostname or "", parts.port or 80, private))
+    except NotPublic:
+        raise
+    except (OSError, ValueError):
+        pass
+
+
+def _places(host: str, port: int, private: Container[str]) -> list[Any]:
+    """What getaddrinfo(3) finds for the host, without addresses that may not be called. Raises NotPublic if none of
+    them may, other OSErrors if there are none."""
+    import socket
+
+    from .addresses import is_public
+
+    found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+    good = [row for row in found if host in private or is_public(str(row[4][0]))]
+
+    if found and not good:
+        raise NotPublic(host, str(found[0][4][0]))
+
+    return good
+
+
+def _public_only(private: Container[str]) -> list[Any]:
+    """Handlers of urllib that look a name up once, and connect to an address that was looked at: a second look-up, as
+    that of the standard library, may find another address."""
+    import http.client
+    import socket
+    import ssl
+    import urllib.request
+
+    def connected(host: str, port: int, limit: float | None) -> socket.socket:
+        problem = OSError(f"{host} has no address")
+
+        for family, kind, protocol, _, place in _places(host, port, private):
+            connection = socket.socket(family, kind, protocol)
+
+            try:
+                connection.settimeout(limit)
+                connection.connect(place)
+                return connection
+            except OSError as error:
+                connection.close()
+                problem = error
+
+        raise problem
+
+    class Plain(http.client.HTTPConnection):
+        def connect(self) -> None:
+            self.sock = connected(self.host, self.port, self.timeout)
+
+    class Secure(http.client.HTTPSConnection):
+        def connect(self) -> None:
+            plain = connected(self.host, self.port, self.timeout)
+            self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self.host)
+
+    class PlainHandler(urllib.request.HTTPHandler):
+        def http_open(self, request: urllib.request.Request) -> Any:
+            return self.do_open(Plain, request)
+
+    class SecureHandler(urllib.request.HTTPSHandler):
+        def https_open(self, request: urllib.request.Request) -> Any:
+            return self.do_open(Secure, request)
+
+    return [PlainHandler, SecureHandler, urllib.request.ProxyHandler({})]
 
 
 def _read(answer: Answer, response: Any, most: int, end: float) -> None:

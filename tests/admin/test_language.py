@@ -16,7 +16,7 @@ from tests.admin.test_settings import restore
 from tests.installation import Installation
 from webscheduler import vocabulary
 from webscheduler.admin import account, form, language, overview, settings, setup, show, web
-from webscheduler.host import doctor, url_check
+from webscheduler.host import findings, url_check
 from webscheduler.runs import cancel
 from webscheduler.schedule.describe import MESSAGES
 
@@ -28,7 +28,7 @@ TABLES: list[Any] = [
     [text for _, text in show.MENU], form.PRESETS, form.KINDS, form.UNIT_NAMES,
     [[*page.SECTIONS, page.SECTIONS, [rule.sentence for rule in page.RULES.values()]] for page in (form, settings)],
     account.ROLE_NAMES, account.SIGN_IN, account.CHANGE, account.PERSON, setup.LABELS,
-    doctor.MARKS, cancel.ELSEWHERE, overview.STATES, [text for _, text in overview.COLUMNS],
+    findings.MARKS, cancel.ELSEWHERE, overview.STATES, [text for _, text in overview.COLUMNS],
 ]  # fmt: skip
 # Which arguments of these calls are messages.
 CALLS = {"t": slice(1), "count": slice(1, None), "tell": slice(1), "note": slice(1), "Refused": slice(1, None),
@@ -36,7 +36,7 @@ CALLS = {"t": slice(1), "count": slice(1, None), "tell": slice(1), "note": slice
          "button": slice(2, 3), "table": slice(1, 3), "paragraph": slice(1, 2), "field": slice(2, 3),
          "facts": slice(1, 2)}
 # What `doctor` finds: the modules that make findings, and which arguments of these calls are to translate.
-FINDINGS = {"host/doctor": "Finding", "host/url_check": "Finding"}
+FINDINGS = {"host/doctor": "Finding", "host/url_check": "Finding", "host/exposure": "Finding"}
 # Modules whose one-line errors reach the panel, and the parts of those errors that a person entered.
 ERRORS = ("store/task", "store/fields", "editing", "schedule/slots", "schedule/cron", "commands/registry", "host/home",
           "trigger", "http", "host/doctor", "store/settings", "store/state")

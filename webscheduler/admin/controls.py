@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..store.fields import Field
     from .web import Visit
 
-SEVERAL_LINES = ("description", "ipAllowlist")
+SEVERAL_LINES = ("description", "ipAllowlist", "privateHosts")
 CHECKED = Html(" checked")
 
 

@@ -17,6 +17,7 @@ from ..commands import registry
 from ..errors import BadInput
 from ..fetching import Answer
 from ..host import doctor, probe
+from ..host.findings import ERROR, MARKS, MOMENTS, OK, WARNING, Finding
 from ..store import capabilities, history, state
 from ..store.refusals import read_refusals
 from ..times import format_time
@@ -37,7 +38,7 @@ SHOWN = re.compile(
     "REMOTE_(ADDR|PORT)|HTTPS|GATEWAY_INTERFACE|CONTENT_(TYPE|LENGTH)|HTTP_(HOST|USER_AGENT|ACCEPT|ACCEPT_LANGUAGE|X_FORWARDED_.*|"
     "X_REAL_IP|FORWARDED|VIA|SEC_FETCH_.*)|wsgi\\.(url_scheme|multi.*|run_once|version)|mod_wsgi\\.version|uwsgi\\.version")
 AUDIT_SHOWN = 30
-BADGES = {doctor.ERROR: "failed", doctor.WARNING: "timeout", doctor.OK: "success"}
+BADGES = {ERROR: "failed", WARNING: "timeout", OK: "success"}
 
 
 def index(visit: Visit) -> Response:
@@ -73,9 +74,9 @@ def check(visit: Visit) -> Response:
         again=button(visit, "check", "Check again")))
 
 
-def _findings(visit: Visit, found: list[doctor.Finding]) -> list[Html]:
+def _findings(visit: Visit, found: list[Finding]) -> list[Html]:
     """Errors first."""
-    return [visit.html("finding", state=visit.t(doctor.MARKS[each.state]), kind=BADGES[each.state],
+    return [visit.html("finding", state=visit.t(MARKS[each.state]), kind=BADGES[each.state],
                        about=visit.t(each.about), text=_said(visit, each.message, each.values))
             for each in sorted(found, key=lambda each: list(BADGES).index(each.state))]
 
@@ -83,7 +84,7 @@ def _findings(visit: Visit, found: list[doctor.Finding]) -> list[Html]:
 def _said(visit: Visit, message: str, values: dict[str, Any]) -> Html:
     """A finding in the visitor's language."""
     return visit.t(message, **{
-        name: moment(visit, value, exact=True) if name in doctor.MOMENTS else language.error(visit.language, str(value))
+        name: moment(visit, value, exact=True) if name in MOMENTS else language.error(visit.language, str(value))
         for name, value in values.items()})
 
 

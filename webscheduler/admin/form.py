@@ -218,6 +218,8 @@ def _page(visit: Visit, task: Task | None, form: Form, stamp: str) -> Response:
         form.about["notify"] = visit.t("Send a message when the task starts to fail and when it recovers. Nobody is "
                                        "told yet: the settings have no address.")
 
+    form.about["arguments"] = h("{rule} {http}", rule=visit.t(FIELDS["arguments"].sentence), http=visit.t(
+        "`http URL` reaches public addresses, the host of this address, and what the owner allows in the settings."))
     query = {"name": task.name} if task is not None else {"copy": visit.query.get("copy", "")}
     body = visit.html("form", title=title, problem=warning(form.problem()), action=visit.href("edit", **query),
                       preview=visit.href("preview"), was=stamp, sections=form.sections(SECTIONS, made),

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 SECTIONS = {
     "General": {"name": "Name", "baseUrl": "Address", "timezone": "Time zone", "language": "Language"},
     "Runs": {"defaultTimeout": "Time limit", "maxConcurrentTasks": "Runs at the same time",
-             "tickBudgetSeconds": "Time to start tasks"},
+             "tickBudgetSeconds": "Time to start tasks", "privateHosts": "Hosts at private addresses"},
     "History": {"logRetentionDays": "Keep history (days)", "failureRetentionDays": "Keep failed runs (days)",
                 "logOutput": "Keep output", "logErrorOutput": "Keep error output"},
     "Notifications": {**{name: label for name, (label, _) in CHANNELS.items()}, "smtp": "Mail server",
@@ -294,6 +294,10 @@ def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str], list[s
         if not whole and any(found[key] != present.get(key, FIELDS[key].default) for key in SHELL_FIELDS):
             left_out.append(name)
             return None
+
+        if not whole:  # as if it had been typed here
+            same = all(found[key] == present.get(key, FIELDS[key].default) for key in ("command", "arguments"))
+            found["publicOnly"] = present.get("publicOnly", False) if same and present else True
 
         lost.extend([name] if gone else [])
         return found

@@ -19,6 +19,7 @@ from contextlib import suppress
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError, did_you_mean
 from ..host import doctor, entry_files, probe, url_check
+from ..host.findings import ERROR, MARKS
 from ..host.home import check_owner, create_home, program_words
 from ..store import capabilities, people, state
 from ..store.fields import redacted
@@ -240,9 +241,9 @@ def _doctor(args: Namespace) -> int:
         print_json([{"state": each.state, "about": each.about, "text": each.text()} for each in found])
     else:
         for each in found:
-            print(line(f"{doctor.MARKS[each.state]:7} {each.about:10} {each.text(local_time)}"))
+            print(line(f"{MARKS[each.state]:7} {each.about:10} {each.text(local_time)}"))
 
-    return int(any(finding.state == doctor.ERROR for finding in found))
+    return int(any(finding.state == ERROR for finding in found))
 
 
 def _probe(args: Namespace) -> None:

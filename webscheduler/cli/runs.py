@@ -142,6 +142,7 @@ def overall(settings: Settings, now: float) -> dict[str, Any]:
     tasks (their number), unhealthy, running, places (`most`; `held`, by which due runs if all are), lastTickAt,
     tickEverySeconds, warnings (what `doctor` finds of tasks)."""
     from ..host import doctor
+    from ..host.findings import OK
 
     try:
         tasks, damage = state.read_strictly(settings.home), []
@@ -164,7 +165,7 @@ def overall(settings: Settings, now: float) -> dict[str, Any]:
             "lastTickAt": good[DUE]["lastRunAt"] if DUE in good else None,
             "tickEverySeconds": health.rhythm(settings.home)["every"],
             "warnings": damage + [each.text(local_time) for each in doctor.of_tasks(settings, tasks, now)
-                                  if each.state != doctor.OK]}
+                                  if each.state != OK]}
 
 
 def _running(facts: Facts) -> dict[str, Any]:

@@ -19,6 +19,18 @@ def hello(*words: str) -> int:
 
 def http(*words: str) -> int:
     """Fetch a URL; exit status 0 for a whole 2xx response, 1 for another or none, 2 for wrong words."""
+    return _http(None, *words)
+
+
+def public_http(home: str, *words: str) -> int:
+    """The same for somebody who may not look into this network: only public addresses, and the hosts of `private_hosts`
+    in the settings of `home`."""
+    from ..store.settings import load_settings, private_hosts
+
+    return _http(private_hosts(load_settings(home)), *words)
+
+
+def _http(private: set[str] | None, *words: str) -> int:
     if not 1 <= len(words) <= 2:
         print("http: give a URL that starts with http:// or https://, and if needed seconds", file=sys.stderr)
         return 2
@@ -35,7 +47,7 @@ def http(*words: str) -> int:
         print(f"http: {error}", file=sys.stderr)
         return 2
 
-    answer = fetch(words[0], int(limit), follow=True, most=MAX_SHOWN)
+    answer = fetch(words[0], int(limit), follow=True, most=MAX_SHOWN, private=private)
     where = answer.url if answer.url == asked else f"{answer.url} (redirected from {asked})"
 
     more = answer.length - len(answer.body)

@@ -222,7 +222,17 @@ def argv(config: Settings, task: Task) -> tuple[list[str], str | None]:
     if command is None:
         raise BadInput(f"task {task.name}: no command is registered as {task['command']!r}", "command")
 
-    return [*command.argv, *arguments(command, task["arguments"])], command.cwd
+    words = arguments(command, task["arguments"])
+
+    if task["publicOnly"] and calls_urls(command):
+        return python(config, "webscheduler.commands.builtin:public_http", config.home, *words), command.cwd
+
+    return [*command.argv, *words], command.cwd
+
+
+def calls_urls(command: Command) -> bool:
+    """Whether it is the built-in `http`, and no other of that name."""
+    return (command.source, command.name) == ("builtin", "http")
 
 
 def arguments(command: Command, text: str) -> list[str]:

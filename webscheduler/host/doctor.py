@@ -2,8 +2,7 @@
 """Checks an installation from inside; `url_check` checks it from outside.
 
 The rules: each finding is one line, and an error ends with what to do. A check that fails is a finding, never a
-traceback. A finding is a message with values, so that the panel can translate it. Nothing is changed, except that dead
-runs are recorded.
+traceback. Nothing is changed, except that dead runs are recorded.
 """
 
 from __future__ import annotations
@@ -27,19 +26,17 @@ from ..store.settings import SETTINGS, check_setting, load_settings, unknown_cha
 from ..store.task import DUE, load_tasks, shown
 from ..times import format_time, parse_time
 from ..vocabulary import STRATEGIES
+from . import exposure
+from .findings import ERROR, OK, WARNING, Finding
 from .home import FOLDERS, document_root_above
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Callable
 
     from ..store.settings import Settings
     from ..store.task import Task
 
-OK, WARNING, ERROR = "ok", "note", "mend"  # as `doctor --json` has said since 0.1.0
-MARKS = {ERROR: "error", WARNING: "warning", OK: "ok"}  # as people read them
-MOMENTS = ("when", "until")
 DUMMY_SLUG = "0" * 32  # `url_check` calls with it; the refusals that it leaves are no finding
 LEAST_FREE, LEAST_FILES = 50 * 1024 * 1024, 1000
 LEAST_PROCESSES = 20
@@ -48,21 +45,6 @@ JUMP_TOLD = 7 * 86400.0  # seconds
 PATIENCE = 20.0
 NO_TICK = 3 * 3600.0  # seconds without a tick that are too long if it is not known how often ticks come
 NETWORKS = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs")
-
-
-class Finding:
-    """What a check found. state: OK, WARNING or ERROR; about: a word; message: one line with `{names}` of `values`, of
-    which those in MOMENTS are times (ISO 8601) and others may be one-line errors."""
-
-    __slots__ = ("about", "message", "state", "values")
-
-    def __init__(self, state: str, about: str, message: str, **values: object) -> None:
-        self.state, self.about, self.message, self.values = state, about, message, values
-
-    def text(self, when: Callable[[str], str] = str) -> str:
-        """The line in English. when: formats times."""
-        values = {name: when(str(value)) if name in MOMENTS else value for name, value in self.values.items()}
-        return self.message.format(**values).replace("\n", " ")
 
 
 def examine(home: str, now: float) -> list[Finding]:
@@ -75,8 +57,8 @@ def examine(home: str, now: float) -> list[Finding]:
 
     checks = (("home", _files(home)), ("home", _place(home)), ("disk", _disk(home)), ("clock", _clock(home, now)),
               ("processes", _processes()), ("python", _python(settings)), ("settings", _settings(settings)),
-              ("runs", _runs(home, tasks, now)), ("refusals", _refusals(home, now)),
-              ("server", _strategies(settings, tasks, now)))
+              ("tasks", exposure.of_calls(settings, tasks)), ("runs", _runs(home, tasks, now)),
+              ("refusals", _refusals(home, now)), ("server", _strategies(settings, tasks, now)))
     return [*(finding for about, check in checks for finding in _guarded(about, check)),
             *of_tasks(settings, tasks, now)]
 

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit, urlunsplit
 from ..errors import BadInput
 from ..fetching import Answer, fetch
 from ..store.settings import check_base_url
-from .doctor import DUMMY_SLUG, ERROR, OK, WARNING, Finding
+from .doctor import DUMMY_SLUG
+from .findings import ERROR, OK, WARNING, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         @overload
         def __getitem__(self, name: Literal["logOutput", "logErrorOutput"]) -> bool: ...
         @overload
-        def __getitem__(self, name: Literal["modules", "trustedProxies"]) -> list[str]: ...
+        def __getitem__(self, name: Literal["modules", "trustedProxies", "privateHosts"]) -> list[str]: ...
         @overload
         def __getitem__(self, name: Literal["environment", "notify"]) -> dict[str, str]: ...
         @overload
@@ -89,6 +89,8 @@ SETTINGS: dict[str, Field] = {
     "commands": Field("commands", {}, "Commands by name: argv (or django, or script), arguments (true: tasks "
                       "may add some), description, cwd."),
     "trustedProxies": Field("networks", [], "Proxies whose X-Forwarded-For is trusted; `unix`: one on a Unix socket."),
+    "privateHosts": Field("lines", [], "Hosts that tasks saved in the panel may call by `http` though their addresses "
+                          "are not public; that of `baseUrl` always may.", 200),
     "signatureWindowSeconds": Field("seconds", 300, "How many seconds a timed signature's time may be off.",
                                     (1, 86400)),
     "notify": Field("notify", {}, "Where to send notifications: {\"email\": ADDRESS, \"url\": WEBHOOK}, one or both.",
@@ -201,6 +203,8 @@ def check_setting(name: str, value: Any) -> Any:
 
         if not which(value):
             raise BadInput(f"php: {value[:100]!r} is not a program here: `command -v php` names one", name)
+    elif name == "privateHosts":
+        _check_hosts(value)
     elif name in ("smtp", "notifyKey") and redacted(SETTINGS[name], value) == value and HIDDEN in (value or ""):
         raise BadInput(f"{name}: {HIDDEN} only stands for the secret: enter that", name)
     elif name == "notify" and value:
@@ -209,6 +213,38 @@ def check_setting(name: str, value: Any) -> Any:
                 check_target(channel, CHANNELS[channel][1], target)
 
     return value
+
+
+def _check_hosts(hosts: list[str]) -> None:
+    for host in hosts:
+        if _plain_host(host) is None:
+            raise BadInput(f"privateHosts: {host[:100]!r} is not a host like intranet.example.org or 10.0.0.7",
+                           "privateHosts")
+
+
+def private_hosts(settings: Settings) -> set[str]:
+    """The hosts that any task may call though their addresses are not public: those of privateHosts, and the own site,
+    which on shared hosts often has a private address. As in `fetching.host_of`."""
+    from ..fetching import host_of
+
+    own = {host_of(settings["baseUrl"])} if settings["baseUrl"] else set()
+    return own | {host for each in settings["privateHosts"] if (host := _plain_host(each))}
+
+
+def _plain_host(text: str) -> str | None:
+    """A host alone as URLs name it; None for anything else."""
+    from ..fetching import split_url
+
+    place = f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
+
+    try:
+        sent, sign_in = split_url(f"http://{place}/")
+    except ValueError:
+        return None
+
+    host, port = sent[len("http://"):-1].strip("[]"), sent.rpartition("]")[2].count(":") > ("]" not in sent)
+    plain = all(c.isalnum() or c in "-._:" for c in host) and "@" not in text and not port
+    return None if sign_in or not plain else host
 
 
 def unknown_channels(notify: dict[str, str]) -> list[str]:

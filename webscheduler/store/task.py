@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         """The kinds of values of fields; those that may be None are Any, since pyright would not narrow them."""
 
         @overload
-        def __getitem__(self, name: Literal["enabled", "preventOverlap", "notify"]) -> bool: ...
+        def __getitem__(self, name: Literal["enabled", "preventOverlap", "notify", "publicOnly"]) -> bool: ...
         @overload
         def __getitem__(self, name: Literal[
             "priority", "minIntervalSeconds", "retries", "retryDelaySeconds", "consecutiveFailures",
@@ -94,6 +94,8 @@ FIELDS: dict[str, Field] = {
     "lastRunId": Field("text", None, "Id of the last run.", 64, True, "run"),
     "consecutiveFailures": Field("int", 0, "Runs that did not succeed since the last success.", (0, None), by="run"),
     "createdAt": Field("time", None, "When the task was created.", None, True, "key"),
+    "publicOnly": Field("bool", False, "Whether its command `http` calls public addresses, `baseUrl`'s host and "
+                        "`privateHosts` alone: true once the panel saved its command or arguments.", by="key"),
 }
 
 
