@@ -7,13 +7,14 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests import network
 from tests.commandline import call
 from tests.installation import Installation
-from tests.listeners import listening
+from tests.listeners import listening, make_certificate
 from webscheduler.addresses import is_public
 from webscheduler.fetching import NotPublic, check_public, fetch
 from webscheduler.host import doctor
@@ -34,8 +35,12 @@ def inside() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("address", [
-    "93.184.216.34", "1.1.1.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101", "2002:101:101::1"])
+    "93.184.216.34", "1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255",
+    "128.0.0.0", "169.253.255.255", "172.15.255.255", "172.32.0.0", "192.0.1.0", "192.167.255.255", "192.169.0.0",
+    "198.17.255.255", "198.20.0.0", "223.255.255.255", "2606:4700::1111", "2001:200::1", "3ffe::1", "3fff:1000::",
+    "::ffff:1.1.1.1", "64:ff9b::101:101", "2002:101:101::1"])
 def test_public_addresses(address: str) -> None:
+    """The neighbours of what is not public, too."""
     assert is_public(address)
 
 
@@ -44,14 +49,19 @@ def test_public_addresses(address: str) -> None:
     "100.64.0.1", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255", "::1", "::", "fe80::1",
     "fe80::1%eth0", "fc00::1", "fd12::1", "fec0::1", "ff02::1", "ff0e::1",
     "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::7f00:1", "nonsense",
-    "64:ff9b::7f00:1", "64:ff9b::a00:1", "2002:7f00:1::1", "2002:a00:1::1"])
+    "64:ff9b::7f00:1", "64:ff9b::a00:1", "2002:7f00:1::1", "2002:a00:1::1", "::ffff:0:7f00:1", "2001:0:101:101::1",
+    # These are not the same in the ipaddress of each Python.
+    "192.0.0.9", "192.0.0.255", "192.88.99.1", "2001:1::1", "2001:3::1", "2001:20::1", "64:ff9b:1::101:101",
+    "3fff::1", "5f00::1", "100::1", "100:0:0:1::1", "4000::1", "2001:db8::1", "198.19.255.255", "203.0.113.1"])
 def test_addresses_that_are_not_public(address: str) -> None:
-    """Of each kind, and as IPv6 writes IPv4 addresses."""
+    """Of each kind, and as IPv6 writes IPv4 addresses; the same under each version of Python."""
     assert not is_public(address)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "127.1", "0x7f000001", "2130706433",
-                                  "0", "0.0.0.0", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize("host", [
+    "127.0.0.1", "localhost", "LOCALHOST", "127.1", "0x7f000001", "0x7f.1", "0177.0.0.1", "017700000001", "2130706433",
+    "0", "0.0.0.0", "\uff11\uff12\uff17.0.0.1", "127\u30020.0.1", "[::1]", "[::]", "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]"])
 def test_no_spelling_of_loopback_is_called(inside: str, host: str) -> None:
     """No connection is even begun: its failure would tell which ports are open."""
     url = inside.replace("127.0.0.1", host)
@@ -60,6 +70,25 @@ def test_no_spelling_of_loopback_is_called(inside: str, host: str) -> None:
 
     with pytest.raises(NotPublic):
         check_public(url, set())
+
+
+@pytest.mark.parametrize("host", ["[fe80::1%lo]", "[::1%251]", "127.0.0.1%00.example.org", "example.org@127.0.0.1%23"])
+def test_what_is_no_host_is_not_called(inside: str, host: str) -> None:
+    """A zone of IPv6, or what the parser of one library takes for a host and that of another does not."""
+    assert "makes no sense" in fetch(inside.replace("127.0.0.1", host), 10, private=set()).problem
+
+
+def test_a_name_is_proven_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that was looked at is called under the name that was asked for, and its certificate is for that."""
+    certificate = make_certificate(tmp_path)
+
+    with listening(certificate) as site:
+        url = site.url
+        assert "certificate" in fetch(url, 10, private={"127.0.0.1"}).problem
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert fetch(url, 10, private={"127.0.0.1"}).status == 204
+        assert "certificate" in fetch(url.replace("127.0.0.1", "localhost"), 10, private={"localhost"}).problem
+        assert fetch(url, 10, private=set()).problem.endswith(REFUSAL)
 
 
 def test_no_redirect_leads_inside(inside: str) -> None:
@@ -72,10 +101,13 @@ def test_no_redirect_leads_inside(inside: str) -> None:
         assert fetch(own, 10, private={"localhost"}).status == 302
 
 
-def test_no_proxy_is_asked(inside: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_no_proxy_is_asked(inside: str, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     """It would look names up itself, and call what it finds."""
-    monkeypatch.setenv("http_proxy", inside)
-    assert fetch("http://10.1.2.3/", 0.5, private=set()).problem.endswith(REFUSAL)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, inside)
+
+    assert fetch(f"{scheme}://10.1.2.3/", 5, private=set()).problem.endswith(REFUSAL)
 
 
 @pytest.mark.skipif(not network.able() and not os.environ.get("WEBSCHEDULER_REQUIRE_ALL"),

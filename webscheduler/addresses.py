@@ -11,7 +11,15 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
+# What of the registries of special addresses (IANA, RFC 6890) nobody has on the internet. `ipaddress` has such a list,
+# but each version of Python another.
+INSIDE = tuple(map(ip_network, (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+    "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+    "224.0.0.0/3",  # multicast, reserved, broadcast
+    "2001::/23", "2001:db8::/32", "3fff::/20")))
+UNICAST = IPv6Network("2000::/3")  # all of IPv6 that is given to anybody (RFC 4291)
+NAT64, SIX_TO_FOUR = IPv6Network("64:ff9b::/96"), IPv6Network("2002::/16")  # RFC 6052, RFC 3056: IPv4 in IPv6
 MOST_FORWARDED = 4000  # characters: the last ones, since trusted proxies append, and what is before them is not read
 
 TYPE_CHECKING = False
@@ -45,16 +53,12 @@ def is_public(text: str) -> bool:
     one. An IPv4 address inside an IPv6 one counts, since a gateway may send there what is sent to the other."""
     found = address(text)
 
-    if isinstance(found, IPv6Address):
-        if found in NAT64:
-            found = IPv4Address(int(found) & 0xFFFFFFFF)
-        elif found.sixtofour is not None:
-            found = found.sixtofour
-        elif found.is_site_local:
-            return False
+    if found is not None and found in NAT64:
+        found = IPv4Address(int(found) & 0xFFFFFFFF)
+    elif found is not None and found in SIX_TO_FOUR:
+        found = IPv4Address(int(found) >> 80 & 0xFFFFFFFF)
 
-    return found is not None and found.is_global and not (
-        found.is_multicast or found.is_reserved or found.is_unspecified)
+    return found is not None and (found.version == 4 or found in UNICAST) and not any(found in net for net in INSIDE)
 
 
 def network(text: str) -> Network | None:

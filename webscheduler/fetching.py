@@ -183,10 +183,13 @@ def _call(
 
 
 def host_of(url: str) -> str:
-    """The host of a URL as calls name it: in ASCII, lower case, without brackets. Raises ValueError."""
+    """The host of a URL as calls name it: in ASCII, lower case, without brackets. Empty if it is no URL."""
     from urllib.parse import urlsplit
 
-    return urlsplit(split_url(url)[0]).hostname or ""
+    try:
+        return urlsplit(split_url(url)[0]).hostname or ""
+    except ValueError:
+        return ""
 
 
 def check_public(url: str, private: Container[str]) -> None:
@@ -230,15 +233,10 @@ def _public_only(private: Container[str]) -> list[Any]:
     def connected(host: str, port: int, limit: float | None) -> socket.socket:
         problem = OSError(f"{host} has no address")
 
-        for family, kind, protocol, _, place in _places(host, port, private):
-            connection = socket.socket(family, kind, protocol)
-
+        for *_, place in _places(host, port, private):
             try:
-                connection.settimeout(limit)
-                connection.connect(place)
-                return connection
+                return socket.create_connection(place[:2], limit)  # an address in digits: nothing is looked up
             except OSError as error:
-                connection.close()
                 problem = error
 
         raise problem

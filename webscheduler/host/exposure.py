@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..store import state
     from ..store.settings import Settings
 
-LOOK_UPS = 20.0  # seconds for the names of all tasks
+LOOK_UPS = 5.0  # seconds for the names of all tasks
 
 
 def of_calls(settings: Settings, tasks: state.Tasks) -> Iterator[Finding]:

@@ -204,7 +204,7 @@ def check_setting(name: str, value: Any) -> Any:
         if not which(value):
             raise BadInput(f"php: {value[:100]!r} is not a program here: `command -v php` names one", name)
     elif name == "privateHosts":
-        _check_hosts(value)
+        _check_hosts(value or [])
     elif name in ("smtp", "notifyKey") and redacted(SETTINGS[name], value) == value and HIDDEN in (value or ""):
         raise BadInput(f"{name}: {HIDDEN} only stands for the secret: enter that", name)
     elif name == "notify" and value:
@@ -217,7 +217,7 @@ def check_setting(name: str, value: Any) -> Any:
 
 def _check_hosts(hosts: list[str]) -> None:
     for host in hosts:
-        if _plain_host(host) is None:
+        if not _plain_host(host):
             raise BadInput(f"privateHosts: {host[:100]!r} is not a host like intranet.example.org or 10.0.0.7",
                            "privateHosts")
 
@@ -227,24 +227,17 @@ def private_hosts(settings: Settings) -> set[str]:
     which on shared hosts often has a private address. As in `fetching.host_of`."""
     from ..fetching import host_of
 
-    own = {host_of(settings["baseUrl"])} if settings["baseUrl"] else set()
-    return own | {host for each in settings["privateHosts"] if (host := _plain_host(each))}
+    return {host_of(settings["baseUrl"] or ""), *map(_plain_host, settings["privateHosts"])} - {""}
 
 
-def _plain_host(text: str) -> str | None:
-    """A host alone as URLs name it; None for anything else."""
-    from ..fetching import split_url
+def _plain_host(text: str) -> str:
+    """A host alone as URLs name it; empty for anything else."""
+    from ..fetching import host_of
 
-    place = f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
-
-    try:
-        sent, sign_in = split_url(f"http://{place}/")
-    except ValueError:
-        return None
-
-    host, port = sent[len("http://"):-1].strip("[]"), sent.rpartition("]")[2].count(":") > ("]" not in sent)
-    plain = all(c.isalnum() or c in "-._:" for c in host) and "@" not in text and not port
-    return None if sign_in or not plain else host
+    place = f"[{text}]" if text.count(":") > 1 and "[" not in text else text
+    host = host_of(f"http://{place}/")
+    alone = ":" not in place.rpartition("]")[2] and set(text).isdisjoint("/?#@ \t\r\n")
+    return host if alone and all(c.isalnum() or c in "-._:" for c in host) else ""
 
 
 def unknown_channels(notify: dict[str, str]) -> list[str]:
