@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from ..errors import WebschedulerError
 from ..host.home import create_home
+from ..http import log
 from ..store import people
 from ..store.files import replace_file
 from ..store.settings import parse_setting, save_settings
@@ -22,7 +23,7 @@ from ..vocabulary import LANGUAGES
 from . import session
 from .account import FILLS, NEW, form_of, new_password, stack
 from .show import ask, button, page, warning
-from .web import Refused, error_text, h
+from .web import Html, Refused, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,15 +49,19 @@ def begin(visit: Visit) -> Response:
         session.check_site(visit)
 
         try:
-            create_home(visit.home, visit.now)
-        except WebschedulerError as error:
-            return ask(visit, title, error_text(visit, error), visit.html("home-help"), 409)
+            create_home(visit.home, visit.now, environ=visit.environ)
+        except WebschedulerError as error:  # its text has paths, and the visitor may be anybody
+            log(visit.environ.get("wsgi.errors"), f"webscheduler: {error}")
+            cause = getattr(error.__context__, "strerror", "")
+            text = visit.t("The directory cannot be created: {error}", error=cause) if cause else visit.t(
+                "This directory is inside one that a web server may serve. Choose another.")
+            return ask(visit, title, text, visit.html("home-help"), 409)
 
         _make_code(visit)
         return visit.redirect("setup")
 
     # Without a home there is no key and no token, so the browser must say where the form comes from (check_site).
-    return page(visit, title, visit.html("begin", home=visit.home, action=visit.href("setup"),
+    return page(visit, title, visit.html("begin", home=_place(visit), action=visit.href("setup"),
                                          help=visit.html("home-help")), 200 if visit.method == "GET" else 503,
                 head=h('\n<meta name="referrer" content="same-origin">'))
 
@@ -87,12 +92,35 @@ def setup(visit: Visit) -> Response:
     if visit.method == "POST" and _take(visit, form, first):
         return visit.redirect("")
 
-    where = _beside(visit)
+    script = os.path.basename(_script(visit))
     return page(visit, title, visit.html(
         "setup", title=title, problem=warning(form.problem()), form=stack(form, labels, visit.t("Save")),
-        file=os.path.join(visit.home, CODE), beside=visit.html(
-            "beside", upload=UPLOAD, text=_challenge(visit), where=where) if where else ""),
+        file=_place(visit, CODE), beside=visit.html(
+            "beside", upload=UPLOAD, text=_challenge(visit), script=script) if script else ""),
         422 if form.errors else 200)
+
+
+def _place(visit: Visit, *file: str) -> Html:
+    """Where the home is, or a file in it, for an owner who may know the account by FTP alone. No absolute path is told:
+    the visitor may be anybody."""
+    script = _script(visit)
+    home, account, beside = map(os.path.realpath, (visit.home, os.path.expanduser("~"), os.path.dirname(script)))
+    above = os.path.dirname(home).rstrip("/")
+    shown, said = os.path.join("…", os.path.basename(home), *file), []
+
+    if account != "/" and home.startswith(account + "/"):
+        shown = os.path.join("~", os.path.relpath(home, account), *file)
+        said.append(visit.t("`~` is the home directory of your account, where most FTP programs begin."))
+
+    if above and script and (beside + "/").startswith(above + "/"):
+        said.append(visit.t("From the directory of {script} the way is {way}.", script=os.path.basename(script),
+                            way=os.path.join(os.path.relpath(home, beside), *file)))
+
+    if not said:
+        said.append(visit.t("The line HOME at the top of the script, or the server's variable WEBSCHEDULER_HOME, says "
+                            "where this directory is."))
+
+    return visit.html("place", shown=shown, said=[h("{each} ", each=each) for each in said])
 
 
 def _take(visit: Visit, form: Form, first: bool) -> bool:
@@ -162,7 +190,7 @@ def _changed(path: str) -> float:
 
 def _proof(visit: Visit, code: str) -> str:
     """The file that holds the proof, which is the code or this session's text; empty if none does."""
-    beside = _beside(visit)
+    beside = os.path.dirname(_script(visit))
     file, expected = (os.path.join(visit.home, CODE), code) if code else (
         os.path.join(beside, UPLOAD), _challenge(visit))
 
@@ -184,7 +212,7 @@ def _challenge(visit: Visit) -> str:
         return os.urandom(16).hex()
 
 
-def _beside(visit: Visit) -> str:
-    """The directory of the script; empty if the server does not tell."""
-    script = str(visit.environ.get("SCRIPT_FILENAME", ""))
-    return os.path.dirname(script) if os.path.isabs(script) else ""
+def _script(visit: Visit) -> str:
+    """The path of the script; empty if the server does not tell."""
+    script = os.fsdecode(str(visit.environ.get("SCRIPT_FILENAME", "")).encode("latin-1", "replace"))
+    return script if os.path.isabs(script) else ""

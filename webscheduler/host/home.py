@@ -18,14 +18,18 @@ from ..store.files import replace_file
 from ..store.settings import save_settings
 from ..store.task import DUE, DUE_FIELDS, new_task
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 FOLDERS = ("locks", "runs", "logs", "output", "commands")
 DOCUMENT_ROOTS = ("public_html", "htdocs", "www", "html", "httpdocs", "web", "cgi-bin", "public", "webroot", "wwwroot")
 
 
-def create_home(home: str, now: float, zone: str = "UTC") -> bool:
-    """Create or complete the home; True if it is new. zone: the time zone of a new one; empty: to be asked for. Raises
-    BadInput for a place that a web server may serve."""
-    root = document_root_above(home)
+def create_home(home: str, now: float, zone: str = "UTC", environ: dict[str, Any] | None = None) -> bool:
+    """Create or complete the home; True if it is new. zone: the time zone of a new one; empty: to be asked for.
+    environ: see `document_root_above`. Raises BadInput for a place that a web server may serve."""
+    root = document_root_above(home, environ)
 
     if root:
         raise BadInput(f"{home} is inside {root}, which a web server may serve: choose another home")
@@ -53,12 +57,15 @@ def create_home(home: str, now: float, zone: str = "UTC") -> bool:
     return new
 
 
-def document_root_above(home: str) -> str:
-    """The directory, `home` or one above it, that web servers usually serve; empty if there is none."""
-    environ_root = os.environ.get("DOCUMENT_ROOT", "")
+def document_root_above(home: str, environ: dict[str, Any] | None = None) -> str:
+    """The directory, `home` or one above it, that a web server serves as far as its name and the server's variables
+    tell; empty if there is none. environ: of a request (PEP 3333); without it, the environment of this process."""
+    for name in ("DOCUMENT_ROOT", "CONTEXT_DOCUMENT_ROOT"):  # the second is Apache's, of a userdir or an alias
+        told = os.environ.get(name, "") if environ is None else os.fsdecode(
+            str(environ.get(name, "")).encode("latin-1", "replace"))
 
-    if environ_root and (os.path.realpath(home) + "/").startswith(os.path.realpath(environ_root).rstrip("/") + "/"):
-        return environ_root
+        if told and (os.path.realpath(home) + "/").startswith(os.path.realpath(told).rstrip("/") + "/"):
+            return told
 
     parts = os.path.realpath(home).split("/")
 
