@@ -13,6 +13,7 @@ import pytest
 
 from tests.installation import DOORS, REFUSED, Answer, Installation, asking
 from webscheduler import http, signing, trigger
+from webscheduler.store.refusals import MOST, add_refusal, read_refusals
 
 Request = tuple[dict[str, str], bytes]
 Case = Callable[[Installation], Request]
@@ -420,13 +421,12 @@ def test_refusals_leave_a_trace(ready: Installation, door: str) -> None:
 
 def test_refusals_are_bounded(ready: Installation) -> None:
     """The last 50 refusals are kept, the newest first, and an old or damaged file harms nothing."""
-    from webscheduler.store.refusals import add_refusal, read_refusals
-
     home = str(ready.home)
     now = time.time()
+    nobody: dict[str, object] = {}
 
     for number in range(60):
-        add_refusal(home, now + 100 * number, "GET", "", "192.0.2.1", str(number))
+        add_refusal(home, now + 100 * number, "GET", "", "192.0.2.1", str(number), nobody.get)
 
     assert [refusal["problem"] for refusal in read_refusals(home)] == [str(n) for n in range(59, 9, -1)]
 
@@ -442,8 +442,62 @@ def test_refusals_are_bounded(ready: Installation) -> None:
     for damaged in (b"", b"[", b"5", b'{"a": 1}', b"\xff", b"[null, 1]"):
         (ready.home / "refused.json").write_bytes(damaged)
         assert read_refusals(home) == []
-        add_refusal(home, now + 100000, "GET", "", "192.0.2.1", "again")
+        add_refusal(home, now + 100000, "GET", "", "192.0.2.1", "again", nobody.get)
         assert [refusal["problem"] for refusal in read_refusals(home)] == ["again"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_who_guesses_slugs_hides_no_mistake(ready: Installation, door: str) -> None:
+    """However many unknown slugs are called, what the owner of a task is to read keeps its place, one for each problem;
+    and a flood of calls without a slug leaves room for it."""
+    home, started, passed = str(ready.home), time.time(), [0.0]
+    slug, kept = ready.row()["slug"], {}
+
+    def ask(path: str, query: str, seconds: float) -> None:
+        passed[0] += seconds
+        trigger.answer(http.Request(asking(path, query)), home, False, lambda: started + passed[0], print,
+                       None if door == "cgi" else kept)  # fmt: skip
+
+    def places(known: bool = True) -> list[str]:
+        return [each["problem"] for each in read_refusals(home) if (each["slug"] == slug) is known]
+
+    ask(f"/run/{slug}", "sig=" + "0" * 64, 0)
+    ask(f"/run/{slug}", "sig%3D" + "0" * 64, 61)
+    ask(f"/run/{slug}", "sig=" + "0" * 64, 61)
+
+    for number in range(2 * MOST):
+        ask(f"/run/{number:032x}", "sig=" + "0" * 64, 61)
+
+    assert places() == ["slug and signature do not belong together", "`%3D` stands where `=` should"]
+    assert len(places(known=False)) == MOST - 2
+
+    for second in range(10 * 60):
+        ask("/run/wp-login.php", "", 1)
+
+        if second % 50 == 49:
+            ask(f"/run/{slug}", "sig=" + "0" * 64 + ".", 0)
+
+    assert places()[0] == "`.` follows the signature"
+
+
+def test_one_slug_takes_no_places_of_others(ready: Installation) -> None:
+    """Who knows one slug and calls it in every wrong way pushes out their own refusals, the oldest first."""
+    home, slugs = str(ready.home), {"a" * 32: 1, "b" * 32: 2}
+    add_refusal(home, time.time(), "GET", "a" * 32, "192.0.2.1", "one", slugs.get)
+
+    for number in range(2 * MOST):
+        add_refusal(home, time.time(), "GET", "b" * 32, "192.0.2.2", str(number), slugs.get)
+
+    add_refusal(home, time.time(), "GET", "c" * 32, "192.0.2.3", "unknown", slugs.get)
+    found = [(each["slug"][0], each["problem"]) for each in read_refusals(home)]
+    assert found == [("c", "unknown"), *(("b", str(n)) for n in range(2 * MOST - 1, MOST + 1, -1)), ("a", "one")]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_what_doctor_calls_takes_no_place(ready: Installation, door: str) -> None:
+    """`doctor` reads the answer to its call itself."""
+    assert ready.call(door, asking(f"/run/{trigger.CHECK_SLUG}", "sig=" + "0" * 64)).refused
+    assert read_refusals(str(ready.home)) == []
 
 
 # As the services send them.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from tests import SCRIPT
-from tests.installation import REFUSED, Installation
+from tests.installation import REFUSED, Installation, asking
 from tests.servers import KINDS, Server, give, start, workplace
 from webscheduler import pasted
 from webscheduler.admin import language
@@ -137,6 +137,6 @@ def test_what_is_not_forgiven_is_named(door: Door, form: str, problem: str) -> N
 @pytest.mark.parametrize("query", ["", "&" * 99999, "sig=" * 9999, "sig=" + "%" * 99999, "sig=%ed%a0%80" + "0" * 64])
 def test_any_text_is_named_or_not(path: str, query: str) -> None:
     """Whatever comes, at most a character of it is told, and it can be printed."""
-    said = pasted.slip(path, query)
+    said = pasted.slip(asking(path, query))
     assert said.isprintable()
     assert len(said) < 90

@@ -216,14 +216,20 @@ def test_the_work_tells_nothing_of_the_task(installation: Installation, shape: s
         installation.add(name, argv=["/bin/true"], slug=slug * 32, **TASKS[name])
         slugs[name] = slug * 32
 
+    more = {f"more {number}": new_task(time.time(), {"slug": f"{number:032x}"}) for number in range(20)}
+    state.update(str(installation.home), lambda tasks: tasks.update(more))  # the index is not read at once
     ready(installation, "plain")
+    # There is no more room for refusals, some of which are of slugs that are known.
+    refusal = {"at": format_time(0), "ip": "192.0.2.1", "method": "GET", "problem": "another"}
+    full = [{**refusal, "slug": slug} for slug in (*(f"{number:032x}" for number in range(45)), *slugs.values())]
     found = {}
 
     for name, slug in slugs.items():
         if not indexed:
             (installation.home / "index").unlink(missing_ok=True)
 
-        (installation.home / "refused.json").unlink(missing_ok=True)  # so that each refusal writes it
+        (installation.home / "refused.json").write_text(json.dumps(full))
+        os.utime(installation.home / "refused.json", (0, 0))  # so that each refusal writes it
         calls, = traced(installation, asking(f"/{kind}/{slug}", query))
         found[name] = [(str(call), call.result if call.name in MOVED else 0) for call in calls]
 

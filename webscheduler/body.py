@@ -24,6 +24,13 @@ def stated_length(environ: dict[str, Any]) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
+def receive_form(environ: dict[str, Any]) -> str | None:
+    """The whole body, each byte as a character; None if it is too long, states no length, or does not come in time."""
+    length = stated_length(environ)
+    body = receive(environ, length) if length is not None and length <= MAX_FORM else None
+    return None if body is None else body.decode("latin-1")
+
+
 def receive(environ: dict[str, Any], size: int) -> bytes | None:
     """The next `size` bytes of the body; fewer if it ends before. None if they do not come in time, or the client is
     gone."""

@@ -52,11 +52,10 @@ class Request:
         self.may_run = self.method in ("GET", "POST") and not _is_early(environ)
         self.peer = str(environ.get("REMOTE_ADDR", ""))
         self.forwarded = str(environ.get("HTTP_X_FORWARDED_FOR", ""))
-        self.problem = ""
-        self.signature = ""
+        self.problem = self.signature = ""
         self.ts: str | None = None
 
-        query = _query(environ)
+        query = fields(environ.get("QUERY_STRING", "").replace("&amp;", "&").replace("?", "&"))
         self.kind, slug = _target(environ.get("PATH_INFO", ""), query)
         slug = slug.rstrip(ENDS).lower()
         self.slug = slug if len(slug) == 32 and HEX.issuperset(slug) else ""
@@ -69,11 +68,6 @@ class Request:
 
         self._read_signature(environ, query)
 
-        if self.kind == "run" and self.problem and not (self.slug and 0 < len(self.signature) <= 64):
-            from .pasted import slip
-
-            self.problem = slip(environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", "")) or self.problem
-
     def _read_signature(self, environ: dict[str, Any], query: list[tuple[str, str]]) -> None:
         given, times = _values(query, "sig"), _values(query, "ts")
         header = environ.get("HTTP_X_WEBSCHEDULER_SIGNATURE", "").strip()
@@ -85,7 +79,9 @@ class Request:
             elif given != [header]:
                 self.problem = "query and header carry different signatures"
         elif not given and self.method == "POST" and self.may_run and self.slug:
-            body = _body(environ)
+            from .body import receive_form
+
+            body = receive_form(environ)
             form = fields(body or "")
             given, times = _values(form, "sig"), _values(form, "ts")
             self.problem = "the body is too long, comes too slowly or has no length" if body is None else self.problem
@@ -111,13 +107,10 @@ def _is_early(environ: dict[str, Any]) -> bool:
     behind it."""
     agent = environ.get("HTTP_USER_AGENT", "").lower()
 
-    for word in PREVIEWS:
-        if word in agent:
-            return True
-
     purpose = (environ.get("HTTP_SEC_PURPOSE", "") + environ.get("HTTP_PURPOSE", "") + environ.get("HTTP_X_PURPOSE", "")
                + environ.get("HTTP_X_MOZ", ""))
-    return purpose != "" and any(word in purpose.lower() for word in ("prefetch", "prerender", "preview"))
+    return any(word in agent for word in PREVIEWS) or (
+        purpose != "" and any(word in purpose.lower() for word in ("prefetch", "prerender", "preview")))
 
 
 def fields(text: str, length: int = MAX_LENGTH) -> list[tuple[str, str]]:
@@ -165,15 +158,6 @@ def server_kind(environ: dict[str, Any], in_process: bool) -> str:
     return ("cgi/" if in_process else "wsgi/") + (name[:40] or "unknown")
 
 
-def kind(environ: dict[str, Any]) -> str:
-    """Request.kind, without reading a body."""
-    return _target(environ.get("PATH_INFO", ""), _query(environ))[0]
-
-
-def _query(environ: dict[str, Any]) -> list[tuple[str, str]]:
-    return fields(environ.get("QUERY_STRING", "").replace("&amp;", "&").replace("?", "&"))
-
-
 def _target(path: str, query: list[tuple[str, str]]) -> tuple[str, str]:
     segments = [segment for segment in path.split("/") if segment]
 
@@ -194,14 +178,6 @@ def _target(path: str, query: list[tuple[str, str]]) -> tuple[str, str]:
 
 def _values(given: list[tuple[str, str]], key: str) -> list[str]:
     return [value for name, value in given if name == key]
-
-
-def _body(environ: dict[str, Any]) -> str | None:
-    from .body import MAX_FORM, receive, stated_length
-
-    length = stated_length(environ)
-    body = receive(environ, length) if length is not None and length <= MAX_FORM else None
-    return None if body is None else body.decode("latin-1")
 
 
 class Response:

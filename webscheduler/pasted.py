@@ -10,6 +10,10 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 MOST = 4096  # characters that are looked at
 # A pattern of the path as the server decoded it, or of the query as it came: what stands there, and what should.
 IN_PATH = ((r"\\?(\?|%3[Ff])", "%3F", "?"), ("&", "&", "?"))
@@ -31,9 +35,9 @@ BESIDE_IN_QUERY = (
 )
 
 
-def slip(path: str, query: str) -> str:
+def slip(environ: dict[str, Any]) -> str:
     """What was done to the URL of a request for /run, in words; empty if it is nothing that is known."""
-    path, query = path[:MOST], query[:MOST]
+    path, query = environ.get("PATH_INFO", "")[:MOST], environ.get("QUERY_STRING", "")[:MOST]
 
     for table, text in ((IN_PATH, path), (IN_QUERY, query)):
         for pattern, seen, meant in table:

@@ -72,7 +72,8 @@ missing as unknown: within a format, keys may come, at the end, and none goes or
 
 Skips and rejections are written for valid signatures only, at most one a minute for each task and reason, and do not
 change what the task says about its last run. Requests without a valid signature are in `refused.json`: the last 50, at
-most one a minute, with time, address, method, slug and what was wrong, in words.
+most one a minute, with time, address, method, slug and what was wrong, in words. Of a slug and a problem there is the
+last one, and unknown slugs take no place of those of tasks.
 
 ## Retention
 

@@ -94,7 +94,7 @@ def fill(installation: Installation, base: str) -> dict[str, str]:
                     ip="203.0.113.7", count=4, output="")
     history.append(home, "shop:prices", skipped)
     add_refusal(home, now - 4000, "GET", "", "198.51.100.9",
-                "the signature is not 64 hexadecimal digits")
+                "the signature is not 64 hexadecimal digits", {}.get)
     (installation.home / "commands.json").write_text(json.dumps({
         "sync": {"at": format_time(now - 600), "package": __version__},
         "broken": {"shop.jobs": "ImportError: No module named pdf"}}))

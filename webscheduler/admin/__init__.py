@@ -18,7 +18,7 @@ import time
 from functools import partial
 
 from ..errors import WebschedulerError
-from ..http import kind, log, server_kind
+from ..http import Request, log, server_kind
 from ..runs.detach import AfterResponse
 from ..store.settings import SETTINGS, Settings, find_home, load_settings
 from .web import Html, Refused, Visit, error_text, h, mount, respond
@@ -88,7 +88,7 @@ def answer(
     in_process: bool = False,
 ) -> Response:
     """The response to a request for the panel. in_process: see `trigger.answer`."""
-    if not kind(environ):
+    if not Request(environ).kind:
         return _front(environ)
 
     try:

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from ..store.settings import Settings
     from ..store.task import Task
 
-DUMMY_SLUG = "0" * 32  # `url_check` calls with it; the refusals that it leaves are no finding
 LEAST_FREE, LEAST_FILES = 50 * 1024 * 1024, 1000
 LEAST_PROCESSES = 20
 SLOW_CLOCK = 5.0  # seconds by which the clock of a file system may differ
@@ -372,12 +371,12 @@ def _ticks(home: str, tasks: dict[str, Task], now: float) -> Iterator[Finding]:
 
 
 def _refusals(home: str, now: float) -> Iterator[Finding]:
-    recent = [entry for entry in read_refusals(home) if now - parse_time(str(entry.get("at"))) < 86400
-              and entry.get("slug") != DUMMY_SLUG]
+    recent = [entry for entry in read_refusals(home) if now - parse_time(str(entry.get("at"))) < 86400]
 
     if recent:
-        yield Finding(WARNING, "refusals", "{n} calls in the last day, the last at {when} from {ip}: {error}",
-                      n=len(recent), when=recent[0]["at"], ip=recent[0].get("ip"), error=recent[0].get("problem"))
+        last = recent[0]
+        yield Finding(WARNING, "refusals", "{n} kinds of call were refused in the last day, the last at {when} from "
+                      "{ip}: {error}", n=len(recent), when=last["at"], ip=last.get("ip"), error=last.get("problem"))
 
 
 def _strategies(settings: Settings, tasks: state.Tasks, now: float) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from ..errors import BadInput
 from ..fetching import Answer, fetch
 from ..store.settings import check_base_url
-from .doctor import DUMMY_SLUG
+from ..trigger import CHECK_SLUG
 from .findings import ERROR, OK, WARNING, Finding
 
 TYPE_CHECKING = False
@@ -59,12 +59,12 @@ def examine(settings: Settings) -> list[Finding]:
         return []  # `doctor` says so
 
     base = base.rstrip("/")
-    answer = fetch(f"{base}/run/{DUMMY_SLUG}?sig={SIGNATURE}", LIMIT)
+    answer = fetch(f"{base}/run/{CHECK_SLUG}?sig={SIGNATURE}", LIMIT)
     return [*_arrives(base, answer), *(_served(base, settings.home) if answer.status else ())]
 
 
 def _arrives(base: str, answer: Answer) -> Iterator[Finding]:
-    if not _ours(answer) and _ours(fetch(f"{base}?task={DUMMY_SLUG}&sig={SIGNATURE}", LIMIT)):
+    if not _ours(answer) and _ours(fetch(f"{base}?task={CHECK_SLUG}&sig={SIGNATURE}", LIMIT)):
         yield Finding(ERROR, "url", "the server removes what follows {path} ({error}): give your panel "
                       "?task=SLUG&sig=SIG instead of /run/SLUG?sig=SIG", path=urlsplit(base).path or "/",
                       error=seen(answer))
@@ -75,7 +75,7 @@ def _arrives(base: str, answer: Answer) -> Iterator[Finding]:
         yield Finding(OK, "url", "calls of {base} arrive, in {n} s", base=base, n=f"{answer.seconds:g}")
 
         for agent in AGENTS:
-            other = fetch(f"{base}/run/{DUMMY_SLUG}?sig={SIGNATURE}", LIMIT, {"User-Agent": agent})
+            other = fetch(f"{base}/run/{CHECK_SLUG}?sig={SIGNATURE}", LIMIT, {"User-Agent": agent})
 
             if not _ours(other):
                 yield Finding(ERROR, "url", "calls by {agent} do not arrive ({error}): a firewall (ModSecurity, "
