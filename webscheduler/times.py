@@ -84,7 +84,10 @@ def time_zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-        raise BadInput(f"timezone: {name[:60]!r} is not known here: use a name like Europe/Paris, or UTC", "timezone")
+        from .zones import alike
+
+        raise BadInput(f"timezone: {name[:60]!r} is not known here{alike(name)}: use a name like Europe/Paris, or UTC",
+                       "timezone")
 
 
 def system_zone() -> str:

@@ -150,17 +150,16 @@ def test_the_whole_way(chrome: Any, site: Site, script: bool) -> None:
         visitor.says("No tasks yet")
         page.click("text=New task")
         page.fill("#name", "shop:watched")
-        page.fill("#title", "Watched <task>")
         page.select_option("#command", "watched")
-        page.check("input[name=kind][value=cron]")
+        page.click("summary:has-text('More')")
+        page.fill("#title", "Watched <task>")
+        page.select_option("#kind", "daily")
+        page.fill("input[name=at]", "03:00")
 
         if script:
-            page.select_option("select[name=preset]", "0 3 * * *")
-            assert page.input_value("input[name=expression]") == "0 3 * * *"
             visitor.says("Every day at 03:00")
             assert not page.is_visible("input[name=amount]")
         else:
-            page.fill("input[name=expression]", "0 3 * * *")
             page.click("text=Check the schedule")
             visitor.says("Every day at 03:00")
 
@@ -401,6 +400,33 @@ def test_no_page_violates_accessibility(
             assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width, name
 
         assert {name: wrong for name, wrong in found.items() if wrong} == {}
+
+
+def test_what_is_wrong_with_a_schedule_is_said_once(chrome: Any, full: tuple[Site, dict[str, str]]) -> None:
+    """Beside it, also when the script has fetched the preview; what is wrong with a zone is said at the zone alone."""
+    with Visitor(chrome, full[0]) as visitor:
+        visitor.sign_in()
+        visitor.go("edit")
+        page = visitor.page
+        page.select_option("#kind", "cron")
+        page.fill("input[name=expression]", "61 * * * *")
+        visitor.says("is not within 0-59")
+
+        for fields, said in (({}, "is not within 0-59"), ({"expression": "0 3 * * *", "timezone": "Paris"},
+                                                          "did you mean 'Europe/Paris'?")):
+            for name, text in fields.items():
+                page.fill(f"input[name={name}]", text)
+
+            with page.expect_navigation():
+                page.click("button:has-text('Save')")
+
+            assert page.locator("details[open] #timezone").is_visible()
+
+            with page.expect_response("**/preview?*"):
+                page.fill("#title", said[:5])
+
+            page.wait_for_timeout(100)
+            assert page.locator("main").inner_text().count(said) == 1
 
 
 def test_every_page_is_valid_html(chrome: Any, full: tuple[Site, dict[str, str]], tmp_path: Path) -> None:

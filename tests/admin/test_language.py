@@ -25,7 +25,7 @@ CORE = PACKAGE.parent
 TABLES: list[Any] = [
     vocabulary.STATUSES, [sentence for _, sentence in vocabulary.REASONS.values()], vocabulary.TRIGGERS,
     vocabulary.STRATEGIES, show.EXITS, [texts[1:] for texts in show.UNITS],
-    [text for _, text in show.MENU], form.PRESETS, form.KINDS, form.UNIT_NAMES,
+    [text for _, text in show.MENU], form.KINDS, form.UNIT_NAMES, form.WEEKDAYS, "the last",
     [[*page.SECTIONS, page.SECTIONS, [rule.sentence for rule in page.RULES.values()]] for page in (form, settings)],
     account.ROLE_NAMES, account.SIGN_IN, account.CHANGE, account.PERSON, setup.LABELS,
     findings.MARKS, cancel.ELSEWHERE, overview.STATES, [text for _, text in overview.COLUMNS],

@@ -148,17 +148,62 @@ def test_every_kind_of_field(owner: Browser, inhabited: Installation, control: s
 
 
 @pytest.mark.parametrize(("fields", "expected"), [
-    ({"kind": "cron", "expression": "5 4 * * *"}, ("5 4 * * *", None)),
-    ({"kind": "cron", "expression": "", "preset": "0 3 * * *"}, ("0 3 * * *", None)),
+    ({"kind": "cron", "expression": "5 4 1 1 *"}, ("5 4 1 1 *", None)),
+    ({"kind": "daily", "at": "03:05"}, ("5 3 * * *", None)),
+    ({"kind": "weekdays", "at": "9:30"}, ("30 9 * * 1-5", None)),
+    ({"kind": "weekly", "at": "23:59", "weekday": "0"}, ("59 23 * * 0", None)),
+    ({"kind": "monthly", "at": "00:00:00", "monthday": "31"}, ("0 0 31 * *", None)),
+    ({"kind": "monthly", "at": "05:00", "monthday": "L"}, ("0 5 L * *", None)),
     ({"kind": "interval", "amount": "90", "unit": "60"}, (None, 5400)),
     ({"kind": "interval", "amount": "1", "unit": "86400"}, (None, 86400)), ({"kind": "none"}, (None, None))])
 def test_schedules(owner: Browser, inhabited: Installation, fields: dict[str, str], expected: tuple[Any, Any]) -> None:
-    """None, cron with presets, or an interval with a unit; switching clears the other."""
+    """None, a time of day, cron, or an interval with a unit; switching clears the other, and the form shows it again as
+    it was chosen."""
     registered(inhabited, "task", "hello", expression="1 1 1 1 *")
     owner.get("edit", name="task")
     owner.submit("edit", do="save", **fields)
     row = inhabited.row("task")
     assert (row["expression"], row["intervalSeconds"]) == expected
+    shown = owner.get("edit", name="task").form("edit")["fields"]
+    assert {name: text.zfill(5) if name == "at" else text for name, text in shown.items() if name in fields} == {
+        name: text.zfill(5)[:5] if name == "at" else text for name, text in fields.items()}
+
+
+@pytest.mark.parametrize(("expression", "kind"), [
+    ("0 3 * * *", "daily"), ("00 03 * * *", "daily"), ("0 3 * * 1-5", "weekdays"), ("0 3 * * 7", "cron"),
+    ("0 3 * * MON", "cron"), ("0 3 1 * 1", "cron"), ("*/5 3 * * *", "cron"), ("0 3 31 * *", "monthly"),
+    ("0 3 1 1 *", "cron"), ("0 24 * * *", "cron"), ("@daily", "cron"), ("0 3 LW * *", "cron")])
+def test_a_schedule_is_picked_where_it_says_the_same(
+    owner: Browser, inhabited: Installation, expression: str, kind: str
+) -> None:
+    """And is an expression where not."""
+    registered(inhabited, "task", "hello", expression=expression)
+    assert owner.get("edit", name="task").form("edit")["fields"]["kind"] == kind
+
+
+def test_a_new_task_has_four_fields(owner: Browser, inhabited: Installation) -> None:
+    """The others are folded, until one of them is wrong; a schedule that is wrong is said once."""
+    page = owner.get("edit")
+    first, _, more = page.text.partition("<details")
+    assert re.findall(r'<label for="(\w+)"', first) == ["command", "kind", "name", "enabled"]
+    assert len(re.findall(r'<label for="(\w+)"', more)) >= 18
+    assert '<details class="stack">' in page
+    assert '<details class="stack" open>' in create(owner, priority="high")
+    page = create(owner, kind="daily", at="25:00")
+    assert page.text.count("give a time of day like 03:00") == 1
+    page = create(owner, kind="cron", expression="61 * * * *")
+    assert page.text.count("is not within 0-59") == 1
+    page = create(owner, kind="daily", at="03:00", timezone="paris")
+    assert page.text.count("is not known here") == 1
+
+
+def test_a_zone_is_chosen_from_those_of_this_host(owner: Browser, inhabited: Installation) -> None:
+    """By its place, too: what is not a zone gets a suggestion, in the task and in the settings."""
+    assert '<option value="Europe/Paris">' in owner.get("edit")
+    page = create(owner, timezone="paris")
+    assert "did you mean &#x27;Europe/Paris&#x27;?" in page.text
+    assert '<option value="Europe/Paris">' in owner.get("settings")
+    assert "did you mean &#x27;America/New_York&#x27;?" in owner.submit("settings", timezone="New York")
 
 
 @pytest.mark.parametrize(("control", "text", "said"), [

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 
+from .. import zones
 from ..errors import BadInput
 from ..store.fields import from_text
 from .show import field, options
@@ -94,6 +95,10 @@ class Form:
         elif rule.kind == "bool":
             template = "check"
             control = h('<input common type="checkbox" value="true"{checked}>', checked=CHECKED if value else "")
+        elif name == "timezone":
+            control = h('<input common value="{value}" list="zones" autocomplete="off"><datalist id="zones">{zones}'
+                        "</datalist>", value=value, zones=[h('<option value="{zone}">', zone=zone)
+                                                           for zone in zones.known()])
         elif name in SEVERAL_LINES:
             control = h('<textarea common rows="3">\n{value}</textarea>', value=value)
         elif name in self.fills:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from datetime import datetime
 from itertools import islice
 
 from .. import editing
@@ -18,13 +20,13 @@ from ..runs import health
 from ..schedule.slots import check_expression, starts, too_fine_for_ticks
 from ..store import state
 from ..store.fields import MAX_SECONDS, Field, from_text
-from ..store.task import DUE, FIELDS, Task, load_task, new_task
-from ..times import format_time
-from .controls import CHECKED, Form
+from ..store.task import DUE, FIELDS, Task, check_name, load_task, new_task
+from ..times import time_zone
+from .controls import Form
 from .language import error as translated
-from .show import field, moment, options, page, paragraph, warning
+from .show import field, options, page, paragraph, relative, warning
 from .show import schedule as schedule_text
-from .tasks import label, named
+from .tasks import label, named, strategy
 from .web import Html, error_text, h, respond
 
 TYPE_CHECKING = False
@@ -34,19 +36,20 @@ if TYPE_CHECKING:
     from ..http import Response
     from .web import Visit
 
-PRESETS = {"*/5 * * * *": "Every 5 minutes", "*/15 * * * *": "Every 15 minutes", "0 * * * *": "Every hour",
-           "0 3 * * *": "Every day at 03:00", "30 9 * * 1-5": "Weekdays at 09:30", "0 4 * * 0": "Every Sunday at 04:00",
-           "0 5 1 * *": "On the first day of the month at 05:00", "0 5 L * *": "On the last day of the month at 05:00"}
-KINDS = {"none": "No schedule: only by its URL or by hand", "cron": "Cron expression", "interval": "Fixed interval"}
+# Kinds of a schedule -> name; the day fields of those that are at a time of day.
+KINDS = {"none": "Only by its URL or by hand", "interval": "At a fixed interval", "daily": "Every day",
+         "weekdays": "Monday to Friday", "weekly": "Every week", "monthly": "Every month", "cron": "Cron expression"}
+DAYS = {"daily": "* * *", "weekdays": "* * 1-5", "weekly": "* * {weekday}", "monthly": "{monthday} * *"}
 UNIT_NAMES = {86400: "days", 3600: "hours", 60: "minutes", 1: "seconds"}
-SCHEDULE = ("kind", "expression", "amount", "unit")
+WEEKDAYS = {"1": "Monday", "2": "Tuesday", "3": "Wednesday", "4": "Thursday", "5": "Friday", "6": "Saturday",
+            "0": "Sunday"}
+SCHEDULE = ("kind", "expression", "amount", "unit", "at", "weekday", "monthday")
 
 # Heading -> control -> label; kind, limits and help come from FIELDS.
-SECTIONS = {
-    "Task": {"name": "Name", "title": "Title", "group": "Group", "description": "Description", "enabled": "Enabled"},
-    "What it runs": {"command": "Command", "arguments": "Arguments"},
-    "When it runs": {"schedule": "Schedule", "timezone": "Time zone", "catchUpSeconds": "Catch up within",
-                     "priority": "Priority"},
+FIRST = {"Task": {"command": "Command", "schedule": "Schedule", "name": "Name", "enabled": "Enabled"}}
+MORE = {
+    "What it is": {"arguments": "Arguments", "title": "Title", "group": "Group", "description": "Description"},
+    "When it runs": {"timezone": "Time zone", "catchUpSeconds": "Catch up within", "priority": "Priority"},
     "When it fails": {"retries": "Retries", "retryDelaySeconds": "Delay before a retry", "notify": "Notify",
                       "pingUrl": "Ping URL"},
     "How it runs": {"timeout": "Time limit", "preventOverlap": "One run at a time", "strategy": "Strategy"},
@@ -55,6 +58,7 @@ SECTIONS = {
     "History": {"logOutput": "Keep output", "logErrorOutput": "Keep error output",
                 "logRetentionDays": "Keep history (days)"},
 }
+SECTIONS = {**FIRST, **MORE}
 NAME = Field("text", "", "Keep it short: files are named after it. Letters, digits, : . _ -")
 RULES = {"name": NAME, **{name: FIELDS[name] for labels in SECTIONS.values() for name in labels if name in FIELDS},
          **dict.fromkeys(SCHEDULE, Field("text", "", ""))}
@@ -74,8 +78,6 @@ def edit(visit: Visit) -> Response:
     form = Form(visit, {name: RULES[name] for name in names if visit.may("owner") or name not in OF_OWNERS},
                 _values(task, source))
     stamp = hashlib.sha256(json.dumps(form.start).encode("utf-8", "replace")).hexdigest()[:16]
-    form.typed.update(expression=visit.form.get("preset") or form.typed.get("expression", ""))
-
     sent = visit.method == "POST"
     fields = _fields(form, every=task is None) if sent else {}
 
@@ -103,15 +105,31 @@ def _values(task: Task | None, source: Task | None) -> dict[str, Any]:
     values = {name: known.default for name, known in FIELDS.items()} | (source or {})
     seconds = values["intervalSeconds"] or 3600
     unit = next(size for size in UNIT_NAMES if seconds % size == 0)
-    kind = "cron" if values["expression"] else "interval" if values["intervalSeconds"] else "none"
+    kind, parts = _kind(values)
     name = task.name if task is not None else f"{source.name}-2" if source else ""
     return {**values, "enabled": values["enabled"] if task is not None else True, "name": name, "kind": kind,
-            "amount": seconds // unit, "unit": unit}
+            "amount": seconds // unit, "unit": unit, **parts}
+
+
+def _kind(values: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """(the kind of a task's schedule; its time of day, weekday and day of the month, or what is shown at first)."""
+    parts = {"at": "03:00", "weekday": "1", "monthday": "1"}
+    expression = values["expression"] or ""
+    found = re.fullmatch(r"([0-5]?\d) ([01]?\d|2[0-3]) (\*|[1-9]|[12]\d|3[01]|L) \* (\*|1-5|[0-6])", expression)
+
+    if found is None or (found[3] != "*" and found[4] != "*"):
+        return "cron" if expression else "interval" if values["intervalSeconds"] else "none", parts
+
+    kind = "weekdays" if found[4] == "1-5" else "weekly" if found[4] != "*" else "monthly" if found[3] != "*" else \
+        "daily"
+    parts["at"] = f"{int(found[2]):02}:{int(found[1]):02}"
+    parts.update({"weekly": {"weekday": found[4]}, "monthly": {"monthday": found[3]}}.get(kind, {}))
+    return kind, parts
 
 
 def _fields(form: Form, every: bool) -> dict[str, Any]:
     """The fields that the form changes, and `name`; all fields for a new task."""
-    found = form.changed(every)
+    found = form.changed(every, _parse)
 
     if "command" in form.rules and not form.typed["command"]:
         form.errors["command"] = form.visit.t("Choose a command.")
@@ -123,6 +141,17 @@ def _fields(form: Form, every: bool) -> dict[str, Any]:
             form.errors["schedule"] = error_text(form.visit, error)
 
     return {name: value for name, value in found.items() if name in ("name", *FIELDS)}
+
+
+def _parse(name: str, rule: Field, text: str) -> Any:
+    value = from_text(name, rule, text)
+
+    if name == "name":
+        check_name(value)
+    elif name == "timezone" and value:
+        time_zone(value)
+
+    return value
 
 
 def _save(visit: Visit, task: Task | None, fields: dict[str, Any]) -> Response:
@@ -150,12 +179,21 @@ def _save(visit: Visit, task: Task | None, fields: dict[str, Any]) -> Response:
 
 def _schedule(form: dict[str, str]) -> dict[str, Any]:
     """`expression` and `intervalSeconds`, of which one is None. Raises BadInput."""
-    if form["kind"] == "cron":
-        if not form["expression"].strip():
+    if form["kind"] in ("cron", *DAYS):
+        expression = form["expression"].strip()
+
+        if form["kind"] in DAYS:
+            at = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)(:00)?", form["at"].strip(), re.ASCII)
+
+            if at is None:
+                raise BadInput("expression: give a time of day like 03:00", "expression")
+
+            expression = f"{int(at[2])} {int(at[1])} {DAYS[form['kind']].format_map(form)}"
+        elif not expression:
             raise BadInput("expression: is empty", "expression")
 
-        check_expression(form["expression"])
-        return {"expression": form["expression"].strip(), "intervalSeconds": None}
+        check_expression(expression)
+        return {"expression": from_text("expression", FIELDS["expression"], expression), "intervalSeconds": None}
 
     if form["kind"] == "interval":
         amount = from_text("intervalSeconds", FIELDS["intervalSeconds"], form["amount"].strip() or "x")
@@ -171,12 +209,12 @@ def _schedule(form: dict[str, str]) -> dict[str, Any]:
 
 def preview(visit: Visit) -> Response:
     """The part of the form that says when the task would run; the script fetches it."""
-    form = {name: visit.query.get(name, "") for name in ("kind", "expression", "amount", "unit", "timezone")}
+    form = {name: visit.query.get(name, "") for name in (*SCHEDULE, "timezone")}
     return respond(_preview(visit, form))
 
 
 def _preview(visit: Visit, form: dict[str, str]) -> Html:
-    if form["kind"] not in ("cron", "interval"):
+    if form["kind"] not in ("cron", "interval", *DAYS):
         text = visit.t("Runs only when its URL is called or somebody starts it.")
         return h('<div id="preview" aria-live="polite"><p>{text}</p></div>', text=text)
 
@@ -184,12 +222,16 @@ def _preview(visit: Visit, form: dict[str, str]) -> Html:
         fields = {**_schedule(form), "timezone": form["timezone"].strip() or None}
         task = load_task("preview", new_task(visit.now, fields))
         coming = list(islice(starts(task, visit.settings["timezone"], visit.now), 5))
-    except BadInput as error:
-        return h('<div id="preview" aria-live="polite"><p class="error">{text}</p></div>',
-                 text=error_text(visit, error))
+    except BadInput as error:  # of a wrong zone, which is said beside that
+        return h('<div id="preview" aria-live="polite"><p class="error" id="schedule-error">{text}</p></div>',
+                 text="" if error.field == "timezone" else error_text(visit, error))
 
-    return visit.html("preview", words=schedule_text(visit, task), warning=_warning(visit, task),
-                      times=[h("<li>{when}</li>", when=moment(visit, format_time(at))) for at in coming])
+    place = time_zone(task["timezone"] or visit.settings["timezone"])
+    days = [(datetime.fromtimestamp(at, place), at) for at in coming]
+    return visit.html("preview", words=schedule_text(visit, task), warning=_warning(visit, task), times=[
+        h('<li><time datetime="{iso}">{day} {date}</time> · {relative}</li>', iso=day.isoformat(timespec="seconds"),
+          day=visit.t(WEEKDAYS[f"{day:%w}"]), date=f"{day:%Y-%m-%d %H:%M %Z}", relative=relative(visit, at))
+        for day, at in days])
 
 
 def _warning(visit: Visit, task: Task) -> Html:
@@ -212,7 +254,7 @@ def _page(visit: Visit, task: Task | None, form: Form, stamp: str) -> Response:
         form.choices["command"] = _commands(visit, form.typed["command"])
     elif made:
         fixed = h('<input common value="{value}" readonly>', value=visit.t("set on the command line"))
-        made.update({name: field(visit, name, text, fixed) for name, text in SECTIONS["What it runs"].items()})
+        made.update({name: field(visit, name, name.capitalize(), fixed) for name in OF_COMMAND})
 
     if not visit.settings["notify"]:
         form.about["notify"] = visit.t("Send a message when the task starts to fail and when it recovers. Nobody is "
@@ -220,9 +262,15 @@ def _page(visit: Visit, task: Task | None, form: Form, stamp: str) -> Response:
 
     form.about["arguments"] = h("{rule} {http}", rule=visit.t(FIELDS["arguments"].sentence), http=visit.t(
         "`http URL` reaches public addresses, the host of this address, and what the owner allows in the settings."))
+
+    if "strategy" in form.rules:
+        now = strategy(visit, task or load_task("new", new_task(visit.now, {})))
+        form.choices["strategy"] = [(name, now if name == "auto" else name) for name in FIELDS["strategy"].limit]
+
     query = {"name": task.name} if task is not None else {"copy": visit.query.get("copy", "")}
     body = visit.html("form", title=title, problem=warning(form.problem()), action=visit.href("edit", **query),
-                      preview=visit.href("preview"), was=stamp, sections=form.sections(SECTIONS, made),
+                      preview=visit.href("preview"), was=stamp, first=form.sections(FIRST, made),
+                      more=form.sections(MORE, made), open=Html(" open") if task is not None or form.errors else "",
                       back=visit.href("task" if task is not None else "", name=task and task.name))
     return page(visit, title, body, 422 if form.errors and visit.method == "POST" else 200)
 
@@ -238,12 +286,15 @@ def _commands(visit: Visit, value: str) -> list[tuple[str, object]]:
 
 def _schedule_row(visit: Visit, form: Form) -> Html:
     problem, typed = form.errors.get("schedule"), form.typed
+    shown = _preview(visit, typed)
+    apart = h('<p class="error" id="kind-error">{text}</p>', text=problem) if problem and problem not in shown \
+        else ""
+    lists = {"kinds": ("kind", KINDS), "units": ("unit", {str(size): name for size, name in UNIT_NAMES.items()}),
+             "weekdays": ("weekday", WEEKDAYS),
+             "monthdays": ("monthday", {**{str(day): str(day) for day in range(1, 32)}, "L": "the last"})}
     return visit.html(
-        "schedule", radios=[visit.html("radio", kind=kind, text=visit.t(text), checked=CHECKED if typed["kind"] == kind
-                                       else "") for kind, text in KINDS.items()],
-        expression=typed["expression"], amount=typed["amount"],
-        presets=options([("", visit.t("as typed")), *((text, visit.t(name)) for text, name in PRESETS.items())], ""),
-        units=options([(str(size), visit.t(name)) for size, name in UNIT_NAMES.items()], typed["unit"]),
-        error=h('<p class="error" id="schedule-error">{text}</p>', text=problem) if problem else "",
-        invalid=Html(' aria-invalid="true" aria-describedby="schedule-error"') if problem else "",
-        preview=_preview(visit, typed))
+        "schedule", expression=typed["expression"], amount=typed["amount"], at=typed["at"],
+        error=apart, preview=shown, invalid=Html(' aria-invalid="true"') if problem else "",
+        described="kind-error preview" if apart else "preview",
+        **{name: options([(value, visit.t(text)) for value, text in texts.items()], typed[control])
+           for name, (control, texts) in lists.items()})

@@ -62,30 +62,25 @@ function boxes() {
 boxes();
 
 const form = document.querySelector("[data-preview]");
-if (form) {
+if (form && form.elements.kind) {
   const fields = form.elements;
   let timer = 0;
-  const show = () => {
-    if (!fields.kind) return;
-    for (const row of form.querySelectorAll("[data-kind]")) row.hidden = row.dataset.kind !== fields.kind.value;
+  const fold = () => {
+    for (const row of form.querySelectorAll("[data-kind]")) row.hidden = !row.dataset.kind.split(" ").includes(fields.kind.value);
+  };
+  form.addEventListener("input", () => {
+    fold();
     clearTimeout(timer);
     timer = setTimeout(async () => {
       const url = new URL(form.dataset.preview, location.href);
-      for (const name of ["kind", "expression", "amount", "unit", "timezone"]) url.searchParams.set(name, fields[name].value);
+      for (const name of ["kind", "expression", "amount", "unit", "at", "weekday", "monthday", "timezone"]) url.searchParams.set(name, fields[name].value);
       try {
         const fresh = await part(url, "preview");
         if (fresh) document.getElementById("preview").replaceChildren(...fresh.childNodes);
       } catch { /* the server checks the form when it is sent */ }
     }, 250);
-  };
-  form.addEventListener("input", (event) => {
-    if (event.target === fields.preset && fields.preset.value) {
-      fields.expression.value = fields.preset.value;
-      fields.preset.value = "";
-    }
-    show();
   });
-  show();
+  fold();
 }
 
 let live = document.getElementById("live");
