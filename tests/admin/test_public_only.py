@@ -93,6 +93,11 @@ def test_tasks_that_are_there_go_on(editor: Browser, inhabited: Installation) ->
         assert editor.submit("edit", do="save", title="Mine").status == 200
         assert ran(inhabited, hook) == (0, 1)
         assert not save(editor, hook.url + "/other", of="probe")
+        inhabited.configure(privateHosts=["127.0.0.1"])
+        assert save(editor, hook.url + "/other", of="probe")
+        assert ran(inhabited, hook) == (0, 1)
+        inhabited.configure(privateHosts=[])
+        assert ran(inhabited, hook) == (1, 0)
         assert save(editor, "http://93.184.216.34/", of="probe")
         assert not save(editor, hook.url, of="probe")
         assert call(inhabited.home, "edit", "probe", "--arguments", hook.url).status == 0
