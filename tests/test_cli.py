@@ -437,12 +437,12 @@ def test_set_up_asks_a_terminal(tmp_path: Path) -> None:
     the machine, where nothing else is said."""
     home, scripts = tmp_path / "home", tmp_path / "cgi-bin"
     scripts.mkdir()
-    done = answering(home, "example.org", "https://example.org/cron", "Middle/Earth", "Europe/Lisbon",
+    done = answering(home, "example.org", "http://127.0.0.1:9/cron", "Middle/Earth", "Europe/Lisbon",
                      str(tmp_path / "nowhere"), str(scripts), "short", "short", PASSWORD, PASSWORD + "x", PASSWORD,
                      PASSWORD)
     assert done.status == 0
     assert [call(home, "config", "get", name).out for name in ("baseUrl", "timezone")] == [
-        "https://example.org/cron\n", "Europe/Lisbon\n"]
+        "http://127.0.0.1:9/cron\n", "Europe/Lisbon\n"]
     assert (scripts / "webscheduler.cgi").exists()
     person = people.verify(str(home), pwd.getpwuid(os.getuid()).pw_name, PASSWORD)
     assert person and person.role == "owner"
@@ -476,7 +476,7 @@ def broken_off(home: Path, *answers: str) -> str:
 
 def test_a_set_up_that_was_broken_off_goes_on(tmp_path: Path) -> None:
     """What was answered is kept, at whichever question it ended; the next `init` asks for the rest."""
-    answers = ["https://example.org/cron", "Europe/Lisbon", str(tmp_path), PASSWORD, PASSWORD]
+    answers = ["http://127.0.0.1:9/cron", "Europe/Lisbon", str(tmp_path), PASSWORD, PASSWORD]
 
     for known in range(4):
         home = tmp_path / f"home{known}"
@@ -486,7 +486,7 @@ def test_a_set_up_that_was_broken_off_goes_on(tmp_path: Path) -> None:
         assert done.status == 0, done.out
         assert done.out.count("What will its URL be") == (known == 0)
         assert done.out.count("time zone") == (known < 2)
-        assert call(home, "config", "get", "baseUrl").out == "https://example.org/cron\n"
+        assert call(home, "config", "get", "baseUrl").out == "http://127.0.0.1:9/cron\n"
         assert call(home, "config", "get", "timezone").out == "Europe/Lisbon\n"
         assert people.read(str(home))
         (tmp_path / "webscheduler.cgi").unlink()
@@ -537,7 +537,7 @@ def test_set_up_takes_no_answer_for_the_default(tmp_path: Path, variable: str, z
 def test_set_up_says_what_is_next_and_changes_nothing_twice(tmp_path: Path) -> None:
     """What `init` prints as next steps works as it stands, and a second `init` leaves every secret as it is."""
     home = tmp_path / "home"
-    first = call(home, "init", "--base-url", "https://example.org/cron")
+    first = call(home, "init", "--base-url", "http://127.0.0.1:9/cron")
     assert first.status == 0
     assert [oct(path.stat().st_mode & 0o077) for path in home.rglob("*")].count("0o0") == len(list(home.rglob("*")))
     state = (home / "state.json").read_bytes()

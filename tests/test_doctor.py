@@ -360,8 +360,6 @@ CASES: dict[str, tuple[Callable[[str, str], tuple[int, dict[str, str], bytes]], 
     "cannot work": (lambda path, agent: (503, {}, b'{"accepted": false}'), "503.*error log"),
     "no path": (lambda path, agent: ACCEPTED if "?task=" in path else (404, {}, b""), r"\?task=SLUG"),
     "no wget": (lambda path, agent: (406, {}, b"") if "Wget" in agent else ACCEPTED, r"by Wget.*406.*ModSecurity"),
-    "served": (lambda path, agent: (200, {}, b'{"@due": {"slug": 1}}') if path.endswith("/state.json") else ACCEPTED,
-               "shows http.*rotate-secret"),
 }  # fmt: skip
 
 

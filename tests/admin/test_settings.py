@@ -274,6 +274,7 @@ def test_an_update_is_finished_by_one_button(owner: Browser, inhabited: Installa
     raw = read_settings(str(home))
     assert (raw["version"], raw["kept"]) == (FORMAT, 1)
     assert "finished the update" in (home / "audit.jsonl").read_text()
+    save_settings(str(home), {"baseUrl": "http://127.0.0.1:9/cron"})
     assert "locks work between processes" in owner.submit("check")
     assert "last updated with another version" not in owner.get("settings")
 
@@ -442,6 +443,7 @@ def test_diagnostics(owner: Browser, inhabited: Installation) -> None:
     for hidden in ("c2VjcmV0", "hidden-key", "hidden-password", owner.cookies["webscheduler"]):
         assert hidden not in page
 
+    inhabited.configure(baseUrl="http://127.0.0.1:9/cron")
     owner.get("diagnostics")
     page = owner.submit("check")
     assert page.status == 200
@@ -507,7 +509,9 @@ def test_findings_are_in_the_language_of_the_visitor(inhabited: Installation) ->
     browser.sign_in()
     page = browser.get("diagnostics")
     assert "tâche orphan\u00a0: aucune commande n’est enregistrée comme" in page
+    inhabited.configure(baseUrl="http://127.0.0.1:9/cron")
     page = browser.submit("check")
+    assert "on ne sait pas si un serveur web le montre, car les appels de http://127.0.0.1:9/cron" in page
     assert "tâche orphan\u00a0: aucune commande n’est enregistrée comme" in page
     assert "Mio sont libres" in page
 

@@ -43,7 +43,7 @@ def uploaded(tmp_path: Path) -> Any:
     return Browser(Nothing, SCRIPT_FILENAME=str(script / "webscheduler.cgi"))  # type: ignore[arg-type]
 
 
-GOOD = {"language": "fr", "timezone": "Europe/Paris", "baseUrl": "https://example.org/cron", "user": "zoe",
+GOOD = {"language": "fr", "timezone": "Europe/Paris", "baseUrl": "http://127.0.0.1:9/cron", "user": "zoe",
         "password": PASSWORD, "again": PASSWORD}
 
 

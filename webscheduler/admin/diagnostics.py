@@ -16,7 +16,7 @@ from .. import __version__
 from ..commands import registry
 from ..errors import BadInput
 from ..fetching import Answer
-from ..host import doctor, probe
+from ..host import doctor, probe, url_check
 from ..host.findings import ERROR, MARKS, MOMENTS, OK, WARNING, Finding
 from ..store import capabilities, history, state
 from ..store.refusals import read_refusals
@@ -67,10 +67,13 @@ def _host(visit: Visit) -> list[tuple[Html, object]]:
 
 
 def check(visit: Visit) -> Response:
-    """What `doctor` finds, except by calling the URL. May take some seconds; records dead runs."""
+    """What `doctor` finds, of its calls only whether a web server shows the home. May take some seconds; records dead
+    runs."""
     visit.note("checked the installation")
+    found = doctor.examine(visit.home, visit.now, visit.environ)
     return page(visit, "Check", visit.html(
-        "checked", rows=_findings(visit, doctor.examine(visit.home, visit.now)), back=visit.href("diagnostics"),
+        "checked", rows=_findings(visit, [*found, url_check.look(
+            visit.home, visit.settings["baseUrl"])]), back=visit.href("diagnostics"),
         again=button(visit, "check", "Check again")))
 
 

@@ -3,8 +3,9 @@
 
 The rules: whoever can read files of the home, or write beside the script, is the owner. The first is proved by a code
 of 128 bits in the home: it is made at most once a minute, for all who ask, and deleted before the password is written,
-so it works once. The second is proved by uploading a text that is valid for this session alone. A home below a document
-root is refused. The Host header is not trusted: it makes a suggestion for the address, which the owner confirms.
+so it works once. The second is proved by uploading a text that is valid for this session alone. A home that a web
+server shows, or may show as far as names tell, is refused. The Host header is not trusted: it makes a suggestion for
+the address, which the owner confirms.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import os
 from contextlib import suppress
 
 from ..errors import WebschedulerError
+from ..host import url_check
+from ..host.findings import ERROR, OK
 from ..host.home import create_home
 from ..http import log
 from ..store import people
@@ -132,6 +135,15 @@ def _take(visit: Visit, form: Form, first: bool) -> bool:
     if proof and not first and user not in people.read(visit.home):  # strangers must not learn who exists
         form.errors["user"] = visit.t("There is no person with this name.")
 
+    looked = ""
+
+    if proof and first and not form.errors:  # the address is called for somebody who has proved it, for nobody else
+        found = url_check.look(visit.home, given["baseUrl"])
+        looked = found.state
+
+        if looked == ERROR:
+            form.errors["baseUrl"] = visit.t(found.message, **found.values)
+
     if proof and first and not form.errors:
         save_settings(visit.home, {name: given[name] for name in ASKED})
 
@@ -152,8 +164,11 @@ def _take(visit: Visit, form: Form, first: bool) -> bool:
 
     people.set_password(visit.home, user, password, "owner" if first else None, now=visit.now)
     visit.note("set a password by code", user)
-    visit.tell("Welcome. Set up your hosting panel to call the URL below. The card turns green at the first call."
-               if first else "Your password is changed. All other sessions are signed out.")
+    visit.tell("Your password is changed. All other sessions are signed out." if not first else
+               "Welcome. Set up your hosting panel to call the URL below. The card turns green at the first call. "
+               "The web server does not show the home directory." if looked == OK else
+               "Welcome. Set up your hosting panel to call the URL below. The card turns green at the first call. "
+               "Whether a web server shows the home directory is not known: check the installation in Diagnostics.")
     session.begin(visit, people.Person(user, people.read(visit.home)[user]["role"]))
     return True
 

@@ -3,7 +3,8 @@
 
 The rule of `init`: options are checked and carried out first. What none says is asked on a terminal, and each answer is
 stored at once; where there is no terminal it is left as it is. So a second `init` completes what is missing, also of
-one that was broken off, and changes nothing else.
+one that was broken off, and changes nothing else. Before a new home gets its secrets, and again once all is known, it
+is tried whether a web server shows it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from contextlib import suppress
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError, did_you_mean
 from ..host import doctor, entry_files, probe, url_check
-from ..host.findings import ERROR, MARKS
-from ..host.home import check_owner, create_home, program_words
+from ..host.findings import ERROR, MARKS, OK
+from ..host.home import check_owner, create_home, make_directory, program_words
 from ..store import capabilities, people, state
 from ..store.fields import redacted
 from ..store.settings import SETTINGS, Settings, find_home, load_settings, parse_setting, read_settings, save_settings
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any, Callable
 
+    from ..host.findings import Finding
     from .parser import Verb
 
 ACTIONS = {"list": "", "get": " KEY", "set": " KEY VALUE", "unset": " KEY"}  # of `config`, with their arguments
@@ -52,7 +54,9 @@ def _init(args: Namespace) -> None:
     if os.path.isdir(args.home):
         check_owner(args.home)
 
-    new = create_home(args.home, time.time(), "" if asked else "UTC")
+    new = make_directory(args.home)
+    seen = _look(args.home, given, new)
+    create_home(args.home, time.time(), "" if asked else "UTC")
     done(f"{line(args.home)} is created.") if new else print(f"{line(args.home)} is complete.")
 
     if args.python:
@@ -73,7 +77,28 @@ def _init(args: Namespace) -> None:
         done(f"{line(args.password_stdin)} can sign in to the panel.")
 
     folder = args.cgi_bin or args.passenger or (_ask_all(args.home, args) if asked else "")
+
+    if seen.state != OK and (folder or asked):
+        seen = _look(args.home, {}, False)
+
+    print(f"{line(args.home)}: {line(seen.text())}")
     _print_next_steps(load_settings(args.home), bool(folder))
+
+
+def _look(home: str, given: dict[str, Any], new: bool) -> Finding:
+    """What `url_check.look` finds, with the address that was given or is set. Raises BadInput if the home is in the
+    site; a new one is removed again."""
+    base = given.get("baseUrl") or read_settings(home).get("baseUrl")
+    found = url_check.look(home, base if isinstance(base, str) else "")
+
+    if found.state == ERROR:
+        if new:
+            with suppress(OSError):
+                os.rmdir(home)
+
+        raise BadInput(f"{home}: {found.text()}")
+
+    return found
 
 
 def _ask_all(home: str, args: Namespace) -> str:

@@ -33,6 +33,7 @@ from .home import FOLDERS, document_root_above
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from ..store.settings import Settings
     from ..store.task import Task
@@ -46,18 +47,20 @@ NO_TICK = 3 * 3600.0  # seconds without a tick that are too long if it is not kn
 NETWORKS = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs")
 
 
-def examine(home: str, now: float) -> list[Finding]:
-    """All findings, in the order of the checks. Some seconds; dead runs are recorded."""
+def examine(home: str, now: float, environ: dict[str, Any] | None = None) -> list[Finding]:
+    """All findings, in the order of the checks. Some seconds; dead runs are recorded. environ: of a request, if one
+    asks for them (PEP 3333)."""
     try:
         settings = load_settings(home)
         tasks = state.read_strictly(home)
     except WebschedulerError as error:
         return [*_guarded("home", _files(home)), Finding(ERROR, "files", "{error}", error=error)]
 
-    checks = (("home", _files(home)), ("home", _place(home)), ("disk", _disk(home)), ("clock", _clock(home, now)),
-              ("processes", _processes()), ("python", _python(settings)), ("settings", _settings(settings)),
-              ("tasks", exposure.of_calls(settings, tasks)), ("runs", _runs(home, tasks, now)),
-              ("refusals", _refusals(home, now)), ("server", _strategies(settings, tasks, now)))
+    checks = (("home", _files(home)), ("home", _place(home, environ)), ("disk", _disk(home)),
+              ("clock", _clock(home, now)), ("processes", _processes()), ("python", _python(settings)),
+              ("settings", _settings(settings)), ("tasks", exposure.of_calls(settings, tasks)),
+              ("runs", _runs(home, tasks, now)), ("refusals", _refusals(home, now)),
+              ("server", _strategies(settings, tasks, now)))
     return [*(finding for about, check in checks for finding in _guarded(about, check)),
             *of_tasks(settings, tasks, now)]
 
@@ -116,8 +119,8 @@ def _below(home: str) -> Iterator[str]:
         yield from (os.path.join(parent, name) for name in (*folders, *files) if name != ".gitignore")
 
 
-def _place(home: str) -> Iterator[Finding]:
-    root = document_root_above(home)
+def _place(home: str, environ: dict[str, Any] | None) -> Iterator[Finding]:
+    root = document_root_above(home, environ)
 
     if root:
         yield Finding(ERROR, "home", "it is inside {root}, so a web server may show every secret: move it and set "

@@ -29,17 +29,9 @@ DOCUMENT_ROOTS = ("public_html", "htdocs", "www", "html", "httpdocs", "web", "cg
 def create_home(home: str, now: float, zone: str = "UTC", environ: dict[str, Any] | None = None) -> bool:
     """Create or complete the home; True if it is new. zone: the time zone of a new one; empty: to be asked for.
     environ: see `document_root_above`. Raises BadInput for a place that a web server may serve."""
-    root = document_root_above(home, environ)
-
-    if root:
-        raise BadInput(f"{home} is inside {root}, which a web server may serve: choose another home")
-
-    new = not os.path.isdir(home)
+    new = make_directory(home, environ)
 
     try:
-        os.makedirs(home, 0o700, exist_ok=True)
-        os.chmod(home, 0o700)
-
         for directory in FOLDERS:
             os.makedirs(os.path.join(home, directory), 0o700, exist_ok=True)
             os.chmod(os.path.join(home, directory), 0o700)
@@ -54,6 +46,24 @@ def create_home(home: str, now: float, zone: str = "UTC", environ: dict[str, Any
 
     state.create(home)
     state.update(home, lambda tasks: tasks.setdefault(DUE, new_task(now, {"group": "built-in", **DUE_FIELDS})))
+    return new
+
+
+def make_directory(home: str, environ: dict[str, Any] | None = None) -> bool:
+    """Make the home without anything in it; True if it is new. Raises BadInput for a place that may be served."""
+    root = document_root_above(home, environ)
+
+    if root:
+        raise BadInput(f"{home} is inside {root}, which a web server may serve: choose another home")
+
+    new = not os.path.isdir(home)
+
+    try:
+        os.makedirs(home, 0o700, exist_ok=True)
+        os.chmod(home, 0o700)
+    except OSError as error:
+        raise Unusable(f"{error.filename or home} cannot be created: {error.strerror}")
+
     return new
 
 

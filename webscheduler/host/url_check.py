@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Checks an installation from outside: do calls of its URLs arrive?
+"""Checks an installation from outside: do calls of its URLs arrive, and does a web server show its home?
 
 The rules: no task is run, since a call without a valid signature shows as well that it arrived. If something else
-answers, the likely cause and what to do are said.
+answers, the likely cause and what to do are said. Whether the home is shown is tried with a file that holds nothing
+but chance; that it is not is believed only where calls arrive, and else it is not known.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from urllib.parse import urlsplit, urlunsplit
+import time
+from urllib.parse import quote, urlsplit
 
 from ..errors import BadInput
 from ..fetching import Answer, fetch
+from ..store.files import remove, replace_file
 from ..store.settings import check_base_url
 from ..trigger import CHECK_SLUG
 from .findings import ERROR, OK, WARNING, Finding
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
     from ..store.settings import Settings
 
 LIMIT = 15.0
+QUICK = 5.0  # seconds for a call that looks for the home
+PATIENCE = 30.0  # seconds for all of them
+MARKER = "marker-"
+CLOSED = (401, 403)
 SIGNATURE = "0" * 64
 # How panels call: Infomaniak, cPanel and most examples use wget or curl; a service says its name.
 AGENTS = ("Wget/1.21.3", "curl/7.88.1", "Mozilla/4.0 (compatible; cron-job.org; http://cron-job.org/abuse/)")
@@ -51,7 +58,8 @@ def examine(settings: Settings) -> list[Finding]:
     base = settings["baseUrl"]
 
     if not base:
-        return [Finding(WARNING, "url", "no address is set: `webscheduler config set baseUrl URL`, then try again")]
+        return [Finding(WARNING, "url", "no address is set, so it is not known whether a web server shows the home: "
+                        "`webscheduler config set baseUrl URL`, then try again")]
 
     try:
         check_base_url(base)
@@ -59,12 +67,19 @@ def examine(settings: Settings) -> list[Finding]:
         return []  # `doctor` says so
 
     base = base.rstrip("/")
-    answer = fetch(f"{base}/run/{CHECK_SLUG}?sig={SIGNATURE}", LIMIT)
-    return [*_arrives(base, answer), *(_served(base, settings.home) if answer.status else ())]
+    answer, short = _try(base, LIMIT)
+    return [*_arrives(base, answer, short), _looked(settings.home, base, answer, short)]
 
 
-def _arrives(base: str, answer: Answer) -> Iterator[Finding]:
-    if not _ours(answer) and _ours(fetch(f"{base}?task={CHECK_SLUG}&sig={SIGNATURE}", LIMIT)):
+def _try(base: str, limit: float) -> tuple[Answer, bool]:
+    """What answers a call; whether that is not us, but a call would arrive whose path ends with the script."""
+    answer = fetch(f"{base}/run/{CHECK_SLUG}?sig={SIGNATURE}", limit)
+    return answer, bool(answer.status) and not _ours(answer) and _ours(
+        fetch(f"{base}?task={CHECK_SLUG}&sig={SIGNATURE}", limit))
+
+
+def _arrives(base: str, answer: Answer, short: bool) -> Iterator[Finding]:
+    if short:
         yield Finding(ERROR, "url", "the server removes what follows {path} ({error}): give your panel "
                       "?task=SLUG&sig=SIG instead of /run/SLUG?sig=SIG", path=urlsplit(base).path or "/",
                       error=seen(answer))
@@ -114,20 +129,80 @@ def cause(answer: Answer) -> str:
     return CAUSES["script"] if shown else CAUSES.get(answer.status, CAUSES["other"])
 
 
-def _served(base: str, home: str) -> Iterator[Finding]:
-    """Ask for state.json at the URLs that it would have if a folder above the home were the root of the site."""
+def look(home: str, base: str | None) -> Finding:
+    """Whether a web server shows the home, about `home`: ERROR if it does, OK if not, WARNING if that is not known.
+    base: the setting `baseUrl`. Nothing that is in the home is read, and it need not be complete. Takes up to a minute
+    where nothing answers in time."""
+    base = (base or "").rstrip("/")
+
+    if not base:
+        return Finding(WARNING, "home", "whether a web server shows it is not known, since no address is set: "
+                                        "`webscheduler config set baseUrl URL`, then `webscheduler doctor`")
+
+    return _looked(home, base, *_try(base, QUICK))
+
+
+def _looked(home: str, base: str, answer: Answer, short: bool) -> Finding:
+    """The same, after `_try`."""
+    name, content, deadline = f"{MARKER}{os.urandom(8).hex()}.txt", os.urandom(32).hex(), time.monotonic() + PATIENCE
+    file = os.path.join(home, name)
+
+    try:
+        _remove_old(home)
+        replace_file(file, content.encode(), sync="none")  # with the mode that secrets have
+
+        for place, beside in _places(home, base) if answer.status else ():
+            found = fetch(f"{place}/{name}", QUICK, follow=True)
+
+            if content.encode() in found.body:
+                return Finding(ERROR, "home", "the web server shows {url} with every secret: move the home out of the "
+                               "site, then `webscheduler rotate-secret NAME` for each task", url=place)
+
+            # Of a directory that is there, and that a server may not open, it says another thing than of none.
+            if found.status in CLOSED and fetch(
+                    f"{beside}{content}/{name}", QUICK, follow=True).status not in (0, *CLOSED):
+                return Finding(ERROR, "home", "the home is in the site, at {url}, where only its mode keeps the web "
+                               "server from showing it: move it out of the site", url=place)
+
+            if not found.status or time.monotonic() > deadline:
+                answer = Answer(problem=found.problem or f"no whole answer within {PATIENCE:g} s, its time limit")
+                short = False
+                break
+    except OSError as error:
+        answer, short = Answer(problem=f"{name}: {error.strerror}"), False
+    finally:
+        remove(file)
+
+    if not (short or _ours(answer)):
+        return Finding(WARNING, "home", "whether a web server shows it is not known, since calls of {base} do not "
+                                        "arrive: {error}", base=base, error=seen(answer))
+
+    return Finding(OK, "home", "the web server does not show it")
+
+
+def _remove_old(home: str) -> None:
+    """Remove what is left of a look that was killed."""
+    for entry in os.scandir(home):
+        if entry.name.startswith(MARKER) and time.time() - entry.stat().st_mtime > 10 * PATIENCE:
+            remove(entry.path)
+
+
+def _places(home: str, base: str) -> Iterator[tuple[str, str]]:
+    """The URLs that the home may have: it, or a directory above it, may be what a server shows at its root or at a
+    directory in the address, like that of a user (`/~name`). With each, where a directory that is not there begins."""
     parts = urlsplit(base)
-    folders = os.path.join(home, "state.json").split("/")[1:]
-    found = False
+    steps = [step for step in parts.path.split("/") if step]
+    steps = steps[:-1] if steps and "." in steps[-1] else steps  # the script itself
+    known = set()
 
-    for depth in range(2, min(len(folders), 6) + 1):
-        url = urlunsplit((parts.scheme, parts.netloc, "/" + "/".join(folders[-depth:]), "", ""))
-        answer = fetch(url, LIMIT)
+    for path in (os.path.normpath(home), os.path.realpath(home)):
+        names = [quote(os.fsencode(name)) for name in path.split("/") if name]
 
-        if answer.status == 200 and b'"slug"' in answer.body:
-            found = True
-            yield Finding(ERROR, "home", "the web server shows {url} with every secret: move the home out of the site, "
-                                        "then `webscheduler rotate-secret NAME` for each task", url=url)
+        for depth in range(len(names) + 1):
+            for top in range(len(steps) + 1):
+                above = f"{parts.scheme}://{parts.netloc}" + "".join(f"/{step}" for step in steps[:top])
+                place = "/".join((above, *names[len(names) - depth:]))
 
-    if not found:
-        yield Finding(OK, "home", "the web server does not show it")
+                if place not in known:
+                    known.add(place)
+                    yield place, f"{place}-" if depth else f"{place}/"
