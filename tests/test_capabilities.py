@@ -24,7 +24,7 @@ from tests.servers import KINDS, Kind, Server, as_user, give, keeper, python, st
 from webscheduler import __version__, editing, signing
 from webscheduler.host import doctor, probe
 from webscheduler.host.home import create_home
-from webscheduler.runs import dead_runs
+from webscheduler.runs import dead_runs, probes
 from webscheduler.store import capabilities, locks, processes, state
 from webscheduler.store.settings import load_settings
 from webscheduler.store.task import new_task
@@ -268,7 +268,7 @@ def test_the_tasks_of_a_probe_are_in_no_list(installation: Installation) -> None
     file = installation.home.parent / "old.json"
     file.write_text(json.dumps({"probe-fork": rows["probe-fork"], "new": {"command": "hello"}}))
     assert call(installation.home, "import", str(file)).out == "new: no schedule, disabled\n1 tasks imported\n"
-    probe.stop(home, time.time())
+    probes.stop(home, time.time())
     assert sorted(state.read_strictly(home)) == ["@due", "mine", "new"]
 
 

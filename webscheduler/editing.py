@@ -79,18 +79,11 @@ def edit(
 
 
 def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
-    """Remove a task and, unless `keep_logs`, its history. Raises BadInput while it runs."""
+    """Remove a task, as `task_files.remove` does; not `@due`. Raises BadInput."""
     if name == DUE:
         raise BadInput("@due is built in and cannot be removed: `webscheduler disable @due` turns it off", "name")
 
-    def change(tasks: state.Tasks) -> None:
-        if name not in tasks:  # a row that is not an object, after a wrong edit by hand, can be removed, too
-            raise NoSuchTask(name, tasks)
-
-        del tasks[name]
-
-    task_files.carry_out(home, {"old": name, "new": None, "keepLogs": keep_logs, "slug": None}, now,
-                         lambda: state.update(home, change))
+    task_files.remove(home, name, now, keep_logs)
 
 
 def rename(home: str, old: str, new: str, now: float, also: Callable[[state.Tasks], Any] = lambda tasks: None) -> Any:

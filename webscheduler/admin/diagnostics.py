@@ -188,7 +188,7 @@ def _collect(visit: Visit) -> Response:
         answers[strategy] = Answer(int(found[1]), float(found[2])) if found else Answer()
 
     try:
-        if probe.collect(visit.home, probe.SECONDS, answers, visit.now) is None:
+        if probe.collect(visit.home, answers, visit.now) is None:
             return _probe_page(visit, dict.fromkeys(seen, ""), seen, h(
                 '<p role="status">{badge} {text}</p>', badge=badge(visit, RUNNING),
                 text=visit.t("A job is still running. Show the results again in a few seconds.")))

@@ -69,7 +69,7 @@ def index(visit: Visit) -> Response:
     name, status = query.get("name", ""), query.get("status", "")
     rows = state.read(visit.home)
     internal = rows.keys() - shown(rows)
-    known = [each for each in history_view.names(visit.home, rows) if each not in internal]
+    known = history_view.names(visit.home, rows)
     names = [each for each in known if name in ("", each)]
     statuses = FAILURES if status == "problems" else (status,) if status in STATUSES else ()
     since, until = _day(visit, query.get("from", ""), 0, 0.0), _day(visit, query.get("to", ""), 1, visit.now + 86400)

@@ -23,7 +23,7 @@ from ..runs import cancel, health, recorder
 from ..runs.supervisor import run_by_hand
 from ..store import history, history_cleaning, history_reading, history_view, processes, state
 from ..store.settings import load_settings
-from ..store.task import DUE, file_name, load_tasks, shown
+from ..store.task import DUE, file_name, is_internal, load_tasks, shown
 from ..vocabulary import FAILURES, FINISHED, SUCCESS
 from .parser import JSON, YES, checked
 from .tasks import NAME
@@ -320,7 +320,7 @@ class Followed:
         """Open the files that appeared and note which are absent; the keys of those that were opened."""
         present, appeared = set(), set()
 
-        for name in history_view.names(self.home):
+        for name in history_view.names(self.home, {}):
             try:
                 file = open(history.path(self.home, name), "rb")
             except FileNotFoundError:
@@ -330,7 +330,10 @@ class Followed:
             key = (status.st_dev, status.st_ino)
             present.add(key)
 
-            if key not in self.open and (self.name is None or name == file_name(self.name)):
+            wanted = name == file_name(self.name) if self.name else key in self.open or not is_internal(
+                name, state.read(self.home).get(name))
+
+            if key not in self.open and wanted:
                 self.open[key] = file
                 appeared.add(key)
             else:

@@ -392,7 +392,7 @@ def _strategies(settings: Settings, tasks: state.Tasks, now: float) -> Iterator[
         yield Finding(WARNING, "server", "which strategies survive here was not tested lately: `webscheduler probe`")
 
     limits = [(task, settings["defaultTimeout"] if task["timeout"] is None else task["timeout"])
-              for name, task in load_tasks(tasks)[0].items() if name != DUE and task["enabled"]]
+              for name, task in load_tasks(shown(tasks))[0].items() if name != DUE and task["enabled"]]
 
     for kind, rows in seen.items():
         yield from explain(kind, rows, settings["defaultTimeout"])

@@ -10,17 +10,15 @@ removed with all their files.
 from __future__ import annotations
 
 import os
-import re
 import time
 
-from .. import __version__, editing, signing
+from .. import signing
 from ..commands import registry
 from ..errors import BadInput
 from ..fetching import Answer, fetch
-from ..runs import dead_runs
-from ..store import capabilities, history_reading, locks, processes, state
+from ..runs import probes
+from ..store import capabilities, processes, state
 from ..store.task import is_internal, new_task
-from ..times import format_time
 from ..vocabulary import PROBE, STRATEGIES
 from . import url_check
 
@@ -28,12 +26,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
-    from ..shapes import Entry, Probe
+    from ..shapes import Probe
     from ..store.settings import Settings
 
 BEAT = 0.5
 SECONDS, MOST_SECONDS = capabilities.PROBE_SECONDS, capabilities.MOST_PROBE_SECONDS
-MARGIN = 60  # seconds that a request may wait behind the others
 
 
 def start(settings: Settings, base: str, seconds: int, now: float) -> list[dict[str, str]]:
@@ -50,90 +47,43 @@ def start(settings: Settings, base: str, seconds: int, now: float) -> list[dict[
         name = capabilities.probe_task(strategy)
         argv = registry.python(settings, "webscheduler.host.probe:heartbeat", settings.home, name, str(seconds))
         rows[name] = new_task(now, {"enabled": True, "group": PROBE, "argv": argv, "strategy": strategy,
-                                    "timeout": seconds + MARGIN, "logOutput": True,
+                                    "timeout": seconds + probes.MARGIN, "logOutput": True,
                                     "title": "Test of this host, removed when it ends"})
 
     for name, row in state.read(settings.home).items():
         if name in rows and not is_internal(name, row):
             raise BadInput(f"a task is named {name}, which is a name that the probe needs: rename it", "name")
 
-    stop(settings.home, now)
+    probes.stop(settings.home, now)
     state.update(settings.home, lambda tasks: tasks.update(rows))
     return [{"strategy": row["strategy"], "url": signing.trigger_url(base, row["slug"], row["secret"])}
             for row in rows.values()]
 
 
-def collect(
-    home: str, seconds: int, answers: dict[str, Answer], now: float
-) -> tuple[str, dict[str, Probe]] | None:
-    """Store the results and remove the tasks: (kind of server, results by strategy); None while a job runs. answers: of
-    the calls, by strategy. Raises BadInput if none of the calls arrived, Unusable."""
-    found: dict[str, Probe] = {}
-    kind = problem = ""
+def collect(home: str, answers: dict[str, Answer], now: float) -> tuple[str, dict[str, Probe]] | None:
+    """Store the results and remove the tasks: (kind of server, results by strategy); None while a job runs, and nothing
+    of both where a tick did it. answers: of the calls, by strategy. Raises BadInput if none of the calls arrived,
+    Unusable."""
+    found = probes.collect(home, answers, now)
 
-    for strategy, answer in answers.items():
-        name = capabilities.probe_task(strategy)
+    if found is None:
+        return None
 
-        if dead_runs.record_dead_runs(home, name, now) or locks.runs(home, name, taken=True):
-            return None
+    kind, results, missing = found
 
-        entry = next((entry for entry in history_reading.entries(home, name) if entry.get("run")), None)
+    if missing and not results:
+        strategy, answer = missing[0], answers[missing[0]]
+        raise BadInput(f"{strategy}: the call did not reach the scheduler: {url_check.seen(answer)}: "
+                       f"{url_check.cause(answer)}")
 
-        if entry:
-            server, found[strategy] = _result(strategy, seconds, answer, entry, now)
-            kind = kind or server
-        else:
-            problem = problem or (f"{strategy}: the call did not reach the scheduler: {url_check.seen(answer)}: "
-                                  f"{url_check.cause(answer)}")
-
-    stop(home, now)
-
-    if kind:
-        capabilities.store_probe(home, kind, found)
-
-    if not found:
-        raise BadInput(problem)
-
-    return kind, found
-
-
-def _result(
-    strategy: str, seconds: int, answer: Answer, entry: Entry, now: float
-) -> tuple[str, Probe]:
-    """(kind of server, or empty; the result)."""
-    beat = re.findall(r"^(\S+) ([\d.]+)$", entry["output"], re.MULTILINE)[-1:] or [("-", "0")]
-    kind, lived = beat[0][0].strip("-"), float(beat[0][1])
-
-    if entry["strategy"] != strategy:
-        ended, lived = "the host gave no process", 0.0
-    elif entry["status"] == "success":
-        ended, lived = "finished", float(seconds)
-    elif entry["status"] == "interrupted":
-        ended = "SIGTERM" if entry["reason"] == "terminated" else "killed without a trace"
-    elif entry["signal"]:
-        ended = f"only the job was ended, by signal {entry['signal']}"
-    else:
-        ended = f"{entry['status']}, exit code {entry['exitCode']}"
-
-    return kind, {
-        "at": format_time(now), "package": __version__, "seconds": seconds, "lived": round(lived, 1), "ended": ended,
-        "held": strategy != "sync" and answer.seconds > 0.8 * max(1.0, lived) > 0.0,
-        "answer": {"status": answer.status, "seconds": answer.seconds,
-                   **({"problem": answer.problem} if answer.problem else {})}}
-
-
-def stop(home: str, now: float) -> None:
-    """Remove the tasks of a probe. Raises BadInput while one runs."""
-    for name, row in state.read(home).items():
-        if is_internal(name, row):
-            editing.remove(home, name, now)
+    return kind, results
 
 
 def run(
     settings: Settings, base: str, seconds: int, clock: Callable[[], float], say: Callable[[str], object]
 ) -> tuple[str, dict[str, Probe]]:
     """Make the calls from here: (kind of server, results by strategy). Raises BadInput if none arrived."""
-    limit = 2 * seconds + MARGIN
+    limit = 2 * seconds + probes.MARGIN
     answers: dict[str, Answer] = {}
 
     for call in start(settings, base, seconds, clock()):
@@ -142,11 +92,14 @@ def run(
 
     deadline = time.monotonic() + limit
 
-    while (found := collect(settings.home, seconds, answers, clock())) is None:
+    while (found := collect(settings.home, answers, clock())) is None:
         if time.monotonic() > deadline:
             raise BadInput("a job of the probe does not end: see `webscheduler status`")
 
         time.sleep(BEAT)
+
+    if not found[0]:
+        raise BadInput("a tick has stored the results of the probe: see `webscheduler doctor`")
 
     return found
 

@@ -19,7 +19,7 @@ from ..schedule import slots
 from ..store import locks, lookup, processes, state
 from ..store.files import close
 from ..store.index import open_index
-from ..store.task import DUE, load_task, load_tasks
+from ..store.task import DUE, is_internal, load_task, load_tasks
 from ..times import format_time, instant, parse_time
 from ..vocabulary import DETACHED, FAILED, INTERRUPTED, SUCCESS, SYNC, TOO_LATE
 from . import dead_runs, detach, indexing, recorder, retention
@@ -255,6 +255,11 @@ def run_tick(
     if retention.record_all_dead(home, tasks, clock()):
         tasks = state.read(home)  # a run that died may have left its task not due
 
+    if probed := any(map(is_internal, tasks, tasks.values())):
+        from . import probes
+
+        probed = not probes.collect_left(home, clock())
+
     strategy = facts.get("strategy", SYNC)
     # The next tick counts claims, so this tick ends only when each child has decided, and closed its copy of the pipe.
     reading, writing = os.pipe()
@@ -301,7 +306,8 @@ def run_tick(
     outcome = recorder.outcome(status, reason, exit_code=int(status != SUCCESS), duration=report["duration"],
                                output="".join(f"{line}\n" for line in lines[:1000]),
                                error_output="".join(f"{line}\n" for line in report["problems"][:1000]))
-    report["strategy"], quiet = strategy, not (changed or report["started"] or report["left"] or report["problems"])
+    quiet = not (changed or probed or report["started"] or report["left"] or report["problems"])
+    report["strategy"] = strategy
 
     if index and quiet:
         found = index.idle if idle else (begun, min(report["next"], begun + LONGEST_IDLE))

@@ -13,7 +13,7 @@ import heapq
 import json
 import os
 
-from ..errors import BadInput, Busy, Unusable, WebschedulerError
+from ..errors import BadInput, Busy, NoSuchTask, Unusable, WebschedulerError
 from ..store import history, history_cleaning, locks, state
 from ..store.files import close, file_name, replace_file
 from . import dead_runs
@@ -38,6 +38,18 @@ def carry_out(home: str, intent: Intent, now: float, commit: Callable[[], T]) ->
         dead_runs.record_dead_runs(home, name, now, locks.GATE_PATIENCE)
 
     return _under_gates(home, names, [], lambda gates: _change(home, intent, now, names, gates, commit))
+
+
+def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
+    """Remove a task and, unless `keep_logs`, its history. Raises NoSuchTask, and BadInput while it runs."""
+    def change(tasks: state.Tasks) -> None:
+        if name not in tasks:  # a row that is not an object, after a wrong edit by hand, can be removed, too
+            raise NoSuchTask(name, tasks)
+
+        del tasks[name]
+
+    carry_out(home, {"old": name, "new": None, "keepLogs": keep_logs, "slug": None}, now,
+              lambda: state.update(home, change))
 
 
 def _change(

@@ -15,11 +15,11 @@ import time
 from ..errors import Unusable
 from . import history, history_reading
 from .history_reading import ALWAYS
-from .task import file_name
+from .task import file_name, is_internal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ..shapes import Entry
 
@@ -54,16 +54,19 @@ class Cursor:
         return "~".join((repr(self.when), *(f"{name}!{place}" for name, place in places.items() if "~" not in name)))
 
 
-def names(home: str, tasks: Iterable[str] = ()) -> list[str]:
-    """The tasks that have a history; a task that is not in `tasks` by the name of its file. Raises Unusable."""
+def names(home: str, tasks: Mapping[str, object]) -> list[str]:
+    """The tasks that have a history, but for internal ones; a task that is not in `tasks` (rows of state.json) by the
+    name of its file. Raises Unusable."""
     known = {file_name(name): name for name in tasks}
+    internal = {file_name(name) for name, row in tasks.items() if is_internal(name, row)}
 
     try:
         files = os.listdir(os.path.join(home, "logs"))
     except FileNotFoundError:
         raise Unusable(f"{home}/logs is gone: `webscheduler init` makes it again")
 
-    return sorted(known.get(file[:-6], file[:-6]) for file in files if file.endswith(".jsonl"))
+    return sorted(known.get(file[:-6], file[:-6]) for file in files
+                  if file.endswith(".jsonl") and file[:-6] not in internal)
 
 
 def merged(
