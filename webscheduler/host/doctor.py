@@ -66,10 +66,13 @@ def examine(home: str, now: float, environ: dict[str, Any] | None = None) -> lis
 
 
 def of_tasks(settings: Settings, tasks: state.Tasks, now: float) -> list[Finding]:
-    """Findings about tasks, commands and ticks, for which a few files are read and no process is started."""
+    """Findings about who may read what, tasks, commands and ticks, for which a few files are read and no process is
+    started."""
     good, broken = load_tasks(shown(tasks))
-    checks = (("tasks", _tasks(settings, good, broken, now)), ("commands", _commands(settings)),
-              ("ticks", _ticks(settings.home, good, now)), ("notify", _notify(settings)))
+    checks = (("home", exposure.of_account(settings.home)), ("url", exposure.of_address(settings)),
+              ("tasks", _tasks(settings, good, broken, now)), ("tasks", exposure.of_haste(settings.home, good, now)),
+              ("commands", _commands(settings)), ("ticks", _ticks(settings.home, good, now)),
+              ("notify", _notify(settings)))
     return [finding for about, check in checks for finding in _guarded(about, check)]
 
 

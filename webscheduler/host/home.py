@@ -91,6 +91,14 @@ def document_root_above(home: str, environ: dict[str, Any] | None = None) -> str
     return ""
 
 
+def user_name(number: int) -> str:
+    """The name of a user of this machine, or `#` and the number."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"#{number}"
+
+
 def program_words() -> list[str]:
     """The words with which this command line was called."""
     if sys.argv[0].endswith("__main__.py"):
@@ -107,11 +115,7 @@ def check_owner(home: str) -> None:
         raise Unusable(f"there is no installation at {home}: `webscheduler init` creates one")
 
     if owner != os.geteuid():
-        try:
-            name = pwd.getpwuid(owner).pw_name
-        except KeyError:
-            name = f"#{owner}"
-
+        name = user_name(owner)
         words = " ".join(shlex.quote(word) for word in (*program_words(), *sys.argv[1:]))
         raise Unusable(f"{home} belongs to {name}: sudo -u {shlex.quote(name)} WEBSCHEDULER_HOME={shlex.quote(home)} "
                        f"{words}")
