@@ -7,6 +7,8 @@ import json
 import os
 import socket
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +17,16 @@ from typing import NamedTuple
 
 import pytest
 
-from tests import SCRIPT
+from tests import SCRIPT, python_path
 from tests.admin.client import PASSWORD
 from tests.admin.test_setup import Client
-from tests.installation import Installation
+from tests.installation import REFUSED, Installation
 from tests.servers import KINDS, Server, as_user, give, python, start, workplace
+from tests.test_doctor import site as answering
 from webscheduler.admin import setup
 from webscheduler.host import url_check
 from webscheduler.host.findings import ERROR, OK, WARNING
+from webscheduler.runs import retention
 from webscheduler.store import people
 from webscheduler.store.settings import load_settings
 
@@ -135,13 +139,31 @@ def test_what_is_not_known_is_not_believed(installation: Installation) -> None:
 
 
 def test_what_a_killed_look_has_left_is_removed(installation: Installation) -> None:
-    """By a later one, which leaves those of others that go on."""
-    old, new = (installation.home / f"{url_check.MARKER}{name}.txt" for name in ("old", "new"))
-    old.touch()
-    new.touch()
-    os.utime(old, (time.time() - 3600,) * 2)
-    url_check.look(str(installation.home), "http://127.0.0.1:9/x.cgi")
-    assert markers(installation.home) == [new.name]
+    """By the next clean-up; its content is nothing but chance."""
+    asked, over = threading.Event(), threading.Event()
+
+    def answer(path: str, agent: str) -> tuple[int, dict[str, str], bytes]:
+        if url_check.MARKER in path:
+            asked.set()
+            over.wait(60)
+
+        return (202, {}, REFUSED) if "/run/" in path else (404, {}, b"")
+
+    with answering(answer) as base:
+        code = "import sys; from webscheduler.host import url_check; url_check.look(*sys.argv[1:])"
+        looking = subprocess.Popen([sys.executable, "-c", code, str(installation.home), base],
+                                   env={**os.environ, **python_path()})
+        assert asked.wait(60)
+        looking.kill()
+        looking.wait()
+        over.set()
+
+    (left,) = markers(installation.home)
+    settings = load_settings(str(installation.home))
+    retention.clean(settings, time.time())
+    assert markers(installation.home) == [left]
+    retention.clean(settings, time.time() + 3 * 86400)
+    assert markers(installation.home) == []
 
 
 GOOD = {"language": "en", "timezone": "Europe/Paris", "user": "zoe", "password": PASSWORD, "again": PASSWORD}

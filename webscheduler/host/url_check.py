@@ -3,7 +3,8 @@
 
 The rules: no task is run, since a call without a valid signature shows as well that it arrived. If something else
 answers, the likely cause and what to do are said. Whether the home is shown is tried with a file that holds nothing
-but chance; that it is not is believed only where calls arrive, and else it is not known.
+but chance (a clean-up removes what a kill leaves of it). That it is not shown is believed only where calls arrive; else
+it is not known.
 """
 
 from __future__ import annotations
@@ -144,11 +145,10 @@ def look(home: str, base: str | None) -> Finding:
 
 def _looked(home: str, base: str, answer: Answer, short: bool) -> Finding:
     """The same, after `_try`."""
-    name, content, deadline = f"{MARKER}{os.urandom(8).hex()}.txt", os.urandom(32).hex(), time.monotonic() + PATIENCE
-    file = os.path.join(home, name)
+    name, content = f"{MARKER}{os.urandom(8).hex()}.tmp.txt", os.urandom(32).hex()
+    file, deadline = os.path.join(home, name), time.monotonic() + PATIENCE
 
     try:
-        _remove_old(home)
         replace_file(file, content.encode(), sync="none")  # with the mode that secrets have
 
         for place, beside in _places(home, base) if answer.status else ():
@@ -178,13 +178,6 @@ def _looked(home: str, base: str, answer: Answer, short: bool) -> Finding:
                                         "arrive: {error}", base=base, error=seen(answer))
 
     return Finding(OK, "home", "the web server does not show it")
-
-
-def _remove_old(home: str) -> None:
-    """Remove what is left of a look that was killed."""
-    for entry in os.scandir(home):
-        if entry.name.startswith(MARKER) and time.time() - entry.stat().st_mtime > 10 * PATIENCE:
-            remove(entry.path)
 
 
 def _places(home: str, base: str) -> Iterator[tuple[str, str]]:

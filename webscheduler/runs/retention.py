@@ -83,8 +83,8 @@ def clean(settings: Settings, now: float, notes: ClockNotes | None = None) -> in
 
     for directory in ("", "locks", "logs", "output"):
         for entry in os.listdir(os.path.join(home, directory)):
-            left_over = entry.endswith(".tmp") or (directory == "output" and entry.rpartition(".")[0] not in running)
-            path = os.path.join(home, directory, entry)
+            path, ended = os.path.join(home, directory, entry), entry.rpartition(".")[0] not in running
+            left_over = entry.endswith((".tmp", ".tmp.txt")) or (directory == "output" and ended)
 
             try:
                 if left_over and horizon - os.stat(path).st_mtime > STALE:
