@@ -229,7 +229,7 @@ def backup(visit: Visit) -> Response:
         visit.note("took a backup")
         settings = {name: redacted(SETTINGS[name], value) if name in SECRETS else value
                     for name, value in read_settings(visit.home).items()}
-        document = {**json.loads(importing.dumps(state.read_strictly(visit.home), True)), "settings": settings}
+        document = {**importing.document(visit.settings, state.read_strictly(visit.home), True), "settings": settings}
         document["seal"] = _seal(visit, document)
         return _download("webscheduler-backup.json", json.dumps(document, indent=1) + "\n", "application/json")
 

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-import codecs
+import atexit
+import json
 import os
+import shutil
 import sys
+import tempfile
 import time
 
 from .. import editing
 from ..errors import BadInput
 from ..host import bundle, entry_files
-from ..interchange import exporting, importing
+from ..interchange import exporting, histories, importing
 from ..store import state
 from ..store.files import replace_file
 from ..store.settings import load_settings
@@ -23,7 +26,10 @@ from .terminal import done, line, print_error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterable, Mapping
+    from typing import IO
 
+    from ..store.settings import Settings
     from .parser import Verb
 
 TARGETS = ("json", *exporting.FORMATS)
@@ -31,25 +37,10 @@ SOURCES = ("json", "crontab")
 
 
 def _import(args: Namespace) -> None:
-    settings, source = load_settings(args.home), args.file
-
-    if args.timeout is not None and args.format != "crontab":
-        raise BadInput("--timeout: only for a crontab, whose jobs have no time limit of their own")
-
-    if args.any_user and args.format != "crontab":
-        raise BadInput("--any-user: only for a crontab")
-
-    if os.path.isdir(source):
-        if os.path.realpath(source) == os.path.realpath(args.home):
-            raise BadInput(f"{source} is this installation itself")
-
-        arrival = importing.of_directory(source)
-    elif args.format == "crontab":
-        arrival = importing.of_crontab(_read(source), state.read_strictly(args.home), settings["timezone"],
-                                       not args.disabled, args.timeout or 0, os.path.realpath(source), args.any_user)
-    else:
-        arrival = importing.of_document(_read(source), source)
-
+    settings = load_settings(args.home)
+    _check_options(args)
+    arrival = _arrival(args, settings)
+    importing.keep_zone(settings, arrival, args.keep_zone)
     names = importing.import_tasks(settings, arrival, time.time(), args.dry_run)
 
     if not args.dry_run:
@@ -71,42 +62,70 @@ def _import(args: Namespace) -> None:
                     "disable --group crontab`")
 
 
-def _read(source: str) -> str:
+def _check_options(args: Namespace) -> None:
+    if args.timeout is not None and args.format != "crontab":
+        raise BadInput("--timeout: only for a crontab, whose jobs have no time limit of their own")
+
+    if args.any_user and args.format != "crontab":
+        raise BadInput("--any-user: only for a crontab")
+
+    if args.format == "crontab" and (args.history or args.keep_zone):
+        raise BadInput("--history and --keep-zone: not for a crontab, which has neither")
+
+
+def _arrival(args: Namespace, settings: Settings) -> importing.Arrival:
+    if os.path.isdir(args.file):
+        if os.path.realpath(args.file) == os.path.realpath(args.home):
+            raise BadInput(f"{args.file} is this installation itself")
+
+        return importing.of_directory(args.file)
+
+    source = "standard input" if args.file == "-" else args.file
+
     try:
-        if source == "-":
-            data = importing.read_limited(sys.stdin.buffer, "standard input")
-        else:
-            with open(source, "rb") as file:
-                data = importing.read_limited(file, source)
+        file: IO[bytes] = sys.stdin.buffer if args.file == "-" else open(args.file, "rb")
+
+        if args.history and args.file == "-":  # a history is read more than once
+            file = tempfile.TemporaryFile(dir=args.home)
+            shutil.copyfileobj(sys.stdin.buffer, file)
+            file.seek(0)
+
+        atexit.register(file.close)
+
+        if args.format == "json":
+            return importing.of_export(file, source, args.history)
+
+        text = importing.decoded(histories.read(file, source)[0], source)
     except OSError as error:
         raise BadInput(f"{source}: {error.strerror}")
 
-    # Editors of Windows begin a file with a byte order mark, which also tells UTF-16.
-    encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError:
-        raise BadInput(f"{source} is not UTF-8: convert it with `iconv -t UTF-8 {source}`")
+    return importing.of_crontab(text, state.read_strictly(args.home), settings["timezone"], not args.disabled,
+                                args.timeout or 0, os.path.realpath(args.file), args.any_user)
 
 
 def _export(args: Namespace) -> None:
     settings = load_settings(args.home)
     rows = state.read_strictly(args.home)
     tasks = [load_task(name, row) for name, row in rows.items()]
+    content: Iterable[bytes]
     files: dict[str, str] = {}
     said: list[str] = []
 
+    if args.history and args.format != "json":
+        raise BadInput("--history: only for json, no other scheduler reads it")
+
     if args.format == "json":
-        content = importing.dumps(rows, args.with_secrets)
+        document = importing.document(settings, rows, args.with_secrets)
+        content = (histories.exported(document, args.home, document["tasks"]) if args.history else
+                   [json.dumps(document, indent=2).encode() + b"\n"])
     else:
         text = exporting.export(args.format, settings, tasks, args.image)
-        content, files, said = str(text), text.files, text.said
+        content, files, said = [str(text).encode()], text.files, text.said
 
     if args.output:
-        _write(os.path.abspath(args.output), files or {"": content})
+        _write(os.path.abspath(args.output), {name: [text.encode()] for name, text in files.items()} or {"": content})
     else:
-        print(content, end="")
+        sys.stdout.buffer.writelines(content)
 
     sys.stdout.flush()
 
@@ -114,14 +133,14 @@ def _export(args: Namespace) -> None:
         print_error(sentence)
 
 
-def _write(place: str, files: dict[str, str]) -> None:
+def _write(place: str, files: Mapping[str, Iterable[bytes]]) -> None:
     """Write the one file, or files with these names into a directory."""
     try:
         if "" not in files:
             os.makedirs(place, exist_ok=True)
 
         for name, content in files.items():
-            replace_file(os.path.join(place, name) if name else place, content.encode())
+            replace_file(os.path.join(place, name) if name else place, content)
             done(f"{os.path.join(place, name) if name else place} is written", show=False)
     except OSError as error:
         raise BadInput(f"{place} cannot be written: {error.strerror}")
@@ -148,6 +167,7 @@ VERBS: dict[str, Verb] = {
                ("|".join(TARGETS), "The format.",
                 {"dest": "format", "type": checked("export", "choice", TARGETS)}),
                ("--with-secrets", "json: include the secrets, so that URLs stay valid."),
+               ("--history", "json: include the history of each task."),
                ("--image IMAGE", "kubernetes: the image; default: the placeholder IMAGE.", {"default": "IMAGE"}),
                ("--output PATH", "Write to this file, for systemd into this directory.")),
     "import": (_import, "Import tasks from an export, a state.json, the directory of one, or a crontab.",
@@ -155,6 +175,8 @@ VERBS: dict[str, Verb] = {
                 {"dest": "format", "type": checked("import", "choice", SOURCES), "default": "json"}),
                ("FILE", "The file or directory; -: standard input."),
                ("--dry-run", "Only show what would be imported."),
+               ("--history", "Import the history that an export has, too; that of a directory always is."),
+               ("--keep-zone", "Give tasks without a time zone of their own that of where they come from."),
                ("--disabled", "Import the jobs of a crontab as disabled tasks."),
                ("--any-user", "Import all lines of a system crontab, as jobs of this account."),
                ("--timeout SECONDS", "Time limit of the jobs of a crontab; default: none, as in cron.",

@@ -66,17 +66,12 @@ def collect(home: str, answers: dict[str, Answer], now: float) -> tuple[str, dic
     Unusable."""
     found = probes.collect(home, answers, now)
 
-    if found is None:
-        return None
-
-    kind, results, missing = found
-
-    if missing and not results:
-        strategy, answer = missing[0], answers[missing[0]]
-        raise BadInput(f"{strategy}: the call did not reach the scheduler: {url_check.seen(answer)}: "
+    if found and found[2] and not found[1]:
+        answer = answers[found[2][0]]
+        raise BadInput(f"{found[2][0]}: the call did not reach the scheduler: {url_check.seen(answer)}: "
                        f"{url_check.cause(answer)}")
 
-    return kind, results
+    return found[:2] if found else None
 
 
 def run(

@@ -7,38 +7,36 @@ version does not know are kept, history is copied line by line, and a task witho
 
 from __future__ import annotations
 
+import codecs
 import copy
-import heapq
 import json
 import os
 import re
 import shlex
 from functools import partial
-from itertools import chain
-from operator import itemgetter
 from typing import NamedTuple
 
 from .. import signing
 from ..commands import registry
-from ..errors import BadInput, Unusable, WebschedulerError
+from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
-from ..store import history, history_cleaning, state
-from ..store.fields import NAME_CHARACTERS, TOO_DEEP, parse_json
-from ..store.history import LONGEST_LINE
+from ..store import history, people, state
+from ..store.fields import NAME_CHARACTERS, parse_json
+from ..store.settings import SETTINGS, read_settings
 from ..store.task import DUE, check_name, check_printable, file_name, load_task, new_task, shown
 from ..times import time_zone
-from . import crontab, user_column
+from . import crontab, histories, user_column
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from typing import Any, BinaryIO, Callable
+    from typing import IO, Any, Callable
 
     from ..store.settings import Settings
+    from .histories import Logs
 
 FORMAT = "webscheduler tasks"
 VERSION = 1
-LONGEST_FILE = 16 * 1024 * 1024  # bytes: ten thousand tasks
 
 # Variables that cron reads itself, with what stands in their place here; others are for the command.
 REPORTED = {
@@ -60,17 +58,14 @@ OPERATOR = re.compile(r"[;&|<>]+|\d?>.*|-.*|[A-Za-z_]\w*=.*|\d+[smhd]?|\]|\)|\}|
 
 
 class Arrival(NamedTuple):
-    """What to import. tasks: rows by name; logs: name of a history file -> the files that have lines for it, which are
-    read one line at a time; said: messages for the person."""
+    """What to import. tasks: rows by name; logs: name of a history file -> what returns the lines for it, which are
+    read one at a time; said: messages for the person; behind: what stays behind, of where they come from: `timezone`,
+    `settings` (names, or values by name) and `people` (how many), as far as that is known."""
 
     tasks: state.Tasks
-    logs: dict[str, list[str]]
+    logs: Logs
     said: list[str]
-
-    def lines(self, name: str) -> Iterator[bytes]:
-        """The lines of a history file."""
-        for file in self.logs.get(name, ()):
-            yield from (line for to, line in _lines(file, self.tasks) if to == name)
+    behind: dict[str, Any] = {}
 
 
 def of_crontab(
@@ -226,26 +221,29 @@ def _new_name(command: str, taken: dict[str, int]) -> str:
     return each
 
 
-def dumps(tasks: state.Tasks, with_secrets: bool) -> str:
-    """All tasks as `of_document` reads them. Without secrets, each task gets a new one when it is imported."""
+def document(settings: Settings, tasks: state.Tasks, with_secrets: bool) -> dict[str, Any]:
+    """All tasks as `of_document` reads them, and what does not come with them. Without secrets, each task gets a new
+    one when it is imported."""
     hidden = () if with_secrets else ("secret",)
     rows = {name: {field: value for field, value in row.items() if field not in hidden}
             for name, row in shown(tasks).items() if isinstance(row, dict)}
-    return json.dumps({"format": FORMAT, "version": VERSION, "tasks": rows}, indent=2) + "\n"
+    own = [name for name, row in SETTINGS.items() if name != "timezone" and settings[name] != row.default]
+    return {"format": FORMAT, "version": VERSION, "timezone": settings["timezone"], "settings": own,
+            "people": _people(settings.home), "tasks": rows}
 
 
-def read_limited(source: BinaryIO, name: str) -> bytes:
-    """What a file to import contains. Raises BadInput if it is too large to be one."""
-    data = source.read(LONGEST_FILE + 1)
-
-    if len(data) > LONGEST_FILE:
-        raise BadInput(f"{name} is larger than {LONGEST_FILE // 2**20} MiB: import it in parts")
-
-    return data
+def _people(home: str) -> int:
+    """How many may sign in to the panel."""
+    try:
+        return len(people.read(home))
+    except WebschedulerError:
+        return 0
 
 
 def of_document(text: str, source: str) -> Arrival:
     """The tasks of an export, or of a state.json. Raises BadInput."""
+    behind: dict[str, Any] = {}
+
     try:
         found = parse_json(text)
     except ValueError as error:
@@ -255,7 +253,7 @@ def of_document(text: str, source: str) -> Arrival:
         if not isinstance(found.get("version"), int) or found["version"] > VERSION:
             raise BadInput(f"{source} was made by a newer webscheduler: update this one")
 
-        found = found.get("tasks")
+        behind, found = found, found.get("tasks")
 
     if found == []:
         found = {}  # how PHP writes an empty object
@@ -263,7 +261,38 @@ def of_document(text: str, source: str) -> Arrival:
     if not isinstance(found, dict) or not all(isinstance(row, dict) for row in found.values()):
         raise BadInput(f"{source} must contain an object of tasks keyed by name, like `webscheduler export json`")
 
-    return Arrival(shown(found), {}, [])
+    tasks, written = shown(found), behind.get("history")
+    logs: Logs = {file_name(name): [partial(histories.written, written[name])] for name in tasks
+                  if isinstance(written, dict) and isinstance(written.get(name), list)}
+    return Arrival(tasks, logs, [], behind)
+
+
+def of_export(file: IO[bytes], source: str, with_history: bool) -> Arrival:
+    """The tasks of an export, or of a state.json, and their history if that is in the file and wanted; then the file is
+    read again later. source: what the person calls it. Raises BadInput, OSError."""
+    head, places = histories.read(file, source)
+    arrival = of_document(decoded(head, source), source)
+    arrival.logs.update({file_name(name): [partial(histories.between, file, *place)] for name, place in places.items()
+                         if name in arrival.tasks})
+
+    if with_history and not arrival.logs:
+        arrival.said.append(f"{source} has no history: make it with `webscheduler export json --history`")
+    elif arrival.logs and not with_history:
+        arrival.logs.clear()
+        arrival.said.append("their history stays behind: --history imports it, too")
+
+    return arrival
+
+
+def decoded(data: bytes, source: str) -> str:
+    """The text of a file. Raises BadInput."""
+    # Editors of Windows begin a file with a byte order mark, which also tells UTF-16.
+    encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        raise BadInput(f"{source} is not UTF-8: convert it with `iconv -t UTF-8 {source}`")
 
 
 def of_directory(directory: str) -> Arrival:
@@ -272,7 +301,7 @@ def of_directory(directory: str) -> Arrival:
 
     try:
         with open(file, "rb") as source:
-            arrival = of_document(read_limited(source, file).decode(), file)
+            arrival = of_document(histories.read(source, file)[0].decode(), file)
 
         logs = os.path.join(directory, "logs")
         names = sorted(os.listdir(logs)) if os.path.isdir(logs) else []
@@ -281,41 +310,27 @@ def of_directory(directory: str) -> Arrival:
             if name.endswith(".jsonl"):
                 file = os.path.join(logs, name)
 
-                for target in dict.fromkeys(to for to, _ in _lines(file, arrival.tasks)):
-                    arrival.logs.setdefault(target, []).append(file)
+                for target in dict.fromkeys(to for to, _ in histories.of_files(file, arrival.tasks)):
+                    arrival.logs.setdefault(target, []).append(partial(histories.of_file, target, file, arrival.tasks))
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}")
 
     for name, row in arrival.tasks.items():
-        if not row.get("command") and not row.get("argv"):
+        if name != DUE and not row.get("command") and not row.get("argv"):
             row["command"] = name
 
-    return arrival
+    return arrival._replace(behind=_behind(directory))
 
 
-def _lines(file: str, tasks: state.Tasks) -> Iterator[tuple[str, bytes]]:
-    """(history file that it belongs to, line) of each line: that of the task which it names, else that of its file. A
-    line that no reader would read, since it is too long or nested too deeply, is left out."""
-    with open(file, "rb") as source:
-        whole = True
+def _behind(directory: str) -> dict[str, Any]:
+    """What stays behind in a directory, if it is the home of an installation."""
+    try:
+        given = read_settings(directory)
+    except WebschedulerError:
+        given = {}
 
-        while text := source.readline(LONGEST_LINE):
-            begins, whole = whole, text.endswith(b"\n") or len(text) < LONGEST_LINE
-
-            if not (begins and whole):
-                continue
-
-            try:
-                entry = parse_json(text)
-            except ValueError as error:
-                if str(error) == TOO_DEEP:
-                    continue
-
-                entry = None
-
-            command = entry.get("command") if isinstance(entry, dict) else None
-            target = command if isinstance(command, str) and command in tasks else os.path.basename(file)[:-6]
-            yield file_name(target), text.rstrip(b"\n") + b"\n"
+    return given and {"timezone": given.get("timezone", SETTINGS["timezone"].default), "settings": given,
+                      "people": _people(directory)}
 
 
 def import_tasks(settings: Settings, arrival: Arrival, now: float, dry_run: bool) -> list[str]:
@@ -328,65 +343,37 @@ def import_tasks(settings: Settings, arrival: Arrival, now: float, dry_run: bool
     if dry_run:
         return list(arrival.tasks)
 
-    # History before tasks: if a kill comes between, the next attempt finds the lines and does not double them.
-    given: list[tuple[str, bool, set[int]]] = []
-
-    try:
-        for name in arrival.logs:
-            path = os.path.join(home, "logs", name + ".jsonl")
-            new = set(map(hash, arrival.lines(name))) - set(map(hash, _lines_here(path)))
-            given.append((path, os.path.exists(path), new))
-            arriving = history_cleaning.by_time(line for line in arrival.lines(name) if hash(line) in new)
-
-            if new:
-                history_cleaning.rewrite(path, partial(_merged, arriving))
-
-        state.update(home, lambda tasks: _merge(tasks, arrival, now))
-    except BaseException as error:
-        left = [os.path.basename(path) for path, was_there, new in given if not _take_back(path, was_there, new)]
-        why = f"{home}/logs cannot be written: {error.strerror}" if isinstance(error, OSError) else str(error)
-
-        if left or isinstance(error, OSError):
-            raise Unusable(why + (f" (no task is imported, but their lines stay in {', '.join(left)}; the next import "
-                                  "does not double them)" if left else ""))
-
-        raise
-
+    histories.merge_in(home, arrival.logs, lambda: state.update(home, lambda tasks: _merge(tasks, arrival, now)))
     return list(arrival.tasks)
 
 
-def _lines_here(path: str) -> Iterator[bytes]:
-    """The lines of a history of this installation; what a kill left incomplete at its end is none."""
-    if os.path.exists(path):
-        with open(path, "rb") as file:
-            yield from _whole(file)
+def keep_zone(settings: Settings, arrival: Arrival, keep: bool) -> None:
+    """Say what stays behind of the installation that the tasks come from. keep: give its time zone to each task that
+    would have another one here. Raises BadInput."""
+    zone, given, known = (arrival.behind.get(part) for part in ("timezone", "settings", "people"))
+    moved = [row for name, row in arrival.tasks.items()
+             if name != DUE and row.get("expression") and not row.get("timezone")]
 
+    if keep and not isinstance(zone, str):
+        raise BadInput("--keep-zone: it is not known which time zone the tasks had")
 
-def _whole(file: BinaryIO) -> Iterator[bytes]:
-    end = history.whole_end(file.fileno())
-    return (text for start, text, _ in history_cleaning.read(file) if start + len(text) <= end)
+    if isinstance(zone, str) and zone != settings["timezone"] and moved:
+        for row in moved if keep else ():
+            row["timezone"] = zone
 
+        how = "keep it" if keep else f"here run in {settings['timezone']}: --keep-zone gives them {zone}"
+        arrival.said.append(f"tasks with an expression and no time zone of their own: {len(moved)}; they ran in {zone},"
+                            f" and {how}")
 
-def _merged(arriving: Iterator[tuple[float, bytes]], here: BinaryIO) -> Iterator[bytes]:
-    return (text for _, text in heapq.merge(arriving, history_cleaning.by_time(_whole(here)), key=itemgetter(0)))
+    given = given if isinstance(given, (list, dict)) else []
+    names = [name for name in SETTINGS if name != "timezone" and name in given and (
+        isinstance(given, list) or given[name] != settings[name])]
 
+    if names:
+        arrival.said.append(f"settings stay behind: {', '.join(names)}: `webscheduler config set` sets them here")
 
-def _without(new: set[int], was_there: bool, here: BinaryIO) -> Iterator[bytes] | None:
-    rest = (line for line in _whole(here) if hash(line) not in new)
-    first = next(rest, b"")
-    return chain((first,), rest) if first or was_there else None
-
-
-def _take_back(path: str, was_there: bool, new: set[int]) -> bool:
-    """Remove the lines that an import has added to a history; returns whether they are gone. What runs have added
-    meanwhile stays."""
-    try:
-        if os.path.exists(path):
-            history_cleaning.rewrite(path, partial(_without, new, was_there))
-    except (OSError, WebschedulerError):
-        return False
-
-    return True
+    if isinstance(known, int) and known > 0:
+        arrival.said.append(f"people of the panel stay behind: {known}: `webscheduler set-password` lets them in here")
 
 
 def _keep_old(settings: Settings, arrival: Arrival, now: float) -> None:
@@ -396,7 +383,7 @@ def _keep_old(settings: Settings, arrival: Arrival, now: float) -> None:
     for name, row in arrival.tasks.items():
         if days and row.get("logRetentionDays") is None and any(
                 0 < history.ended(history.parse(line) or {}) < now - days * 86400
-                for line in arrival.lines(file_name(name))):
+                for line in histories.lines_of(arrival.logs, file_name(name))):
             row["logRetentionDays"] = 0
             arrival.said.append(f"{name} keeps its history for ever, because some is older than {days} days: "
                                 f"`webscheduler edit {name} --log-retention-days ''` changes that")

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from ..fetching import Answer
     from ..shapes import Entry, Probe
 
+    Collected = tuple[str, dict[str, Probe], list[str]]
+
 MARGIN = 60  # seconds that a request may wait behind the others
 
 
-def collect(
-    home: str, answers: dict[str, Answer] | None, now: float
-) -> tuple[str, dict[str, Probe], list[str]] | None:
+def collect(home: str, answers: dict[str, Answer] | None, now: float) -> Collected | None:
     """Store the results and remove the tasks: (kind of server, results by strategy, the strategies whose calls did not
     arrive); None while a job runs. All are empty if there is no probe. answers: of the calls, by strategy; None if
     nobody tells: then calls are waited for as long as they may still come. Raises BadInput, Unusable."""
