@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Iterator
 from typing import NamedTuple
+from urllib.parse import quote
 
 import pytest
 
@@ -131,6 +132,14 @@ def test_what_is_not_forgiven_is_named(door: Door, form: str, problem: str) -> N
     refusal, = json.loads((door.installation.home / "refused.json").read_text())
     assert refusal["problem"] == problem
     assert language.error("fr", problem) != problem
+
+
+@pytest.mark.parametrize(("end", "problem"), [("?sig=1", "`%3F` stands where `?` should"),
+                                              ("\xc2\xbb", "`\xbb` follows the slug"), (" .", "` ` follows the slug")])
+def test_a_path_is_read_the_same_whether_the_server_decodes_it(end: str, problem: str) -> None:
+    """Passenger leaves it as it came."""
+    for path in (end, quote(end, encoding="latin-1")):
+        assert pasted.slip(asking("/run/" + "0" * 32 + path)) == problem
 
 
 @pytest.mark.parametrize("path", ["", "/run/" + "\xff" * 9999, "/run/" + "0" * 32 + "\xe2\x80", "/run/\x00"])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import itertools
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -109,6 +110,27 @@ def test_signature_and_time(query: str, header: str | None, time: str | None, fo
     variables = {"HTTP_X_WEBSCHEDULER_SIGNATURE": header, "HTTP_X_WEBSCHEDULER_TIMESTAMP": time}
     asked = request(query=query, more={name: value for name, value in variables.items() if value is not None})
     assert (asked.signature, asked.ts, asked.problem) == (*found, "")
+
+
+ENDS = [" ", "\t", "\r\n", '"', "'", " \"\n", "\xa0", "\u201d", "\u2019"]
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("place", ["path", "task", "sig", "ts", "header", "body"])
+def test_what_stands_at_an_end_is_forgiven(end: str, place: str) -> None:
+    """Of each part that may be the last of what was pasted; a server gives each byte of the path as a character."""
+    ends, raw = {place: quote(end)}, {place: end.encode().decode("latin-1")}
+    query = f"ts=5{ends.get('ts', '')}" if place == "ts" else ""
+    query = f"sig={SIG}{ends.get('sig', '')}&{query}" if place in ("sig", "ts", "path", "task") else ""
+    body = f"sig={SIG}{ends['body']}".encode() if place == "body" else b""
+    more: dict[str, Any] = {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+
+    if place == "header":
+        more["HTTP_X_WEBSCHEDULER_SIGNATURE"] = SIG + raw["header"]
+
+    asked = request(f"/run/{SLUG}{raw.get('path', '')}" if place != "task" else "",
+                    f"task={SLUG}{ends['task']}&{query}" if place == "task" else query, "POST", more)  # fmt: skip
+    assert (asked.slug, asked.signature, asked.ts, asked.problem) == (SLUG, SIG, "5" if place == "ts" else None, "")
 
 
 SHAPES = ["", "x", SIG[1:], SIG + "a", SIG[1:] + "g", SIG[1:] + "\xe9", SIG[1:] + "%C3%A9", SIG[1:] + "%00",

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST = 4096  # characters that are looked at
-# A pattern of the path as the server decoded it, or of the query as it came: what stands there, and what should.
-IN_PATH = ((r"\\?(\?|%3[Ff])", "%3F", "?"), ("&", "&", "?"))
+# A pattern of the path, decoded, or of the query as it came: what stands there, and what should.
+IN_PATH = ((r"\?", "%3F", "?"), ("&", "&", "?"))
 IN_QUERY = (
     (r"(\\|%5[Cc])(&|$)", r"\&", "&"),
     ("%26", "%26", "&"),
@@ -37,7 +37,8 @@ BESIDE_IN_QUERY = (
 
 def slip(environ: dict[str, Any]) -> str:
     """What was done to the URL of a request for /run, in words; empty if it is nothing that is known."""
-    path, query = environ.get("PATH_INFO", "")[:MOST], environ.get("QUERY_STRING", "")[:MOST]
+    path = unquote(environ.get("PATH_INFO", "")[:MOST], "latin-1")  # Passenger leaves it as it came
+    query = environ.get("QUERY_STRING", "")[:MOST]
 
     for table, text in ((IN_PATH, path), (IN_QUERY, query)):
         for pattern, seen, meant in table:
