@@ -26,7 +26,7 @@ from tests.commandline import call, environment
 from tests.installation import Installation, answered, until
 from tests.servers import KINDS, give, start, workplace
 from tests.test_witnesses import OPTIONS, STRACE, Call, _calls, needs_strace, ready, script, traced
-from webscheduler.store import history, locks
+from webscheduler.store import files, history, locks
 from webscheduler.times import format_time
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
@@ -209,7 +209,7 @@ def test_a_history_that_is_locked_refuses_nobody(
     monkeypatch.setattr(history, "PATIENCE", 0.2)
     installation.add(argv=["/bin/true"], preventOverlap=False)
     first, second = dead(installation), dead(installation)
-    descriptor = history.open_locked(history.path(str(installation.home), "task"))
+    descriptor = files.open_locked(history.path(str(installation.home), "task"), 1)
 
     try:
         answer = installation.trigger("wsgi")

@@ -26,7 +26,7 @@ from tests.test_late_errors import immutable
 from webscheduler.errors import Unusable
 from webscheduler.interchange import crontab, exporting, importing
 from webscheduler.schedule.cron import Cron
-from webscheduler.store import history, state
+from webscheduler.store import files, history, state
 from webscheduler.store.settings import load_settings
 from webscheduler.store.task import DUE, FIELDS, Task, load_task
 
@@ -497,7 +497,7 @@ def test_a_line_that_is_written_during_an_import_stays(installation: Installatio
     (foreign / "logs" / "app_gone.jsonl").write_text('{"command": "app:gone", "run": "theirs"}\n')
     history.append(str(installation.home), "app:gone", {"run": "before"})
     path = history.path(str(installation.home), "app:gone")
-    descriptor = history.open_locked(path)
+    descriptor = files.open_locked(path, 1)
 
     try:
         process = start(installation.home, "import", str(foreign))

@@ -15,7 +15,7 @@ import os
 
 from ..errors import BadInput, Busy, NoSuchTask, Unusable, WebschedulerError
 from ..store import history, history_cleaning, locks, state
-from ..store.files import close, file_name, replace_file
+from ..store.files import close, file_name, open_locked, replace_file
 from . import dead_runs
 
 TYPE_CHECKING = False
@@ -209,7 +209,7 @@ def _join(source: str, target: str) -> None:
     elif not _is_there(target):
         os.replace(source, target)
     else:
-        locked = [history.open_locked(path) for path in sorted((source, target))]
+        locked = [open_locked(path, history.PATIENCE) for path in sorted((source, target))]
 
         try:
             with open(source, "rb") as one, open(target, "rb") as other:

@@ -148,6 +148,28 @@ def lock_file(descriptor: int, patience: float = 0.0) -> bool:
     return True
 
 
+def open_locked(path: str, patience: float) -> int:
+    """Open a file, made if there is none, and lock it: that which the path means then, as it may be replaced meanwhile.
+    Returns a descriptor; closing it releases the lock. Raises OSError, which is a BlockingIOError if another process
+    still has the lock after so many seconds; Unusable."""
+    deadline = time.monotonic() + patience
+
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+        try:
+            if not lock_file(descriptor, max(0.0, deadline - time.monotonic())):
+                raise BlockingIOError(None, "another process keeps it locked")
+
+            if is_same_file(descriptor, path):
+                return descriptor
+        except BaseException:
+            close(descriptor)
+            raise
+
+        close(descriptor)
+
+
 def unlock_file(descriptor: int) -> None:
     """Unlock, for all copies of the descriptor. Closing would leave the lock to a copy that a fork has made."""
     _flock(descriptor, "LOCK_UN")

@@ -9,14 +9,13 @@ whatever it printed.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 
 from ..errors import Unusable
 from ..times import instant
 from ..vocabulary import ENTRY
-from .files import append_bytes, close, file_name, is_same_file, lock_file
+from .files import append_bytes, close, file_name, open_locked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 LIMIT = 65536
 HALF_IN_JSON = 48 * 1024  # four halves and the rest of a line stay below 200 KiB, whatever the bytes
 LONGEST_LINE = 4 * 1024 * 1024  # bytes; an imported history may have such lines, and a longer one is damage
-PATIENCE = 30.0  # seconds: clean-up of a large file may take some
+PATIENCE = 30.0  # seconds for its lock: clean-up of a large file may take some, and who has it may be stopped
 
 
 def path(home: str, name: str) -> str:
@@ -47,7 +46,7 @@ def append(home: str, name: str, entry: Entry, otherwise: Iterable[Entry] = ()) 
     Raises Unusable; then no part of any of them is in the file, unless what is in it can no longer be cut off. Its
     context is a BlockingIOError if another process keeps it locked."""
     try:
-        descriptor = open_locked(path(home, name))
+        descriptor = open_locked(path(home, name), PATIENCE)
 
         try:
             return _append_line(descriptor, entry, iter(otherwise))
@@ -77,25 +76,6 @@ def _append_line(descriptor: int, entry: Entry, otherwise: Iterator[Entry]) -> E
                 raise
 
             entry = following
-
-
-def open_locked(file: str) -> int:
-    """Open the file of a history and lock it: that which the path means now. Raises OSError."""
-    while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-        try:
-            # Not without a limit: the process that has the lock may be stopped.
-            if not lock_file(descriptor, PATIENCE):
-                raise OSError(errno.EWOULDBLOCK, "another process keeps it locked")
-
-            if is_same_file(descriptor, file):
-                return descriptor
-        except BaseException:
-            close(descriptor)
-            raise
-
-        close(descriptor)  # replaced while we waited: our line would be lost
 
 
 def whole_end(descriptor: int) -> int:

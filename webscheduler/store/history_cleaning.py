@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 
 from ..errors import Unusable
-from .files import close, replace_file
-from .history import LONGEST_LINE, ended, open_locked, parse, path
+from .files import close, open_locked, replace_file
+from .history import LONGEST_LINE, PATIENCE, ended, parse, path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def clean(home: str, name: str, keep: Callable[[Entry], bool]) -> int:
     if not os.path.exists(file):
         return 0
 
-    descriptor = open_locked(file)
+    descriptor = open_locked(file, PATIENCE)
 
     try:
         with open(file, "rb") as source:
@@ -85,7 +85,7 @@ def by_time(lines: Iterable[bytes]) -> Iterator[tuple[float, bytes]]:
 def rewrite(path: str, change: Callable[[BinaryIO], Iterable[bytes] | None]) -> None:
     """Replace a history by what `change` makes of the open file; None: remove it. Who appends waits. Raises OSError;
     then the file is what it was."""
-    descriptor = open_locked(path)
+    descriptor = open_locked(path, PATIENCE)
 
     try:
         with open(path, "rb") as source:

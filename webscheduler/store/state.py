@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import json
 import os
-import time
 
 from ..errors import Busy, Unusable
-from .files import close, is_same_file, lock_file, replace_file
+from .files import close, open_locked, replace_file
 from .index import identity, open_index
 
 TYPE_CHECKING = False
@@ -119,31 +118,12 @@ def line_of(content: bytes, name: str) -> tuple[int, int, dict[str, Any]] | None
 def take_lock(home: str, patience: float = PATIENCE) -> int:
     """Take state.json.lock by flock(2): the same lock as filelock takes, without its import, which costs a short run
     half of its time. Returns a descriptor; closing it releases the lock. Raises Busy, Unusable."""
-    name, deadline = path(home) + ".lock", time.monotonic() + patience
-
-    while True:
-        try:
-            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise Unusable(f"{name} cannot be opened: {error.strerror}")
-
-        # Some versions of filelock unlink the file when they release it; then our lock excludes nobody: try again.
-        got = False
-
-        try:
-            if not lock_file(descriptor, max(0.0, deadline - time.monotonic())):
-                raise Busy("state.json is locked by another process for too long: try again, or see `webscheduler "
-                           "doctor`")
-
-            got = is_same_file(descriptor, name)
-        except OSError as error:
-            raise Unusable(f"{name} cannot be read: {error.strerror}")
-        finally:
-            if not got:
-                close(descriptor)
-
-        if got:
-            return descriptor
+    try:
+        return open_locked(path(home) + ".lock", patience)  # some versions of filelock unlink it when they release it
+    except BlockingIOError:
+        raise Busy("state.json is locked by another process for too long: try again, or see `webscheduler doctor`")
+    except OSError as error:
+        raise Unusable(f"{path(home)}.lock cannot be opened: {error.strerror}")
 
 
 def create(home: str) -> None:
