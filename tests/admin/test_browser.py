@@ -375,7 +375,7 @@ POSTED = ("check", "update", "probe")  # pages that answer a button, and are not
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 360])
 def test_no_page_violates_accessibility(
     chrome: Any, full: tuple[Site, dict[str, str]], scheme: str, width: int
 ) -> None:
@@ -400,6 +400,43 @@ def test_no_page_violates_accessibility(
             assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width, name
 
         assert {name: wrong for name, wrong in found.items() if wrong} == {}
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "fr-FR"])
+def test_a_phone_needs_no_sideways_scrolling(chrome: Any, full: tuple[Site, dict[str, str]], locale: str) -> None:
+    """At 360 px, in the longer language, too: no page is wider, and the menu has one line."""
+    site, pages = full
+
+    with Visitor(chrome, site, locale=locale, viewport={"width": 360, "height": 740}) as visitor:
+        visitor.sign_in()
+
+        for name, path in pages.items():
+            visitor.go(path)
+            assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 360, name
+            lines = {box["y"] for link in visitor.page.locator(".top nav a").all() if (box := link.bounding_box())}
+            assert len(lines) == 1, name
+
+
+def test_live_output_grows(chrome: Any, tmp_path: Path) -> None:
+    """What was shown stays where it is, with what a person selected in it; the rest is added."""
+    with serving("gunicorn-sync", tmp_path) as site:
+        go_on = site.installation.home / "go-on"
+        site.installation.add("task", argv=["/bin/sh", "-c", (
+            f"echo first; while ! [ -e '{go_on}' ]; do sleep 0.1; done; echo second; exec sleep 600")])
+        site.own()
+
+        with Visitor(chrome, site) as visitor:
+            visitor.sign_in()
+            visitor.page.click(".list button:has-text('Run now')")
+            visitor.says("first")
+            visitor.page.evaluate("getSelection().selectAllChildren(document.querySelector('.output'))")
+            go_on.touch()
+            visitor.says("second")
+            assert visitor.page.evaluate("getSelection().toString().trim()").startswith("first")
+            assert visitor.page.locator(".output").inner_text().split() == ["first", "second"]
+            visitor.page.click("button:has-text('Cancel the run')")
+            visitor.says("cancelled by hand")
+            assert visitor.complaints == []
 
 
 def test_what_is_wrong_with_a_schedule_is_said_once(chrome: Any, full: tuple[Site, dict[str, str]]) -> None:

@@ -95,8 +95,14 @@ if (live && Number(live.dataset.refresh)) {
       if (!fresh) { location.reload(); return; }
       const box = live.querySelector(".output");
       const follow = !box || box.scrollHeight - box.scrollTop - box.clientHeight < 40;
-      live.replaceWith(fresh);
-      live = fresh;
+      const more = fresh.querySelector(".output");
+      if (box && more && more.innerHTML.startsWith(box.innerHTML)) { // what is shown stays, with what is selected in it
+        box.insertAdjacentHTML("beforeend", more.innerHTML.slice(box.innerHTML.length));
+        live.firstElementChild.replaceWith(fresh.firstElementChild);
+      } else {
+        live.replaceWith(fresh);
+        live = fresh;
+      }
       if (follow) bottom();
     } catch { /* the next try may work */ }
     setTimeout(again, Number(live.dataset.refresh) * 750);
