@@ -22,10 +22,13 @@ from typing import Any
 import pytest
 
 from tests import CHECKOUT, LIBRARY
+from tests.commandline import call
 from tests.installation import DOORS, Answer, Installation, answered, until, waits_for
+from tests.test_witnesses import STRACE, needs_strace, script
 from webscheduler.runs import ending, recorder
 from webscheduler.runs.admission import Cause, decide
 from webscheduler.store import locks, processes
+from webscheduler.store.files import lock_file
 from webscheduler.times import format_time
 
 
@@ -325,6 +328,92 @@ def test_a_stray_descendant_blocks_nothing(installation: Installation, go_on: Pa
     assert outcomes(installation) == [("interrupted", "supervisor_gone"), ("success", None)]
 
 
+SCRIBE = """
+import os
+for entry in os.listdir("/proc/self/fd"):
+    path = f"/proc/self/fd/{entry}"
+    if int(entry) > 2 and os.path.exists(path) and "@" in os.readlink(path):
+        for harm in (lambda: os.write(int(entry), b'\\n{"outcome": {"status": "success"}}\\n'),
+                     lambda: os.ftruncate(int(entry), 0)):
+            try:
+                harm()
+                print("done")
+            except OSError as error:
+                print(error.strerror)
+"""
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_command_writes_nothing_into_its_claim(installation: Installation, door: str) -> None:
+    """The one descriptor of its claim that it inherits can be neither written nor cut: a command that logs into
+    every descriptor makes no outcome."""
+    installation.add(argv=[sys.executable, "-c", SCRIBE + "raise SystemExit(3)"])
+    assert installation.trigger(door).document["status"] == "running"
+    installation.idle()
+    line, = installation.runs()
+    assert (line["status"], line["exitCode"], line["output"]) == (
+        "failed", 3, "Bad file descriptor\nInvalid argument\n")
+
+
+def test_a_command_by_hand_writes_nothing_into_its_claim(installation: Installation) -> None:
+    """Neither does one that was started on the command line, or by a tick."""
+    installation.add(argv=[sys.executable, "-c", SCRIBE], expression="* * * * *",
+                     createdAt=format_time(time.time() - 3600))  # fmt: skip
+
+    for words in ("run-due",), ("run", "task"):
+        assert call(installation.home, *words).status == 0
+        installation.idle()
+
+    assert [line["output"] for line in installation.runs()] == ["Bad file descriptor\nInvalid argument\n"] * 2
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_either_process_keeps_the_lock(installation: Installation, go_on: Path, door: str) -> None:
+    """The claim is locked while its supervisor or its command lives, and free as soon as both are gone."""
+    closed = f"import os, time; os.closerange(3, 1000); open({str(go_on)!r}, 'w'); time.sleep(300)"
+    installation.add("inherited", argv=["sleep", "300"])
+    installation.add("closed", argv=[sys.executable, "-c", closed])
+    installation.trigger(door, "inherited")
+    facts = installation.command_runs()
+    claim, = installation.claims()
+    assert modes(facts["supervisor"][0], claim) == [os.O_RDONLY, os.O_RDWR]
+    assert modes(facts["command"][0], claim) == [os.O_RDONLY]
+    assert not lock_is_free(claim)
+    kill(facts["supervisor"])
+    assert not lock_is_free(claim)
+    kill(facts["command"])
+    assert lock_is_free(claim)
+    claim.unlink()
+
+    installation.trigger(door, "closed")
+    facts = installation.command_runs()
+    claim, = installation.claims()
+    until(go_on.exists)
+    assert modes(facts["command"][0], claim) == []
+    assert not lock_is_free(claim)
+    kill(facts["supervisor"])
+    assert lock_is_free(claim)
+    kill(facts["command"])
+
+
+def modes(pid: int, file: Path) -> list[int]:
+    """How a process has opened the file, each time: O_RDONLY, O_RDWR (proc(5), fdinfo)."""
+    found = []
+
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        if os.readlink(entry) == str(file):
+            flags = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text().partition("flags:")[2].split()[0]
+            found.append(int(flags, 8) & os.O_ACCMODE)
+
+    return sorted(found)
+
+
+def lock_is_free(file: Path) -> bool:
+    """Whether nobody has the file locked."""
+    with open(file, "r+b") as opened:
+        return lock_file(opened.fileno())
+
+
 def test_a_daemon_blocks_nothing(installation: Installation, go_on: Path) -> None:
     """A run ends with its command, also when that leaves a daemon which holds its pipes and its claim."""
     installation.add(argv=["sh", "-c", f"echo started; setsid sh -c 'while [ ! -e {go_on} ]; do sleep 0.02; done' &"])
@@ -584,6 +673,27 @@ def test_a_file_system_without_locks(
     assert installation.claims() == []
     assert installation.history() == []
     assert installation.wsgi(environ).document["status"] == "running"
+
+
+def test_a_file_system_that_locks_only_what_can_be_written(installation: Installation) -> None:
+    """NFS, where flock(2) needs a descriptor that can be written: that one is locked, and the command inherits it."""
+    needs_strace()
+    installation.add(argv=["sleep", "300"])
+    log = installation.home.parent / "calls"
+    # Of the request's process, not of its children: the gate, the claim as it can only be read, the claim, the gate.
+    words = [str(STRACE), "-o", str(log), "-e", "trace=flock", "-e", "inject=flock:error=EBADF:when=2", sys.executable]
+
+    with installation.start_cgi(installation.signed(), words=words, script=script(installation)) as process:
+        assert answered(process).document["status"] == "running"
+
+    assert ["EBADF" in line for line in log.read_text().splitlines() if "flock(" in line] == [False, True, False, False]
+    facts = installation.command_runs()
+    assert modes(facts["command"][0], *installation.claims()) == [os.O_RDWR]
+    kill(facts["supervisor"])
+    assert not lock_is_free(*installation.claims())
+    assert locked(installation.trigger("cgi"))
+    kill(facts["command"])
+    assert lock_is_free(*installation.claims())
 
 
 def test_no_descriptor_is_left(installation: Installation) -> None:

@@ -38,8 +38,8 @@ TRIED = ["open home/runs/task@RUN", "flock home/runs/task@RUN", "stat home/runs/
 READ = ["stat home/runs/task@RUN", "pread64 home/runs/task@RUN"]
 TAKEN_OVER = [*READ, "PROC", "stat home/runs/task@RUN", "write home/runs/task@RUN", "rename home/runs/task@RUN",
               "close home/runs/~task@RUN"]
-CLAIMED = ["PROC", "open home/runs/task@RUN", "flock home/runs/task@RUN", "stat home/runs/task@RUN",
-           "write home/runs/task@RUN", "pwrite64 home/locks/task.lock"]
+CLAIMED = ["PROC", "open home/runs/task@RUN", "open home/runs/task@RUN", "flock home/runs/task@RUN",
+           "stat home/runs/task@RUN", "write home/runs/task@RUN", "pwrite64 home/locks/task.lock"]
 ALIVE = [*LISTED, *TRIED, *READ, "PROC", "close home/runs/task@RUN"]
 # What a request does each time that it has the gate. PROC: any number of looks at processes.
 GOLDEN = {

@@ -26,7 +26,8 @@ TO_END = (1, 2, 15)  # HUP, INT, TERM: what tells a supervisor to end
 
 
 def detach(job: Callable[[], object], keep: Sequence[int]) -> bool:
-    """Run `job` in a process with a session of its own and no descriptor of ours but `keep`. True once it is detached.
+    """Run `job` in a process with a session of its own and no descriptor of ours but `keep`, the first of which takes
+    notes of signals. True once it is detached.
 
     A pipe tells, never a timer: a byte means that the process is detached, end of file that it failed before the job
     began. A process that cannot write its byte exits without running the job. Raises OSError if no process can be made.

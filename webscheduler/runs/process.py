@@ -161,7 +161,7 @@ def _start(invocation: Invocation, claim: Claim) -> subprocess.Popen[bytes]:
     child = subprocess.Popen(
         invocation.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=invocation.cwd,
         env={**invocation.environment, locks.RUN_VARIABLE: claim.run}, start_new_session=True,
-        pass_fds=[claim.descriptor])
+        pass_fds=[claim.lock])
     claim.try_append({"command": locks.identity(child.pid)})
     return child
 

@@ -11,8 +11,8 @@ import select
 import time
 
 from .. import vocabulary as words
-from ..store.files import close, file_name, is_same_file
-from ..store.locks import Claim, facts_of
+from ..store.files import close, is_same_file
+from ..store.locks import Claim, claim_path, facts_of
 from ..store.settings import load_settings
 from . import detach, supervisor
 
@@ -29,9 +29,9 @@ _spawned: set[int] = set()  # pids of children that have not been waited for
 
 
 def spawn(argv: Sequence[str], claim: Claim, wait: bool = False) -> bytes:
-    """Start `argv`, with the number of one more descriptor, in a session of its own. That descriptor is the claim; it
-    has no other of ours. The claim is closed here as soon as the exec has succeeded: this process is not of the run.
-    Signals that tell it to end are blocked until it takes them (`supervisor.Signals`).
+    """Start `argv`, with the number of one more descriptor, in a session of its own. That descriptor has the lock of
+    the claim; it has no other of ours. The claim is closed here as soon as the exec has succeeded: this process is not
+    of the run. Signals that tell it to end are blocked until it takes them (`supervisor.Signals`).
 
     wait: wait for the end of its standard output, and return what it wrote there. Raises OSError if it cannot be
     started.
@@ -41,8 +41,8 @@ def spawn(argv: Sequence[str], claim: Claim, wait: bool = False) -> bytes:
 
     reading, writing = os.pipe() if wait else (-1, -1)
     # Another number: a copy to the same one is not inherited. A server may have left 0, 1 or 2 free for those of ours.
-    target = next(number for number in (3, 4, 5) if number not in (claim.descriptor, writing))
-    actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, claim.descriptor, target)]
+    target = next(number for number in (3, 4, 5) if number not in (claim.lock, writing))
+    actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, claim.lock, target)]
     actions += [(os.POSIX_SPAWN_DUP2, writing, 1)] * wait
     actions += [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in ((0, 2) if wait else (0, 1, 2))]
     most = os.sysconf("SC_OPEN_MAX")  # higher numbers, of before the limit was lowered, cannot be named; see `resume`
@@ -161,7 +161,7 @@ def supervise_elsewhere(home: str, claim: Claim, clock: Callable[[], float], vie
 
 
 def resume(home: str, descriptor: str) -> None:
-    """What `resume_argv` runs: supervise the run whose claim is open as `descriptor`, and print its line of history."""
+    """What `resume_argv` runs: supervise the run whose claim `descriptor` locks, and print its line of history."""
     if os.getsid(0) != os.getpid():
         os.setsid()
 
@@ -173,7 +173,9 @@ def resume(home: str, descriptor: str) -> None:
 
     facts = facts_of(int(descriptor))
     name, run = facts["name"], facts["run"]
-    claim = Claim(os.path.join(home, "runs", f"{file_name(name)}@{run}"), int(descriptor), name, run)
+    path = claim_path(home, name, run)
+    claim = Claim(path, os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW), name, run)
+    claim.lock = int(descriptor)
 
     def tell(entry: Result) -> None:
         short = {stream: entry[stream][:REPORTED] for stream in ("output", "errorOutput")}

@@ -80,7 +80,7 @@ def _is_detached(home: str, claim: Claim, view: View, job: Callable[[], object] 
     gets none either, history says so."""
     try:
         if job:
-            return detach.detach(job, [claim.descriptor])
+            return detach.detach(job, [claim.descriptor, claim.lock])
 
         from .spawned import resume_argv, spawn
 

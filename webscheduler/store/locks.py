@@ -9,6 +9,7 @@ The rules:
   description (flock(2)), and supervisor and command inherit the descriptor. It is a raw descriptor, because closing one
   copy keeps the lock, while unlocking one copy releases it for all. If the lock can be taken and the file is still
   linked, the run is dead.
+- The descriptor that has the lock can only be read, so that a command, which inherits no other, writes no facts.
 - Only the holder of the gate tries the locks of claims; a reader that tried would make an idle task look busy.
 - A dead run is neither running nor an orphan any more once its claim is called `runs/~NAME@RUN`, which is done under
   the gate. It is recorded after that, without the gate, by whoever holds the lock of that file.
@@ -117,13 +118,14 @@ def last_start(home: str, name: str) -> float:
 
 
 class Claim:
-    """A run in progress: its locked file, with lines of JSON objects (vocabulary.Facts) of which later ones add to
-    earlier ones."""
+    """A run in progress: its file, with lines of JSON objects (vocabulary.Facts) of which later ones add to earlier
+    ones. descriptor: for facts; lock: the one with the lock, often the same; of a run that was started here, another.
+    """
 
-    __slots__ = ("descriptor", "name", "path", "run")
+    __slots__ = ("descriptor", "lock", "name", "path", "run")
 
     def __init__(self, path: str, descriptor: int, name: str, run: str) -> None:
-        self.path, self.descriptor, self.name, self.run = path, descriptor, name, run
+        self.path, self.descriptor, self.lock, self.name, self.run = path, descriptor, descriptor, name, run
 
     def append(self, facts: Facts) -> None:
         """Add facts. Each line starts with a line break, so that a line cut off by a kill damages no other."""
@@ -147,18 +149,19 @@ class Claim:
     def release(self) -> None:
         """Unlock for all copies of the descriptor, so that a daemon started by the command blocks nothing."""
         try:
-            if self.descriptor >= 0:
-                unlock_file(self.descriptor)
+            if self.lock >= 0:
+                unlock_file(self.lock)
         except Unusable:
             pass  # the run is recorded; only what a command left behind keeps the lock, of a file that is gone
 
         self.close()
 
     def close(self) -> None:
-        """Close this process's copy; other copies keep the lock."""
-        if self.descriptor >= 0:
-            close(self.descriptor)
-            self.descriptor = -1
+        """Close this process's copies; others keep the lock."""
+        for descriptor in {self.descriptor, self.lock} - {-1}:
+            close(descriptor)
+
+        self.descriptor = self.lock = -1
 
 
 def line(facts: Facts) -> bytes:
@@ -200,7 +203,16 @@ def make_claim(home: str, name: str, run: str, facts: Facts) -> Claim:
     claim = Claim(path, descriptor, name, run)
 
     try:
-        if not lock_file(descriptor):
+        claim.lock = _open(path, os.O_RDONLY)
+
+        try:
+            locked = lock_file(claim.lock)
+        except Unusable:  # NFS locks only what can be written (flock(2)): then the command gets that
+            close(claim.lock)
+            claim.lock = descriptor
+            locked = lock_file(descriptor)
+
+        if not locked:
             raise Unusable(f"{path}: a new file is locked already; file locks cannot be trusted here")
 
         claim.append(facts)
