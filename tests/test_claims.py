@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from tests import CHECKOUT, LIBRARY
-from tests.commandline import call
+from tests.commandline import call, environment
 from tests.installation import DOORS, Answer, Installation, answered, until, waits_for
 from tests.test_witnesses import STRACE, needs_strace, script
 from webscheduler.runs import ending, recorder
@@ -694,6 +694,21 @@ def test_a_file_system_that_locks_only_what_can_be_written(installation: Install
     assert locked(installation.trigger("cgi"))
     kill(facts["command"])
     assert lock_is_free(*installation.claims())
+
+
+def test_doctor_says_where_a_command_can_write_its_claim(installation: Installation) -> None:
+    """Where what can only be read cannot be locked; and nowhere else."""
+    needs_strace()
+    file = installation.home / "locks" / ".doctor.lock"
+    told = "only what can be written can be locked here"
+    # Of its lock: it is locked, unlocked, and locked as what can only be read.
+    options = ["-o", os.devnull, "-P", str(file), "-e", "trace=flock", "-e", "inject=flock:error=EBADF:when=3"]
+
+    for words in (), (str(STRACE), *options):
+        done = subprocess.run([*words, sys.executable, "-m", "webscheduler", "doctor", "--offline"], cwd=LIBRARY,
+                              env=environment(installation.home), capture_output=True, text=True)  # fmt: skip
+        assert "locks work between processes" in done.stdout
+        assert (told in done.stdout) == bool(words)
 
 
 def test_no_descriptor_is_left(installation: Installation) -> None:

@@ -15,7 +15,7 @@ import time
 
 from .. import __version__
 from ..commands import registry
-from ..errors import BadInput, WebschedulerError
+from ..errors import BadInput, Unusable, WebschedulerError
 from ..runs import health, notifications
 from ..runs.retention import record_all_dead
 from ..schedule import slots
@@ -218,6 +218,13 @@ def _python(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding(ERROR, "locks", "for another process a lock was {held} while it was held, and {free} after its "
                                      "release: move the home to a local disk", held=seen[0], free=seen[1])
+
+    try:
+        with open(os.path.join(settings.home, "locks", ".doctor.lock"), "rb") as file:
+            lock_file(file.fileno())
+    except Unusable:
+        yield Finding(WARNING, "locks", "only what can be written can be locked here, as on NFS: a command can write "
+                                       "into the claim of its run")
 
     state.update(settings.home, lambda tasks: None)  # the same for filelock; raises Unusable
 
