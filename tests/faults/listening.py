@@ -301,6 +301,13 @@ class Watch:
                 return half, 0, 0
 
         if self.fault.kind in ("kill", "torn"):
+            waiting = select.poll()
+            waiting.register(listener, select.POLLIN)
+
+            # SIGCHLD ends a call of the parent that is not taken yet with EINTR, and a close is then never made.
+            while waiting.poll(0):
+                self.answer(listener)
+
             os.kill(pid, signal.SIGKILL)
             return 0, 0, GO_ON
 
