@@ -93,6 +93,12 @@ def documented(act: Callable[[], object]) -> object:
         return None
 
 
+@pytest.fixture(scope="module", autouse=True)
+def paid_once() -> None:
+    """What a process pays once, whatever it is asked first: modules, and the names of this host's zones."""
+    importing.of_crontab("CRON_TZ=Nowhere\n* * * * * true", {}, "UTC")
+
+
 @pytest.fixture(scope="module")
 def one() -> Iterator[Installation]:
     """An installation whose files each example writes anew: a new home for each takes longer than the test."""
