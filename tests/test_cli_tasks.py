@@ -242,7 +242,7 @@ def test_a_new_task_is_enabled_and_its_secret_is_shown_once(here: Here) -> None:
     assert task["enabled"] is True
     assert task["arguments"] == "--loud 'y z'"
     assert task["url"] == signing.trigger_url("https://example.org/cron", task["slug"], task["secret"])
-    assert set(task) == {"name", *FIELDS, "url"}
+    assert set(task) == {"name", *FIELDS, "url", "oldSecretUntil"} - {"oldSecret"}
     text = here("add", "b", "--disabled", "--", "sh", "-c", "echo 'a  b' --json")
     row = here.installation.row("b")
     assert row["argv"] == ["sh", "-c", "echo 'a  b' --json"]

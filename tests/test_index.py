@@ -342,8 +342,8 @@ def test_cut_at_every_byte(indexed: Installation) -> None:
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "none": lambda data: b"",
     "zeros": lambda data: bytes(len(data)),
-    "an older package": lambda data: data.replace(b"-index 3 ", b"-index 3 0.0.", 1).replace(b" \n", b"\n", 1),
-    "a newer format": lambda data: data.replace(b"-index 3 ", b"-index 9 ", 1),
+    "an older package": lambda data: data.replace(b"-index 4 ", b"-index 4 0.0.", 1).replace(b" \n", b"\n", 1),
+    "a newer format": lambda data: data.replace(b"-index 4 ", b"-index 9 ", 1),
     "another boot": lambda data: data.replace(index.boot().encode(), index.boot().encode()[::-1], 1),
     "a line less": lambda data: data[: -index.LINE],
     "not ASCII": lambda data: b"\xff" + data[1:],

@@ -12,10 +12,10 @@ from .commands import registry
 from .errors import BadInput, NoSuchTask, did_you_mean
 from .runs import task_files
 from .schedule import slots
-from .store import state
+from .store import old_secret, state
 from .store.fields import check
 from .store.settings import check_target, private_hosts
-from .store.task import DUE, FIELDS, Task, check_name, check_printable, file_name, load_task, new_task
+from .store.task import DUE, FIELDS, SECRETS, Task, check_name, check_printable, file_name, load_task, new_task
 from .times import format_time, time_zone
 
 TYPE_CHECKING = False
@@ -124,14 +124,30 @@ def set_enabled(home: str, names: Iterable[str], enabled: bool, now: float) -> N
     state.update(home, change)
 
 
-def rotate_secret(home: str, name: str) -> Task:
-    """Give the task a new secret, and a slug if it has none. URLs that were signed before are no longer valid. Returns
-    the task: reading it again could fail, and nobody would ever see the secret."""
+def rotate_secret(home: str, name: str, keep_old: int = 0, now: float = 0.0) -> Task:
+    """Give the task a new secret, and a slug if it has none. URLs that were signed before are no longer valid, or for
+    `keep_old` seconds from `now` on, if it had keys. Returns the task: reading it again could fail, and nobody would
+    ever see the secret."""
 
     def change(tasks: state.Tasks) -> Task:
         row = row_of(tasks, name)
+        old_secret.end(row)
+
+        if keep_old and row.get("slug") and row.get("secret"):
+            old_secret.keep(row, keep_old, now)
+
         row.update(secret=signing.new_secret(), slug=row.get("slug") or signing.new_slug())
         return load_task(name, row)
+
+    return state.update(home, change)
+
+
+def end_old_secret(home: str, name: str) -> Task:
+    """End the time of the secret that the task had before, now. Returns the task."""
+
+    def change(tasks: state.Tasks) -> Task:
+        old_secret.end(row_of(tasks, name))
+        return load_task(name, tasks[name])
 
     return state.update(home, change)
 
@@ -152,15 +168,16 @@ def with_keys(home: str, name: str) -> Task:
 
 
 def public(settings: Settings, task: Task, now: float) -> dict[str, Any]:
-    """A task as JSON shows it: its name, its fields without the secret, when it is due next, and its URL if the setting
-    baseUrl is set."""
+    """A task as JSON shows it: its name, its fields without the secrets, when it is due next, until when URLs of the
+    secret before this one are valid, and its URL if the setting baseUrl is set."""
     url, base = None, settings["baseUrl"]
 
     if base and task["slug"] and task["secret"] and task["signature"] != "timed":
         url = signing.trigger_url(base, task["slug"], task["secret"])
 
     fields = task | {"nextRunAt": slots.next_text(task, settings["timezone"], now)}
-    return {"name": task.name, **{field: value for field, value in fields.items() if field != "secret"}, "url": url}
+    return {"name": task.name, **{field: value for field, value in fields.items() if field not in SECRETS},
+            "oldSecretUntil": old_secret.until(task, now), "url": url}
 
 
 def row_of(tasks: state.Tasks, name: str) -> dict[str, Any]:

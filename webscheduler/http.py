@@ -34,6 +34,7 @@ PREVIEWS = ("preview", "slackbot", "slack-imgproxy", "facebookexternal", "facebo
             "viber", "vkshare", "mastodon", "synapse", "mattermost", "iframely", "embedly", "applebot",
             "google (+https")
 PHRASES = {200: "OK", 202: "Accepted", 303: "See Other", 404: "Not Found", 503: "Service Unavailable"}
+NOT_FOUND = b'{"found": false}'
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
 
 

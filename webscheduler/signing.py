@@ -2,7 +2,8 @@
 """HMAC signatures of trigger and status URLs, and the keys they are made with. A value: imports nothing of the package.
 
 The rule: which message was signed follows from the shape of the request (with `ts` or without), never from what is
-stored, so each request costs exactly one HMAC; whoever names an unknown slug pays the same with a key of nobody.
+stored, so each request costs one HMAC for the secret and one for that before it; whoever names an unknown slug pays the
+same with a key of nobody.
 The key is the ASCII text of the secret, so `printf %s SLUG | openssl dgst -sha256 -hmac SECRET` makes the same.
 """
 
@@ -39,6 +40,12 @@ def sign(secret: str, message: str) -> str:
     import hmac  # 3 ms: a request with a static signature needs none
 
     return hmac.digest(secret.encode("ascii"), message.encode("ascii"), "sha256").hex()
+
+
+def signatures(slug: str, ts: str | None, status: bool, *secrets: str) -> list[str]:
+    """What a request of that shape is signed with, by each of the secrets; by a key of nobody for what is none."""
+    message = status_message(slug) if status else run_message(slug, ts)
+    return [sign(secret if HEX.issuperset(secret) else DUMMY_SECRET, message) for secret in secrets]
 
 
 def trigger_url(base: str, slug: str, secret: str, ts: int | None = None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from .http import NOT_FOUND, Response
 from .store import file_name
 from .vocabulary import DUE, FAILURES, RUNNING
 
@@ -16,6 +17,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .store.index import Known
     from .store.lookup import View
+
+
+def answer(home: str, view: View, known: Known | None, now: float) -> Response:
+    """The answer: 200 healthy, 503 not; 404 with the same bytes for each that is refused. known: None for those."""
+    found = report(home, view, known, now) if known else None
+    return Response(found[1].encode("ascii"), 200 if found[0] else 503) if found else Response(NOT_FOUND, 404)
 
 
 def report(home: str, view: View, known: Known, now: float) -> tuple[bool, str] | None:

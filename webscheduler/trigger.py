@@ -8,8 +8,9 @@ The rules:
 - A request reads, claims and detaches, and nothing more. The supervisor writes state and history of a run, and imports
   what it needs for that itself, after the response.
 - Every refusal is the same bytes, after the same work. What is compared depends on the shape of the request (with `ts`
-  or without), never on what is stored: with an index, one comparison for a static signature; otherwise, one HMAC. The
-  same is done with a dummy if the slug is unknown. Whether the task takes that kind of signature is looked at after.
+  or without), never on what is stored: the task's secret and the one before it each cost one comparison for a static
+  signature with an index, and otherwise one HMAC. The same is done with a dummy for what there is not. Whether the task
+  takes that kind of signature is looked at after.
 - Before a valid signature is seen, nothing is locked, written (but refused.json) or forked.
 """
 
@@ -17,21 +18,21 @@ from __future__ import annotations
 
 import os
 
-from .http import Request, Response, server_kind
-from .store.index import NO_KEY, open_index
+from .http import NOT_FOUND, Request, Response, server_kind
+from .store.index import NO_KEY, Known, open_index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Callable
 
     from .runs.strategies import Started
-    from .store.index import Known
     from .store.locks import Claim
     from .store.lookup import View
 
 MAX_REPLY = 3800  # bytes
 TRIES = 20  # how often a request is authenticated again because a file changed between its signature and the gate
 REFUSED = b'{"accepted": false}'
+OVER = "the signature was made with the secret before the present one, which is not valid now"
 REFUSALS_EVERY = 60.0  # seconds between two refusals that are recorded, so that nobody can fill the disk from outside
 # Called by `host.url_check`, which reads the answer itself: its refusals are not recorded.
 CHECK_SLUG = "d0c7" * 8
@@ -64,7 +65,11 @@ def answer(
             return _answer_run(request, home, kept, in_process, clock, report)
 
         if request.kind == "status":
-            return _answer_status(request, home, kept, clock())
+            from . import status
+
+            view, known, problem = _find(request, home, kept, now := clock())
+            _drop_old(home, problem)
+            return status.answer(home, view, known, now)
     except Exception as error:
         from .errors import foreseen
 
@@ -76,7 +81,7 @@ def answer(
         report(line)
         return unavailable()
 
-    return _json(404, {"found": False})
+    return Response(NOT_FOUND, 404)
 
 
 def _answer_run(
@@ -124,6 +129,8 @@ def _answer_run(
 
         raise Busy("state.json changes too often to decide anything: try again")
 
+    _drop_old(home, problem)
+
     if request.slug != CHECK_SLUG and not _refused_lately(home, now, request.slug):
         from .store.refusals import add_refusal
 
@@ -135,6 +142,13 @@ def _answer_run(
         add_refusal(home, now, request.method, request.slug, client(request, view), problem, view.find)
 
     return refused()
+
+
+def _drop_old(home: str, problem: str) -> None:
+    if problem is OVER:
+        from .store.old_secret import seen_past
+
+        seen_past(home)
 
 
 def _refused_lately(home: str, now: float, slug: str) -> bool:
@@ -149,18 +163,17 @@ def _refused_lately(home: str, now: float, slug: str) -> bool:
 def authenticate(request: Request, view: View, now: float) -> tuple[Known | None, str]:
     """(the task if the signature is valid for it, else None; what is wrong, for the owner to read)."""
     found: Known | None = view.find(request.slug or NO_KEY[:32])
-    timed = request.kind == "run" and request.ts is not None
+    seen = found or Known("", request.slug or NO_KEY[:32], NO_KEY)
+    status, timed = request.kind == "status", request.kind == "run" and request.ts is not None
 
     if view.signed and not timed:
-        expected = NO_KEY if found is None else found.status if request.kind == "status" else found.signature
+        expected, former = (seen.status, seen.old[1]) if status else (seen.signature, seen.old[0])
     else:
-        from .signing import DUMMY_SECRET, run_message, sign, status_message
+        from .signing import signatures
 
-        slug = request.slug or NO_KEY[:32]
-        message = status_message(slug) if request.kind == "status" else run_message(slug, request.ts)
-        expected = sign(found.secret if found and found.secret != NO_KEY else DUMMY_SECRET, message)
+        expected, former = signatures(seen.slug, request.ts, status, seen.secret, seen.old[2])
 
-    valid = same(expected, request.signature)
+    valid, formerly = same(expected, request.signature), same(former, request.signature) and seen.old[2] != NO_KEY
 
     if request.problem:
         return None, request.problem
@@ -170,8 +183,14 @@ def authenticate(request: Request, view: View, now: float) -> tuple[Known | None
     if ts is not None and abs(now - ts) > view.window:
         return None, "the signature's time is outside the window: is this clock right, and that one?"
 
-    if not valid or found is None or found.secret == NO_KEY:
+    if not (valid or formerly) or found is None or found.secret == NO_KEY:
         return None, "slug and signature do not belong together"
+
+    if not valid:
+        if not seen.old[3] <= now < seen.old[4]:
+            return None, OVER
+
+        found.secret = seen.old[2]  # whose marks count
 
     if request.kind == "run" and found.kind not in ("either", "static" if ts is None else "timed"):
         return None, "the task asks for the other kind of signature"
@@ -235,26 +254,6 @@ def _find(
     return view, found, problem
 
 
-def _answer_status(request: Request, home: str, kept: dict[str, View] | None, now: float) -> Response:
-    view, known, _ = _find(request, home, kept, now)
-
-    if known:
-        from .status import report
-
-        found = report(home, view, known, now)
-
-        if found:
-            return Response(found[1].encode("ascii"), 200 if found[0] else 503)
-
-    return _json(404, {"found": False})
-
-
-def _json(status: int, document: dict[str, Any]) -> Response:
-    import json
-
-    return Response(json.dumps(document).encode("ascii"), status)
-
-
 def _of_started(home: str, claim: Claim, started: Started, report: Callable[[str], object]) -> Response:
     from .errors import WebschedulerError
     from .vocabulary import DETACHED, DUE, SUCCESS
@@ -294,4 +293,4 @@ def _of_started(home: str, claim: Claim, started: Started, report: Callable[[str
         output = output[: len(output) * 3 // 4]
 
     document["output"] = output
-    return _json(status, document)
+    return Response(json.dumps(document).encode("ascii"), status)

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from typing import Callable
 
 import pytest
 
 from tests.admin.client import Browser
 from tests.installation import Installation
+from webscheduler import editing
 from webscheduler.admin import redaction
 from webscheduler.admin.redaction import hide
 
@@ -40,13 +42,17 @@ def seen(installation: Installation, who: str, text: str) -> bool:
 
 
 @pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("what", ["secret", "signature", "status signature", "of another task"])
+@pytest.mark.parametrize("what", ["secret", "signature", "status signature", "of another task", "the one before it",
+                                  "the signature before it"])
 def test_a_viewer_reads_no_secret_by_value(inhabited: Installation, what: str, look: str) -> None:
     inhabited.add("task")
     inhabited.add("other", argv=["/bin/true"])
+    before = {"the one before it": inhabited.row("task")["secret"],
+              "the signature before it": inhabited.signature("task")}
+    editing.rotate_secret(str(inhabited.home), "task", 3600, time.time())
     value = {"secret": inhabited.row("task")["secret"], "signature": inhabited.signature("task"),
              "status signature": inhabited.signature("task", status=True),
-             "of another task": inhabited.row("other")["secret"]}[what]
+             "of another task": inhabited.row("other")["secret"], **before}[what]
     inhabited.edit("task", argv=["/bin/echo", f"zqz\n{LOOKS[look](value)}\nzyz"])
     inhabited.trigger("wsgi", "task")
     inhabited.idle()

@@ -12,6 +12,7 @@ import pytest
 
 from tests.admin.client import PASSWORD, Browser, Elements, Page, registered
 from tests.installation import Installation, until, waits_for
+from webscheduler import editing
 from webscheduler.admin.assets import version
 from webscheduler.runs.supervisor import run_by_hand
 from webscheduler.schedule import slots
@@ -817,3 +818,35 @@ def test_late_tasks_are_named_wherever_they_are_listed(owner: Browser, crowded: 
     assert late() == ""
     assert late("t119") == "t119"
     assert late("t000", "t001", "t002", "t003", "t004") == "t000, t003, t001, t004, t002 …"
+
+
+def test_the_old_url_works_for_a_day_or_until_a_click(owner: Browser, inhabited: Installation) -> None:
+    """Chosen where a new secret is asked for; the task's page says until when, and ends it."""
+    create(owner)
+    old = inhabited.signed("first")
+    owner.get("secret", name="first")
+    assert "The old URL works for 24 hours." in owner.submit("secret", old="keep")
+    page = owner.get("task", name="first")
+    assert "Old URL works until" in page and inhabited.row("first")["oldSecret"]["secret"] not in page
+    new = inhabited.signed("first")
+
+    for environ in (old, new):
+        assert inhabited.wsgi(environ).document["accepted"]
+        inhabited.idle()
+
+    assert "The old URL no longer works." in owner.submit("secret", old="end")
+    assert "Old URL works until" not in owner.get("task", name="first")
+    assert inhabited.wsgi(old).refused and inhabited.wsgi(new).document["accepted"]
+    inhabited.idle()
+
+
+def test_who_may_not_change_a_task_ends_no_old_url(inhabited: Installation) -> None:
+    """A viewer sees until when it works, and neither the secret nor the button."""
+    inhabited.add("task")
+    editing.rotate_secret(str(inhabited.home), "task", 3600, time.time())
+    viewer = Browser(inhabited)
+    viewer.sign_in("victor")
+    page = viewer.get("task", name="task")
+    assert "Old URL works until" in page and "End it now" not in page
+    assert viewer.post("/cron/admin/secret?name=task", {"token": viewer.token(), "old": "end"}).status == 403
+    assert inhabited.row("task")["oldSecret"]

@@ -12,7 +12,7 @@ import re
 
 from ..errors import WebschedulerError
 from ..signing import run_message, sign, status_message
-from ..store import state
+from ..store import old_secret, state
 
 TAG = rb"</?span[^<>]{0,60}>"  # how the colours of an output are shown
 # What else may stand between the digits: characters that nobody sees, as `printable` shows them, and whatever is
@@ -56,9 +56,10 @@ def _values(home: str) -> list[bytes]:
     texts = []
 
     for row in rows:
-        slug, secret = row.get("slug"), row.get("secret")
+        slug = row.get("slug")
 
-        if isinstance(slug, str) and isinstance(secret, str):
-            texts += [secret, *(sign(secret, message) for message in (run_message(slug), status_message(slug)))]
+        for secret in (row.get("secret"), old_secret.of(row)[0]):
+            if isinstance(slug, str) and isinstance(secret, str) and secret:
+                texts += [secret, *(sign(secret, message) for message in (run_message(slug), status_message(slug)))]
 
     return [text.lower().encode("utf-8", "replace") for text in texts if text] or [b"\0"]

@@ -15,7 +15,7 @@ from ..errors import BadInput
 from ..runs import admission, health
 from ..runs.strategies import start_run
 from ..schedule import slots
-from ..store import capabilities, history_view, processes, state
+from ..store import capabilities, history_view, old_secret, processes, state
 from ..store.task import DUE, load_task, load_tasks, shown
 from ..times import format_time
 from ..vocabulary import RUNNING
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     Coming = Union[float, None, Html]
 
+KEPT = 86400  # seconds that an old URL may stay valid
 CHOSEN = "task:"  # with a task's name: its box in the list
 
 
@@ -161,7 +162,7 @@ def one(visit: Visit) -> Response:
     task = named(visit)
     entries = history_view.recent(visit.home, task.name)
     alive, call = processes.live_runs(visit.home, task.name), last_call(visit, entries)
-    editor = visit.may("editor")
+    editor, kept = visit.may("editor"), old_secret.until(task, visit.now)
     secret = _secret(visit, task) if editor and visit.notice.get("secret") == task.name else ""
     limit = visit.settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
     return page(visit, h("{title}", title=label(task)), visit.html(
@@ -175,7 +176,10 @@ def one(visit: Visit) -> Response:
             ("Last run", last_run(visit, task, entries, bool(alive))),
             ("Last call", call) if call else None, ("Group", task["group"]),
             ("Strategy", strategy(visit, task)), ("Time limit", duration(limit) if limit else "–"),
-            ("Created", moment(visit, task["createdAt"], "–"))]),
+            ("Created", moment(visit, task["createdAt"], "–")),
+            ("Old URL works until", h("{time} {end}", time=moment(visit, kept, exact=True), end=button(
+                visit, "secret", "End it now", name=task.name, fields={"old": "end"}) if editor else "")) if kept
+            else None]),
         strip=show.strip(visit, entries), url="" if secret else url_box(visit, task),
         rotate=link(visit, "New secret…", "secret", name=task.name) if editor else "",
         table=runs.table(visit, entries[:10], alive, single=True), all=visit.href("history", name=task.name)))
@@ -312,13 +316,23 @@ def secret(visit: Visit) -> Response:
     task = named(visit)
 
     if visit.method != "POST":
-        return confirm(visit, visit.t("New secret for {name}?", name=label(task)), (
-            "The present URL of this task stops working at once, wherever it was pasted. The next page shows the new "
-            "URL."), "Create a new secret", "task", task.name)
+        return ask(visit, visit.t("New secret for {name}?", name=label(task)), (
+            "The present URL of this task stops working at once, wherever it was pasted; or after 24 hours, so that no "
+            "run is missed while you paste the new one. The next page shows the new URL."),
+            [button(visit, "secret", "Create a new secret", "danger", name=task.name),
+             button(visit, "secret", "Create one; the old URL works for 24 hours", name=task.name,
+                    fields={"old": "keep"}), link(visit, "Cancel", "task", name=task.name)])
 
-    editing.rotate_secret(visit.home, task.name)
+    if visit.form.get("old") == "end":
+        editing.end_old_secret(visit.home, task.name)
+        visit.note("ended the old secret", task.name)
+        visit.tell("The old URL no longer works.")
+        return visit.redirect("task", name=task.name)
+
+    keep = KEPT if visit.form.get("old") == "keep" else 0
+    editing.rotate_secret(visit.home, task.name, keep, visit.now)
     visit.note("made a new secret", task.name)
-    visit.tell("The old URL no longer works.", secret=task.name)
+    visit.tell("The old URL works for 24 hours." if keep else "The old URL no longer works.", secret=task.name)
     return visit.redirect("task", name=task.name)
 
 

@@ -18,11 +18,11 @@ from ..printable import escaped
 from ..runs import health
 from ..schedule import slots
 from ..schedule.describe import describe, render
-from ..store import state
+from ..store import old_secret, state
 from ..store.fields import Field, check, from_text
 from ..store.settings import check_base_url, load_settings
-from ..store.task import DUE, FIELDS, load_task, load_tasks, shown
-from .parser import BASE, JSON, OPTIONS, YES, kebab
+from ..store.task import DUE, FIELDS, SECRETS, load_task, load_tasks, shown
+from .parser import BASE, JSON, OPTIONS, YES, checked, kebab
 from .terminal import as_text, confirm, done, line, local_time, print_error, print_json, print_table
 
 TYPE_CHECKING = False
@@ -150,9 +150,24 @@ def _edit(args: Namespace) -> None:
 
 
 def _rotate_secret(args: Namespace) -> None:
-    settings = load_settings(args.home)
-    task = editing.rotate_secret(args.home, args.name)
-    _print_with_secret(settings, task, args.json, f"{line(task.name)} has a new secret; its old URLs no longer work.")
+    settings, now = load_settings(args.home), time.time()
+
+    if args.end_old:
+        if args.keep_old is not None:
+            raise BadInput("--end-old: cannot be given with --keep-old: one ends what the other keeps")
+
+        task = editing.end_old_secret(args.home, args.name)
+        done(f"URLs of {line(task.name)} from before its present secret no longer work.", not args.json)
+
+        if args.json:
+            print_json(editing.public(settings, task, now))
+
+        return
+
+    task = editing.rotate_secret(args.home, args.name, args.keep_old or 0, now)
+    until = old_secret.until(task, now)
+    what = f"go on working until {local_time(until)}" if until else "no longer work"
+    _print_with_secret(settings, task, args.json, f"{line(task.name)} has a new secret; its old URLs {what}.")
 
 
 def _print_with_secret(settings: Settings, task: Task, as_json: bool, sentence: str) -> None:
@@ -245,7 +260,7 @@ def _show(args: Namespace) -> None:
 
     facts = [("schedule", _schedule(task)), ("next", _next_start(settings, task, now)),
              *(("running", f"{facts.get('run')} since {local_time(facts.get('startedAt'))}") for facts in alive)]
-    hidden = ("secret", "title", "description", "nextRunAt", "name")
+    hidden = (*SECRETS, "title", "description", "nextRunAt", "name")
     facts += [(field, local_time(value) if field in FIELDS and FIELDS[field].kind == "time" else as_text(value))
               for field, value in public.items()
               if field not in hidden and value is not None and value not in ("", [], {})]
@@ -368,7 +383,10 @@ VERBS: dict[str, Verb] = {
             ("--status", "The status URL, for uptime monitors; it runs nothing."),
             ("--timed", "A URL that works once and for a few minutes."),
             ("--query", "Put the task into the query, for hosts that drop the path after a script."), JSON),
-    "rotate-secret": (_rotate_secret, "Give a task a new secret; its old URLs stop working.", NAME, JSON),
+    "rotate-secret": (_rotate_secret, "Give a task a new secret; its old URLs stop working.", NAME,
+                      ("--keep-old SECONDS", ("Let old URLs work for so long, while you paste the new one. A unit may "
+                       "follow: 24h."), {"type": checked("--keep-old", "seconds", (1, old_secret.LONGEST))}),
+                      ("--end-old", "Make no new secret; end the time of the old one now."), JSON),
     "commands": (_commands, "List the registered commands, which tasks can run.", JSON),
     "sync": (_sync, "Find the commands in the modules of the settings, and add a task for each new one."),
 }

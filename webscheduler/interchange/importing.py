@@ -20,10 +20,10 @@ from .. import signing
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
-from ..store import history, people, state
+from ..store import history, old_secret, people, state
 from ..store.fields import NAME_CHARACTERS, parse_json
 from ..store.settings import SETTINGS, read_settings
-from ..store.task import DUE, check_name, check_printable, file_name, load_task, new_task, shown
+from ..store.task import DUE, SECRETS, check_name, check_printable, file_name, load_task, new_task, shown
 from ..times import time_zone
 from . import crontab, histories, user_column
 
@@ -224,7 +224,7 @@ def _new_name(command: str, taken: dict[str, int]) -> str:
 def document(settings: Settings, tasks: state.Tasks, with_secrets: bool) -> dict[str, Any]:
     """All tasks as `of_document` reads them, and what does not come with them. Without secrets, each task gets a new
     one when it is imported."""
-    hidden = () if with_secrets else ("secret",)
+    hidden = SECRETS[1:] if with_secrets else SECRETS
     rows = {name: {field: value for field, value in row.items() if field not in hidden}
             for name, row in shown(tasks).items() if isinstance(row, dict)}
     own = [name for name, row in SETTINGS.items() if name != "timezone" and settings[name] != row.default]
@@ -421,17 +421,18 @@ def merge(tasks: state.Tasks, arriving: state.Tasks, row: Callable[..., dict[str
         if present is not None and name != DUE and not replace:
             raise BadInput(f"a task named {name!r} exists already, so nothing is imported: rename one", "name")
 
+        present = present if isinstance(present, dict) else {}
         found = row(name, {field: value for field, value in given.items()
-                           if value is not None or field not in ("slug", "secret", "createdAt")},
-                    present if isinstance(present, dict) else {})
+                           if value is not None or field not in ("slug", "secret", "createdAt")}, present)
 
         if found is not None:
             try:
-                check_printable(found, present if isinstance(present, dict) else None)
+                check_printable(found, present or None)
             except BadInput as error:
                 raise BadInput(f"task {name}: {error}", error.field)
 
-            tasks[name] = found
+            kept = present.get(old_secret.FIELD) if found.get("secret") == present.get("secret") else None
+            tasks[name] = {**found, old_secret.FIELD: kept}  # what was ended here does not come back
 
     owners: dict[tuple[str, str], str] = {}
 

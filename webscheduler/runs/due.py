@@ -16,7 +16,7 @@ import time
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
-from ..store import locks, lookup, processes, state
+from ..store import locks, lookup, old_secret, processes, state
 from ..store.files import close
 from ..store.index import open_index
 from ..store.task import DUE, is_internal, load_task, load_tasks
@@ -94,7 +94,8 @@ def tick(
     late = _late(home, queue, now)
     children: dict[int, str] = {}
     report: dict[str, Any] = {"started": [], "problems": problems, "codes": {}}
-    report["next"] = min((instant(task["nextRunAt"]) for task in enabled.values() if task["nextRunAt"]),
+    report["next"] = min([instant(task["nextRunAt"]) for task in enabled.values() if task["nextRunAt"]]
+                         + [old_secret.of(row)[2] for row in tasks.values() if old_secret.of(row)[2] > now],
                          default=now + LONGEST_IDLE)
     begun = time.monotonic()
     end = begun + budget
@@ -193,6 +194,9 @@ def _refresh(settings: Settings, rows: state.Tasks, now: float) -> tuple[dict[st
 
             if task["enabled"]:
                 enabled[name] = task
+
+        if any(old_secret.is_past(row, now) for row in rows.values()):
+            old_secret.seen_past(settings.home)
 
         if changes:
             state.update(settings.home, lambda tasks: _merge(tasks, changes, rows))

@@ -16,7 +16,7 @@ from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
 from ..store import capabilities, state
 from ..store.files import close, replace_file
-from ..store.index import COLUMNS, FLAGS, FORMAT, LINE, NAME, NO_KEY, boot, identities, open_index
+from ..store.index import COLUMNS, FLAGS, FORMAT, LINE, NAME, NO_KEY, NO_OLD, boot, identities, open_index
 from ..store.lookup import known_of
 from ..store.settings import load_settings
 from ..store.task import load_task
@@ -168,13 +168,19 @@ def _lines(home: str, seen: list[str], content: bytes, zone: str) -> bytes:
 
         if entry:
             if entry.secret != NO_KEY:
-                entry.signature = signing.sign(entry.secret, signing.run_message(entry.slug))
-                entry.status = signing.sign(entry.secret, signing.status_message(entry.slug))
+                entry.signature, entry.status = _signatures(entry.slug, entry.secret)
+
+            if entry.old != NO_OLD:
+                entry.old = (*_signatures(entry.slug, entry.old[2]), *entry.old[2:])
 
             entry.place, entry.size = place, size
             found[entry.slug.encode()] = line(entry, row, zone, digest)  # of two with the same slug, the later counts
 
     return b"".join(found[slug] for slug in sorted(found))
+
+
+def _signatures(slug: str, secret: str) -> tuple[str, str]:
+    return signing.sign(secret, signing.run_message(slug)), signing.sign(secret, signing.status_message(slug))
 
 
 def _by_digest(lines: bytes) -> dict[str, bytes]:
@@ -198,6 +204,7 @@ def _after_run(before: Index, written: Written, zone: str) -> bytes:
     if was and entry and was.place == written.place:  # of two with the same slug, the later has the line
         at = before.place(slug)
         entry.signature, entry.status, entry.place, entry.size = was.signature, was.status, was.place, written.new
+        entry.old = was.old if entry.old[2] == was.old[2] else NO_OLD  # its end may be past
         lines[at : at + LINE] = line(entry, written.row, zone, "-")
 
     return bytes(lines)
@@ -218,12 +225,12 @@ def line(entry: Known, row: dict[str, Any], zone: str, digest: str) -> bytes:
 
     values = [entry.slug, entry.signature, entry.status, entry.secret, entry.kind, "-", str(entry.interval),
               str(entry.timeout), entry.strategy, str(entry.place), str(entry.size), repr(entry.since),
-              repr(entry.due), entry.next, digest, entry.name]
+              repr(entry.due), entry.next, digest, *entry.old[:3], *map(repr, entry.old[3:]), entry.name]
     plain = not entry.allowlist and not entry.unusual and entry.name.isascii() and entry.name.strip() and all(
         len(value) <= width for value, (_, width) in zip(values, COLUMNS)) and entry.name == entry.name.strip()
 
     if not plain:
-        values[6:9], values[11:14], values[15] = ["0", "-1", "auto"], ["0.0", "0.0", "-"], "?"
+        values[6:9], values[11:14], values[-1] = ["0", "-1", "auto"], ["0.0", "0.0", "-"], "?"
 
     holds = (entry.enabled, entry.overlaps, entry.probe, not plain)
     values[5] = "".join(flag for flag, held in zip(FLAGS, holds) if held) or "-"

@@ -150,6 +150,11 @@ def update_state(
     failed in a row; the index that was valid before)."""
 
     def change(row: dict[str, Any]) -> int:
+        if row.get("oldSecret"):
+            from ..store.old_secret import end_past
+
+            end_past([row], instant(entry["finishedAt"]))
+
         return take_outcome(row, entry, facts or {}, zone, still_due)
 
     failures, index = None, None

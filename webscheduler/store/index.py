@@ -31,15 +31,17 @@ if TYPE_CHECKING:
 
 NAME = "index"
 SOURCES = ("state.json", "config.json", "capabilities.json")
-FORMAT = b"webscheduler-index 3 " + __version__.encode()
+FORMAT = b"webscheduler-index 4 " + __version__.encode()
 FIRST_READ = 8192  # bytes
 # The fields of a line, with their widths; none is empty or has a blank but the last. Flags are letters, or `-`.
 COLUMNS = (("slug", 32), ("signature", 64), ("status", 64), ("secret", 64), ("kind", 6), ("flags", 4), ("interval", 9),
            ("timeout", 9), ("strategy", 8), ("place", 12), ("size", 8), ("since", 20), ("due", 20), ("next", 29),
-           ("digest", 32), ("name", 100))
+           ("digest", 32), ("old signature", 64), ("old status", 64), ("old secret", 64), ("old since", 20),
+           ("old until", 20), ("name", 100))
 LINE = sum(width + 1 for _, width in COLUMNS)
 FLAGS = "EOPU"  # enabled, may overlap, of a probe, unusual
 NO_KEY = "-" * 64  # in place of a missing secret or signature: no signature is equal to it
+NO_OLD = (NO_KEY, NO_KEY, NO_KEY, 0.0, 0.0)
 
 
 class Known:
@@ -47,13 +49,15 @@ class Known:
 
     secret: or NO_KEY; signature, status: the signatures that run it and that ask for its status, if the view is
     `signed`; kind: static, timed or either; interval, timeout: seconds (timeout -1: as in the settings); unusual: a
-    line of the index cannot describe it; problem: what is wrong with its row, or empty.
+    line of the index cannot describe it; problem: what is wrong with its row, or empty; old: (signature, status,
+    secret) of the secret before this one, and since when and until when it is valid, Unix seconds.
     Of a line of the index, besides: place, size: where its row is in state.json, bytes (size 0: not known); since, due:
     Unix seconds, from the one until the other the task is due next at `due`, which `next` is as text (`-`: never).
     """
 
-    __slots__ = ("allowlist", "due", "enabled", "interval", "kind", "name", "next", "overlaps", "place", "probe",
-                 "problem", "secret", "signature", "since", "size", "slug", "status", "strategy", "timeout", "unusual")
+    __slots__ = ("allowlist", "due", "enabled", "interval", "kind", "name", "next", "old", "overlaps", "place",
+                 "probe", "problem", "secret", "signature", "since", "size", "slug", "status", "strategy", "timeout",
+                 "unusual")
 
     def __init__(self, name: str, slug: str, secret: str) -> None:
         self.name, self.slug, self.secret, self.signature, self.status = name, slug, secret, NO_KEY, NO_KEY
@@ -61,6 +65,7 @@ class Known:
         self.enabled = self.overlaps = self.probe = self.unusual = False
         self.interval, self.timeout, self.place, self.size, self.since, self.due = 0, -1, 0, 0, 0.0, 0.0
         self.allowlist: Sequence[str] = ()
+        self.old: tuple[str, str, str, float, float] = NO_OLD
 
 
 class Index:
@@ -137,13 +142,14 @@ class Index:
 def known(line: bytes) -> Known:
     """The task that a line of the index describes."""
     (slug, signature, status, secret, kind, flags, interval, timeout, strategy, place, size, since, due, coming, _,
-     name) = line.decode().split(None, len(COLUMNS) - 1)
+     *old, old_since, old_until, name) = line.decode().split(None, len(COLUMNS) - 1)
     found = Known(name.rstrip(), slug, secret)
     found.signature, found.status = signature, status
     found.kind, found.strategy, found.interval, found.timeout = kind, strategy, int(interval), int(timeout)
     found.enabled, found.overlaps, found.probe, found.unusual = [flag in flags for flag in FLAGS]
     found.place, found.size = int(place), int(size)
     found.since, found.due, found.next = float(since), float(due), coming
+    found.old = (old[0], old[1], old[2], float(old_since), float(old_until))
     return found
 
 

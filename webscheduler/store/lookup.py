@@ -62,11 +62,8 @@ class Parsed:
         """The task with that slug, but only what its signature needs; of two, the later. The rest costs nothing before
         the signature is valid: see `in_full`."""
         name = self._names.get(slug)
-        row = self.tasks[name] if name is not None else {}
-        secret, kind = row.get("secret"), row.get("signature", "static")
-        keyed = isinstance(secret, str) and len(secret) == 64 and HEX.issuperset(secret)
-        found = Known(name or "", slug, str(secret) if keyed else NO_KEY)
-        found.kind, found.unusual = kind if kind in ("timed", "either") else "static", True
+        found = _signed(name or "", slug, self.tasks[name] if name is not None else {})
+        found.unusual = True
         return found if name is not None else None
 
     def row(self, known: Known) -> None:
@@ -122,10 +119,16 @@ def look(home: str, kept: dict[str, View] | None = None) -> View:
 def in_full(view: View, known: Known) -> Known | None:
     """The whole of a task that the view knows but as unusual; None if its row cannot be found by the index."""
     if isinstance(view, Parsed):
-        return known_of(known.name, view.tasks[known.name]) or known
+        row: tuple[str, Any] | None = (known.name, view.tasks[known.name])
+    else:
+        row = one_row(view.row(known))
 
-    found = one_row(view.row(known))
-    return known_of(*found) if found else None
+    found = known_of(*row) if row else None
+
+    if found:
+        found.secret = known.secret  # of two, that which has signed
+
+    return found
 
 
 def known_of(name: str, row: Any) -> Known | None:
@@ -136,14 +139,7 @@ def known_of(name: str, row: Any) -> Known | None:
     if not isinstance(slug, str) or len(slug) != 32 or not HEX.issuperset(slug):
         return None
 
-    secret = row.get("secret")
-
-    if not isinstance(secret, str) or len(secret) != 64 or not HEX.issuperset(secret):
-        secret = NO_KEY
-
-    found = Known(name, slug, secret)
-    # Compared with the request before it comes out that the row breaks a rule.
-    found.kind = row["signature"] if row.get("signature") in ("timed", "either") else found.kind
+    found = _signed(name, slug, row)
 
     from .task import load_task
 
@@ -154,6 +150,25 @@ def known_of(name: str, row: Any) -> Known | None:
         return found
 
     return limits_of(task, found)
+
+
+def _signed(name: str, slug: str, row: dict[str, Any]) -> Known:
+    """What is compared with a request, before it comes out whether the row breaks a rule."""
+    found = Known(name, slug, _key(row.get("secret")))
+    found.kind = row["signature"] if row.get("signature") in ("timed", "either") else found.kind
+
+    if row.get("oldSecret"):
+        from .old_secret import of
+
+        old, since, until = of(row)
+        found.old = (NO_KEY, NO_KEY, _key(old), since, until)
+
+    return found
+
+
+def _key(secret: Any) -> str:
+    good = isinstance(secret, str) and len(secret) == 64 and HEX.issuperset(secret)
+    return str(secret) if good else NO_KEY
 
 
 def limits_of(task: Task, found: Known | None = None) -> Known:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 else:
     Values = dict  # `typing` costs a CGI request 3 ms
 
+SECRETS = ("secret", "oldSecret")  # of a task, which no list and no export without secrets shows
 FIELDS: dict[str, Field] = {
     "enabled": Field("bool", False, "Whether its URL and its schedule may start the task."),
     "expression": Field("cron", None, "Schedule as a crontab(5) expression.", 200, True),
@@ -96,6 +97,8 @@ FIELDS: dict[str, Field] = {
     "createdAt": Field("time", None, "When the task was created.", None, True, "key"),
     "publicOnly": Field("bool", False, "Whether its command `http` calls public addresses, `baseUrl`'s host and "
                         "`privateHosts` alone: true once the panel saved its command or arguments.", by="key"),
+    "oldSecret": Field("map", None, "The secret before this one, since when and until when its URLs stay valid.", None,
+                       True, "key"),
 }
 
 
