@@ -14,7 +14,7 @@ from .runs import task_files
 from .schedule import slots
 from .store import old_secret, state
 from .store.fields import check
-from .store.settings import check_target, private_hosts
+from .store.settings import Settings, check_target, private_hosts
 from .store.task import DUE, FIELDS, SECRETS, Task, check_name, check_printable, file_name, load_task, new_task
 from .times import format_time, time_zone
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from .store.settings import Settings
 
 
 def create(settings: Settings, name: str, fields: dict[str, Any], now: float, panel: bool = False) -> Task:

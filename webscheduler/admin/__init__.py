@@ -18,7 +18,7 @@ import time
 from functools import partial
 
 from ..errors import WebschedulerError
-from ..http import Request, log, server_kind
+from ..http import Request, Response, log, server_kind
 from ..runs.detach import AfterResponse
 from ..store.settings import SETTINGS, Settings, find_home, load_settings
 from .web import Html, Refused, Visit, error_text, h, mount, respond
@@ -27,8 +27,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Callable, Optional
-
-    from ..http import Response
 
     Environ = dict[str, Any]
     User = Optional[Callable[[Environ], Any]]

@@ -17,14 +17,13 @@ from ..store.settings import SETTINGS
 from . import session
 from .controls import Form
 from .show import button, link, moment, options, page, paragraph, plain, table, warning
-from .web import Html, Refused, error_text, h, respond
+from .web import Html, Refused, Visit, error_text, h, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..http import Response
-    from .web import Visit
 
 ROLE_NAMES = {"viewer": "Viewer: can read", "editor": "Editor: can also run and change tasks",
               "owner": "Owner: can also change settings and people"}

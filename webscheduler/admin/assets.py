@@ -11,12 +11,11 @@ import functools
 import hashlib
 import pkgutil
 
-from .web import Refused, respond
+from .web import Refused, Visit, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..http import Response
-    from .web import Visit
 
 FILES = {"style": ("panel.css", "text/css"), "script": ("panel.js", "text/javascript"),
          "icon": ("icon.svg", "image/svg+xml")}

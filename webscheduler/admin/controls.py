@@ -12,17 +12,14 @@ import html
 
 from .. import zones
 from ..errors import BadInput
-from ..store.fields import from_text
+from ..store.fields import Field, from_text
 from .show import field, options
-from .web import Html, error_text, escape, h
+from .web import Html, Visit, error_text, escape, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Callable
-
-    from ..store.fields import Field
-    from .web import Visit
 
 SEVERAL_LINES = ("description", "ipAllowlist", "privateHosts")
 CHECKED = Html(" checked")

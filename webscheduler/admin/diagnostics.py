@@ -24,14 +24,13 @@ from ..times import format_time
 from ..vocabulary import RUNNING, STRATEGIES
 from . import language
 from .show import ask, badge, button, facts, link, moment, page, paragraph, roughly, table
-from .web import Html, error_text, escape, h
+from .web import Html, Visit, error_text, escape, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from ..http import Response
-    from .web import Visit
 
 SHOWN = re.compile(
     "SERVER_.*|REQUEST_(METHOD|SCHEME|URI)|SCRIPT_.*|PATH_INFO|PATH_TRANSLATED|DOCUMENT_ROOT|CONTEXT_.*|"

@@ -27,14 +27,13 @@ from .language import error as translated
 from .show import field, options, page, paragraph, relative, warning
 from .show import schedule as schedule_text
 from .tasks import label, named, strategy
-from .web import Html, error_text, h, respond
+from .web import Html, Visit, error_text, h, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from ..http import Response
-    from .web import Visit
 
 # Kinds of a schedule -> name; the day fields of those that are at a time of day.
 KINDS = {"none": "Only by its URL or by hand", "interval": "At a fixed interval", "daily": "Every day",

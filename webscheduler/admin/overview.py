@@ -14,13 +14,13 @@ from ..commands import registry
 from ..runs import health
 from ..schedule import slots
 from ..store import history_view, state
-from ..store.task import DUE, load_tasks, shown
+from ..store.task import DUE, Task, load_tasks, shown
 from ..times import instant
 from ..vocabulary import FAILURES, RUNNING, SUCCESS
 from . import show
 from .show import badge, button, exit_words, link, moment, options, page, paragraph, roughly
 from .tasks import coming, command_line, label, last_call, next_run, url_box
-from .web import Html, h
+from .web import Html, Visit, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..http import Response
-    from ..store.task import Task
     from .tasks import Coming
-    from .web import Visit
 
 PAGE = 50  # tasks
 DAY = 86400.0

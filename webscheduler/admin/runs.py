@@ -18,7 +18,7 @@ from ..times import time_zone
 from ..vocabulary import FAILURES, RUNNING, STATUSES, TRIGGERS
 from . import show
 from .show import badge, button, confirm, duration, facts, link, moment, options, outcome, page, paragraph
-from .web import Html, Refused, h, respond
+from .web import Html, Refused, Visit, h, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from ..http import Response
     from ..shapes import Entry, Facts
-    from .web import Visit
 
 LIVE_SHOWN = 128 * 1024
 REFRESH = 2  # seconds

@@ -23,7 +23,7 @@ from ..errors import Unusable, WebschedulerError
 from ..store import people
 from ..store.files import replace_file
 from ..store.people import Person
-from .web import Refused
+from .web import Refused, Visit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from ..store.people import Counters
-    from .web import Visit
 
 IDLE = 1800
 ABSOLUTE = 43200

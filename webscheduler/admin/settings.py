@@ -39,14 +39,13 @@ from . import session
 from .controls import Form
 from .show import ask, button, facts, link, moment, page, paragraph, plain, undelivered, warning
 from .tasks import label, named
-from .web import Html, Refused, error_text, h, respond
+from .web import Html, Refused, Visit, error_text, h, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from ..http import Response
-    from .web import Visit
 
 # Heading -> setting -> label; help and rules come from SETTINGS. All other settings are for the command line.
 SECTIONS = {

@@ -18,7 +18,7 @@ from ..errors import WebschedulerError
 from ..host import url_check
 from ..host.findings import ERROR, OK
 from ..host.home import create_home
-from ..http import log
+from ..http import Response, log
 from ..store import people
 from ..store.files import replace_file
 from ..store.settings import parse_setting, save_settings
@@ -26,13 +26,11 @@ from ..vocabulary import LANGUAGES
 from . import session
 from .account import FILLS, NEW, form_of, new_password, stack
 from .show import ask, button, page, warning
-from .web import Html, Refused, h
+from .web import Html, Refused, Visit, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..http import Response
     from .controls import Form
-    from .web import Visit
 
 ASKED = ("language", "timezone", "baseUrl")
 LABELS = {"code": "Code", "language": "Language", "timezone": "Time zone", "baseUrl": "Address", "user": "Your name",

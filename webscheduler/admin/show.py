@@ -19,7 +19,7 @@ from ..vocabulary import REASONS, STATUSES, SUCCESS
 from . import language
 from .assets import FILES, version
 from .language import translate
-from .web import Html, escape, h, respond
+from .web import Html, Visit, escape, h, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from ..http import Response
     from ..shapes import Entry
-    from .web import Visit
 
 EXITS = {
     126: "found, but not executable", 127: "program not found", 129: "hang-up (SIGHUP)",

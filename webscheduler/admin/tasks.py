@@ -16,12 +16,12 @@ from ..runs import admission, health
 from ..runs.strategies import start_run
 from ..schedule import slots
 from ..store import capabilities, history_view, old_secret, processes, state
-from ..store.task import DUE, load_task, load_tasks, shown
+from ..store.task import DUE, Task, load_task, load_tasks, shown
 from ..times import format_time
 from ..vocabulary import RUNNING
 from . import show
 from .show import ask, badge, button, confirm, duration, facts, link, moment, outcome, page, paragraph
-from .web import Html, Refused, error_text, h
+from .web import Html, Refused, Visit, error_text, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from ..http import Response
     from ..shapes import Entry
-    from ..store.task import Task
-    from .web import Visit
 
     Coming = Union[float, None, Html]
 

@@ -7,7 +7,7 @@ The rules: the script is made from what the verbs say of themselves, so it knows
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from . import parser
 from .parser import MODULES, checked
@@ -15,7 +15,6 @@ from .parser import MODULES, checked
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from typing import Callable
 
     from .parser import Verb
 

@@ -20,7 +20,7 @@ from contextlib import suppress
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError, did_you_mean
 from ..host import doctor, entry_files, probe, url_check
-from ..host.findings import ERROR, MARKS, OK
+from ..host.findings import ERROR, MARKS, OK, Finding
 from ..host.home import check_owner, create_home, make_directory, program_words
 from ..store import capabilities, people, state
 from ..store.fields import redacted
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any, Callable
 
-    from ..host.findings import Finding
     from .parser import Verb
 
 ACTIONS = {"list": "", "get": " KEY", "set": " KEY VALUE", "unset": " KEY"}  # of `config`, with their arguments

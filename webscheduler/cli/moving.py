@@ -17,7 +17,7 @@ from ..host import bundle, entry_files
 from ..interchange import exporting, histories, importing
 from ..store import state
 from ..store.files import replace_file
-from ..store.settings import load_settings
+from ..store.settings import Settings, load_settings
 from ..store.task import DUE, FIELDS, load_task
 from .parser import BASE, checked
 from .tasks import base_url
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import IO
 
-    from ..store.settings import Settings
     from .parser import Verb
 
 TARGETS = ("json", *exporting.FORMATS)

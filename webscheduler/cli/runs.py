@@ -22,7 +22,7 @@ from ..printable import escaped
 from ..runs import cancel, health, recorder
 from ..runs.supervisor import run_by_hand
 from ..store import history, history_cleaning, history_reading, history_view, processes, state
-from ..store.settings import load_settings
+from ..store.settings import Settings, load_settings
 from ..store.task import DUE, file_name, is_internal, load_tasks, shown
 from ..vocabulary import FAILURES, FINISHED, SUCCESS
 from .parser import JSON, YES, checked
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from ..shapes import Entry, Facts, Result
-    from ..store.settings import Settings
     from .parser import Verb
 
 PATIENCE = 12.0

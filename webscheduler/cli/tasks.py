@@ -20,8 +20,8 @@ from ..schedule import slots
 from ..schedule.describe import describe, render
 from ..store import old_secret, state
 from ..store.fields import Field, check, from_text
-from ..store.settings import check_base_url, load_settings
-from ..store.task import DUE, FIELDS, SECRETS, load_task, load_tasks, shown
+from ..store.settings import Settings, check_base_url, load_settings
+from ..store.task import DUE, FIELDS, SECRETS, Task, load_task, load_tasks, shown
 from .parser import BASE, JSON, OPTIONS, YES, checked, kebab
 from .terminal import as_text, confirm, done, line, local_time, print_error, print_json, print_table
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any
 
-    from ..store.settings import Settings
-    from ..store.task import Task
     from .parser import Argument, Verb
 
 METAVARS = {"cron": "EXPR", "networks": "ADDRESS", "map": "NAME=VALUE", "text": "TEXT", "line": "TEXT",

@@ -15,7 +15,7 @@ import sys
 
 from .. import __version__
 from ..errors import BadInput
-from ..store.task import check_name
+from ..store.task import Task, check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from ..shapes import Declared
     from ..store.settings import CommandRow, Settings
-    from ..store.task import Task
 
 
 class Command:

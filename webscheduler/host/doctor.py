@@ -22,8 +22,8 @@ from ..schedule import slots
 from ..store import capabilities, clock, locks, marks, processes, state
 from ..store.files import lock_file
 from ..store.refusals import read_refusals
-from ..store.settings import SETTINGS, check_setting, load_settings, unknown_channels
-from ..store.task import DUE, load_tasks, shown
+from ..store.settings import SETTINGS, Settings, check_setting, load_settings, unknown_channels
+from ..store.task import DUE, Task, load_tasks, shown
 from ..times import format_time, parse_time
 from ..vocabulary import STRATEGIES
 from . import exposure
@@ -34,9 +34,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
-
-    from ..store.settings import Settings
-    from ..store.task import Task
 
 LEAST_FREE, LEAST_FILES = 50 * 1024 * 1024, 1000
 LEAST_PROCESSES = 20

@@ -12,8 +12,8 @@ from ..commands import registry
 from ..errors import BadInput
 from ..fetching import NotPublic, check_public, within
 from ..store import history, history_view
-from ..store.settings import private_hosts
-from ..store.task import DUE, load_tasks, shown
+from ..store.settings import Settings, private_hosts
+from ..store.task import DUE, Task, load_tasks, shown
 from ..times import instant
 from .findings import WARNING, Finding
 from .home import user_name
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..store import state
-    from ..store.settings import Settings
-    from ..store.task import Task
 
 # Who web servers run as, and where scripts do not run as their account, those of all customers.
 SHARED = ("www-data", "apache", "nginx", "httpd", "http", "www", "wwwrun", "nobody", "daemon")

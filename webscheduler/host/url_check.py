@@ -18,15 +18,13 @@ from urllib.parse import quote, urlsplit
 from ..errors import BadInput
 from ..fetching import Answer, fetch
 from ..store.files import remove, replace_file
-from ..store.settings import check_base_url
+from ..store.settings import Settings, check_base_url
 from ..trigger import CHECK_SLUG
 from .findings import ERROR, OK, WARNING, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from ..store.settings import Settings
 
 LIMIT = 15.0
 QUICK = 5.0  # seconds for a call that looks for the home

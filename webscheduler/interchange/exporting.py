@@ -21,23 +21,21 @@ import pkgutil
 import re
 import shlex
 from itertools import count
-from typing import NamedTuple
+from typing import Callable, NamedTuple, Union
 
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..printable import escaped
 from ..schedule.cron import ALIASES, Cron
-from ..store.task import DUE, file_name, is_internal
+from ..store.task import DUE, Task, file_name, is_internal
 from ..times import time_zone
 from . import crontab
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Callable, Union
 
     from ..store.settings import Settings
-    from ..store.task import Task
 
     Row = dict[str, Union[str, list[str]]]
 

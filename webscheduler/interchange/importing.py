@@ -14,7 +14,7 @@ import os
 import re
 import shlex
 from functools import partial
-from typing import NamedTuple
+from typing import IO, Any, Callable, NamedTuple
 
 from .. import signing
 from ..commands import registry
@@ -22,7 +22,7 @@ from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
 from ..store import history, old_secret, people, state
 from ..store.fields import NAME_CHARACTERS, parse_json
-from ..store.settings import SETTINGS, read_settings
+from ..store.settings import SETTINGS, Settings, read_settings
 from ..store.task import DUE, SECRETS, check_name, check_printable, file_name, load_task, new_task, shown
 from ..times import time_zone
 from . import crontab, histories, user_column
@@ -30,9 +30,7 @@ from . import crontab, histories, user_column
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from typing import IO, Any, Callable
 
-    from ..store.settings import Settings
     from .histories import Logs
 
 FORMAT = "webscheduler tasks"

@@ -18,8 +18,8 @@ from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
 from ..store import locks, lookup, old_secret, processes, state
 from ..store.files import close
-from ..store.index import open_index
-from ..store.task import DUE, is_internal, load_task, load_tasks
+from ..store.index import Index, open_index
+from ..store.task import DUE, Task, is_internal, load_task, load_tasks
 from ..times import format_time, instant, parse_time
 from ..vocabulary import DETACHED, FAILED, INTERRUPTED, SUCCESS, SYNC, TOO_LATE
 from . import dead_runs, detach, indexing, recorder, retention
@@ -32,10 +32,8 @@ if TYPE_CHECKING:
 
     from ..schedule.slots import Slot
     from ..shapes import Outcome, Result
-    from ..store.index import Index
     from ..store.locks import Claim
     from ..store.settings import Settings
-    from ..store.task import Task
     from .supervisor import Signals
 
     Start = Callable[[str, Callable[[Task, float], "Slot | None"]], int]

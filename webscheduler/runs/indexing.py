@@ -16,9 +16,9 @@ from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
 from ..store import capabilities, state
 from ..store.files import close, replace_file
-from ..store.index import COLUMNS, FLAGS, FORMAT, LINE, NAME, NO_KEY, NO_OLD, boot, identities, open_index
+from ..store.index import COLUMNS, FLAGS, FORMAT, LINE, NAME, NO_KEY, NO_OLD, Index, Known, boot, identities, open_index
 from ..store.lookup import known_of
-from ..store.settings import load_settings
+from ..store.settings import Settings, load_settings
 from ..store.task import load_task
 from ..times import format_time
 
@@ -26,8 +26,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..store.index import Index, Known
-    from ..store.settings import Settings
     from ..store.state import Written
 
     Idle = tuple[list[str], tuple[float, float]]

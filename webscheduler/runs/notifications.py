@@ -17,7 +17,7 @@ import time
 from ..errors import Busy, WebschedulerError
 from ..store import history_reading, state
 from ..store.files import lock_file, replace_file
-from ..store.task import is_internal, load_task
+from ..store.task import Task, is_internal, load_task
 from ..times import format_time
 from ..vocabulary import DUE, ENTRY, FAILURES, INTERRUPTED, SUCCESS
 from . import channels
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from ..shapes import Entry, Notice, Notices
     from ..store.settings import Settings
-    from ..store.task import Task
     from .supervisor import Signals
 
 KEPT = 100  # notices

@@ -14,7 +14,7 @@ from .. import vocabulary as words
 from ..errors import BadInput
 from ..store import state
 from ..store.files import close
-from ..store.settings import load_settings
+from ..store.settings import Settings, load_settings
 from . import detach
 from .admission import Cause, decide
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from ..shapes import Result
     from ..store.locks import Claim
-    from ..store.settings import Settings
     from ..store.task import Task
 
 TOLD = ("codes", "started", "left", "held")  # what of the report of a tick its result has

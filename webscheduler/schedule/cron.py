@@ -22,15 +22,11 @@ No clock is read here: instants are arguments.
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta, timezone
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from datetime import tzinfo
-
-    _Slot = tuple[int, int, int, int, int]  # a minute of the wall clock: year, month, day, hour, minute
+from datetime import date, datetime, timedelta, timezone, tzinfo
 
 __all__ = ["Cron", "CronError", "parsed"]
+
+_Slot = tuple[int, int, int, int, int]  # a minute of the wall clock: year, month, day, hour, minute
 
 _LONGEST = 200
 

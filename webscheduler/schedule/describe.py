@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import functools
 
-from .cron import CronError, parsed
+from .cron import Cron, CronError, parsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from .cron import Cron
 
     Description = tuple[str, dict[str, str]]
 

@@ -12,13 +12,12 @@ import os
 import time
 
 from ..errors import BadInput, WebschedulerError
-from .index import NO_KEY, Known, identities, open_index
+from .index import NO_KEY, Index, Known, identities, open_index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Union
 
-    from .index import Index
     from .task import Task
 
     View = Union[Index, "Parsed"]

@@ -14,13 +14,11 @@ import os
 
 from ..errors import Busy, Unusable
 from .files import close, open_locked, replace_file
-from .index import identity, open_index
+from .index import Index, identity, open_index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, TypeVar
-
-    from .index import Index
 
     Tasks = dict[str, dict[str, Any]]
     T = TypeVar("T")
