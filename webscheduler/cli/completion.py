@@ -7,6 +7,8 @@ The rules: the script is made from what the verbs say of themselves, so it knows
 
 from __future__ import annotations
 
+import pkgutil
+import re
 from typing import Callable, NamedTuple
 
 from . import parser
@@ -69,6 +71,12 @@ def _short(sentence: str) -> str:
     return sentence.partition(". ")[0].rstrip(".").replace("'", "")
 
 
+def _script(shell: str, **values: str) -> str:
+    """The script of that shell beside this file, with its `{names}` replaced by the values."""
+    text = (pkgutil.get_data(__name__, f"completion.{shell}") or b"").decode()
+    return re.sub(r"\{(\w+)\}", lambda found: {"listed": LISTED, **values}[found[1]], text)
+
+
 def bash() -> str:
     """bash(1), Programmable Completion."""
     found = verbs()
@@ -76,39 +84,8 @@ def bash() -> str:
                       for each in found)
     values = "\n".join(f'    "{each.name} {option.name}") words="{" ".join(option.choices)}" ;;'
                        for each in found for option in each.options if option.value)
-    return f"""\
-# bash completion of webscheduler: eval "$(webscheduler completion bash)"
-_webscheduler() {{
-  local line=${{COMP_LINE:0:COMP_POINT}} verb= previous= words= i
-  local -a typed
-  read -ra typed <<< "$line"
-  local current=${{typed[-1]}}
-  [[ $line == *' ' ]] && {{ current=; typed+=(""); }}
-  for ((i = 1; i < ${{#typed[@]}} - 1; i++)); do
-    case ${{typed[i]}} in
-    --home) ((i++)) ;;
-    -*) ;;
-    *) verb=${{typed[i]}}; break ;;
-    esac
-  done
-  previous=${{typed[-2]}}
-  case $verb in
-    "") words="--home --help --version {" ".join(MODULES)}" ;;
-{words}
-  esac
-  case $verb in
-    {"|".join(each.name for each in found if each.tasks)}) words+=" $("${{typed[0]}}" {LISTED})" ;;
-  esac
-  case "$verb $previous" in
-{values}
-    " --home") words= ;;
-  esac
-  COMPREPLY=($(compgen -W "$words" -- "$current"))
-  [[ $words ]] || compopt -o default
-  [[ $current == *:* ]] && COMPREPLY=("${{COMPREPLY[@]#"${{current%"${{current##*:}}"}}"}}")
-}}
-complete -F _webscheduler webscheduler
-"""
+    return _script("bash", verbs=" ".join(MODULES), words=words, values=values,
+                   with_tasks="|".join(each.name for each in found if each.tasks))
 
 
 def zsh() -> str:
@@ -122,32 +99,7 @@ def zsh() -> str:
         cases.append(f"    {each.name}) _arguments {options} {more} ;;")
 
     described = "\n".join(f"    '{each.name}:{each.about.replace(':', ' -')}'" for each in verbs())
-    lines = "\n".join(cases)
-    return f"""\
-#compdef webscheduler
-# zsh completion of webscheduler: eval "$(webscheduler completion zsh)", after compinit
-_webscheduler_tasks() {{
-  local -a names
-  names=(${{(f)"$(webscheduler {LISTED})"}})
-  compadd -a names
-}}
-_webscheduler() {{
-  local -a verbs
-  local state line
-  verbs=(
-{described}
-  )
-  _arguments -C '--home[{_short(parser.HOME)}]:directory:_files -/' '--help' '--version' '1: :->verb' '*:: :->rest'
-  case $state in
-  verb) _describe command verbs ;;
-  rest)
-    case $words[1] in
-{lines}
-    esac ;;
-  esac
-}}
-compdef _webscheduler webscheduler
-"""
+    return _script("zsh", described=described, home=_short(parser.HOME), cases="\n".join(cases))
 
 
 def _zsh(option: Option) -> str:
