@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""The shapes of dicts that modules share, for the type checker: none exists at run time. And HISTORY, for the docs.
+"""The shapes of dicts that modules share, for the type checker: none exists at run time.
 
 The rule: a shape has one name, and stands here as soon as two modules share it. `vocabulary` says what its words mean.
 """
@@ -11,25 +11,45 @@ if TYPE_CHECKING:
     from typing import Any, TypedDict
 
     class Entry(TypedDict, total=False):
-        """One line of history: the keys of vocabulary.ENTRY, with the meaning that HISTORY has below."""
+        """One line of history: the keys of vocabulary.ENTRY, with what each means:
+        docs/reference/history.md is made from that."""
 
+        # the task's name
         command: str
+        # ISO 8601, in UTC
         startedAt: str
+        # ISO 8601, in UTC
         finishedAt: str
+        # seconds, by a clock that nobody can set; null where nobody was left to measure
         duration: float | None
+        # how it ended: see below
         status: str
+        # 0 to 255; 128 + N for signal N; null where it is not known
         exitCode: int | None
+        # standard output: at most 64 KiB, its first and last part, with a line between on what is missing; if the
+        # disk had no room for it, a line that says so
         output: str
+        # standard error, likewise
         errorOutput: str
+        # the run's id; null in lines of skips and rejections
         run: str | None
+        # why, where the status does not say it: see below
         reason: str | None
+        # the strategy that was used: `fork`, `close` or `sync`
         strategy: str | None
+        # what started it: `url`, `cli`, `admin` (the panel) or `due`
         trigger: str | None
+        # when the request came
         triggeredAt: str | None
+        # the client's address, if there was a request
         ip: str | None
+        # the slot of the schedule that it ran for, if it was due
         scheduledFor: str | None
+        # the number of the signal that ended it, else null
         signal: int | None
+        # 1, or more for a retry
         attempt: int | None
+        # of a skip or rejection: how many calls this line stands for
         count: int
 
     class Result(Entry, total=False):
@@ -180,26 +200,3 @@ if TYPE_CHECKING:
         method: str
         slug: str
         problem: str
-
-# What each key of a line of history means: docs/reference/history.md is made from it.
-HISTORY = {
-    "command": "the task's name",
-    "startedAt": "ISO 8601, in UTC",
-    "finishedAt": "ISO 8601, in UTC",
-    "duration": "seconds, by a clock that nobody can set; null where nobody was left to measure",
-    "status": "how it ended: see below",
-    "exitCode": "0 to 255; 128 + N for signal N; null where it is not known",
-    "output": "standard output: at most 64 KiB, its first and last part, with a line between on what is missing; "
-              "if the disk had no room for it, a line that says so",
-    "errorOutput": "standard error, likewise",
-    "run": "the run's id; null in lines of skips and rejections",
-    "reason": "why, where the status does not say it: see below",
-    "strategy": "the strategy that was used: `fork`, `close` or `sync`",
-    "trigger": "what started it: `url`, `cli`, `admin` (the panel) or `due`",
-    "triggeredAt": "when the request came",
-    "ip": "the client's address, if there was a request",
-    "scheduledFor": "the slot of the schedule that it ran for, if it was due",
-    "signal": "the number of the signal that ended it, else null",
-    "attempt": "1, or more for a retry",
-    "count": "of a skip or rejection: how many calls this line stands for",
-}

@@ -56,7 +56,7 @@ STRATEGIES = {FORK: "a process of its own; the response does not wait for it",
 DETACHED = (FORK,)  # those whose runs need nothing of the request any more
 
 # The keys of a line of history, in the order in which they are written, and their values where nothing is known. What
-# they mean: `shapes.HISTORY`.
+# they mean: `shapes.Entry`.
 ENTRY: Entry = {
     "command": None, "startedAt": None, "finishedAt": None,  # type: ignore[typeddict-item]
     "duration": None, "status": None, "exitCode": None,  # type: ignore[typeddict-item]

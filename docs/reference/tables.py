@@ -9,12 +9,13 @@ reference says are the same; a test fails when a file is stale.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from webscheduler.shapes import HISTORY
+from webscheduler import shapes
 from webscheduler.store.fields import Field
 from webscheduler.store.settings import SETTINGS
 from webscheduler.store.task import FIELDS
@@ -146,6 +147,13 @@ def reasons() -> str:
     return "".join(rows)
 
 
+def meanings() -> dict[str, str]:
+    """What each key of a line of history means: the comment above it in shapes.Entry."""
+    entry = Path(shapes.__file__).read_text(encoding="utf-8").partition("class Entry")[2].partition("class ")[0]
+    return {key: re.sub(r"\n? *# ", " ", comment).strip()
+            for comment, key in re.findall(r"((?: +# .+\n)+) +(\w+):", entry)}
+
+
 def render() -> dict[str, str]:
     """The pages by the names of their files."""
     settings = SETTINGS_HEAD + "".join(line(name, row) for name, row in SETTINGS.items())
@@ -155,7 +163,8 @@ def render() -> dict[str, str]:
         fields += f"\n## {title}\n\n| field | kind | default | |\n|---|---|---|---|\n"
         fields += "".join(line(name, row) for name, row in FIELDS.items() if row.by == by)
 
-    keys = "".join(f"| `{key}` | {text} |\n" for key in ENTRY for text in [HISTORY[key]])
+    sentences = meanings()
+    keys = "".join(f"| `{key}` | {sentences[key]} |\n" for key in ENTRY)
     history = HISTORY_PAGE.format(keys=keys, rows=reasons(), format=HISTORY_FORMAT)
     return {"settings.md": settings, "fields.md": fields, "history.md": history}
 
