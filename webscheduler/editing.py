@@ -44,9 +44,7 @@ def create(settings: Settings, name: str, fields: dict[str, Any], now: float, pa
     return state.update(settings.home, change)
 
 
-def edit(
-    settings: Settings, name: str, fields: dict[str, Any], now: float, panel: bool = False, new: str = ""
-) -> Task:
+def edit(settings: Settings, name: str, fields: dict[str, Any], now: float, panel: bool = False, new: str = "") -> Task:
     """Change fields of a task, and its name if `new` is given: all or nothing. Other fields stay. Once enabled, or with
     another schedule, it is due from now on. Raises BadInput."""
 
@@ -241,9 +239,8 @@ def _check_ping_url(url: str | None, before: str | None) -> None:
         check_target("pingUrl", FIELDS["pingUrl"], url)
 
 
-def check_task(
-    settings: Settings, name: str, row: dict[str, Any], panel: bool = False, before: dict[str, Any] | None = None
-) -> Task:
+def check_task(settings: Settings, name: str, row: dict[str, Any], panel: bool = False,
+               before: dict[str, Any] | None = None) -> Task:
     """Check a task as a whole, after the rules of single fields. before: the row that it replaces, whose command is not
     checked again. panel: a program, directory or environment may not differ from `before`. Raises BadInput."""
     task = load_task(name, row)

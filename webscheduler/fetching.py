@@ -47,10 +47,8 @@ class Answer:
         self.body, self.length, self.location = b"", 0, ""
 
 
-def fetch(
-    url: str, limit: float, headers: dict[str, str] | None = None, data: bytes | None = None, *,
-    follow: bool = False, most: int = 4096, private: Container[str] | None = None,
-) -> Answer:
+def fetch(url: str, limit: float, headers: dict[str, str] | None = None, data: bytes | None = None, *,
+          follow: bool = False, most: int = 4096, private: Container[str] | None = None) -> Answer:
     """Call an http or https URL for at most `limit` seconds and keep `most` bytes. data: what to POST; else it is a
     GET. follow: go where a redirect leads, but not where a POST would become a GET. private: the only hosts that may
     have an address that is not public (then no proxy is used, since it would choose the address); None: all may."""
@@ -127,10 +125,8 @@ def split_url(url: str) -> tuple[str, str]:
     return sent, ":".join(map(unquote, user.partition(":")[::2])) if at else ""
 
 
-def _call(
-    answer: Answer, sign_in: str, headers: dict[str, str], data: bytes | None, follow: bool, most: int, end: float,
-    handlers: list[Any],
-) -> None:
+def _call(answer: Answer, sign_in: str, headers: dict[str, str], data: bytes | None, follow: bool, most: int,
+          end: float, handlers: list[Any]) -> None:
     """Fill the answer. handlers: of urllib, in place of its own."""
     import base64
     import time

@@ -186,10 +186,8 @@ class Response:
 
     __slots__ = ("after", "body", "headers", "kind", "status")
 
-    def __init__(
-        self, body: bytes, status: int = 200, kind: str = "application/json",
-        headers: Sequence[tuple[str, str]] = (NOSNIFF,), after: Callable[[], object] | None = None,
-    ) -> None:
+    def __init__(self, body: bytes, status: int = 200, kind: str = "application/json",
+                 headers: Sequence[tuple[str, str]] = (NOSNIFF,), after: Callable[[], object] | None = None) -> None:
         self.body, self.status, self.kind, self.headers, self.after = body, status, kind, list(headers), after
 
     @property

@@ -48,10 +48,8 @@ def unavailable() -> Response:
     return Response(REFUSED, 503)
 
 
-def answer(
-    request: Request, home: str, in_process: bool, clock: Callable[[], float], report: Callable[[str], object],
-    kept: dict[str, View] | None = None,
-) -> Response:
+def answer(request: Request, home: str, in_process: bool, clock: Callable[[], float], report: Callable[[str], object],
+           kept: dict[str, View] | None = None) -> Response:
     """Answer a request for /run or /status; any other gets 404. Raises nothing that is foreseen.
 
     in_process: this process has one thread and serves one request, so it may fork and supervise (CGI); otherwise a new
@@ -84,10 +82,8 @@ def answer(
     return Response(NOT_FOUND, 404)
 
 
-def _answer_run(
-    request: Request, home: str, kept: dict[str, View] | None, in_process: bool, clock: Callable[[], float],
-    report: Callable[[str], object],
-) -> Response:
+def _answer_run(request: Request, home: str, kept: dict[str, View] | None, in_process: bool, clock: Callable[[], float],
+                report: Callable[[str], object]) -> Response:
     now = clock()
 
     for attempt in range(TRIES):
@@ -232,9 +228,7 @@ def _look(home: str, kept: dict[str, View] | None) -> View:
     return look(home, kept)
 
 
-def _find(
-    request: Request, home: str, kept: dict[str, View] | None, now: float
-) -> tuple[View, Known | None, str]:
+def _find(request: Request, home: str, kept: dict[str, View] | None, now: float) -> tuple[View, Known | None, str]:
     """(what the task was looked up in; the task in full if the signature is valid for it, else None; what is wrong)."""
     view = _look(home, kept)
     known, problem = authenticate(request, view, now)

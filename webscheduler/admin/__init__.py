@@ -66,9 +66,8 @@ PAGES: dict[str, tuple[str, str | None, str | None]] = {
 ASSETS = ("style", "script", "icon")
 
 
-def create_panel(
-    home: str | None, user: User = None, clock: Callable[[], float] = time.time
-) -> Callable[..., Iterable[bytes]]:
+def create_panel(home: str | None, user: User = None,
+                 clock: Callable[[], float] = time.time) -> Callable[..., Iterable[bytes]]:
     """A WSGI application for the panel of the installation at `home`, or where `config.find_home` says."""
 
     def panel(environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
@@ -81,10 +80,8 @@ def create_panel(
     return panel
 
 
-def answer(
-    environ: Environ, home: str | None, user: User = None, clock: Callable[[], float] = time.time,
-    in_process: bool = False,
-) -> Response:
+def answer(environ: Environ, home: str | None, user: User = None, clock: Callable[[], float] = time.time,
+           in_process: bool = False) -> Response:
     """The response to a request for the panel. in_process: see `trigger.answer`."""
     if not Request(environ).kind:
         return _front(environ)

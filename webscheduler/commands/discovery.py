@@ -49,10 +49,8 @@ GENERATOR, COROUTINE, ASYNC_GENERATOR = 0x20, 0x80, 0x200  # co_flags (library r
 _declared: dict[str, tuple[Callable[..., Any], Declared]] = {}
 
 
-def schedulable(
-    name: str, *, expression: str | None = None, interval: int | None = None, group: str = "default",
-    description: str | None = None,
-) -> Callable[[Function], Function]:
+def schedulable(name: str, *, expression: str | None = None, interval: int | None = None, group: str = "default",
+                description: str | None = None) -> Callable[[Function], Function]:
     """Declare a function as the command `name`. Its schedule, an `expression` of crontab(5) or an `interval` in
     seconds, is that of its task until somebody edits the task. The function is called with the task's arguments as
     texts; what it returns is the exit status (None: 0). Raises BadInput for a name or schedule that is not valid."""

@@ -31,9 +31,8 @@ class Command:
 
     __slots__ = ("arguments", "argv", "cwd", "description", "name", "source")
 
-    def __init__(
-        self, name: str, source: str, argv: list[str], arguments: bool, description: str = "", cwd: str | None = None
-    ) -> None:
+    def __init__(self, name: str, source: str, argv: list[str], arguments: bool, description: str = "",
+                 cwd: str | None = None) -> None:
         self.name, self.source, self.argv, self.arguments = name, source, argv, arguments
         self.description, self.cwd = description, cwd
 

@@ -74,9 +74,8 @@ def collect(home: str, answers: dict[str, Answer], now: float) -> tuple[str, dic
     return found[:2] if found else None
 
 
-def run(
-    settings: Settings, base: str, seconds: int, clock: Callable[[], float], say: Callable[[str], object]
-) -> tuple[str, dict[str, Probe]]:
+def run(settings: Settings, base: str, seconds: int, clock: Callable[[], float],
+        say: Callable[[str], object]) -> tuple[str, dict[str, Probe]]:
     """Make the calls from here: (kind of server, results by strategy). Raises BadInput if none arrived."""
     limit = 2 * seconds + probes.MARGIN
     answers: dict[str, Answer] = {}

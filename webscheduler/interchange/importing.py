@@ -66,10 +66,8 @@ class Arrival(NamedTuple):
     behind: dict[str, Any] = {}
 
 
-def of_crontab(
-    text: str, tasks: state.Tasks, zone: str, enabled: bool = True, timeout: int = 0, place: str = "",
-    any_user: bool = False,
-) -> Arrival:
+def of_crontab(text: str, tasks: state.Tasks, zone: str, enabled: bool = True, timeout: int = 0, place: str = "",
+               any_user: bool = False) -> Arrival:
     """The jobs of a crontab(5), except those that are in `tasks` already. zone: for those without CRON_TZ. timeout: in
     seconds; 0: none, as in cron. place: path of the file. any_user: of a system crontab, those of other users too."""
     arrival = Arrival({}, {}, [])
@@ -129,9 +127,8 @@ def _general(rows: Collection[dict[str, Any]], zone: str, timeout: int) -> Itera
                "somebody ends it; `--timeout SECONDS` here, or `webscheduler edit NAME --timeout SECONDS`, sets one")
 
 
-def _of_this_user(
-    jobs: list[crontab.Job], place: str, any_user: bool, said: list[str], problems: list[str]
-) -> list[crontab.Job]:
+def _of_this_user(jobs: list[crontab.Job], place: str, any_user: bool, said: list[str],
+                  problems: list[str]) -> list[crontab.Job]:
     """The jobs that are for this account, without the user that the lines of a system crontab name."""
     divided = user_column.divide(jobs, place)
 

@@ -53,10 +53,8 @@ class Cause:
 
     __slots__ = ("by_hand", "still_due", "ticket", "trigger")
 
-    def __init__(
-        self, trigger: str, ticket: Ticket | None = None, by_hand: bool = False,
-        still_due: Callable[[Task, float], Slot | None] | None = None,
-    ) -> None:
+    def __init__(self, trigger: str, ticket: Ticket | None = None, by_hand: bool = False,
+                 still_due: Callable[[Task, float], Slot | None] | None = None) -> None:
         self.trigger, self.ticket, self.by_hand, self.still_due = trigger, ticket, by_hand, still_due
 
 
@@ -73,10 +71,8 @@ class Decision:
         self.view: View | None = None
 
 
-def decide(
-    home: str, name: str, cause: Cause, now: float, view: View | None = None,
-    again: Callable[[], tuple[View, Known | None]] | None = None,
-) -> Decision:
+def decide(home: str, name: str, cause: Cause, now: float, view: View | None = None,
+           again: Callable[[], tuple[View, Known | None]] | None = None) -> Decision:
     """Decide about one run of the task. view: what the ticket's signature was compared with; if that has changed since,
     nothing is decided and the status is `changed`. again: compares it once more, under the gate, instead.
 
@@ -137,10 +133,8 @@ def decide(
     return decision
 
 
-def _current(
-    home: str, name: str, ticket: Ticket | None, before: Read, attempt: int,
-    again: Callable[[], tuple[View, Known | None]] | None,
-) -> Read | None:
+def _current(home: str, name: str, ticket: Ticket | None, before: Read, attempt: int,
+             again: Callable[[], tuple[View, Known | None]] | None) -> Read | None:
     """What is true now, under the gate: what was read before, if that is current, or what is read now; else None."""
     if ticket and again:
         view, known = again()
@@ -174,9 +168,8 @@ def _by_name(home: str, name: str) -> Read:
     return view, limits_of(task), task
 
 
-def _judge(
-    home: str, name: str, known: Known, task: Task | None, gate: Gate, cause: Cause, now: float, living: bool
-) -> tuple[Decision, Facts]:
+def _judge(home: str, name: str, known: Known, task: Task | None, gate: Gate, cause: Cause, now: float,
+           living: bool) -> tuple[Decision, Facts]:
     """(the decision; the facts of the claim that only a tick knows)."""
     ticket = cause.ticket
     facts: Facts = {}

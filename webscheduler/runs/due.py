@@ -55,9 +55,8 @@ def select(settings: Settings, tasks: state.Tasks, now: float) -> tuple[list[tup
     return _select(settings, good, list(broken.values()), now)
 
 
-def _select(
-    settings: Settings, tasks: dict[str, Task], problems: list[str], now: float
-) -> tuple[list[tuple[str, Slot]], list[str]]:
+def _select(settings: Settings, tasks: dict[str, Task], problems: list[str],
+            now: float) -> tuple[list[tuple[str, Slot]], list[str]]:
     found = []
     # A run has a claim from before state mentions it until state says how it ended.
     begun = {facts.get("name"): parse_time(facts["startedAt"]) for facts in processes.live_runs(settings.home)}
@@ -75,10 +74,8 @@ def _select(
     return [(name, slot) for _, _, name, slot in sorted(found, key=lambda entry: entry[:3])], problems
 
 
-def tick(
-    settings: Settings, tasks: state.Tasks, start: Start, budget: float, now: float,
-    told: Callable[[], object] = lambda: None,
-) -> tuple[dict[str, Any], dict[int, str]]:
+def tick(settings: Settings, tasks: state.Tasks, start: Start, budget: float, now: float,
+         told: Callable[[], object] = lambda: None) -> tuple[dict[str, Any], dict[int, str]]:
     """Start the due tasks. Returns (a report: `started`, `left`, `late` (names), `held` (facts of the runs that hold
     the places for which the rest waits), `problems` (lines), `codes` (name -> exit status), `next` (Unix seconds before
     which nothing else is due), `duration`; names of tasks whose processes still run, by pid).
@@ -242,10 +239,9 @@ def restart_schedule(home: str, name: str, now: float) -> None:
     state.update(home, change)
 
 
-def run_tick(
-    settings: Settings, claim: Claim, clock: Callable[[], float],
-    supervise: Callable[[str, Claim, Callable[[], float]], Result], signals: Signals,
-) -> tuple[Outcome, dict[str, Any], dict[int, str]]:
+def run_tick(settings: Settings, claim: Claim, clock: Callable[[], float],
+             supervise: Callable[[str, Claim, Callable[[], float]], Result],
+             signals: Signals) -> tuple[Outcome, dict[str, Any], dict[int, str]]:
     """The run of @due: start what is due, each task under a supervisor of its own (`supervise`), which does not
     inherit our claim.
     Returns (outcome; what `tick` reports; names of tasks whose supervisors still run, by pid)."""

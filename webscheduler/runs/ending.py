@@ -48,9 +48,8 @@ class Ending:
 
     __slots__ = ("adopts", "child", "claim", "command", "facts", "kill_at")
 
-    def __init__(
-        self, claim: Claim, facts: Facts, command: list[int], adopts: int = 0, child: Popen[bytes] | None = None
-    ) -> None:
+    def __init__(self, claim: Claim, facts: Facts, command: list[int], adopts: int = 0,
+                 child: Popen[bytes] | None = None) -> None:
         self.claim, self.facts, self.command, self.adopts, self.child = claim, facts, command, adopts, child
         self.kill_at: float | None = facts.get("killAt")
 

@@ -38,9 +38,7 @@ PAUSE = 0.001  # seconds; most tick every 1 to 10 ms
 FAR_AHEAD = 2.0  # seconds
 
 
-def refresh(
-    home: str, before: Index | None = None, patience: float = PATIENCE, idle: Idle | None = None
-) -> bool:
+def refresh(home: str, before: Index | None = None, patience: float = PATIENCE, idle: Idle | None = None) -> bool:
     """Write the index, unless it is valid, after a tick of the file system's clock. Returns whether it is valid now.
     Raises nothing that is foreseen: without an index everything works, only slower.
 

@@ -49,9 +49,8 @@ def ping_start(task: Task, signals: Signals) -> int:
         return 0
 
 
-def after_run(
-    settings: Settings, task: Task, entry: Entry, late: list[str] | None, pinging: int, clock: Callable[[], float]
-) -> None:
+def after_run(settings: Settings, task: Task, entry: Entry, late: list[str] | None, pinging: int,
+              clock: Callable[[], float]) -> None:
     """Notify of a recorded run, and send what earlier runs could not. late: names that a tick found late; None if it is
     no tick, or one since whose predecessor nothing has changed. pinging: what `ping_start` returned. Never raises."""
     try:

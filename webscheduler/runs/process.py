@@ -51,9 +51,8 @@ class Invocation:
 
     __slots__ = ("argv", "cwd", "environment", "keep_error_output", "keep_output", "timeout")
 
-    def __init__(
-        self, argv: list[str], cwd: str, environment: dict[str, str], timeout: float, keep: tuple[bool, bool]
-    ) -> None:
+    def __init__(self, argv: list[str], cwd: str, environment: dict[str, str], timeout: float,
+                 keep: tuple[bool, bool]) -> None:
         self.argv, self.cwd, self.environment, self.timeout = argv, cwd, environment, timeout
         self.keep_output, self.keep_error_output = keep
 
@@ -123,10 +122,8 @@ class Live:
             self.descriptor = -1
 
 
-def run(
-    invocation: Invocation, claim: Claim, live_file: str, signals: Signals, lasts: Callable[[], object],
-    own: bool = False,
-) -> Outcome:
+def run(invocation: Invocation, claim: Claim, live_file: str, signals: Signals, lasts: Callable[[], object],
+        own: bool = False) -> Outcome:
     """Run the command and return its outcome. lasts: called once, when it has run for LASTING seconds. own: this
     process is a supervisor and nothing else, so the run's orphans may come to it."""
     live = Live(live_file)

@@ -36,10 +36,8 @@ def live_file(home: str, run: str) -> str:
     return os.path.join(home, "output", run + ".log")
 
 
-def outcome(
-    status: str, reason: str | None = None, exit_code: int | None = None, signal: int | None = None,
-    duration: float | None = 0.0, output: str = "", error_output: str = "",
-) -> Outcome:
+def outcome(status: str, reason: str | None = None, exit_code: int | None = None, signal: int | None = None,
+            duration: float | None = 0.0, output: str = "", error_output: str = "") -> Outcome:
     """How a run ended, for `finish`."""
     return {"status": status, "reason": reason, "exitCode": exit_code, "signal": signal, "duration": duration,
             "output": output, "errorOutput": error_output}
@@ -66,9 +64,7 @@ def mark_running(home: str, claim: Claim) -> None:
     indexing.refresh(home, index, BRIEFLY)  # nobody watches the command meanwhile
 
 
-def finish(
-    home: str, claim: Claim, ended: Outcome, zone: str, now: float
-) -> tuple[Result, int, Index | None]:
+def finish(home: str, claim: Claim, ended: Outcome, zone: str, now: float) -> tuple[Result, int, Index | None]:
     """Record a run that this process supervised, and release its claim. Returns (the line of history; how many runs
     before it failed in a row; an index for `indexing.refresh`). zone: for a task without a time zone.
 
@@ -143,9 +139,8 @@ def note_survival(home: str, facts: Facts, entry: Entry, now: float) -> None:
             capabilities.record_death(home, facts, entry["duration"], now)
 
 
-def update_state(
-    home: str, claim: Claim, entry: Entry, zone: str | None = None, facts: Facts | None = None, still_due: bool = False,
-) -> tuple[int, Index | None]:
+def update_state(home: str, claim: Claim, entry: Entry, zone: str | None = None, facts: Facts | None = None,
+                 still_due: bool = False) -> tuple[int, Index | None]:
     """Update the task's row, unless a newer run has; then remove and release the claim. Returns (how many runs before
     failed in a row; the index that was valid before)."""
 
@@ -170,9 +165,8 @@ def update_state(
     return (facts or {}).get("failuresBefore", failures or 0), index
 
 
-def take_outcome(
-    row: dict[str, Any], entry: Entry, facts: Facts, zone: str | None = None, still_due: bool = False
-) -> int:
+def take_outcome(row: dict[str, Any], entry: Entry, facts: Facts, zone: str | None = None,
+                 still_due: bool = False) -> int:
     """Take how a run ended into its task's row, unless a newer run is there. Returns how many runs before failed in a
     row. facts: of its claim."""
     run, failures = entry["run"], row.get("consecutiveFailures")

@@ -95,9 +95,8 @@ def clean(settings: Settings, now: float, notes: ClockNotes | None = None) -> in
     return dropped
 
 
-def retention_filter(
-    days: int, failure_days: int, horizon: float, time_of: Callable[[Entry], float]
-) -> Callable[[Entry], bool]:
+def retention_filter(days: int, failure_days: int, horizon: float,
+                     time_of: Callable[[Entry], float]) -> Callable[[Entry], bool]:
     """A filter of the entries of history to keep for so many days (0: for ever) before `horizon`; an entry without a
     time (0) is kept."""
 

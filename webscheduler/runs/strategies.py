@@ -27,15 +27,12 @@ class Started:
 
     __slots__ = ("after", "entry", "strategy")
 
-    def __init__(
-        self, strategy: str, entry: Result | None = None, after: Callable[[], object] | None = None
-    ) -> None:
+    def __init__(self, strategy: str, entry: Result | None = None, after: Callable[[], object] | None = None) -> None:
         self.strategy, self.entry, self.after = strategy, entry, after
 
 
-def start_run(
-    home: str, claim: Claim, known: Known, view: View, in_process: bool, clock: Callable[[], float], server: str
-) -> Started:
+def start_run(home: str, claim: Claim, known: Known, view: View, in_process: bool, clock: Callable[[], float],
+              server: str) -> Started:
     """Start a claimed run.
 
     known, view: the task, and what it was read from. in_process: this process has one thread and serves one request

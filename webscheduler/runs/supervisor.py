@@ -77,10 +77,8 @@ class Signals:
         close(self.writing)
 
 
-def supervise(
-    home: str, claim: Claim, clock: Callable[[], float], tell: Callable[[Result], object] = lambda result: None,
-    own: bool = True,
-) -> Result:
+def supervise(home: str, claim: Claim, clock: Callable[[], float],
+              tell: Callable[[Result], object] = lambda result: None, own: bool = True) -> Result:
     """Run a claimed task in this process, which must have no other thread; record it and release the claim.
 
     tell: called with what is returned, once that is recorded and before what nobody needs to wait for is done. own:
@@ -161,9 +159,8 @@ def _invocation(settings: Settings, task: Task) -> Any:
     return Invocation(argv, task["cwd"] or cwd or account, variables, timeout, keep)
 
 
-def run_by_hand(
-    home: str, name: str, trigger: str, clock: Callable[[], float], strategy: str = words.SYNC, own: bool = False
-) -> Result | None:
+def run_by_hand(home: str, name: str, trigger: str, clock: Callable[[], float], strategy: str = words.SYNC,
+                own: bool = False) -> Result | None:
     """Run a task now, in this process (one thread), whatever its schedule and limits say. None if it runs
     already. strategy: with `fork`, @due does not wait for what it started; own: as in `supervise`. Raises NoSuchTask,
     Unusable, Busy."""

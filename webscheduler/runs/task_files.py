@@ -52,9 +52,8 @@ def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
               lambda: state.update(home, change))
 
 
-def _change(
-    home: str, intent: Intent, now: float, names: list[str], gates: list[locks.Gate], commit: Callable[[], T]
-) -> T:
+def _change(home: str, intent: Intent, now: float, names: list[str], gates: list[locks.Gate],
+            commit: Callable[[], T]) -> T:
     """`carry_out`, under the gates of the names."""
     for name, gate in zip(names, gates):
         _check_idle(home, name, gate)

@@ -36,9 +36,8 @@ class Field:
 
     __slots__ = ("by", "default", "kind", "limit", "nullable", "sentence")
 
-    def __init__(
-        self, kind: str, default: Any, sentence: str, limit: Any = None, nullable: bool = False, by: str = "user"
-    ) -> None:
+    def __init__(self, kind: str, default: Any, sentence: str, limit: Any = None, nullable: bool = False,
+                 by: str = "user") -> None:
         self.kind, self.default, self.sentence = kind, default, sentence
         self.limit, self.nullable, self.by = limit, nullable, by
 

@@ -45,9 +45,8 @@ def find_home(environ: dict[str, str] | None = None) -> str:
     return os.path.normpath(home)
 
 
-def replace_file(
-    path: str, content: bytes | Iterable[bytes], mode: int = 0o600, sync: str = "all", copy: str = ""
-) -> None:
+def replace_file(path: str, content: bytes | Iterable[bytes], mode: int = 0o600, sync: str = "all",
+                 copy: str = "") -> None:
     """Replace a file so that a reader, or a power cut, meets the old or the new content and never a part. After an
     OSError the file is what it was.
 

@@ -33,9 +33,8 @@ ALWAYS = float("inf")
 CLOCK_ERROR = 60.0  # seconds: a line that is further ahead of the clock is from a clock that was wrong
 
 
-def lines(
-    home: str, name: str, until: float = ALWAYS, about: bytes = b"", place: int | None = None
-) -> Iterator[tuple[int, bytes]]:
+def lines(home: str, name: str, until: float = ALWAYS, about: bytes = b"",
+          place: int | None = None) -> Iterator[tuple[int, bytes]]:
     """(where it begins, the line) of the whole lines of the task's history, newest first; no more of the file is read
     than the caller takes. until: only runs that ended by then, Unix seconds, found by bisection. about: skip blocks
     without these bytes, which is faster. place: where the first of them ends, instead of `until`; if no line ends
@@ -187,9 +186,7 @@ def entries(home: str, name: str, until: float = ALWAYS) -> Iterator[Entry]:
     return (entry for _, _, entry in placed(home, name, until))
 
 
-def placed(
-    home: str, name: str, until: float = ALWAYS, place: int | None = None
-) -> Iterator[tuple[int, int, Entry]]:
+def placed(home: str, name: str, until: float = ALWAYS, place: int | None = None) -> Iterator[tuple[int, int, Entry]]:
     """The same, with where each line begins and ends."""
     return ((at, at + len(text) + 1, _named(entry, name)) for at, text in lines(home, name, until, place=place)
             if (entry := parse(text)) is not None)

@@ -69,9 +69,8 @@ def names(home: str, tasks: Mapping[str, object]) -> list[str]:
                   if file.endswith(".jsonl") and file[:-6] not in internal)
 
 
-def merged(
-    home: str, names: Iterable[str], until: float = ALWAYS, since: float = 0.0, cursor: Cursor | None = None
-) -> Iterator[tuple[float, Entry]]:
+def merged(home: str, names: Iterable[str], until: float = ALWAYS, since: float = 0.0,
+           cursor: Cursor | None = None) -> Iterator[tuple[float, Entry]]:
     """(when it ended, the entry) of the tasks' runs that ended in between, newest first. A file is opened only when an
     entry of it may be next: nothing in it is newer than its last change, and a host may allow fewer open files than
     there are tasks. cursor: where to begin; it says afterwards where to go on."""
@@ -138,10 +137,8 @@ def _size(entry: Entry) -> int:
     return 500 + len(str(entry.get("output"))) + len(str(entry.get("errorOutput")))
 
 
-def page(
-    home: str, names: Sequence[str], statuses: Sequence[str], since: float, until: float, cursor: str = "",
-    most: int = 50,
-) -> tuple[list[Entry], str]:
+def page(home: str, names: Sequence[str], statuses: Sequence[str], since: float, until: float, cursor: str = "",
+         most: int = 50) -> tuple[list[Entry], str]:
     """(entries of the tasks that ended from `since` to `until` with one of the statuses (none: all), newest first, from
     a cursor on; the cursor of the next page, or "" when there is no more). Raises ValueError for what is no cursor."""
     found: list[Entry] = []

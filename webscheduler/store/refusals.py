@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 MOST = 50
 
 
-def add_refusal(
-    home: str, now: float, method: str, slug: str, address: str, problem: str, find: Callable[[str], object]
-) -> None:
+def add_refusal(home: str, now: float, method: str, slug: str, address: str, problem: str,
+                find: Callable[[str], object]) -> None:
     """Record a request without a valid signature. problem: what was wrong, in words; find: returns None for a slug of
     32 characters that no task has. Never raises."""
     import json
