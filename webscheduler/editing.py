@@ -44,13 +44,23 @@ def create(settings: Settings, name: str, fields: dict[str, Any], now: float, pa
     return state.update(settings.home, change)
 
 
-def edit(settings: Settings, name: str, fields: dict[str, Any], now: float, panel: bool = False, new: str = "") -> Task:
+def edit(settings: Settings, name: str, fields: dict[str, Any], now: float, panel: bool = False, new: str = "",
+         seen: Task | None = None) -> Task:
     """Change fields of a task, and its name if `new` is given: all or nothing. Other fields stay. Once enabled, or with
-    another schedule, it is due from now on. Raises BadInput."""
+    another schedule, it is due from now on. seen: the task as the person saw it; none of the fields may have changed
+    since. Raises BadInput."""
 
     def change(tasks: state.Tasks) -> Task:
         row = {**row_of(tasks, name), **fields}
         before = tasks[name]
+
+        if seen is not None:
+            present = load_task(name, before)
+
+            for field in fields:
+                if present[field] != seen[field]:
+                    raise BadInput(f"{field}: somebody else changed it just now: look at it, and save again", field)
+
         scheduled = ("expression", "intervalSeconds", "timezone", "enabled")
 
         if any(row.get(field) != before.get(field) for field in scheduled):

@@ -15,7 +15,7 @@ from tests.admin.client import Browser
 from tests.admin.test_settings import restore
 from tests.installation import Installation
 from webscheduler import vocabulary
-from webscheduler.admin import account, form, language, overview, settings, setup, show, web
+from webscheduler.admin import account, controls, form, language, overview, settings, setup, show, web
 from webscheduler.host import findings, url_check
 from webscheduler.runs import cancel
 from webscheduler.schedule.describe import MESSAGES
@@ -28,7 +28,7 @@ TABLES: list[Any] = [
     [text for _, text in show.MENU], form.KINDS, form.UNIT_NAMES, form.WEEKDAYS, "the last",
     [[*page.SECTIONS, page.SECTIONS, [rule.sentence for rule in page.RULES.values()]] for page in (form, settings)],
     account.ROLE_NAMES, account.SIGN_IN, account.CHANGE, account.PERSON, setup.LABELS,
-    findings.MARKS, cancel.ELSEWHERE, overview.STATES, [text for _, text in overview.COLUMNS],
+    findings.MARKS, cancel.ELSEWHERE, controls.CHANGED, overview.STATES, [text for _, text in overview.COLUMNS],
 ]  # fmt: skip
 # Which arguments of these calls are messages.
 CALLS = {"t": slice(1), "count": slice(1, None), "tell": slice(1), "note": slice(1), "Refused": slice(1, None),

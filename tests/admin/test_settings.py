@@ -536,3 +536,19 @@ def test_no_trigger_loads_the_panel(installation: Installation) -> None:
         assert json.loads(found.stdout.splitlines()[-1]) == []
 
     installation.idle()
+
+
+def test_settings_that_somebody_else_saved_stay(owner: Browser, inhabited: Installation) -> None:
+    """Zone and addresses are not reset by an older form, and what differs is shown; no change is no audit line."""
+    owner.get("settings")
+    inhabited.configure(timezone="Europe/Paris", notify={"email": "a@example.org"})
+    page = owner.submit("settings", name="Mine")
+    assert page.status == 422
+    assert 'id="timezone-error">Somebody else saved this in the meantime: Europe/Paris<' in page
+    assert owner.submit("settings").status == 200
+    found = json.loads((inhabited.home / "config.json").read_text())
+    assert (found["name"], found["timezone"], found["notify"]) == ("Mine", "Europe/Paris", {"email": "a@example.org"})
+    before = (inhabited.home / "audit.jsonl").read_bytes()
+    owner.get("settings")
+    assert "Nothing was changed." in owner.submit("settings")
+    assert (inhabited.home / "audit.jsonl").read_bytes() == before

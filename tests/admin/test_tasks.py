@@ -259,6 +259,22 @@ def test_a_form_of_another_state_is_not_saved_unseen(owner: Browser, inhabited: 
     assert (row["title"], row["priority"], row["retries"]) == ("Mine", 7, 2)
 
 
+def test_what_somebody_else_saved_is_shown_and_kept(owner: Browser, inhabited: Installation) -> None:
+    """Beside the control, and taken over where nothing was typed; what both changed is as it was typed here."""
+    registered(inhabited, "task", "hello", expression="0 3 * * *")
+    owner.get("edit", name="task")
+    inhabited.edit("task", priority=7, title="Theirs", expression="0 4 * * *")
+    page = owner.submit("edit", do="save", title="Mine", retries="2")
+    assert page.status == 422
+    assert 'id="title-error">Somebody else saved this in the meantime: Theirs<' in page
+    assert 'id="priority-error">Somebody else saved this in the meantime: 7<' in page
+    assert 'id="kind-error">Somebody else saved this in the meantime: Every day at 04:00<' in page
+    assert "retries-error" not in page
+    assert owner.submit("edit", do="save").status == 200
+    row = inhabited.row("task")
+    assert [row[name] for name in ("title", "priority", "retries", "expression")] == ["Mine", 7, 2, "0 4 * * *"]
+
+
 def test_nothing_in_the_panel_names_a_program(owner: Browser, inhabited: Installation) -> None:
     """Fields that would be a shell are not taken from a form, whatever is sent along."""
     inhabited.add("task", argv=["/bin/true"])

@@ -7,6 +7,7 @@ this panel, whatever the request says. A new password needs the old one, and sig
 
 from __future__ import annotations
 
+import json
 from urllib.parse import parse_qsl
 
 from ..admin import PAGES
@@ -122,17 +123,24 @@ def people_page(visit: Visit) -> Response:
     form = form_of(visit, PERSON, FILLS)
     form.choices["role"] = [("", visit.t("No change; new people: viewer")), *_roles(visit)]
 
+    known = people.read(visit.home)
+    form.beside = json.dumps(known, sort_keys=True)
+
     if visit.method == "POST":
+        form.meet()
+
         try:
-            return _change_people(visit, form.typed["user"].strip(), form.typed["role"])
+            if not form.errors:
+                return _change_people(visit, form.typed["user"].strip(), form.typed["role"])
         except BadInput as error:
             form.errors[""] = h("{field}: {text}", field=error.field, text=error_text(visit, error))
 
     rows = [visit.html(
         "person", name=name, since=moment(visit, row.get("createdAt")), action=visit.href("people"),
         label=visit.t("Role of {name}", name=name), roles=options(_roles(visit), row["role"]),
-        remove=button(visit, "people", "Remove", "danger", {"user": name, "do": "remove"}))
-        for name, row in sorted(people.read(visit.home).items())]
+        was=form.stamp(), remove=button(visit, "people", "Remove", "danger", {
+            "user": name, "do": "remove", "was": form.stamp()}))
+        for name, row in sorted(known.items())]
     return page(visit, "People", visit.html(
         "people", problem=warning(form.problem()),
         table=table(visit, "People", ["Name", "Since", "Role", "Actions"], rows),
@@ -172,8 +180,8 @@ def form_of(visit: Visit, labels: Iterable[str], fills: dict[str, str], **stored
 
 def stack(form: Form, labels: dict[str, str], text: Html, more: object = "", do: str = "") -> Html:
     """The form as HTML: controls one below the other, and a button that sends it to this page."""
-    return form.visit.html("stack", action=form.visit.href(form.visit.page), text=text, do=do, fields=[
-        more, *(form.row(name, label) for name, label in labels.items())])
+    return form.visit.html("stack", action=form.visit.href(form.visit.page), text=text, do=do, was=form.stamp(),
+                           fields=[more, *(form.row(name, label) for name, label in labels.items())])
 
 
 def new_password(form: Form, user: str) -> str:

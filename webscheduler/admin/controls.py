@@ -2,12 +2,15 @@
 """Forms made from a table of fields: what the controls show, which of them were changed, and their HTML.
 
 The rules: only controls that were changed are saved, so that a value that a form cannot show exactly stays as it is.
+A form carries a stamp of what it showed. What somebody else saved meanwhile is shown beside what was typed before
+anything is saved, and is kept where nothing was typed.
 Errors are shown beside their fields, and nothing typed is lost. The help beside a control is the sentence of its field,
 the same as on the command line and in the docs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import html
 
 from .. import zones
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 SEVERAL_LINES = ("description", "ipAllowlist", "privateHosts")
 CHECKED = Html(" checked")
+CHANGED = "Somebody else changed this in the meantime. Look at it, and save again."
 
 
 class Form:
@@ -31,10 +35,10 @@ class Form:
     rules: the field of each control. start: the stored values as a browser would send them back; typed: what the
     controls hold now. errors: by control; "" is for the whole form. choices, about: options (values and texts) and help
     of a control, if they differ from those of its field. fills: the `autocomplete` word of a control (HTML, autofill),
-    which then must not be empty.
+    which then must not be empty. beside: what the form is about besides its controls, for its stamp.
     """
 
-    __slots__ = ("about", "choices", "errors", "fills", "rules", "start", "typed", "visit")
+    __slots__ = ("about", "beside", "choices", "errors", "fills", "rules", "start", "typed", "visit")
 
     def __init__(self, visit: Visit, rules: dict[str, Field], values: dict[str, Any]) -> None:
         self.visit, self.rules = visit, rules
@@ -44,6 +48,7 @@ class Form:
         self.choices: dict[str, Sequence[tuple[str, object]]] = {}
         self.about: dict[str, Html] = {}
         self.fills: dict[str, str] = {}
+        self.beside = ""
 
     def changed(self, every: bool = False, parse: Callable[[str, Field, str], Any] = from_text) -> dict[str, Any]:
         """The values of the changed controls, or of all; what is wrong goes to `errors`."""
@@ -56,9 +61,38 @@ class Form:
                 try:
                     found[name] = parse(name, rule, self.typed[name].strip() or off)
                 except BadInput as error:
-                    self.errors[name] = error_text(self.visit, error)
+                    self.errors.setdefault(name, error_text(self.visit, error))
 
         return found
+
+    def stamp(self) -> str:
+        """What the form shows, for its hidden field `was`."""
+        return " ".join(f"{name}:{mark(text)}" for name, text in {"": self.beside, **self.start}.items())
+
+    def meet(self, message: Html | None = None, together: Sequence[str] = (), row: str = "", said: object = "") -> None:
+        """Say what somebody else saved after the sent form was made, each at its control, and take it over where
+        nothing was typed. together: controls that make one value, which is shown as `said` at `row`."""
+        was = dict(pair.partition(":")[::2] for pair in self.visit.form.get("was", "").split())
+        typed = {name for name, text in self.typed.items() if mark(text) != was.get(name)}
+        typed.update(together if typed & set(together) else ())
+        theirs = [name for name, stored in self.start.items()
+                  if mark(stored) != was.get(name) and stored != self.typed[name]]
+
+        for name in theirs:
+            self.errors[row if name in together else name] = self.visit.t(
+                "Somebody else saved this in the meantime: {value}",
+                value=said if name in together else self._said(name, self.start[name]))
+            self.typed[name] = self.typed[name] if name in typed else self.start[name]
+
+        if theirs or mark(self.beside) != was.get(""):
+            self.errors[""] = message or self.visit.t(CHANGED)
+
+    def _said(self, name: str, text: str) -> object:
+        if self.rules[name].kind == "bool":
+            return self.visit.t({"true": "yes", "false": "no"}.get(text, "as in the settings" if self.rules[
+                name].nullable else "no"))
+
+        return text or "–"
 
     def problem(self) -> Html | None:
         """The message at the top of the page, if something is wrong."""
@@ -109,6 +143,11 @@ class Form:
 
         about = self.about.get(name) or visit.t(rule.sentence)
         return field(visit, name, label, control, about, self.errors.get(name), template)
+
+
+def mark(text: str) -> str:
+    """A short hash of a control's value: a form's field is no place for all that it shows, twice."""
+    return hashlib.sha256(text.replace("\r\n", "\n").strip("\n").encode("utf-8", "replace")).hexdigest()[:8]
 
 
 def _shown(name: str, rule: Field, value: Any) -> str:

@@ -7,8 +7,6 @@ saved. Programs, directories and the environment cannot be changed here, and som
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from datetime import datetime
 from itertools import islice
@@ -24,7 +22,7 @@ from ..store.task import DUE, FIELDS, Task, check_name, load_task, new_task
 from ..times import time_zone
 from .controls import Form
 from .language import error as translated
-from .show import field, options, page, paragraph, relative, warning
+from .show import field, in_words, options, page, paragraph, relative, warning
 from .show import schedule as schedule_text
 from .tasks import label, named, strategy
 from .web import Html, Visit, error_text, h, respond
@@ -76,13 +74,14 @@ def edit(visit: Visit) -> Response:
     names = OF_DUE if task is not None and task.name == DUE else [name for name in RULES if name not in left_out]
     form = Form(visit, {name: RULES[name] for name in names if visit.may("owner") or name not in OF_OWNERS},
                 _values(task, source))
-    stamp = hashlib.sha256(json.dumps(form.start).encode("utf-8", "replace")).hexdigest()[:16]
     sent = visit.method == "POST"
-    fields = _fields(form, every=task is None) if sent else {}
+    fields = {}
 
-    if sent and visit.form.get("was", "") != stamp:
-        form.errors[""] = visit.t(
-            "Somebody else changed this task in the meantime. Your input is still below: check it and save again.")
+    if sent:
+        form.meet(visit.t(
+            "Somebody else changed this task in the meantime. Your input is still below: check it and save again."),
+            SCHEDULE, "schedule", in_words(visit, source or {}))
+        fields = _fields(form, every=task is None)
 
     if task is None and source and source["argv"] and not form.typed["command"]:
         form.errors["command"] = visit.t(
@@ -96,7 +95,7 @@ def edit(visit: Visit) -> Response:
             control = "schedule" if error.field in ("expression", "intervalSeconds") else error.field
             form.errors[control if control in (*form.typed, "schedule") else ""] = error_text(visit, error)
 
-    return _page(visit, task, form, stamp)
+    return _page(visit, task, form)
 
 
 def _values(task: Task | None, source: Task | None) -> dict[str, Any]:
@@ -137,7 +136,7 @@ def _fields(form: Form, every: bool) -> dict[str, Any]:
         try:
             found.update(_schedule(form.typed))
         except BadInput as error:
-            form.errors["schedule"] = error_text(form.visit, error)
+            form.errors.setdefault("schedule", error_text(form.visit, error))
 
     return {name: value for name, value in found.items() if name in ("name", *FIELDS)}
 
@@ -161,7 +160,7 @@ def _save(visit: Visit, task: Task | None, fields: dict[str, Any]) -> Response:
         visit.note("created", name)
         visit.tell("{name} is created.", name=label(made), secret=name)
     elif fields or name != task.name:
-        made = editing.edit(visit.settings, task.name, fields, visit.now, panel=True, new=name)
+        made = editing.edit(visit.settings, task.name, fields, visit.now, panel=True, new=name, seen=task)
 
         if name != task.name:
             visit.note("renamed", f"{task.name} {name}")
@@ -245,7 +244,7 @@ def _warning(visit: Visit, task: Task) -> Html:
     return paragraph(visit, text, "warning") if text else text
 
 
-def _page(visit: Visit, task: Task | None, form: Form, stamp: str) -> Response:
+def _page(visit: Visit, task: Task | None, form: Form) -> Response:
     title = visit.t("New task") if task is None else visit.t("Edit {name}", name=label(task))
     made = {"schedule": _schedule_row(visit, form)} if "kind" in form.rules else {}
 
@@ -268,7 +267,7 @@ def _page(visit: Visit, task: Task | None, form: Form, stamp: str) -> Response:
 
     query = {"name": task.name} if task is not None else {"copy": visit.query.get("copy", "")}
     body = visit.html("form", title=title, problem=warning(form.problem()), action=visit.href("edit", **query),
-                      preview=visit.href("preview"), was=stamp, first=form.sections(FIRST, made),
+                      preview=visit.href("preview"), was=form.stamp(), first=form.sections(FIRST, made),
                       more=form.sections(MORE, made), open=Html(" open") if task is not None or form.errors else "",
                       back=visit.href("task" if task is not None else "", name=task and task.name))
     return page(visit, title, body, 422 if form.errors and visit.method == "POST" else 200)

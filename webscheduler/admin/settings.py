@@ -36,7 +36,7 @@ from ..store.settings import (
 from ..store.task import DUE, FIELDS, file_name, load_tasks, new_task, shown
 from ..vocabulary import LANGUAGES
 from . import session
-from .controls import Form
+from .controls import CHANGED, Form, mark
 from .show import ask, button, facts, link, moment, page, paragraph, plain, undelivered, warning
 from .tasks import label, named
 from .web import Html, Refused, Visit, error_text, h, respond
@@ -71,8 +71,11 @@ def index(visit: Visit) -> Response:
     form = Form(visit, RULES, {**visit.settings, **secrets, **dict.fromkeys(WAYS, ""), **visit.settings["notify"]})
     form.choices["language"] = [("auto", visit.t("like the browser")), *LANGUAGES.items()]
 
-    if visit.method == "POST" and _save(visit, form):
-        return visit.redirect("settings")
+    if visit.method == "POST":
+        form.meet()
+
+        if _save(visit, form):
+            return visit.redirect("settings")
 
     others = [(h("{name}", name=name), h("<code>{value}</code>", value=json.dumps(visit.settings[name])))
               for name in SETTINGS if name not in RULES and name != "notify"]
@@ -82,7 +85,8 @@ def index(visit: Visit) -> Response:
     test = [*undelivered(visit), button(visit, "notify-test", "Send a test notification")]
     return page(visit, "Settings", visit.html(
         "settings", problem=[plain(visit), warning(form.problem())], version=_version(visit),
-        form=visit.html("settings-form", sections=form.sections(SECTIONS, {}), action=visit.href("settings"), test=test)
+        form=visit.html("settings-form", was=form.stamp(), sections=form.sections(SECTIONS, {}), test=test,
+                        action=visit.href("settings"))
         if owner else visit.html("shown", facts=facts(visit, known)),
         others=visit.html("others", facts=facts(visit, others)) if owner else "",
         crontab=visit.html("to-crontab", link=link(visit, "Show the crontab", "crontab")) if owner else "",
@@ -109,14 +113,16 @@ def _save(visit: Visit, form: Form) -> bool:
 
     try:
         if not form.errors:
-            save_settings(visit.home, values)
+            save_settings(visit.home, values, visit.settings)
     except BadInput as error:  # in a control that was not changed
         form.errors[""] = error_text(visit, error)
 
     if form.errors:
         return False
 
-    visit.note("changed settings", " ".join(sorted(values)))
+    if values:
+        visit.note("changed settings", " ".join(sorted(values)))
+
     visit.tell("The settings are saved." if values else "Nothing was changed.")
     return True
 
@@ -194,8 +200,9 @@ def crontab(visit: Visit) -> Response:
     rhythms = {each: visit.count(each, "every minute", "every {n} minutes") for each in sorted(MINUTES)}
     choices = [h("<b>{text}</b> ", text=text) if each == minutes else h(
         "{link} ", link=link(visit, text, "crontab", every=each)) for each, text in rhythms.items()]
-    act = button(visit, "crontab", "Remove the line", "danger", {"do": "remove"}) if ours else button(
-        visit, "crontab", "Install the line", "main", {"do": "install", "every": str(minutes)})
+    was = mark("\n".join(ours))
+    act = button(visit, "crontab", "Remove the line", "danger", {"do": "remove", "was": was}) if ours else button(
+        visit, "crontab", "Install the line", "main", {"do": "install", "every": str(minutes), "was": was})
     text = visit.t("This line in the account's crontab runs all due tasks without any call of a URL. Other lines are "
                    "never changed.")
     return _lines(visit, h("crontab"), text, lines, [act, back], "" if ours else h("<p>{choices}</p>", choices=choices))
@@ -208,7 +215,9 @@ def _lines(visit: Visit, title: Html, text: Html, lines: list[str], buttons: lis
 
 def _change_crontab(visit: Visit, minutes: int) -> Response:
     try:
-        if visit.form.get("do") == "install":
+        if visit.form.get("was") != mark("\n".join(tables.installed(visit.home))):
+            visit.tell(CHANGED, kind="bad")
+        elif visit.form.get("do") == "install":
             tables.install(visit.settings, minutes)
             visit.note("installed the crontab line")
             visit.tell("The line is installed.")

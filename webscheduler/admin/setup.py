@@ -126,6 +126,7 @@ def _place(visit: Visit, *file: str) -> Html:
 
 def _take(visit: Visit, form: Form, first: bool) -> bool:
     """Check the whole form, use up the code, then write. False if something is wrong."""
+    form.meet()
     user, proof = form.typed["user"].strip(), _proof(visit, form.typed["code"].strip())
     given = form.changed(True, lambda name, _, text: parse_setting(name, text) if name in ASKED else text)
     password = new_password(form, user)

@@ -149,9 +149,10 @@ def read_settings(home: str) -> dict[str, Any]:
     return raw
 
 
-def save_settings(home: str, values: dict[str, Any]) -> None:
+def save_settings(home: str, values: dict[str, Any], seen: Settings | None = None) -> None:
     """Store settings, all or, if one is wrong, none; None: back to the default. What other processes store meanwhile is
-    kept. Raises BadInput, Unusable, Busy."""
+    kept. seen: the settings as the person saw them; none of the values may have changed since. Raises BadInput,
+    Unusable, Busy."""
     from .change_lock import locked  # a request never gets here
 
     path = os.path.join(home, "config.json")
@@ -162,6 +163,9 @@ def save_settings(home: str, values: dict[str, Any]) -> None:
         for name, value in values.items():
             if name not in SETTINGS:
                 raise BadInput(f"no setting is named {name!r}: `webscheduler config list` shows them", name)
+
+            if seen and raw.get(name, SETTINGS[name].default) != seen[name]:
+                raise BadInput(f"{name}: somebody else changed it just now: look at it, and save again", name)
 
             if value is None:
                 raw.pop(name, None)
