@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""What must hold for any input, each rule a function that raises AssertionError where it does not.
+
+An error is one of `errors`, of one line that can be printed, or a status that docs/reference names; what the doors
+catch besides is a bug, and they name its class in the server's log. Work is counted, not timed: lines of Python that
+are run, and bytes that are allocated, each at most so many for each byte of input. What C does between two lines is
+short for inputs of this size. What is printed holds nothing that a terminal would obey. What was written is read as it
+was.
+
+A rule leaves the installation as it was. It may import the package and the standard library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+import tracemalloc
+import unicodedata
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable
+from zoneinfo import ZoneInfo
+
+from tests.admin.client import Form
+from tests.installation import Answer, Installation, asking
+from webscheduler import cli, http, signing, wsgi
+from webscheduler.errors import WebschedulerError
+from webscheduler.interchange import crontab as crontabs
+from webscheduler.interchange import importing
+from webscheduler.runs import due, health
+from webscheduler.schedule.cron import Cron, CronError
+from webscheduler.store import history, history_cleaning, history_reading, history_view, state
+from webscheduler.store.settings import load_settings
+from webscheduler.store.task import load_task, load_tasks, new_task
+from webscheduler.times import parse_time
+
+NOW = parse_time("2026-11-28T12:00:00+00:00")
+ROW = new_task(NOW, {"enabled": True, "argv": ["true"], "cwd": "/", "strategy": "fork"})
+LINES = 20_000  # of Python, for the least input
+LINES_PER_BYTE = 400
+BYTES = 4 * 1024 * 1024
+BYTES_PER_BYTE = 200
+UNFORESEEN = re.compile(r"webscheduler: [A-Z][A-Za-z]*(Error|Exception|Warning|Iteration|Exit)\b")
+COOKIES = "Set-Cookie"  # in the headers of `asked`: all of them, as a browser sends them back
+OWNER = {"name": "owner", "role": "owner"}
+STATUSES = (200, 202, 303, 400, 403, 404, 405, 409, 413, 422, 429, 503)
+COMMANDS = (["list"], ["status"], ["next"], ["show", "task"], ["run-due", "--dry-run"], ["list", "--json"])
+
+
+@contextlib.contextmanager
+def bounded(size: int) -> Iterator[None]:
+    """Count what is run and allocated within, for an input of so many bytes."""
+    run = [0]
+
+    def count(frame: Any, event: str, argument: Any) -> Any:
+        run[0] += event == "line"
+        return count
+
+    before = sys.gettrace()
+    tracemalloc.start()
+    sys.settrace(count)
+
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+    assert run[0] <= LINES + LINES_PER_BYTE * size, f"{run[0]} lines for {size} bytes"
+    assert peak <= BYTES + BYTES_PER_BYTE * size, f"{peak} bytes for {size}"
+
+
+def paid_once() -> None:
+    """What a process pays once, whatever it is asked first: modules, and the names of this host's zones."""
+    importing.of_crontab("CRON_TZ=Nowhere\n* * * * * true", {}, "UTC")
+
+
+def documented(act: Callable[[], object]) -> object:
+    """What it returns; None where it raises an error of ours, of one line that can be printed."""
+    try:
+        return act()
+    except (WebschedulerError, CronError) as error:
+        assert str(error)
+        assert "\n" not in str(error)
+        return None
+
+
+def harmless(text: str) -> None:
+    """It has no control character but line breaks, nothing of a lone half of a pair, and ends no line otherwise."""
+    wrong = {c for c in text if c != "\n" and unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")}
+    assert not wrong, f"{wrong} in {text[:500]!r}"
+
+
+def said(home: str, words: Sequence[str]) -> str:
+    """What a command line prints; it ends with one of its statuses, and an error is one line."""
+    output, errors = io.StringIO(), io.StringIO()
+
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        status = cli.main(["--home", home, *words])
+
+    assert status in (0, 1, 2)
+    assert status != 2 or len(errors.getvalue().splitlines()) == 1
+    harmless(output.getvalue() + errors.getvalue())
+    return output.getvalue() + errors.getvalue()
+
+
+def asked(one: Installation, environ: dict[str, Any], body: bytes = b"") -> Answer:
+    """The answer to an environ that no server may make; nothing unforeseen was met."""
+    errors, started = io.StringIO(), []
+    given = {"wsgi.input": io.BytesIO(body), "wsgi.errors": errors, "wsgi.url_scheme": "http", **environ}
+    result = wsgi.create_app(str(one.home))(given, lambda status, headers, error=None: started.append(
+        (status, headers)))  # fmt: skip
+    content = b"".join(result)
+
+    if hasattr(result, "close"):
+        result.close()
+
+    assert not UNFORESEEN.search(errors.getvalue()), errors.getvalue()
+    (status, headers), = started
+    assert all(value.isprintable() for _, value in headers)
+    cookies = "; ".join(value.partition(";")[0] for name, value in headers if name == "Set-Cookie")
+    return Answer(int(status.split()[0]), {COOKIES: cookies}, content, errors.getvalue())
+
+
+@contextlib.contextmanager
+def kept(one: Installation, *files: str) -> Iterator[None]:
+    """Afterwards these files are as they were, and there is nothing that was derived from them."""
+    before = {file: (one.home / file).read_bytes() if (one.home / file).exists() else None for file in files}
+
+    try:
+        yield
+    finally:
+        for file, content in before.items():
+            if content is None:
+                (one.home / file).unlink(missing_ok=True)
+            else:
+                (one.home / file).write_bytes(content)
+
+        (one.home / "index").unlink(missing_ok=True)
+
+
+# A request
+
+def query(text: str) -> None:
+    """Any text is a list of names and values, at most 500, of at most its own length."""
+    with bounded(len(text)):
+        found = http.fields(text)
+
+    assert len(found) <= http.MAX_FIELDS
+    assert sum(len(name) + len(value) for name, value in found) <= min(len(text), http.MAX_LENGTH)
+
+
+def request(one: Installation, environ: dict[str, str], body: bytes) -> None:
+    """Without the signature nothing runs, and the answer is one of those that are documented."""
+    with bounded(sum(map(len, environ.values())) + len(body)):
+        answer = asked(one, environ, body)
+
+    kind = http.Request({**environ, "REQUEST_METHOD": "GET"}).kind
+    assert answer.status in {"run": (202, ), "status": (404, ), "none": (404, )}.get(kind, STATUSES)
+    assert kind != "run" or answer.body in (b'{"accepted": false}', b"")
+    assert one.claims() == []
+    assert one.runs() == []
+
+
+# Schedules
+
+def cron(text: str) -> None:
+    """Any text is a schedule, whose next time is found in bounded work though it never comes, or a documented error."""
+    with bounded(len(text) + 500):
+        found = documented(lambda: Cron(text))
+
+        if isinstance(found, Cron):
+            for zone in ("UTC", "Australia/Lord_Howe"):
+                now = datetime.fromtimestamp(NOW, timezone.utc)
+                coming, past = found.next(now, ZoneInfo(zone)), found.previous(now, ZoneInfo(zone))
+                assert coming is None or coming > now
+                assert past is None or past <= now
+
+
+# Files that people edit
+
+def state_file(one: Installation, content: bytes, commands: Sequence[Sequence[str]] = COMMANDS) -> None:
+    """With any state.json each reader says what is wrong with it, in bounded work, and no request is answered with
+    anything but the answers for an unknown slug or for an installation that cannot work."""
+    home, file = str(one.home), one.home / "state.json"
+
+    with kept(one, "state.json"):
+        file.write_bytes(content)
+
+        with bounded(len(content)):
+            tasks = documented(lambda: state.read_strictly(home))
+
+            for name, row in tasks.items() if isinstance(tasks, dict) else ():
+                documented(partial(load_task, name, row))
+
+        if isinstance(tasks, dict):
+            config = load_settings(home)
+            load_tasks(tasks)
+            documented(lambda: health.states(config, tasks, NOW))
+            documented(lambda: due.select(config, tasks, NOW))
+
+        assert asked(one, asking("/run/" + "0" * 32, "sig=" + "0" * 64)).status in (202, 503)
+        assert asked(one, asking("/status/" + "0" * 32, "sig=" + "0" * 64)).status in (404, 503)
+
+        row = tasks.get("task") if isinstance(tasks, dict) else None
+
+        if isinstance(row, dict) and row.get("argv") == ["true"] and row.keys() == ROW.keys():
+            environ = asking(f"/run/{ROW['slug']}", f"sig={signing.sign(ROW['secret'], ROW['slug'])}")
+            assert asked(one, environ).status in (202, 503)
+            one.idle()
+
+        for words in commands:
+            said(home, words)
+
+
+def config_file(one: Installation, content: bytes) -> None:
+    """With any config.json the settings are read, or what is wrong is said; a request answers 503 at the worst."""
+    home, file = str(one.home), one.home / "config.json"
+
+    with kept(one, "config.json"):
+        file.write_bytes(content)
+
+        with bounded(len(content)):
+            documented(lambda: load_settings(home))
+
+        assert asked(one, asking("/run/" + "0" * 32, "sig=" + "0" * 64)).status in (202, 503)
+        assert asked(one, asking("/admin/sign-in")).status in (200, 303, 503)
+        said(home, ["config", "list"])
+        said(home, ["list"])
+
+
+def history_file(one: Installation, content: bytes) -> None:
+    """With any lines in a history, what can be read is shown, searched and cleaned, and a new line comes after it."""
+    home, file = str(one.home), Path(history.path(str(one.home), "task"))
+    name, run = "task", "20261128120000-00000000"
+
+    with kept(one, os.path.relpath(file, home)):
+        file.write_bytes(content)
+
+        with bounded(len(content)):
+            list(history_reading.entries(home, name))
+            history_reading.find(home, [name], run)
+            history_reading.find_by_scanning(home, name, run)
+            history_view.recent(home, name)
+            list(history_view.merged(home, [name]))
+
+        said(home, ["logs", "task"])
+        said(home, ["logs", "--run", run])
+        assert asked(one, {**asking("/admin/history"), "webscheduler.user": OWNER}).status == 200
+        written = history.append(home, name, history.entry(command=name, run=run, status="success"))
+        assert next(history_reading.entries(home, name)) == written
+        found = history_reading.find(home, [name], run)
+        assert found
+        assert found["status"] == "success"
+        history_cleaning.clean(home, name, lambda entry: entry.get("run") == run)
+        assert [entry["run"] for entry in history_reading.entries(home, name)][-1:] == [run]
+
+
+# The panel
+
+def cookies(one: Installation, text: str) -> None:
+    """A cookie that was not made here signs nobody in, and is answered as none."""
+    with bounded(len(text)):
+        answer = asked(one, asking("/admin/", HTTP_COOKIE=text))
+
+    assert answer.status == 303  # to signing in, or to set-up
+
+
+def form(one: Installation, page: str, query: str, kind: str, body: Callable[[dict[str, str]], bytes] | None) -> None:
+    """Whatever a form of the panel holds, and however it is sent, the answer is a page that says what is wrong.
+
+    kind: the type of the content; body: makes it of the fields that the page has, None if nothing is sent."""
+    signed_in = {"webscheduler.user": OWNER, "HTTP_SEC_FETCH_SITE": "same-origin"}
+    named = "" if page == "settings" else "name=task"
+
+    with kept(one, "state.json", "config.json", "users.json"):
+        shown = asked(one, {**asking("/admin/" + page, named), **signed_in})
+
+        if body is None or shown.status != 200:
+            assert asked(one, {**asking("/admin/" + page, query), **signed_in}).status in STATUSES
+            return
+
+        forms = [found["fields"] for found in Form(shown.body.decode()).forms] or [{"token": ""}]
+        sent = body(max(forms, key=len))
+        environ = asking("/admin/" + page, named, "POST", CONTENT_TYPE=kind, CONTENT_LENGTH=str(len(sent)),
+                         HTTP_COOKIE=shown.headers[COOKIES])  # fmt: skip
+        assert asked(one, {**environ, **signed_in}, sent).status in STATUSES
+
+
+# What is imported
+
+def crontab(text: str) -> None:
+    """Each line of a crontab becomes a task that can be loaded, or what is wrong with it is said. A command that is
+    written as a line of a crontab is read as it was."""
+    with bounded(len(text)):
+        arrival = documented(lambda: importing.of_crontab(text, {}, "UTC"))
+
+    if isinstance(arrival, importing.Arrival):
+        for name, row in arrival.tasks.items():
+            load_task(name, row)
+            words = row["argv"][2:]
+
+            if len(words) == 1:
+                again, problems = crontabs.parse(f"{row['expression']} {crontabs.escaped(words[0])}\n")
+                assert [job.command for job in again] == words, problems
+
+        assert all("\n" not in line for line in arrival.said)
+
+
+def backup(one: Installation, text: str) -> None:
+    """A backup is imported as a whole, or refused by a documented error, after which nothing has changed."""
+    home, before = str(one.home), (one.home / "state.json").read_bytes()
+
+    with kept(one, "state.json"):
+        with bounded(len(text)):
+            arrival = documented(lambda: importing.of_document(text, "a file"))
+
+        if isinstance(arrival, importing.Arrival):
+            names = documented(lambda: importing.import_tasks(load_settings(home), arrival, NOW, False))
+            after = (one.home / "state.json").read_bytes()
+            assert names is not None or after == before
+
+            if names:
+                load_tasks(state.read_strictly(home))
+                said(home, ["list"])
