@@ -256,7 +256,9 @@ def _show(args: Namespace) -> None:
     if task["description"]:
         print(escaped(task["description"]))
 
+    old = public.pop("oldSecretUntil")
     facts = [("schedule", _schedule(task)), ("next", _next_start(settings, task, now)),
+             *([("old URLs", f"work until {local_time(old)}")] if old else []),
              *(("running", f"{facts.get('run')} since {local_time(facts.get('startedAt'))}") for facts in alive)]
     hidden = (*SECRETS, "title", "description", "nextRunAt", "name")
     facts += [(field, local_time(value) if field in FIELDS and FIELDS[field].kind == "time" else as_text(value))
