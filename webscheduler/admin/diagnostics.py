@@ -18,7 +18,7 @@ from ..errors import BadInput
 from ..fetching import Answer
 from ..host import doctor, probe, url_check
 from ..host.findings import ERROR, MARKS, MOMENTS, OK, WARNING, Finding
-from ..store import capabilities, history, state
+from ..store import capabilities, history, history_reading, state
 from ..store.refusals import read_refusals
 from ..times import format_time
 from ..vocabulary import RUNNING, STRATEGIES
@@ -130,15 +130,11 @@ def _variables(visit: Visit) -> Html:
 
 def _audit(visit: Visit) -> Html:
     try:
-        with open(os.path.join(visit.home, "audit.jsonl"), "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 65536))
-            newest = file.read().split(b"\n")[-AUDIT_SHOWN - 1:]
+        newest = history_reading.tail(os.path.join(visit.home, "audit.jsonl"), 65536)[0].split(b"\n")
     except OSError:
         newest = []
 
-    entries: list[Any] = [entry for line in newest if (entry := history.parse(line))]
-
+    entries: list[Any] = [entry for line in newest[-AUDIT_SHOWN - 1:] if (entry := history.parse(line))]
     rows = [h("<tr><td>{when}</td><td>{who}</td><td>{ip}</td><td>{did} <b>{to}</b></td></tr>", when=moment(
         visit, entry.get("at")), who=entry.get("who") or "–", ip=entry.get("ip"), did=visit.t(str(entry.get("did"))),
         to=entry.get("to")) for entry in reversed(entries)]

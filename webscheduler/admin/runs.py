@@ -172,11 +172,8 @@ def _output(visit: Visit, title: Html, text: str, raw: str) -> Html:
 
 def _live(visit: Visit, run: str) -> str:
     try:
-        with open(recorder.live_file(visit.home, run), "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - LIVE_SHOWN))
-            data = file.read()
-            return data[history.begins(data) if size > LIVE_SHOWN else 0:].decode("utf-8", "backslashreplace")
+        data, before = history_reading.tail(recorder.live_file(visit.home, run), LIVE_SHOWN)
+        return data[history.begins(data) if before else 0:].decode("utf-8", "backslashreplace")
     except FileNotFoundError:
         return ""
 

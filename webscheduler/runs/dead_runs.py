@@ -117,7 +117,13 @@ def _record(home: str, claim: Claim, now: float) -> None:
 
     if not isinstance(entry, dict) or entry.get("run") != claim.run:
         reason = CANCELLED if facts.get("cancelled") else facts.get("found", FOUND_DEAD)
-        ended = recorder.outcome(INTERRUPTED, reason, duration=None, output=_tail(recorder.live_file(home, claim.run)))
+
+        try:
+            output = history.clip(b"", *history_reading.tail(recorder.live_file(home, claim.run), history.LIMIT // 2))
+        except OSError:
+            output = ""
+
+        ended = recorder.outcome(INTERRUPTED, reason, duration=None, output=output)
         entry = recorder.record(home, claim, recorder.entry_of(claim, facts, ended, now))
         recorder.note_survival(home, facts, entry, now)
     elif written is None:
@@ -156,13 +162,3 @@ def _is_dead(claim: Claim, facts: Facts, unlocked: bool) -> tuple[bool, str]:
 
     # If the command is gone, too, a process that it left behind may hold the lock: the run is over.
     return not living, FOUND_DEAD if unlocked and not living else SUPERVISOR_GONE
-
-
-def _tail(file: str) -> str:
-    try:
-        with open(file, "rb") as source:
-            size = source.seek(0, os.SEEK_END)
-            source.seek(max(0, size - history.LIMIT // 2))
-            return history.clip(b"", source.read(), max(0, size - history.LIMIT // 2))
-    except OSError:
-        return ""

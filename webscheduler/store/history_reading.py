@@ -192,6 +192,14 @@ def placed(home: str, name: str, until: float = ALWAYS, place: int | None = None
             if (entry := parse(text)) is not None)
 
 
+def tail(path: str, most: int) -> tuple[bytes, int]:
+    """(the last bytes of a file, at most so many; how many come before them). Raises OSError."""
+    with open(path, "rb") as file:
+        before = max(0, file.seek(0, os.SEEK_END) - most)
+        file.seek(before)
+        return file.read(), before
+
+
 def _named(entry: Entry, name: str) -> Entry:
     """The entry with the present name of its task. What was written before a renaming has the former. name: of the
     task, or of its file, which tells less."""
