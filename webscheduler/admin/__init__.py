@@ -198,12 +198,8 @@ def _front(environ: Environ) -> Response:
 def _problem(visit: Visit, status: int, text: Html) -> Response:
     from .show import ask, link
 
-    back = link(visit, "Back to the tasks", "")
-
-    if visit.told:
-        return ask(visit, "Something failed after that", text, back, status)
-
-    return ask(visit, "That did not work", text, back, status)
+    title = "Something failed after that" if visit.told else "That did not work"
+    return ask(visit, title, text, link(visit, "Back to the tasks", ""), status)
 
 
 def _page(name: str) -> Callable[[Visit], Response]:

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import pkgutil
 
-from .web import Refused, Visit, respond
+from .web import Visit, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +34,5 @@ def version(name: str) -> str:
 
 def serve(visit: Visit) -> Response:
     """One of the files."""
-    if visit.page not in FILES:
-        raise Refused(404, "There is no such page.")
-
     kept = "max-age=31536000, immutable" if visit.query.get("v") == version(visit.page) else "no-cache"
     return respond(content(visit.page), kind=FILES[visit.page][1], Cache_Control=kept)

@@ -45,6 +45,7 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 UNIT_PROGRAM = re.compile(r"""/[^"'\\\x00-\x1f\x7f]*|[^"'\\\x00-\x1f\x7f/@:+!|-][^"'\\\x00-\x1f\x7f/]*""")
 WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 PLACE = re.compile(r"\{(\w+)\}")
+BY_CLOCK, NO_RETRIES = "its interval counts by the clock there, not from the last start", "its retries are lost"
 
 
 class Export:
@@ -170,8 +171,7 @@ def _crontab(export: Export, task: Task, program: Program, notes: list[str]) -> 
     if escaped(line) != line:
         raise BadInput("a line of a crontab cannot say a character that is not printable")
 
-    _note_clock(task, notes)
-    _note_retries(task, notes)
+    notes += [BY_CLOCK] * (not task["expression"]) + [NO_RETRIES] * bool(task["retries"])
     zone, export.zone = export.zone, program.zone
     return {"zone": [program.zone] if zone != program.zone else [], "expression": expression,
             "off": "" if task["enabled"] else "# disabled: ", "line": crontab.escaped(line)}
@@ -184,7 +184,7 @@ def _systemd(export: Export, task: Task, program: Program, notes: list[str]) -> 
     notes += ["is disabled: do not enable its timer"] * (not task["enabled"])
     notes += ["may overlap here, and will not there"] * (not task["preventOverlap"] and not program.own)
     notes += ["what was missed is not run later at all: systemd knows no limit for that"] * (not late)
-    _note_retries(task, notes)
+    notes += [NO_RETRIES] * bool(task["retries"])
 
     if program.cwd and (program.cwd[0] != "/" or program.cwd[-1] in " \\" or escaped(program.cwd, True) != program.cwd):
         raise BadInput(f"no WorkingDirectory= says {program.cwd!r}")
@@ -208,7 +208,7 @@ def _systemd(export: Export, task: Task, program: Program, notes: list[str]) -> 
 def _kubernetes(export: Export, task: Task, program: Program, notes: list[str]) -> Row:
     """CronJob manifests (batch/v1), one document for each task."""
     schedule, settings, deadline = _for_kubernetes(task), export.settings, task["catchUpSeconds"]
-    _note_clock(task, notes)
+    notes += [BY_CLOCK] * (not task["expression"])
     program.argv[0] = "python3" if program.own else program.argv[0]
     notes += ["may overlap, but not within webscheduler's own run"] * (not task["preventOverlap"] and program.own)
     notes += ["Kubernetes chooses the delay before a retry"] * bool(task["retries"])
@@ -247,16 +247,6 @@ FORMATS = {
     "systemd": Format("systemd", _systemd),
     "kubernetes": Format("Kubernetes", _kubernetes, lambda settings: {"WEBSCHEDULER_HOME": settings.home}),
 }
-
-
-def _note_clock(task: Task, notes: list[str]) -> None:
-    if not task["expression"]:
-        notes.append("its interval counts by the clock there, not from the last start")
-
-
-def _note_retries(task: Task, notes: list[str]) -> None:
-    if task["retries"]:
-        notes.append("its retries are lost")
 
 
 def _expression(task: Task) -> str:

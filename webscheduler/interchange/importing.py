@@ -38,14 +38,11 @@ VERSION = 1
 
 # Variables that cron reads itself, with what stands in their place here; others are for the command.
 REPORTED = {
-    "MAILTO": "the setting `notify` sends notifications instead",
-    "MAILFROM": "the setting `notify` sends notifications instead",
-    "CONTENT_TYPE": "no output is mailed",
-    "CONTENT_TRANSFER_ENCODING": "no output is mailed",
+    **dict.fromkeys(("MAILTO", "MAILFROM"), "the setting `notify` sends notifications instead"),
+    **dict.fromkeys(("CONTENT_TYPE", "CONTENT_TRANSFER_ENCODING"), "no output is mailed"),
+    **dict.fromkeys(("LOGNAME", "USER"), "commands run as this account"),
     "RANDOM_DELAY": "a task starts with the first tick after it is due",
     "START_HOURS_RANGE": "put the hours into each expression",
-    "LOGNAME": "commands run as this account",
-    "USER": "commands run as this account",
 }
 PASSED_OVER = frozenset(("bash", "chronic", "command", "curl", "dash", "env", "exec", "flock", "ionice", "ksh", "nice",
                          "node", "nohup", "perl", "php", "python", "ruby", "sh", "sudo", "test", "time", "timeout",

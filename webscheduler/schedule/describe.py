@@ -27,10 +27,8 @@ __all__ = ["MESSAGES", "WORD_KEYS", "describe", "render"]
 WORD_KEYS = frozenset({"weekday", "weekdays", "months", "place"})
 
 _WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
-_MONTHS = (
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-)
+_MONTHS = ("January", "February", "March", "April", "May", "June",
+           "July", "August", "September", "October", "November", "December")
 _WEEKS = {(1, 2, 3, 4, 5): ("weekdays", "Weekdays at {time}"), (6, 0): ("weekends", "Weekends at {time}")}
 _PLACES = ("last", "first", "second", "third", "fourth", "fifth")
 
@@ -62,15 +60,11 @@ _LAST_DAY = "On the last day of the month at {time}"
 _LAST_WORKING_DAY = "On the last weekday of the month (Monday to Friday) at {time}"
 _NEAREST = "On the weekday (Monday to Friday) nearest to day {day} of the month at {time}"
 
-MESSAGES = frozenset(
-    {
-        *(_RAW, _NONE, _EVERY_DAY, _SOME_WEEKDAYS, _PLACED, _DATES, _DATES_OF_MONTHS),
-        *(_DAILY_IN_MONTHS, _NEAREST, _LAST_DAY, _LAST_WORKING_DAY),
-        *(message for _, _, *messages in _UNITS for message in messages),
-        *(message + ending for message in _OFTEN for ending in ("", _ON_WEEKDAYS)),
-        *(text for texts in (_WEEKDAYS, _MONTHS, _PLACES, *_WEEKS.values()) for text in texts),
-    }
-)
+MESSAGES = frozenset((
+    _RAW, _NONE, _EVERY_DAY, _SOME_WEEKDAYS, _PLACED, _DATES, _DATES_OF_MONTHS, _DAILY_IN_MONTHS, _NEAREST, _LAST_DAY,
+    _LAST_WORKING_DAY, *(message for _, _, *messages in _UNITS for message in messages),
+    *(message + ending for message in _OFTEN for ending in ("", _ON_WEEKDAYS)),
+    *(text for texts in (_WEEKDAYS, _MONTHS, _PLACES, *_WEEKS.values()) for text in texts)))
 
 
 def describe(expression: str | None = None, interval_seconds: int | None = None) -> Description:

@@ -37,15 +37,6 @@ if TYPE_CHECKING:
         createdAt: str
         sessions: dict[str, int]
 
-    class AuditLine(TypedDict):
-        """One line of audit.jsonl: when (ISO 8601), who, from which address, did what, to what."""
-
-        at: str
-        who: str | None
-        ip: str
-        did: str
-        to: str
-
     Users = dict[str, User]
     Counters = dict[str, list[float]]  # throttle.json: counter -> [level, Unix seconds of the last try]
 
@@ -247,8 +238,7 @@ def close_sessions(home: str, user: str, session: str | None = None) -> None:
 def note(home: str, now: float, person: Person | None, address: str, action: str, subject: str = "") -> None:
     """Add a line to audit.jsonl: who did what, when, from where. At AUDIT_LIMIT bytes its lines go to audit.jsonl.1."""
     subject = subject if len(subject) <= AUDIT_SUBJECT else subject[:AUDIT_SUBJECT] + "…"
-    line: AuditLine = {"at": format_time(now), "who": person.name if person else None, "ip": address, "did": action,
-                       "to": subject}
+    line = {"at": format_time(now), "who": person.name if person else None, "ip": address, "did": action, "to": subject}
 
     with locked(home, "audit.jsonl") as path:
         if os.path.exists(path) and os.path.getsize(path) > AUDIT_LIMIT:
