@@ -55,6 +55,23 @@ def test_every_form_that_saves_has_a_stamp(owner: Browser, inhabited: Installati
     assert saved >= SAVE - {"setup", "crontab"}  # the one has no people, the other a crontab
 
 
+def test_a_secret_that_somebody_else_typed_is_said(owner: Browser, inhabited: Installation) -> None:
+    """A form shows `***` for a password before and after it was changed; who did not type one is not asked."""
+    server = "smtps://me@example.org:{}@mail.example.org"
+    inhabited.configure(smtp=server.format("first"))
+    owner.get("settings")
+    inhabited.configure(smtp=server.format("theirs"))
+    page = owner.submit("settings", smtp=server.format("mine"))
+    assert page.status == 422
+    assert 'id="smtp-error">Somebody else changed this in the meantime' in page
+    assert load_settings(owner.home)["smtp"] == server.format("theirs")
+    assert owner.submit("settings", smtp=server.format("mine")).status == 200
+    assert load_settings(owner.home)["smtp"] == server.format("mine")
+    inhabited.configure(smtp=server.format("theirs"))
+    assert "The settings are saved." in owner.submit("settings", name="Shop")
+    assert load_settings(owner.home)["smtp"] == server.format("theirs")
+
+
 @pytest.mark.parametrize("sent", [
     {"do": "role", "user": "eve", "role": "owner"}, {"do": "remove", "user": "eve"},
     {"do": "set", "user": "eve", "password": "another password", "role": ""}], ids=lambda sent: sent["do"])

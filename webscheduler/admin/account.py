@@ -124,7 +124,7 @@ def people_page(visit: Visit) -> Response:
     form.choices["role"] = [("", visit.t("No change; new people: viewer")), *_roles(visit)]
 
     known = people.read(visit.home)
-    form.beside = json.dumps(known, sort_keys=True)
+    form.beside[""] = json.dumps(known, sort_keys=True)
 
     if visit.method == "POST":
         form.meet()

@@ -35,7 +35,8 @@ class Form:
     rules: the field of each control. start: the stored values as a browser would send them back; typed: what the
     controls hold now. errors: by control; "" is for the whole form. choices, about: options (values and texts) and help
     of a control, if they differ from those of its field. fills: the `autocomplete` word of a control (HTML, autofill),
-    which then must not be empty. beside: what the form is about besides its controls, for its stamp.
+    which then must not be empty. beside: what a control does not show, or ("") what the form is about besides its
+    controls, for its stamp.
     """
 
     __slots__ = ("about", "beside", "choices", "errors", "fills", "rules", "start", "typed", "visit")
@@ -48,7 +49,7 @@ class Form:
         self.choices: dict[str, Sequence[tuple[str, object]]] = {}
         self.about: dict[str, Html] = {}
         self.fills: dict[str, str] = {}
-        self.beside = ""
+        self.beside: dict[str, str] = {}
 
     def changed(self, every: bool = False, parse: Callable[[str, Field, str], Any] = from_text) -> dict[str, Any]:
         """The values of the changed controls, or of all; what is wrong goes to `errors`."""
@@ -67,7 +68,8 @@ class Form:
 
     def stamp(self) -> str:
         """What the form shows, for its hidden field `was`."""
-        return " ".join(f"{name}:{mark(text)}" for name, text in {"": self.beside, **self.start}.items())
+        return " ".join([*(f"{name}:{mark(text)}" for name, text in self.start.items()),
+                         *(f"{name}*:{mark(text)}" for name, text in self.beside.items())])
 
     def meet(self, message: Html | None = None, together: Sequence[str] = (), row: str = "", said: object = "") -> None:
         """Say what somebody else saved after the sent form was made, each at its control, and take it over where
@@ -84,7 +86,11 @@ class Form:
                 value=said if name in together else self._said(name, self.start[name]))
             self.typed[name] = self.typed[name] if name in typed else self.start[name]
 
-        if theirs or mark(self.beside) != was.get(""):
+        for name, text in self.beside.items():
+            if mark(text) != was.get(f"{name}*") and (name in typed or not name):
+                self.errors.setdefault(name, self.visit.t(CHANGED))
+
+        if theirs:
             self.errors[""] = message or self.visit.t(CHANGED)
 
     def _said(self, name: str, text: str) -> object:

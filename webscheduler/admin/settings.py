@@ -69,6 +69,9 @@ def index(visit: Visit) -> Response:
     """The settings, and everything else that concerns the whole installation."""
     secrets = {name: redacted(SETTINGS[name], visit.settings[name]) for name in SECRETS}
     form = Form(visit, RULES, {**visit.settings, **secrets, **dict.fromkeys(WAYS, ""), **visit.settings["notify"]})
+    # With a key: a hash of a password alone would let it be guessed.
+    form.beside = {name: session.mac(session.keys(visit.home)[-1], "stamp", str(visit.settings[name]).encode())
+                   for name in SECRETS}
     form.choices["language"] = [("auto", visit.t("like the browser")), *LANGUAGES.items()]
 
     if visit.method == "POST":
