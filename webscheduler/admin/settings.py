@@ -21,18 +21,8 @@ from ..interchange import crontab as tables
 from ..interchange import exporting, importing
 from ..runs import notifications
 from ..store import state
-from ..store.fields import HIDDEN, Field, redacted
-from ..store.settings import (
-    CHANNELS,
-    SETTINGS,
-    Settings,
-    check_setting,
-    check_target,
-    parse_setting,
-    read_settings,
-    save_settings,
-    unknown_channels,
-)
+from ..store.fields import HIDDEN, redacted
+from ..store.settings import CHANNELS, SETTINGS, Settings, check_setting, parse_setting, read_settings, save_settings
 from ..store.task import DUE, FIELDS, file_name, load_tasks, new_task, shown
 from ..vocabulary import LANGUAGES
 from . import session
@@ -99,17 +89,11 @@ def index(visit: Visit) -> Response:
 
 
 def _save(visit: Visit, form: Form) -> bool:
-    def parse(name: str, rule: Field, text: str) -> Any:
-        if name in WAYS:
-            return check_target(name, rule, text) if text else ""
-
-        return parse_setting(name, text)
-
-    changed = form.changed(parse=parse)
+    changed = form.changed(parse=lambda name, _, text: parse_setting(name, text) if text or name not in WAYS else "")
 
     if WAYS.keys() & changed:
         typed = {way: text for way in WAYS if (text := form.typed[way].strip())}
-        kept = {name: visit.settings["notify"][name] for name in unknown_channels(visit.settings["notify"])}
+        kept = {name: target for name, target in visit.settings["notify"].items() if name not in WAYS}
         changed["notify"] = {**kept, **typed}
 
     values = {name: value for name, value in changed.items() if name not in WAYS}

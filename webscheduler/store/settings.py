@@ -183,7 +183,10 @@ def _short(error: Exception) -> str:
 
 
 def parse_setting(name: str, text: str) -> Any:
-    """The value that a person typed for a setting, checked. Raises BadInput."""
+    """The value that a person typed for a setting, or for a channel of `notify`, checked. Raises BadInput."""
+    if name in CHANNELS:
+        return check_target(name, CHANNELS[name][1], text)
+
     value = check_setting(name, from_text(name, SETTINGS[name], text))
     unknown = unknown_channels(value) if name == "notify" else ()
 
