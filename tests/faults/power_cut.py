@@ -112,7 +112,11 @@ def cut(kind: str, after: float = AFTER) -> Loss:
             claim = any(path.name.endswith(run) for path in installation.claims())
             line = history_reading.find_by_scanning(str(installation.home), "task", run) is not None
             known = installation.row()["lastRunId"] == run
-            return Loss(claim, line, known, _usable(installation))
+
+            try:
+                return Loss(claim, line, known, _usable(installation))
+            finally:
+                installation.end()  # a supervisor refreshes the index after its record
 
 
 def end(installation: Installation) -> None:
