@@ -74,7 +74,7 @@ class Form:
     def meet(self, message: Html | None = None, together: Sequence[str] = (), row: str = "", said: object = "") -> None:
         """Say what somebody else saved after the sent form was made, each at its control, and take it over where
         nothing was typed. together: controls that make one value, which is shown as `said` at `row`."""
-        was = dict(pair.partition(":")[::2] for pair in self.visit.form.get("was", "").split())
+        was = {name: text for name, _, text in (pair.partition(":") for pair in self.visit.form.get("was", "").split())}
         typed = {name for name, text in self.typed.items() if mark(text) != was.get(name)}
         typed.update(together if typed & set(together) else ())
         theirs = [name for name, stored in self.start.items()
