@@ -51,6 +51,7 @@ def request(
         (f"/status/{SLUG}", "", "status", SLUG),
         ("", f"status={SLUG}", "status", SLUG),
         ("", f"status={SLUG}&task={OTHER}", "run", OTHER),
+        ("", "status=success&admin=history", "admin", ""),
         ("/run", f"task={SLUG}", "run", ""),
         ("/run/", "", "run", ""),
         (f"/run/{SLUG}/x", "", "run", ""),

@@ -168,7 +168,7 @@ def _target(path: str, query: list[tuple[str, str]]) -> tuple[str, str]:
     if segments:
         return (segments[0], "") if segments[0] in ("run", "status", "admin") else ("none", "")
 
-    for key, kind in (("task", "run"), ("status", "status"), ("admin", "admin")):
+    for key, kind in (("task", "run"), ("admin", "admin"), ("status", "status")):
         found = [value for name, value in query if name.partition("=")[0] == key]  # `%3D` for `=` is to be named
 
         if found:
