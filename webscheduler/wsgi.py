@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 LOADED = (addresses, pasted, status, dead_runs, health, lookup, marks, refusals, registry, spawned, strategies)
 
 
-def create_app(home: str | None = None, user: User = None) -> Application:
+def create_app(home: str | None = None, user: User = None, clock: Callable[[], float] = time.time) -> Application:
     """A WSGI application for the installation at `home`; without it, at WEBSCHEDULER_HOME as it is at each call.
 
-    user: tells the panel who is signed in at the site that embeds it (see `admin`).
+    user: tells the panel who is signed in at the site that embeds it (see `admin`). clock: what tells Unix seconds.
     """
 
     kept: dict[str, View] = {}
@@ -53,11 +53,11 @@ def create_app(home: str | None = None, user: User = None) -> Application:
             request = Request(environ)
 
             if request.kind in ("admin", ""):
-                from .admin import create_panel
+                from .admin import answer
 
-                return create_panel(home, user)(environ, start_response)
-
-            reply = trigger.answer(request, home or find_home(), False, time.time, report, kept)
+                reply = answer(environ, home, user, clock)
+            else:
+                reply = trigger.answer(request, home or find_home(), False, clock, report, kept)
         except Exception as error:  # as the CGI door does: what embeds us is not to show a page of its own
             report(foreseen(error) or f"webscheduler: {type(error).__name__}: {error}")
             reply = trigger.unavailable()

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from wsgiref.validate import validator
 
 from tests.installation import Installation, asking
-from webscheduler import admin
+from webscheduler import create_app
 from webscheduler.store import people
 
 OWNER, PASSWORD = "alice", "correct horse battery"
@@ -109,7 +109,7 @@ class Browser:
 
     def __init__(self, installation: Installation, user: Any = None, clock: Any = time.time, **environ: Any) -> None:
         self.home = str(installation.home)
-        self.panel = admin.create_panel(self.home, user, clock)
+        self.panel = create_app(self.home, user, clock)
         self.cookies: dict[str, str] = {}
         self.environ = {"HTTP_HOST": "example.org", "SCRIPT_NAME": "/cron", **environ}
         self.page = Page(0, [], b"", "")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The admin panel: server-rendered pages at /admin, which work without scripts.
 
-    create_panel(home, user=None)    a WSGI application for requests of kind "admin" (request.kind)
+    answer(environ, home, user)    the response to a request of kind "admin" (`http.Request`), for the doors
 
 The rules: this package is loaded only for requests below /admin, and the module of a page only with the page. PAGES
 says who may see a page and who may change something with it. Role, origin and token of a change are checked first, and
@@ -15,21 +15,17 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from functools import partial
 
 from ..errors import WebschedulerError
 from ..http import Request, Response, log, server_kind
-from ..runs.detach import AfterResponse
 from ..store.settings import SETTINGS, Settings, find_home, load_settings
 from .web import Html, Refused, Visit, error_text, h, mount, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any, Callable, Optional
+    from typing import Callable
 
-    Environ = dict[str, Any]
-    User = Optional[Callable[[Environ], Any]]
+    from ..wsgi import Environ, User
 
 # Page -> its function, the role that may see it, the role that may POST to it (None: nobody; "": anybody).
 PAGES: dict[str, tuple[str, str | None, str | None]] = {
@@ -66,23 +62,10 @@ PAGES: dict[str, tuple[str, str | None, str | None]] = {
 ASSETS = ("style", "script", "icon")
 
 
-def create_panel(home: str | None, user: User = None,
-                 clock: Callable[[], float] = time.time) -> Callable[..., Iterable[bytes]]:
-    """A WSGI application for the panel of the installation at `home`, or where `config.find_home` says."""
-
-    def panel(environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
-        response = answer(environ, home, user, clock)
-        start_response(response.line, response.all_headers())
-        body = b"" if environ.get("REQUEST_METHOD") == "HEAD" else response.body
-        said = partial(log, environ.get("wsgi.errors"))
-        return AfterResponse(body, response.after, said) if response.after else [body]
-
-    return panel
-
-
 def answer(environ: Environ, home: str | None, user: User = None, clock: Callable[[], float] = time.time,
            in_process: bool = False) -> Response:
-    """The response to a request for the panel. in_process: see `trigger.answer`."""
+    """The response to a request for the panel of the installation at `home`, or where `find_home` says. in_process: see
+    `trigger.answer`."""
     if not Request(environ).kind:
         return _front(environ)
 
@@ -198,8 +181,8 @@ def _front(environ: Environ) -> Response:
 def _problem(visit: Visit, status: int, text: Html) -> Response:
     from .show import ask, link
 
-    title = "Something failed after that" if visit.told else "That did not work"
-    return ask(visit, title, text, link(visit, "Back to the tasks", ""), status)
+    return ask(visit, "Something failed after that" if visit.told else "That did not work", text,
+               link(visit, "Back to the tasks", ""), status)
 
 
 def _page(name: str) -> Callable[[Visit], Response]:
