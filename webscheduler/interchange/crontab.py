@@ -212,34 +212,30 @@ def installed(home: str) -> list[str]:
 
 def install(settings: Settings, minutes: int) -> bool:
     """Make our line be there, once, as it would be written now; returns whether anything was changed."""
-    wanted = os.fsencode(line(settings, minutes))
-    before = read()
-    lines = before.split(b"\n")
-    ours = [number for number, text in enumerate(lines) if _is_ours(text, settings.home)]
-
-    if [lines[number] for number in ours] == [wanted]:
-        return False
-
-    if ours:
-        lines[ours[0]] = wanted
-        lines = [text for number, text in enumerate(lines) if number not in ours[1:]]
-    else:
-        lines[-1:] = [*filter(None, lines[-1:]), wanted, b""]  # the last line may have no line break
-
-    _write(b"\n".join(lines), before)
-    return True
+    return _change(settings.home, [os.fsencode(line(settings, minutes))])
 
 
 def uninstall(home: str) -> bool:
     """Remove our lines; returns whether there were any."""
+    return _change(home, [])
+
+
+def _change(home: str, wanted: list[bytes]) -> bool:
+    """Put the wanted lines where the first of ours is, in place of all of ours; whether that changes anything."""
     before = read()
     lines = before.split(b"\n")
-    others = [text for text in lines if not _is_ours(text, home)]
+    ours = [number for number, text in enumerate(lines) if _is_ours(text, home)]
 
-    if len(others) == len(lines):
+    if [lines[number] for number in ours] == wanted:
         return False
 
-    _write(b"\n".join(others), before)
+    if ours:
+        lines = [text for number, text in enumerate(lines) if number not in ours]
+        lines[ours[0]:ours[0]] = wanted
+    else:
+        lines[-1:] = [*filter(None, lines[-1:]), *wanted, b""]  # the last line may have no line break
+
+    _write(b"\n".join(lines), before)
     return True
 
 

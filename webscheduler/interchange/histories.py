@@ -9,13 +9,11 @@ written anew is read as a whole.
 
 from __future__ import annotations
 
-import heapq
 import json
 import os
 import re
 from functools import partial
 from itertools import chain
-from operator import itemgetter
 
 from ..errors import BadInput, Unusable, WebschedulerError
 from ..store import history, history_cleaning
@@ -164,13 +162,18 @@ def _whole(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _merged(arriving: Iterator[tuple[float, bytes]], here: BinaryIO) -> Iterator[bytes]:
-    return (text for _, text in heapq.merge(arriving, history_cleaning.by_time(_whole(here)), key=itemgetter(0)))
+    return history_cleaning.merged(arriving, history_cleaning.by_time(_whole(here)))
 
 
 def _without(new: set[int], was_there: bool, here: BinaryIO) -> Iterator[bytes] | None:
     rest = (line for line in _whole(here) if hash(line) not in new)
     first = next(rest, b"")
-    return chain((first,), rest) if first or was_there else None
+
+    if first or was_there:
+        return chain((first,), rest)
+
+    os.unlink(here.name)
+    return None
 
 
 def _take_back(path: str, was_there: bool, new: set[int]) -> bool:

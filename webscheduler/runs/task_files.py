@@ -9,7 +9,6 @@ state.json was changed, and each step does nothing if it was done before. So do 
 
 from __future__ import annotations
 
-import heapq
 import json
 import os
 
@@ -212,8 +211,7 @@ def _join(source: str, target: str) -> None:
 
         try:
             with open(source, "rb") as one, open(target, "rb") as other:
-                merged = heapq.merge(_lines(other), _lines(one), key=lambda line: line[0])
-                replace_file(joined, (text for _, text in merged))
+                replace_file(joined, history_cleaning.merged(_lines(other), _lines(one)))
 
             os.unlink(source)
             os.replace(joined, target)

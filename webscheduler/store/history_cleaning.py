@@ -8,6 +8,7 @@ file.
 
 from __future__ import annotations
 
+import heapq
 import os
 
 from ..errors import Unusable
@@ -28,21 +29,15 @@ MOST_GAPS = 10000  # places from which lines are removed in one clean-up; the ne
 def clean(home: str, name: str, keep: Callable[[Entry], bool]) -> int:
     """Remove the entries that `keep` refuses, and lines that cannot be read. Returns how many lines. `keep` is called
     once for each entry, oldest first. Raises OSError."""
-    file = path(home, name)
+    file, dropped = path(home, name), 0
 
-    if not os.path.exists(file):
-        return 0
+    def change(source: BinaryIO) -> Iterator[bytes] | None:
+        nonlocal dropped
+        dropped, gaps = _gaps(source, keep)
+        return _without(source, gaps) if gaps else None
 
-    descriptor = open_locked(file, PATIENCE)
-
-    try:
-        with open(file, "rb") as source:
-            dropped, gaps = _gaps(source, keep)
-
-            if gaps:
-                replace_file(file, _without(source, gaps))
-    finally:
-        close(descriptor)
+    if os.path.exists(file):
+        rewrite(file, change)
 
     return dropped
 
@@ -83,7 +78,7 @@ def by_time(lines: Iterable[bytes]) -> Iterator[tuple[float, bytes]]:
 
 
 def rewrite(path: str, change: Callable[[BinaryIO], Iterable[bytes] | None]) -> None:
-    """Replace a history by what `change` makes of the open file; None: remove it. Who appends waits. Raises OSError;
+    """Replace a history by what `change` makes of the open file; None: leave it. Who appends waits. Raises OSError;
     then the file is what it was."""
     descriptor = open_locked(path, PATIENCE)
 
@@ -91,12 +86,15 @@ def rewrite(path: str, change: Callable[[BinaryIO], Iterable[bytes] | None]) -> 
         with open(path, "rb") as source:
             content = change(source)
 
-            if content is None:
-                os.unlink(path)
-            else:
+            if content is not None:
                 replace_file(path, content)
     finally:
         close(descriptor)
+
+
+def merged(*lines: Iterable[tuple[float, bytes]]) -> Iterator[bytes]:
+    """The lines of several histories, each as of `by_time`, as one."""
+    return (line for _, line in heapq.merge(*lines, key=lambda each: each[0]))
 
 
 def _gaps(source: BinaryIO, keep: Callable[[Entry], bool]) -> tuple[int, list[tuple[int, int]]]:
