@@ -252,3 +252,46 @@ def test_a_dead_run_that_nobody_recorded_yet(owner: Browser, inhabited: Installa
     assert page.status == 200
     assert "Its process is gone" in page
     assert inhabited.history("task") == []
+
+
+def test_ticks_that_started_nothing_are_shown_when_asked(owner: Browser, inhabited: Installation) -> None:
+    """Not beside the runs, where most lines would be theirs; those that started a task, failed or were skipped are."""
+    inhabited.add("task", intervalSeconds=86400)
+
+    for _ in range(2):
+        inhabited.trigger("wsgi", "@due")
+        inhabited.idle()
+
+    shown, asked = text_of(owner.get("history")), text_of(owner.get("history", idle="1"))
+    ticks = inhabited.history("@due")
+    busy = [tick for tick in ticks if tick["output"]]
+    lines = Path(history.path(str(inhabited.home), "@due")).read_bytes().splitlines()
+    assert [history_view.IDLE in line for line in lines] == [not tick["output"] for tick in ticks] == [False, True]
+    assert (shown.count(" @due "), asked.count(" @due ")) == (len(busy) + 2, len(ticks) + 2)
+    strange = [{"output": "left due x\n"}, {"errorOutput": "no process\n"}, {"status": "failed"},
+               {"status": "skipped", "run": None, "reason": "locked"}]
+    now = time.time()
+    write(inhabited, "@due", [entry(number, now - 60 + number, **{"command": "@due", "output": "", **more})
+                              for number, more in enumerate(({}, *strange, {}))])
+    page = owner.get("history", name="@due")
+    assert re.findall("[?&;]run=(r[0-9])", page.text) == ["r3", "r2", "r1"]
+    assert "was running already" in page
+    assert "idle=1" in owner.get("task", name="@due")
+
+
+def test_history_without_ticks_is_paged(
+    owner: Browser, inhabited: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page stops after a bounded part of the ticks too, and says where to continue; no run is lost between."""
+    inhabited.add("daily")
+    now = time.time()
+    write(inhabited, "daily", [entry(number, now - 86400 * (8 - number) + 1, command="daily", run=f"daily-{number}")
+                               for number in range(8)])
+    write(inhabited, "@due", [entry(number, now - 60 * (11520 - number), command="@due", run=f"tick-{number}",
+                                    output="started x\n" if number % 1440 == 7 else "") for number in range(11520)])
+    wanted = [run for day in reversed(range(8)) for run in (f"tick-{day * 1440 + 7}", f"daily-{day}")]
+    assert pages(owner) == [wanted]
+    monkeypatch.setattr(history_view, "SCAN", 1024 * 1024)
+    found = pages(owner)
+    assert [run for page in found for run in page] == wanted
+    assert len(found) > 2

@@ -17,6 +17,7 @@ from ..store.task import file_name, shown
 from ..times import time_zone
 from ..vocabulary import FAILURES, RUNNING, STATUSES, TRIGGERS
 from . import show
+from .controls import CHECKED
 from .show import badge, button, confirm, duration, facts, link, moment, options, outcome, page, paragraph
 from .web import Html, Refused, Visit, h, respond
 
@@ -72,17 +73,18 @@ def index(visit: Visit) -> Response:
     names = [each for each in known if name in ("", each)]
     statuses = FAILURES if status == "problems" else (status,) if status in STATUSES else ()
     since, until = _day(visit, query.get("from", ""), 0, 0.0), _day(visit, query.get("to", ""), 1, visit.now + 86400)
-    cursor = query.get("before", "")
+    cursor, idle = query.get("before", ""), query.get("idle")
 
     try:
-        entries, more = history_view.page(visit.home, names, statuses, since, until, cursor)
+        entries, more = history_view.page(visit.home, names, statuses, since, until, cursor, idle=bool(idle))
     except (ValueError, OverflowError):
         raise Refused(400, "The request cannot be read.")
 
     alive = [] if cursor or status not in ("", RUNNING) else [
         each for each in processes.live_runs(visit.home)
         if name in ("", each.get("name")) and each.get("name") not in internal]
-    kept: dict[str, Any] = {"name": name, "status": status, "from": query.get("from"), "to": query.get("to")}
+    kept: dict[str, Any] = {"name": name, "status": status, "from": query.get("from"), "to": query.get("to"),
+                            "idle": idle}
     older = h("<p>{link}</p>", link=link(visit, "Older", "history", before=more, **kept)) if more else ""
     clear = link(visit, "Clear…", "clear", name=name) if visit.may("editor") and known else ""
     tasks = options([("", visit.t("All tasks")), *((each, each) for each in known)], name)
@@ -91,7 +93,7 @@ def index(visit: Visit) -> Response:
     return page(visit, "History", visit.html(
         "history", clear=clear, table=table(visit, entries, alive, False), older=older, tasks=tasks, statuses=outcomes,
         action=visit.href("history").partition("?")[0], hidden=visit.hidden("history"), since=kept["from"],
-        until=kept["to"]))
+        until=kept["to"], idle=CHECKED if idle else ""))
 
 
 def _day(visit: Visit, text: str, more: int, absent: float) -> float:

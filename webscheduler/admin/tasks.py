@@ -180,7 +180,8 @@ def one(visit: Visit) -> Response:
             else None]),
         strip=show.strip(visit, entries), url="" if secret else url_box(visit, task),
         rotate=link(visit, "New secret…", "secret", name=task.name) if editor else "",
-        table=runs.table(visit, entries[:10], alive, single=True), all=visit.href("history", name=task.name)))
+        table=runs.table(visit, entries[:10], alive, single=True), all=visit.href(
+            "history", name=task.name, idle=1 if task.name == DUE else None)))
 
 
 def _secret(visit: Visit, task: Task) -> Html:

@@ -13,9 +13,10 @@ import os
 import time
 
 from ..errors import Unusable
+from ..vocabulary import SUCCESS
 from . import history, history_reading
-from .history_reading import ALWAYS
-from .task import file_name, is_internal
+from .history_reading import ALWAYS, STRIDE
+from .task import DUE, file_name, is_internal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 SCAN = 32 * 1024 * 1024  # bytes of history for one page
 RECENT = 256 * 1024  # bytes of history for `recent`
 FAR = 3600.0  # seconds: how much earlier a line is than the one after it, before it is doubted
+# What the line of a tick that started nothing and met no problem holds.
+IDLE = b'"status": "success", "exitCode": 0, "output": "", "errorOutput": ""'
 MOST_PLACES = 50  # in a cursor, which is a part of a URL
 
 
@@ -70,10 +73,11 @@ def names(home: str, tasks: Mapping[str, object]) -> list[str]:
 
 
 def merged(home: str, names: Iterable[str], until: float = ALWAYS, since: float = 0.0,
-           cursor: Cursor | None = None) -> Iterator[tuple[float, Entry]]:
+           cursor: Cursor | None = None, idle: bool = True) -> Iterator[tuple[float, Entry]]:
     """(when it ended, the entry) of the tasks' runs that ended in between, newest first. A file is opened only when an
     entry of it may be next: nothing in it is newer than its last change, and a host may allow fewer open files than
-    there are tasks. cursor: where to begin; it says afterwards where to go on."""
+    there are tasks. cursor: where to begin; it says afterwards where to go on. idle: also all ticks that started
+    nothing, not one in a STRIDE."""
     waiting = []
     latest = time.time() + history_reading.CLOCK_ERROR
     cursor = cursor or Cursor(until)
@@ -92,7 +96,8 @@ def merged(home: str, names: Iterable[str], until: float = ALWAYS, since: float 
         if waiting and (not heap or waiting[-1][0] >= -heap[0][0]):
             changed, name = waiting.pop()
             when, most, number = min(changed, start), start, len(waiting)
-            reader = history_reading.placed(home, name, start, places.get(name))
+            reader = history_reading.placed(home, name, start, places.get(name),
+                                            IDLE if name == DUE and not idle else b"")
         else:
             negative, number, name, place, entry, reader = heapq.heappop(heap)
             when = most = -negative
@@ -133,25 +138,33 @@ def recent(home: str, name: str, most: int = 20) -> list[Entry]:
     return found
 
 
+def _is_idle(entry: Entry) -> bool:
+    """Whether this is a tick that started nothing and met no problem."""
+    return entry.get("command") == DUE and entry.get("status") == SUCCESS and not (
+        entry.get("output") or entry.get("errorOutput"))
+
+
 def _size(entry: Entry) -> int:
     return 500 + len(str(entry.get("output"))) + len(str(entry.get("errorOutput")))
 
 
 def page(home: str, names: Sequence[str], statuses: Sequence[str], since: float, until: float, cursor: str = "",
-         most: int = 50) -> tuple[list[Entry], str]:
+         most: int = 50, idle: bool = True) -> tuple[list[Entry], str]:
     """(entries of the tasks that ended from `since` to `until` with one of the statuses (none: all), newest first, from
-    a cursor on; the cursor of the next page, or "" when there is no more). Raises ValueError for what is no cursor."""
+    a cursor on; the cursor of the next page, or "" when there is no more). idle: also ticks that started nothing.
+    Raises ValueError for what is no cursor."""
     found: list[Entry] = []
     at = Cursor.parse(cursor) if cursor else Cursor(until)
     scanned = 0
 
-    for _, entry in merged(home, names, until, since, at):
+    for _, entry in merged(home, names, until, since, at, idle):
         if len(found) >= most or scanned > SCAN:
             return found, at.text(home)
 
-        scanned += _size(entry)
+        hidden = not idle and _is_idle(entry)
+        scanned += STRIDE if hidden else _size(entry)
 
-        if not statuses or entry.get("status") in statuses:
+        if not hidden and (not statuses or entry.get("status") in statuses):
             found.append(entry)
 
     return found, ""
