@@ -169,6 +169,17 @@ def test_any_other_answer_than_2xx_is_an_error(installation: Installation, hook:
 
 # Ten seconds
 
+def test_a_mail_program_sees_no_request(installation: Installation, tmp_path: Path, monkeypatch: Any) -> None:
+    """It may be the account's own, or run what the account's files name (`passwordeval` of msmtp)."""
+    monkeypatch.setenv("QUERY_STRING", "sig=secret")
+    monkeypatch.setenv("HTTP_COOKIE", "secret")
+    sendmail(tmp_path, f"env > {tmp_path}/seen", monkeypatch)
+    assert send(installation, "email", notify={"email": "me@example.org"}, environment={"MINE": "1"}) == ""
+    seen = (tmp_path / "seen").read_text()
+    assert "MINE=1" in seen.split()
+    assert "secret" not in seen
+
+
 @pytest.mark.parametrize("channel", ["sendmail", "a child of sendmail", "a mail server", "a webhook"])
 def test_a_send_ends_at_its_time_limit(
     installation: Installation, hook: Hook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channel: str

@@ -141,6 +141,33 @@ def test_a_link_into_a_folder_of_others_is_no_command(installation: Installation
     assert registry.files(str(installation.home)) == {}
 
 
+def test_a_link_in_a_folder_of_others_leads_nowhere(installation: Installation, tmp_path: Path) -> None:
+    """It could lead to a file that is ours, and none of theirs, but which holds what they sent: a log of our server.
+    Also where it is one of several links, for a directory, or in a folder where each can touch only what is his."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "access.log").write_text("GET /$(echo theirs)\n")
+    (shared := tmp_path / "shared").mkdir(0o755)
+    (shared / "x.sh").symlink_to(tmp_path / "logs" / "access.log")
+    (shared / "logs").symlink_to("../logs")
+    (tmp_path / "second").symlink_to(shared / "x.sh")
+    commands = installation.home / "commands"
+    (commands / "x.sh").symlink_to(shared / "x.sh")
+    (commands / "y.sh").symlink_to("../../second" if commands.parent.parent == tmp_path else tmp_path / "second")
+    (commands / "z.sh").symlink_to(shared / "logs" / "access.log")
+    (commands / "loop.sh").symlink_to("loop.sh")
+    assert set(registry.files(str(installation.home))) == {"x", "y", "z"}
+    shared.chmod(0o777)
+    assert registry.files(str(installation.home)) == {}
+    shared.chmod(0o1777)
+    assert set(registry.files(str(installation.home))) == {"x", "y", "z"}
+
+    if os.geteuid() == 0:
+        for each in ("x.sh", "logs"):
+            os.lchown(shared / each, 54321, 54321)
+
+        assert registry.files(str(installation.home)) == {}
+
+
 def test_what_was_looked_at_is_executed(installation: Installation, tmp_path: Path) -> None:
     """Not the link, which might lead elsewhere by then; its suffix says what runs it."""
     (tmp_path / "tool").write_text('echo "$0"\n')

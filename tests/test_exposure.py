@@ -81,6 +81,17 @@ def test_a_parent_that_others_can_write(installation: Installation, mode: int, w
         assert warnings(installation) == [line] * warned
 
 
+def test_a_link_to_the_home_that_others_can_change(installation: Installation) -> None:
+    """Who can replace the link, or one that it leads to, puts another home in its place, too."""
+    (shared := installation.home.parent / "shared").mkdir()
+    (shared / "link").symlink_to(installation.home)
+    (first := installation.home.parent / "first").symlink_to("shared/link")
+    shared.chmod(0o777)
+
+    for installation.home in (shared / "link", first):
+        assert [line.partition(",")[0] for line in warnings(installation)] == [f"home: {shared}"]
+
+
 @root
 def test_a_server_that_runs_as_another_user_than_the_owner(installation: Installation) -> None:
     """The page itself says so, since it is that user who makes it."""

@@ -38,6 +38,7 @@ class Command:
 
 
 SUFFIXES = (".py", ".php", ".sh")
+MOST_LINKS = 40  # as in Linux (path_resolution(7))
 KEPT_VARIABLES = ("HOME", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV")
 
 
@@ -145,40 +146,54 @@ def _candidates(home: str) -> list[str]:
 
 def _examined(home: str) -> Iterator[tuple[str, str, str]]:
     """(path, real path, why it is not accepted or empty) of each file in commands/. It is accepted if others can change
-    neither it nor any directory of its real path, or of that of commands/, and if a task may have its name. Nobody but
-    us can then lead the real path elsewhere between this look and its execution."""
+    nothing that leads to it, and if a task may have its name. Nobody but us can then lead the real path elsewhere
+    between this look and its execution."""
     known: dict[str, str] = {}
 
     for path in _candidates(home):
-        real, problem = os.path.realpath(path), ""
+        real, problem = path, ""
 
         try:
             check_name(os.path.splitext(os.path.basename(path))[0])
         except BadInput as error:
             problem = str(error)
 
-        for place in (*_on_the_way(os.path.realpath(os.path.dirname(path))), *_on_the_way(real)):
-            if place not in known:
-                known[place] = _changeable(place)
+        for real in on_the_way(path):
+            if real not in known:
+                known[real] = _changeable(real)
 
-            problem = problem or known[place]
+            problem = problem or known[real]
 
         yield path, real, problem or ("" if os.path.isfile(real) else f"{path} is not a file")
 
 
-def _on_the_way(path: str) -> Iterator[str]:
-    yield "/"
+def on_the_way(path: str) -> Iterator[str]:
+    """What leads to where an absolute path does, from / on: each directory, each link, and at last its real path. Who
+    can change one of them, or what is in it, decides where the path leads."""
+    place, parts, links = "/", path.split("/")[::-1], 0
+    yield place
 
-    for end, character in enumerate(path[1:] + "/", 1):
-        if character == "/":
-            yield path[:end]
+    while parts:
+        part = parts.pop()
+
+        if part in ("", "."):
+            continue
+
+        place = os.path.dirname(place) if part == ".." else os.path.join(place, part)
+        yield place
+
+        if os.path.islink(place) and links < MOST_LINKS:
+            links += 1
+            target = os.readlink(place)
+            parts += target.split("/")[::-1]
+            place = "/" if target.startswith("/") else os.path.dirname(place)
 
 
 def _changeable(place: str) -> str:
-    """Why others can change a file or what is in a directory, or empty. In a directory with the sticky bit they cannot
-    touch what is not theirs."""
+    """Why others can change a file, a link or what is in a directory, or empty. In a directory with the sticky bit they
+    cannot touch what is not theirs."""
     try:
-        status = os.stat(place)
+        status = os.lstat(place)
     except OSError as error:
         return f"{place}: {error.strerror}"
 
@@ -186,7 +201,8 @@ def _changeable(place: str) -> str:
         return f"{place} belongs to another user: chown it to this account"
 
     shared = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-    return f"{place} can be changed by others: chmod go-w it" if status.st_mode & 0o022 and not shared else ""
+    open_to_all = status.st_mode & 0o022 and not shared and not stat.S_ISLNK(status.st_mode)
+    return f"{place} can be changed by others: chmod go-w it" if open_to_all else ""
 
 
 def _program(config: Settings, path: str, real: str) -> list[str]:

@@ -75,7 +75,10 @@ def of_account(home: str) -> Iterator[Finding]:
         above = os.stat(path).st_mode
         others, group = others and bool(above & 0o001), group and bool(above & 0o011)
 
-        if above & 0o022 and not above & stat.S_ISVTX:
+    for path in dict.fromkeys(registry.on_the_way(home)):
+        above = os.lstat(path).st_mode
+
+        if path != os.path.realpath(home) and stat.S_ISDIR(above) and above & 0o022 and not above & stat.S_ISVTX:
             yield Finding(WARNING, "home", "{path}, above it, can be changed by others, who could put another home in "
                           "its place: `chmod go-w {path}`", path=path)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 
+from ..commands.registry import environment
 from ..errors import Unusable
 from ..fetching import fetch, within
 from ..printable import escaped
@@ -75,7 +76,7 @@ def _mail(settings: Settings, target: str, notice: Notice, now: float) -> None:
     if settings["smtp"]:
         within(LIMIT, lambda: _by_server(settings["smtp"], message, now))
     else:
-        _by_sendmail(message)
+        _by_sendmail(settings, message)
 
 
 def _by_server(server: str, message: EmailMessage, now: float) -> None:
@@ -101,7 +102,7 @@ def _by_server(server: str, message: EmailMessage, now: float) -> None:
         session.send_message(message)
 
 
-def _by_sendmail(message: EmailMessage) -> None:
+def _by_sendmail(settings: Settings, message: EmailMessage) -> None:
     import signal
     import subprocess
     import tempfile
@@ -116,7 +117,7 @@ def _by_sendmail(message: EmailMessage) -> None:
         source.write(message.as_bytes())
         source.seek(0)
         child = subprocess.Popen([program, "-t", "-oi"], stdin=source, stdout=subprocess.DEVNULL, stderr=errors,
-                                 start_new_session=True)
+                                 env=environment(settings.home, settings["environment"]), start_new_session=True)
 
         try:
             code = child.wait(LIMIT)
