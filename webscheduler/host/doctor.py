@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import subprocess
 import time
 
@@ -26,22 +25,19 @@ from ..store.settings import SETTINGS, Settings, check_setting, load_settings, u
 from ..store.task import DUE, Task, load_tasks, shown
 from ..times import format_time, parse_time
 from ..vocabulary import STRATEGIES
-from . import exposure
+from . import exposure, place
 from .findings import ERROR, OK, WARNING, Finding
-from .home import FOLDERS, document_root_above
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-LEAST_FREE, LEAST_FILES = 50 * 1024 * 1024, 1000
 LEAST_PROCESSES = 20
 SLOW_CLOCK = 5.0  # seconds by which the clock of a file system may differ
 JUMP_TOLD = 7 * 86400.0  # seconds
 PATIENCE = 20.0
 NO_TICK = 3 * 3600.0  # seconds without a tick that are too long if it is not known how often ticks come
-NETWORKS = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs")
 
 
 def examine(home: str, now: float, environ: dict[str, Any] | None = None) -> list[Finding]:
@@ -51,9 +47,9 @@ def examine(home: str, now: float, environ: dict[str, Any] | None = None) -> lis
         settings = load_settings(home)
         tasks = state.read_strictly(home)
     except WebschedulerError as error:
-        return [*_guarded("home", _files(home)), Finding(ERROR, "files", "{error}", error=error)]
+        return [*_guarded("home", place.of_files(home)), Finding(ERROR, "files", "{error}", error=error)]
 
-    checks = (("home", _files(home)), ("home", _place(home, environ)), ("disk", _disk(home)),
+    checks = (("home", place.of_files(home)), ("home", place.of_place(home, environ)), ("disk", place.of_disk(home)),
               ("clock", _clock(home, now)), ("processes", _processes()), ("python", _python(settings)),
               ("settings", _settings(settings)), ("tasks", exposure.of_calls(settings, tasks)),
               ("runs", _runs(home, tasks, now)), ("refusals", _refusals(home, now)),
@@ -78,77 +74,6 @@ def _guarded(about: str, check: Iterator[Finding]) -> Iterator[Finding]:
         yield from check
     except (OSError, ValueError, WebschedulerError, subprocess.SubprocessError) as error:
         yield Finding(ERROR, about, "this check failed: {error}", error=error)
-
-
-def _files(home: str) -> Iterator[Finding]:
-    wrong, closed = [], []
-    owner = os.stat(home).st_uid
-
-    for path in (home, *_below(home)):
-        status = os.lstat(path)
-        needed = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
-
-        if stat.S_ISLNK(status.st_mode):
-            continue
-
-        if status.st_mode & needed != needed:
-            closed.append(path)
-
-        if status.st_mode & 0o077 or status.st_uid != owner:
-            wrong.append(path)
-
-    if closed:
-        yield Finding(ERROR, "home", "files that their owner cannot use: {n}, like {path}: `chmod -R u+rwX {home}`",
-                      n=len(closed), path=closed[0], home=home)
-
-    if wrong:
-        yield Finding(ERROR, "home", "files that others own or can open: {n}, like {path}: `chown -R $(id -u) {home}; "
-                                    "chmod -R go-rwx {home}`", n=len(wrong), path=wrong[0], home=home)
-    else:
-        yield Finding(OK, "home", "only its owner can open {home}", home=home)
-
-    for name in FOLDERS:
-        if not os.path.isdir(os.path.join(home, name)):
-            yield Finding(ERROR, "home", "{name}/ is missing: `webscheduler init` creates it again", name=name)
-
-
-def _below(home: str) -> Iterator[str]:
-    """The files whose modes are checked; those in commands/ have rules of their own."""
-    for parent, folders, files in os.walk(home):
-        folders[:] = [folder for folder in folders if os.path.join(parent, folder) != os.path.join(home, "commands")]
-        yield from (os.path.join(parent, name) for name in (*folders, *files) if name != ".gitignore")
-
-
-def _place(home: str, environ: dict[str, Any] | None) -> Iterator[Finding]:
-    root = document_root_above(home, environ)
-
-    if root:
-        yield Finding(ERROR, "home", "it is inside {root}, so a web server may show every secret: move it and set "
-                                    "WEBSCHEDULER_HOME or the HOME line of webscheduler.cgi", root=root)
-
-    place = os.path.realpath(home) + "/"
-
-    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:  # see proc(5)
-        mounts = [line.split() for line in file]
-
-    inside = [row for row in mounts if place.startswith(row[1].replace("\\040", " ").rstrip("/") + "/")]
-    _, _, kind, options, *_ = max(reversed(inside), key=lambda row: len(row[1]))  # the last of two at the same place
-
-    if kind in NETWORKS:
-        alone = kind.startswith("nfs") and not {"nolock", "local_lock=all", "local_lock=flock"}.isdisjoint(
-            options.split(","))
-        yield Finding(ERROR if alone else WARNING, "locks",
-                      "the home is on {kind} without locks between machines: move it to a local disk" if alone else
-                      "the home is on {kind}: locks work only if its server supports them", kind=kind)
-
-
-def _disk(home: str) -> Iterator[Finding]:
-    free = os.statvfs(home)
-    room = free.f_bavail * free.f_frsize
-    full = room < LEAST_FREE or (free.f_files and free.f_favail < LEAST_FILES)
-    yield Finding(ERROR if full else OK, "disk",
-                  "{room} MiB and {n} files are left: free some space, or `webscheduler config "
-                  "set logRetentionDays 7`" if full else "{room} MiB are free", room=room // 2**20, n=free.f_favail)
 
 
 def _clock(home: str, now: float) -> Iterator[Finding]:
