@@ -210,10 +210,18 @@ def test_what_is_no_file_is_no_command(installation: Installation, kind: str) ->
     assert call(installation.home, "sync").status == 1
 
 
-def test_a_file_gets_a_task_that_waits(installation: Installation) -> None:
-    write(installation, "backup.sh")
-    assert call(installation.home, "sync").out == "backup is new, without a schedule and disabled\n"
-    assert installation.row("backup")["command"] == "backup"
+def test_a_file_makes_no_task(installation: Installation) -> None:
+    """Whoever can upload a file may not mean it to run. A task that has it as its command stays as it is."""
+    path = write(installation, "backup.sh")
+    assert call(installation.home, "sync").out == "nothing has changed\n"
+    assert "backup" not in state.read(str(installation.home))
+    call(installation.home, "add", "backup", "--command", "backup")
+    row = installation.row("backup")
+
+    for _ in range(2):
+        assert call(installation.home, "sync").status == 0
+        assert installation.row("backup") == row
+        path.unlink(missing_ok=True)
 
 
 def test_settings_win_over_files_and_files_over_what_is_built_in(installation: Installation) -> None:

@@ -147,13 +147,19 @@ def test_a_dead_run_is_recorded(idle: Installation) -> None:
     assert [run["status"] for run in idle.runs("other")] == ["interrupted"]
 
 
-def test_a_new_command_gets_a_task(idle: Installation) -> None:
-    """The search for commands is not left out."""
-    (idle.home / "commands" / "new.sh").write_text("true\n")
-    (idle.home / "commands" / "new.sh").chmod(0o600)
+def test_new_commands_are_searched_for(idle: Installation) -> None:
+    """Functions get a task, files in commands/ do not."""
+    (idle.home.parent / "jobs.py").write_text(
+        "from webscheduler import schedulable\n\n\n@schedulable('new')\ndef new(): ...\n")
+    (idle.home / "commands" / "refused.sh").write_text("true\n")
+    (idle.home / "commands" / "refused.sh").chmod(0o660)
     tick(idle)
-    until(lambda: "new" in call(idle.home, "list", "--json").out)
+    until(lambda: "refused.sh" in (idle.home / "commands.json").read_text())
+    idle.configure(modules=["jobs"], environment={"PYTHONPATH": str(idle.home.parent)})
+    tick(idle)
+    until(lambda: "new" in state.read(str(idle.home)))
     assert idle.row("new")["command"] == "new"
+    assert "refused" not in state.read(str(idle.home))
 
 
 @pytest.mark.parametrize("off", [-2 * 60, 2 * 3600])

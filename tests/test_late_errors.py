@@ -155,7 +155,9 @@ def test_what_was_purged_before_an_error_is_said(installation: Installation) -> 
 
 def test_sync_says_what_it_has_written(installation: Installation) -> None:
     """A command is said to be new once it is."""
-    (installation.home / "commands" / "greet.sh").write_text("echo hello\n")
+    (installation.home.parent / "jobs.py").write_text(
+        "from webscheduler import schedulable\n\n\n@schedulable('greet')\ndef greet(): ...\n")
+    installation.configure(modules=["jobs"], environment={"PYTHONPATH": str(installation.home.parent)})
 
     with immutable(installation.home / "state.json"):
         done = call(installation.home, "sync")

@@ -47,6 +47,7 @@ PAGES: dict[str, tuple[str, str | None, str | None]] = {
     "check": ("diagnostics:check", None, "editor"),
     "probe": ("diagnostics:probing", "editor", "editor"),
     "settings": ("settings:index", "viewer", "owner"),
+    "permissions": ("scripts:mend", None, "owner"),
     "crontab": ("settings:crontab", "owner", "owner"),
     "update": ("settings:update", None, "owner"),
     "notify-test": ("settings:notify_test", None, "owner"),

@@ -22,7 +22,7 @@ from ..store import capabilities, history, history_reading, state
 from ..store.refusals import read_refusals
 from ..times import format_time
 from ..vocabulary import RUNNING, STRATEGIES
-from . import language
+from . import language, scripts
 from .show import ask, badge, button, facts, link, moment, page, paragraph, roughly, table
 from .web import Html, Visit, error_text, escape, h
 
@@ -51,7 +51,7 @@ def index(visit: Visit) -> Response:
     return page(visit, "Diagnostics", visit.html(
         "diagnostics", again=again, check=check_button, host=facts(visit, _host(visit)), refusals=_refusals(visit),
         strategies=[_strategies(visit, kind) for kind in kinds], variables=variables,
-        findings=_findings(visit, found),
+        findings=_findings(visit, found), scripts=scripts.refused(visit),
         audit=_audit(visit) if visit.may("owner") else ""))
 
 
@@ -73,14 +73,16 @@ def check(visit: Visit) -> Response:
     return page(visit, "Check", visit.html(
         "checked", rows=_findings(visit, [*found, url_check.look(
             visit.home, visit.settings["baseUrl"])]), back=visit.href("diagnostics"),
-        again=button(visit, "check", "Check again")))
+        scripts=scripts.refused(visit), again=button(visit, "check", "Check again")))
 
 
 def _findings(visit: Visit, found: list[Finding]) -> list[Html]:
-    """Errors first."""
+    """Errors first, without refused scripts where those are listed with their buttons."""
+    listed = registry.refused(visit.home) if visit.may("editor") else ()
     return [visit.html("finding", state=visit.t(MARKS[each.state]), kind=BADGES[each.state],
                        about=visit.t(each.about), text=_said(visit, each.message, each.values))
-            for each in sorted(found, key=lambda each: list(BADGES).index(each.state))]
+            for each in sorted(found, key=lambda each: list(BADGES).index(each.state))
+            if each.values.get("what") not in listed]
 
 
 def _said(visit: Visit, message: str, values: dict[str, Any]) -> Html:

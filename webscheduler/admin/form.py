@@ -20,6 +20,7 @@ from ..store import state
 from ..store.fields import MAX_SECONDS, Field, from_text
 from ..store.task import DUE, FIELDS, Task, check_name, load_task, new_task
 from ..times import time_zone
+from . import scripts
 from .controls import Form
 from .language import error as translated
 from .show import field, in_words, options, page, paragraph, relative, warning
@@ -250,6 +251,7 @@ def _page(visit: Visit, task: Task | None, form: Form) -> Response:
 
     if "command" in form.rules:
         form.choices["command"] = _commands(visit, form.typed["command"])
+        form.about["command"] = scripts.place(visit)
     elif made:
         fixed = h('<input common value="{value}" readonly>', value=visit.t("set on the command line"))
         made.update({name: field(visit, name, name.capitalize(), fixed) for name in OF_COMMAND})
@@ -267,7 +269,8 @@ def _page(visit: Visit, task: Task | None, form: Form) -> Response:
 
     query = {"name": task.name} if task is not None else {"copy": visit.query.get("copy", "")}
     body = visit.html("form", title=title, problem=warning(form.problem()), action=visit.href("edit", **query),
-                      preview=visit.href("preview"), was=form.stamp(), first=form.sections(FIRST, made),
+                      preview=visit.href("preview"), was=form.stamp(), refused=scripts.refused(
+                          visit) if "command" in form.rules else "", first=form.sections(FIRST, made),
                       more=form.sections(MORE, made), open=Html(" open") if task is not None or form.errors else "",
                       back=visit.href("task" if task is not None else "", name=task and task.name))
     return page(visit, title, body, 422 if form.errors and visit.method == "POST" else 200)

@@ -17,7 +17,7 @@ from ..store import history_view, state
 from ..store.task import DUE, Task, load_tasks, shown
 from ..times import instant
 from ..vocabulary import FAILURES, RUNNING, SUCCESS
-from . import show
+from . import scripts, show
 from .show import badge, button, exit_words, link, moment, options, page, paragraph, roughly
 from .tasks import coming, command_line, label, last_call, next_run, url_box
 from .web import Html, Visit, h
@@ -76,7 +76,9 @@ def index(visit: Visit) -> Response:
                                  action=visit.href("selection", **visit.query)) if editor else "",
             pages=_pages(visit, number, pages, len(names)))
     else:
-        found = paragraph(visit, "No task matches.", "empty") if all_names else visit.html("no-tasks", new=new)
+        found = paragraph(visit, "No task matches.", "empty") if all_names else visit.html(
+            "no-tasks", new=new, place=paragraph(visit, scripts.place(visit)) if editor else "",
+            refused=scripts.refused(visit))
 
     return page(visit, "Tasks", visit.html(
         "tasks", new=new if all_names else "", find=_find(visit, rows, all_names) if all_names else "",

@@ -189,8 +189,8 @@ def search(settings: Settings, seconds: float | None = None) -> tuple[int, str, 
 
 
 def sync(home: str) -> int:
-    """Find commands, write commands.json, and make a task for each that has none. Prints what changed. A schedule that
-    nobody edited follows the code. Runs in a process of its own."""
+    """Find commands, write commands.json, and make a task for each function that has none. Prints what changed. A
+    schedule that nobody edited follows the code. Runs in a process of its own."""
     signal.alarm(SYNC_LIMIT)  # or a module whose import never ends would leave one process after the other
 
     try:
@@ -222,9 +222,7 @@ def _sync(settings: Settings, now: float) -> int:
     for what, why in broken.items():
         print(f"{what} is skipped: {why}")
 
-    own: dict[str, Declared] = {name: {} for name in registry.files(home)}
-
-    for sentence in state.update(home, lambda tasks: _adopt(tasks, {**own, **found}, now)):
+    for sentence in state.update(home, lambda tasks: _adopt(tasks, found, now)):
         print(sentence)
 
     return 1 if broken else 0

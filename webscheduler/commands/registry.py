@@ -39,6 +39,8 @@ class Command:
 
 SUFFIXES = (".py", ".php", ".sh")
 MOST_LINKS = 40  # as in Linux (path_resolution(7))
+FOREIGN = "{place} belongs to another user: chown it to this account"
+WRITABLE = "{place} can be changed by others: chmod go-w it"
 KEPT_VARIABLES = ("HOME", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV")
 
 
@@ -74,6 +76,12 @@ def last_sync(home: str, part: str) -> dict[str, str]:
     return _last_sync(home, part, str)
 
 
+def broken(home: str) -> dict[str, str]:
+    """What cannot be used -> why: modules that failed in the last `sync`, and files that are not accepted now."""
+    modules = {name: why for name, why in last_sync(home, "broken").items() if not os.path.isabs(name)}
+    return {**modules, **refused(home)}
+
+
 def _last_sync(home: str, part: str, kind: type) -> dict[str, Any]:
     try:
         with open(os.path.join(home, "commands.json"), "rb") as file:
@@ -95,7 +103,7 @@ def may_have_changed(settings: Settings, tasks: Container[str] | None) -> bool:
     if settings["modules"] or settings["setup"] or last_sync(settings.home, "sync").get("package") != __version__:
         return True
 
-    if tasks is not None and any(name not in tasks for name in (*discovered(settings.home), *files(settings.home))):
+    if tasks is not None and any(name not in tasks for name in discovered(settings.home)):
         return True
 
     directory = os.path.join(settings.home, "commands")
@@ -118,11 +126,11 @@ def files(home: str) -> dict[str, tuple[str, str]]:
     suffix, or with it if another file has that name."""
     found: dict[str, tuple[str, str]] = {}
 
-    for path, real, problem in _examined(home):
+    for path, real, _, fault in _examined(home):
         entry = os.path.basename(path)
         name = os.path.splitext(entry)[0]
 
-        if not problem:
+        if not fault:
             found[name if name not in found else entry] = path, real
 
     return found
@@ -130,7 +138,12 @@ def files(home: str) -> dict[str, tuple[str, str]]:
 
 def refused(home: str) -> dict[str, str]:
     """The files in commands/ that are not accepted as commands -> why."""
-    return {path: problem for path, _, problem in _examined(home) if problem}
+    return {path: fault.replace("{place}", place) for path, (place, fault) in faults(home).items()}
+
+
+def faults(home: str) -> dict[str, tuple[str, str]]:
+    """The same in parts -> (the file or directory that is at fault, why, where `{place}` stands for it)."""
+    return {path: (place, fault) for path, _, place, fault in _examined(home) if fault}
 
 
 def _candidates(home: str) -> list[str]:
@@ -144,27 +157,30 @@ def _candidates(home: str) -> list[str]:
     return [os.path.join(directory, entry) for entry in entries]
 
 
-def _examined(home: str) -> Iterator[tuple[str, str, str]]:
-    """(path, real path, why it is not accepted or empty) of each file in commands/. It is accepted if others can change
-    nothing that leads to it, and if a task may have its name. Nobody but us can then lead the real path elsewhere
-    between this look and its execution."""
+def _examined(home: str) -> Iterator[tuple[str, str, str, str]]:
+    """(path, real path, what is at fault, why it is not accepted or empty) of each file in commands/. It is accepted if
+    others can change nothing that leads to it, and if a task may have its name. Nobody but us can then lead the real
+    path elsewhere between this look and its execution."""
     known: dict[str, str] = {}
 
     for path in _candidates(home):
-        real, problem = path, ""
+        real, at, fault = path, path, ""
 
         try:
             check_name(os.path.splitext(os.path.basename(path))[0])
         except BadInput as error:
-            problem = str(error)
+            fault = str(error)
 
         for real in on_the_way(path):
             if real not in known:
                 known[real] = _changeable(real)
 
-            problem = problem or known[real]
+            at, fault = (at, fault) if fault else (real, known[real])
 
-        yield path, real, problem or ("" if os.path.isfile(real) else f"{path} is not a file")
+        if not fault and not os.path.isfile(real):
+            at, fault = path, "{place} is not a file"
+
+        yield path, real, at, fault
 
 
 def on_the_way(path: str) -> Iterator[str]:
@@ -190,19 +206,19 @@ def on_the_way(path: str) -> Iterator[str]:
 
 
 def _changeable(place: str) -> str:
-    """Why others can change a file, a link or what is in a directory, or empty. In a directory with the sticky bit they
-    cannot touch what is not theirs."""
+    """Why others can change a file, a link or what is in a directory, as in `faults`, or empty. In a directory with the
+    sticky bit they cannot touch what is not theirs."""
     try:
         status = os.lstat(place)
     except OSError as error:
-        return f"{place}: {error.strerror}"
+        return f"{{place}}: {error.strerror}"
 
     if status.st_uid not in (os.getuid(), 0):
-        return f"{place} belongs to another user: chown it to this account"
+        return FOREIGN
 
     shared = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     open_to_all = status.st_mode & 0o022 and not shared and not stat.S_ISLNK(status.st_mode)
-    return f"{place} can be changed by others: chmod go-w it" if open_to_all else ""
+    return WRITABLE if open_to_all else ""
 
 
 def _program(config: Settings, path: str, real: str) -> list[str]:

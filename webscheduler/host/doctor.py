@@ -268,7 +268,7 @@ def _tasks(settings: Settings, good: dict[str, Task], broken: dict[str, str], no
 
 
 def _commands(settings: Settings) -> Iterator[Finding]:
-    for what, why in {**registry.last_sync(settings.home, "broken"), **registry.refused(settings.home)}.items():
+    for what, why in registry.broken(settings.home).items():
         yield Finding(ERROR, "commands", "{what} is skipped: {error}", what=what, error=why)
 
     php = settings["php"] or "php"
