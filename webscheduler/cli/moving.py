@@ -53,8 +53,7 @@ def _import(args: Namespace) -> None:
     print(f"{len(names)} tasks {'would be imported' if args.dry_run else 'imported'}")
     sys.stdout.flush()
 
-    for sentence in arrival.said:
-        print_error(sentence)
+    print_error(*arrival.said)
 
     if args.format == "crontab" and names and not args.dry_run and not args.disabled:
         print_error("both the crontab and the tasks run these now: remove the lines from the crontab, or `webscheduler "
@@ -127,9 +126,7 @@ def _export(args: Namespace) -> None:
         sys.stdout.buffer.writelines(content)
 
     sys.stdout.flush()
-
-    for sentence in said:
-        print_error(sentence)
+    print_error(*said)
 
 
 def _write(place: str, files: Mapping[str, Iterable[bytes]]) -> None:

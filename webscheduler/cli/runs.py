@@ -60,8 +60,7 @@ def _run(args: Namespace) -> int:
         print(escaped(entry["errorOutput"]), end="", file=sys.stderr)
         print(outcome(args.name, entry), file=sys.stderr)
 
-    for problem in unrecorded(args.name, entry):
-        print_error(problem)
+    print_error(*unrecorded(args.name, entry))
     return 0 if entry["status"] == SUCCESS else 1
 
 

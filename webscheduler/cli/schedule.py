@@ -131,13 +131,7 @@ def _run_due(args: Namespace) -> int:
             print(holders(held))
 
     sys.stdout.flush()
-
-    for problem in problems:
-        print_error(problem)
-
-    for name in bad:
-        print_error(f"{name} did not succeed: `webscheduler logs {name}` shows why")
-
+    print_error(*problems, *(f"{name} did not succeed: `webscheduler logs {name}` shows why" for name in bad))
     return int(bool(bad) or entry["status"] != SUCCESS)
 
 
@@ -159,9 +153,7 @@ def _dry_run(args: Namespace) -> int:
         if not tasks:
             print("nothing is due")
 
-    for problem in problems:
-        print_error(problem)
-
+    print_error(*problems)
     return int(bool(problems))
 
 

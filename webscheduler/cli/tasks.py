@@ -236,8 +236,7 @@ def _list(args: Namespace) -> None:
          task["lastRunStatus"] or "-", _next_start(settings, task, now), "yes" if task.name in running else "-")
         for task in listed])
 
-    for problem in broken.values():
-        print_error(f"{problem}: correct it with `webscheduler edit`")
+    print_error(*(f"{problem}: correct it with `webscheduler edit`" for problem in broken.values()))
 
 
 def _show(args: Namespace) -> None:

@@ -47,10 +47,11 @@ def done(sentence: str, show: bool = True) -> None:
         print(sentence)
 
 
-def print_error(message: object) -> None:
-    """Print one line on standard error; the exit status is the same where that cannot be written."""
-    with suppress(OSError):
-        print(f"webscheduler: {line(message)}", file=sys.stderr)
+def print_error(*messages: object) -> None:
+    """Print a line each on standard error; the exit status is the same where that cannot be written."""
+    for message in messages:
+        with suppress(OSError):
+            print(f"webscheduler: {line(message)}", file=sys.stderr)
 
 
 def holders(runs: Sequence[Mapping[str, Any]]) -> str:
