@@ -235,18 +235,12 @@ def backup(visit: Visit) -> Response:
         return visit.redirect("settings")
 
     visit.note("restored a backup")
-    visit.tell("Tasks restored: {n}.", n=str(count))
-
-    if left_out:
-        visit.tell("Tasks restored: {n}. Left out, because the file was not made here or was changed since: {names}",
-                   n=str(count), names=", ".join(left_out), kind="bad")
-    elif lost:
-        visit.tell("Tasks restored: {n}. These cannot run until their command is registered: {names}",
-                   n=str(count), names=", ".join(lost), kind="bad")
-    elif hidden:
-        visit.tell("Tasks restored: {n}. A backup holds no passwords and keys, so enter these again: {names}",
-                   n=str(count), names=", ".join(hidden), kind="bad")
-
+    names = left_out or lost or hidden
+    visit.tell("Tasks restored: {n}. Left out, because the file was not made here or was changed since: {names}"
+               if left_out else "Tasks restored: {n}. These cannot run until their command is registered: {names}"
+               if lost else "Tasks restored: {n}. A backup holds no passwords and keys, so enter these again: {names}"
+               if hidden else "Tasks restored: {n}.", n=str(count), names=", ".join(names),
+               kind="bad" if names else "good")
     return visit.redirect("settings")
 
 

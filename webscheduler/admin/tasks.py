@@ -226,13 +226,8 @@ def _start(visit: Visit, name: str) -> tuple[str, Callable[[], object] | None] |
     run = decided.claim.run
     decided.known.strategy = "auto"  # whatever the URL does, the page should answer at once
 
-    try:
-        started = start_run(visit.home, decided.claim, decided.known, decided.view, visit.in_process, visit.clock,
-                            visit.server)
-    except BaseException:
-        decided.claim.close()
-        raise
-
+    started = start_run(visit.home, decided.claim, decided.known, decided.view, visit.in_process, visit.clock,
+                        visit.server)
     visit.note("ran", name)
     return run, started.after
 
@@ -286,11 +281,8 @@ def _run_selected(visit: Visit, names: list[str], back: Response) -> None:
     jobs = [after for _, after in started.values() if after]
     back.after = (lambda: [job() for job in jobs]) if jobs else None
     busy = [name for name in names if name not in started]
-    visit.tell("Tasks started: {n}.", n=str(len(started)))
-
-    if busy:
-        visit.tell("Tasks started: {n}. Already running: {names}", n=str(len(started)), names=", ".join(busy),
-                   kind="bad")
+    visit.tell("Tasks started: {n}. Already running: {names}" if busy else "Tasks started: {n}.", n=str(len(started)),
+               names=", ".join(busy), kind="bad" if busy else "good")
 
 
 def _delete_selected(visit: Visit, names: list[str]) -> None:
@@ -303,11 +295,9 @@ def _delete_selected(visit: Visit, names: list[str]) -> None:
         except BadInput:
             busy.append(name)
 
-    visit.tell("Tasks deleted: {n}.", n=str(len(names) - len(busy)))
-
-    if busy:
-        visit.tell("Tasks deleted: {n}. These are running, so cancel their runs first: {names}",
-                   n=str(len(names) - len(busy)), names=", ".join(busy), kind="bad")
+    visit.tell("Tasks deleted: {n}. These are running, so cancel their runs first: {names}" if busy else
+               "Tasks deleted: {n}.", n=str(len(names) - len(busy)), names=", ".join(busy),
+               kind="bad" if busy else "good")
 
 
 def secret(visit: Visit) -> Response:
