@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -165,6 +166,26 @@ def test_a_file_that_is_no_backup_changes_nothing(owner: Browser, inhabited: Ins
     before = state.read(str(inhabited.home))
     assert restore(owner, document).status in (200, 403)
     assert state.read(str(inhabited.home)) == before
+
+
+def test_no_link_leads_nowhere(owner: Browser, inhabited: Installation) -> None:
+    """Whatever an owner can click: of the pages of each kind, the first that is linked, with all the links on it."""
+    registered(inhabited, "task", expression="0 3 * * *")
+    mount = owner.environ["SCRIPT_NAME"]
+    left, seen = [f"{mount}/admin/"], set()
+
+    for url in left:
+        page = owner.request(url)
+        assert page.status == 200, url
+
+        for found in map(html.unescape, re.findall(r'<a [^>]*href="([^"#]*/admin/[^"#]*)', page.text)):
+            kind = re.sub(r"=(?!kubernetes|systemd|crontab)[^&]*", "", found)
+
+            if kind not in seen:
+                seen.add(kind)
+                left.append(found)
+
+    assert {f"{mount}/admin/{page}" for page in ("export?kind=kubernetes", "shim?name", "settings")} <= seen
 
 
 def test_exports_and_shims(owner: Browser, inhabited: Installation) -> None:

@@ -108,8 +108,8 @@ def button(visit: Visit, page: str, text: str, /, kind: str = "", fields: dict[s
         for name, value in (fields or {}).items()])
 
 
-def link(visit: Visit, text: str, page: str, kind: str = "", **query: object) -> Html:
-    """A link that looks like a button."""
+def link(visit: Visit, text: str, page: str, kind: str = "", /, **query: object) -> Html:
+    """A link that looks like a button. A `kind` by name is of the query."""
     return h('<a class="{kind}" href="{href}">{text}</a>', kind=f"button {kind}".strip(), text=visit.said(text),
              href=visit.href(page, **query))
 
