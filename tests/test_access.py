@@ -518,6 +518,16 @@ PREVIEWS = {
     "Bing": "Mozilla/5.0 (Windows NT 6.1) AppleWebKit/534.34 (KHTML, like Gecko) Safari/534.34 BingPreview/1.0b",
     "LinkedIn": "LinkedInBot/1.0 (compatible; Mozilla/5.0; Apache-HttpClient +http://www.linkedin.com)",
     "Mastodon": "http.rb/5.1.1 (Mastodon/4.2.0; +https://mastodon.example/) Bot",
+    "Bluesky": "Mozilla/5.0 (compatible; Bluesky Cardyb/1.1; +mailto:support@bsky.app)",
+    "Zoom": "ZoomBot (Linkbot 1.0 http://zoom.us)",
+    "Keybase": "Mozilla/5.0 (compatible; KeybaseBot; +https://keybase.io)",
+    "Misskey": "SummalyBot/5.0.0",
+    "Lemmy": "Lemmy/0.19.3; +https://lemmy.example",
+    "Akkoma": "Akkoma 3.10.4; https://akkoma.example <admin@akkoma.example>",
+    "Friendica": "Friendica 'Giant Rhubarb' 2023.12-1542; https://friendica.example",
+    "Discourse": "Discourse Forum Onebox v3.1.0",
+    "Bitly": "bitlybot/3.0 (+http://bit.ly/)",
+    "OK": "Mozilla/5.0 (compatible; OdklBot/1.0; share@odnoklassniki.ru)",
 }
 CALLERS = {
     "curl": "curl/8.5.0", "wget": "Wget/1.21.3", "cron-job.org": "Mozilla/4.0 (compatible; cron-job.org; "

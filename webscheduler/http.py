@@ -28,11 +28,13 @@ HEX = frozenset("0123456789abcdef")
 # a blank that does not break, in UTF-8.
 ENDS = " \t\r\n\"'\u201c\u201d\u2019\xa0\xe2\x80\x9c\x9d\x99\xc2"
 # What the user agents of link previews hold: of Slack, Facebook (and iMessage), X, Telegram, WhatsApp (and Signal),
-# Discord, Teams and Skype, LinkedIn, and others of their kind. Not of robots as such: some monitors say they are one.
+# Discord, Teams and Skype, LinkedIn, Bluesky, Zoom, and others of their kind. Not of robots as such: some monitors say
+# they are one.
 PREVIEWS = ("preview", "slackbot", "slack-imgproxy", "facebookexternal", "facebot", "meta-external", "twitterbot",
             "telegrambot", "whatsapp", "discordbot", "microsoft teams", "linkedinbot", "redditbot", "pinterest",
             "viber", "vkshare", "mastodon", "synapse", "mattermost", "iframely", "embedly", "applebot",
-            "google (+https")
+            "google (+https", "cardyb", "linkbot", "keybasebot", "summalybot", "misskey", "lemmy", "pleroma", "akkoma",
+            "friendica", "onebox", "unfurl", "bitlybot", "odklbot")
 PHRASES = {200: "OK", 202: "Accepted", 303: "See Other", 404: "Not Found", 503: "Service Unavailable"}
 NOT_FOUND = b'{"found": false}'
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
