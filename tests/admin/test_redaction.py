@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import time
 from typing import Callable
@@ -28,17 +29,28 @@ LOOKS: dict[str, Callable[[str], str]] = {
     "spaced": " ".join,
     "as bytes": lambda text: ":".join(text[start:start + 2] for start in range(0, 64, 2)),
     "with marks that are not seen": "\u200b".join,
+    "as a list": lambda text: str(list(text)),
+    "as JSON": lambda text: json.dumps([text[start:start + 8] for start in range(0, 64, 8)]),
+    "quoted lines": lambda text: "".join(f'"{text[start:start + 16]}" \\\n' for start in range(0, 64, 16)),
+    "between signs": lambda text: f"<{text[:9]}>&<{text[9:20]}>='{text[20:40]}'=={text[40:]}",
+    "coloured by others": lambda text: f"{text[:9]}\033[38:5:9m{text[9:20]}\033[K{text[20:40]}\033(B{text[40:]}",
+    "a cursor that is hidden": "\033[?25l".join,
+    "links of terminals": lambda text: f"{text[:30]}\033]8;;https://a.b/c\033\\{text[30:]}\033]8;;\a",
+    "in columns": lambda text: (" " * 150).join(text[start:start + 16] for start in range(0, 64, 16)),
 }
 
 
 def seen(installation: Installation, who: str, text: str) -> bool:
-    """Whether the person's page of a run that printed the text shows all of it."""
+    """Whether the person's page of a run that printed the text shows all of it, as does its raw output."""
     browser = Browser(installation)
     browser.sign_in(who)
     page = browser.get("run", name="task", run=installation.runs()[-1]["run"])
     assert page.status == 200
     assert page.text.count("zqz") == page.text.count("zyz")
-    return "…" not in page.text.rpartition("zqz")[2].partition("zyz")[0]
+    raw = browser.get("output", name="task", run=installation.runs()[-1]["run"])
+    shown = ["…" not in each.text.rpartition("zqz")[2].partition("zyz")[0] for each in (page, raw)]
+    assert shown[0] == shown[1]
+    return shown[0]
 
 
 @pytest.mark.parametrize("look", LOOKS)

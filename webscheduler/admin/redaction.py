@@ -15,21 +15,25 @@ from ..signing import run_message, sign, status_message
 from ..store import old_secret, state
 
 TAG = rb"</?span[^<>]{0,60}>"  # how the colours of an output are shown
-# What else may stand between the digits: characters that nobody sees, as `printable` shows them, and whatever is
-# neither letter nor markup.
-UNSEEN = TAG + rb"|" + "⟨U\\+".encode() + rb"[0-9A-F]{4,6}" + "⟩".encode() + rb"|\\x1b\[[0-9;]*[A-Za-z]"
-BETWEEN = rb"(?:" + UNSEEN + rb'|[^0-9A-Za-z<>"=]){0,40}'
+# What else may stand between the digits: characters that nobody sees, as `printable` shows them, sequences of terminals
+# (ECMA-48), characters that markup writes as names, and whatever is neither letter nor digit, nor markup in a page. No
+# text has two ways through these, or one that fits nowhere would be tried in all of them.
+UNSEEN = (TAG + rb"|" + "⟨U\\+".encode() + rb"[0-9A-F]{4,6}" + "⟩".encode() + rb"|&(?:amp|lt|gt|quot|#x27);"
+          rb"|(?:\x1b|\\x1b|" + "\u241b".encode() + rb")(?:\[[0-?]{0,40}[A-Za-z]|[()][0AB]"
+          rb"|\][^0-9A-Za-z\x07\x1b]{0,9}[0-9A-Za-z][^\x07\x1b]{0,99}(?:\x07|\x1b\\))")
 FOLLOWING_SIG = re.compile(rb"(?<=sig=)[0-9a-f]+", re.IGNORECASE)
 # Of any length, so that a page is gone through once. The token of a form is no secret of others, and one digit less of
 # it is too short: a stranger, who sees nothing else, costs no look at the tasks.
-DIGITS = re.compile(rb'(?<!name="token" value=")[0-9a-f](?:' + BETWEEN + rb"[0-9a-f])+", re.IGNORECASE)
+DIGITS, DIGITS_OF_TEXT = (re.compile(
+    rb'(?<!name="token" value=")[0-9a-f](?:(?:' + UNSEEN + rb"|" + other + rb"){0,200}[0-9a-f])+", re.IGNORECASE)
+    for other in (rb'[^0-9A-Za-z<>"=]|=(?!")', rb"[^0-9A-Za-z]"))
 LENGTH = 64  # digits of a secret or signature
 NO_DIGIT = re.compile(UNSEEN + rb"|[^0-9A-Fa-f]")
 HIDDEN = "…".encode()
 
 
-def hide(home: str, body: bytes) -> bytes:
-    """The page without secrets and signatures."""
+def hide(home: str, body: bytes, markup: bool = True) -> bytes:
+    """The page, or without `markup` the text, without secrets and signatures."""
     body = FOLLOWING_SIG.sub(HIDDEN, body)
     known: list[bytes] = []
 
@@ -43,7 +47,7 @@ def hide(home: str, body: bytes) -> bytes:
         secret = any(value in digits for value in known)
         return HIDDEN + b"".join(re.findall(TAG, found[0])) if secret else found[0]
 
-    return DIGITS.sub(shown, body)
+    return (DIGITS if markup else DIGITS_OF_TEXT).sub(shown, body)
 
 
 def _values(home: str) -> list[bytes]:
