@@ -289,6 +289,29 @@ def test_notify_test(installation: Installation, trusted: Path, hook: Hook) -> N
 
 # Settings
 
+def test_whom_to_notify_is_set_by_options(installation: Installation) -> None:
+    """Each channel alone; the setting is the same, and what another version has put there stays."""
+    home = installation.home
+    assert call(home, "notify").out == "there is nobody to notify: `webscheduler notify --email me@example.org`\n"
+    done = call(home, "notify", "--email", "me@example.org")
+    assert (done.status, done.err) == (0, "")
+    assert done.out == "email: me@example.org\n`webscheduler notify test` sends a test\n"
+    installation.configure(notify={"email": "me@example.org", "pigeon": "x"})
+    assert call(home, "notify", "--url", "https://example.org/hook").status == 0
+    assert call(home, "config", "get", "notify", "--json").document == {
+        "email": "me@example.org", "pigeon": "x", "url": "https://example.org/hook"}
+    assert call(home, "notify", "--email", "", "--url", "").out.splitlines()[0] == "pigeon: x"
+    assert call(home, "notify", "--email", "foo").complaint.startswith("--email: must be an address")
+    assert call(home, "notify", "--url", "ftp://x/").complaint.startswith("--url: ")
+    assert call(home, "config", "get", "notify", "--json").document == {"pigeon": "x"}
+    assert "webscheduler notify --email me@example.org" in " ".join(call(home, "notify", "--help").out.split())
+
+
+def test_options_and_a_test_in_one(installation: Installation, hook: Hook) -> None:
+    done = call(installation.home, "notify", "test", "--url", hook.url)
+    assert (done.status, done.out) == (0, "url: sent\n")
+
+
 WRONG = [("name", "a\nb"), ("name", "a\u2028b"), ("name", "a\x1bb"), *(("notify", {"email": text}) for text in (
     "foo@", "@example.org", "foo", "a b@example.org", "a@b@c", "a@example.org\nBcc: b@example.org", "é@example.org",
     "a@bücher.example", "a@.example", "a@example.org; b@example.org", "<a@example.org")), *(

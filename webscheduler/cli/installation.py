@@ -24,13 +24,23 @@ from ..host.findings import ERROR, MARKS, OK, Finding
 from ..host.home import check_owner, create_home, make_directory, program_words
 from ..store import capabilities, people, state
 from ..store.fields import redacted
-from ..store.settings import SETTINGS, Settings, find_home, load_settings, parse_setting, read_settings, save_settings
+from ..store.settings import (
+    CHANNELS,
+    SETTINGS,
+    Settings,
+    check_target,
+    find_home,
+    load_settings,
+    parse_setting,
+    read_settings,
+    save_settings,
+)
 from ..store.task import load_tasks
 from ..times import system_zone
 from .panel import account, typed_password
 from .parser import BASE, JSON, checked
 from .tasks import base_url
-from .terminal import as_text, done, line, local_time, print_error, print_json, print_table
+from .terminal import as_text, done, line, local_time, print_error, print_json, print_table, progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +49,7 @@ if TYPE_CHECKING:
 
     from .parser import Verb
 
+NOBODY = "there is nobody to notify: `webscheduler notify --email me@example.org`"
 ACTIONS = {"list": "", "get": " KEY", "set": " KEY VALUE", "unset": " KEY"}  # of `config`, with their arguments
 
 
@@ -237,13 +248,36 @@ def _config(args: Namespace) -> None:
 
 
 def _notify(args: Namespace) -> int:
+    settings = load_settings(args.home)
+    given = {channel: target for channel in CHANNELS if (target := getattr(args, channel)) is not None}
+
+    if given:
+        targets = {name: target for name, target in {**settings["notify"], **given}.items() if target}
+
+        for channel in given.keys() & targets.keys():
+            check_target(channel, CHANNELS[channel][1], targets[channel])  # as the panel does, with its name
+
+        save_settings(args.home, {"notify": targets}, settings)
+        done("notify is changed", show=False)
+
+    if args.what == "test":
+        return _try_channels(args.home)
+
+    for channel, target in load_settings(args.home)["notify"].items():
+        print(f"{line(channel)}: {line(target)}")
+
+    print("`webscheduler notify test` sends a test" if load_settings(args.home)["notify"] else NOBODY)
+    return 0
+
+
+def _try_channels(home: str) -> int:
     from ..runs import notifications
 
-    tasks, _ = load_tasks(state.read(args.home))
-    results = notifications.try_all(load_settings(args.home), tasks, "the command line", time.time)
+    tasks, _ = load_tasks(state.read(home))
+    results = notifications.try_all(load_settings(home), tasks, "the command line", time.time)
 
     if not results:
-        raise BadInput("there is nobody to notify: `webscheduler config set notify '{\"email\": \"me@example.org\"}'`")
+        raise BadInput(NOBODY)
 
     for channel, problem in results.items():
         if problem:
@@ -273,8 +307,9 @@ def _doctor(args: Namespace) -> int:
 def _probe(args: Namespace) -> None:
     settings = load_settings(args.home)
     base = base_url(settings, args.base)
-    say = print_error if not args.json else lambda _: None
-    kind, results = probe.run(settings, base, args.seconds, time.time, say)
+
+    with progress("probe", not args.json) as say:
+        kind, results = probe.run(settings, base, args.seconds, time.time, say)
 
     if args.json:
         print_json({"server": kind, "strategies": results})
@@ -305,8 +340,11 @@ VERBS: dict[str, Verb] = {
                ("[KEY]", "The setting."), ("[VALUE]", "Its value; lists and objects as JSON."), JSON),
     "doctor": (_doctor, "Check the installation and say what to do; exit status 1 if there is an error.",
                ("--offline", "Do not call the scheduler's own URL."), JSON),
-    "notify": (_notify, "Send a test to each channel and ping URL, and what could not be sent before.",
-               ("test", "What to do.", {"type": checked("notify", "choice", ("test",))})),
+    "notify": (_notify, ("Show or change whom to notify, as in `webscheduler notify --email me@example.org`. With "
+                         "`test`, send a test to each channel and ping URL, and what could not be sent before."),
+               ("[test]", "Send a test.", {"dest": "what", "type": checked("notify", "choice", ("test",))}),
+               ("--email ADDRESS", "Send mail to this address, or several with commas between; '' ends it."),
+               ("--url URL", "Post to this webhook; '' ends it.")),
     "probe": (_probe, "Test which strategies survive on this host, for `auto` to choose from.",
               ("--seconds N", f"How long each test job runs; default: {probe.SECONDS}, at most {probe.MOST_SECONDS}.",
                {"type": checked("--seconds", "int", (1, probe.MOST_SECONDS)), "default": probe.SECONDS}), BASE, JSON),

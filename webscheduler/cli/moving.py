@@ -21,7 +21,7 @@ from ..store.settings import Settings, load_settings
 from ..store.task import DUE, FIELDS, load_task
 from .parser import BASE, checked
 from .tasks import base_url
-from .terminal import done, line, print_error
+from .terminal import done, line, print_error, progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,9 +38,11 @@ SOURCES = ("json", "crontab")
 def _import(args: Namespace) -> None:
     settings = load_settings(args.home)
     _check_options(args)
-    arrival = _arrival(args, settings)
-    importing.keep_zone(settings, arrival, args.keep_zone)
-    names = importing.import_tasks(settings, arrival, time.time(), args.dry_run)
+
+    with progress(f"reading {args.file}", args.file != "-" or not sys.stdin.isatty()) as say:
+        arrival = _arrival(args, settings)
+        importing.keep_zone(settings, arrival, args.keep_zone)
+        names = importing.import_tasks(settings, arrival, time.time(), args.dry_run, say)
 
     if not args.dry_run:
         done(f"{len(names)} tasks imported", show=False)
@@ -143,7 +145,9 @@ def _write(place: str, files: Mapping[str, Iterable[bytes]]) -> None:
 
 
 def _bundle(args: Namespace) -> None:
-    lowest = bundle.write(args.output, args.require_python, args.python)
+    with progress(f"writing {args.output}"):
+        lowest = bundle.write(args.output, args.require_python, args.python)
+
     done(f"{line(args.output)} runs on Python {lowest[0]}.{lowest[1]} and later: upload it into the folder where your "
           "host runs scripts, and chmod 755 it there")
 

@@ -27,7 +27,7 @@ from ..store.task import DUE, file_name, is_internal, load_tasks, shown
 from ..vocabulary import FAILURES, FINISHED, SUCCESS
 from .parser import JSON, YES, checked
 from .tasks import NAME
-from .terminal import confirm, done, holders, line, local_time, print_error, print_json, print_table, seconds
+from .terminal import confirm, done, holders, line, local_time, print_error, print_json, print_table, progress, seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -375,7 +375,15 @@ def _follow(followed: Followed, shown: list[Entry], args: Namespace) -> None:
 def _purge_logs(args: Namespace) -> None:
     names = _names(args)
     confirm(f"Remove the history of {'all tasks' if args.name is None else args.name}?", args.yes)
-    gone = history_cleaning.purge(args.home, names)
+
+    with progress("removing history") as say:
+        def each() -> Iterator[str]:
+            for number, name in enumerate(names, 1):
+                say(f"removing history {number} of {len(names)}")
+                yield name
+
+        gone = history_cleaning.purge(args.home, each())
+
     done(f"{gone} {'line is' if gone == 1 else 'lines are'} removed.")
 
 

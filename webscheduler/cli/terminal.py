@@ -9,8 +9,10 @@ locale.
 from __future__ import annotations
 
 import json
+import os
 import sys
-from contextlib import suppress
+import time
+from contextlib import contextmanager, suppress
 
 from ..errors import BadInput, WebschedulerError
 from ..printable import escaped
@@ -19,10 +21,11 @@ from ..times import parse_time, time_zone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import tzinfo
-    from typing import Any
+    from typing import Any, Callable
 
+PAUSE = 0.5  # seconds between two looks at how far work is
 
 was_done: list[str] = []  # by this command line so far
 home = ""  # the installation in whose time zone times are shown; set once a command line is read
@@ -52,6 +55,41 @@ def print_error(*messages: object) -> None:
     for message in messages:
         with suppress(OSError):
             print(f"webscheduler: {line(message)}", file=sys.stderr)
+
+
+@contextmanager
+def progress(text: str, shown: bool = True) -> Iterator[Callable[[str], object]]:
+    """Show on one line what long work is at, and for how long, until it ends; what this yields changes the text. Only
+    if standard error is a terminal: pipes and files get nothing."""
+    now = [text]
+
+    if not (shown and sys.stderr and sys.stderr.isatty()):
+        yield now.append
+        return
+
+    from threading import Event, Thread
+
+    ended, begun = Event(), time.monotonic()
+    width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1  # in the last column some would wrap
+
+    def show() -> None:
+        over = False
+
+        while not over:
+            said = f"{line(now[-1])}, {time.monotonic() - begun:.0f} s"
+            print(said[:width].ljust(width), end="\r", file=sys.stderr, flush=True)
+            over = ended.wait(PAUSE)
+
+        print(" " * width, end="\r", file=sys.stderr, flush=True)
+
+    thread = Thread(target=show, daemon=True)
+    thread.start()
+
+    try:
+        yield now.append
+    finally:
+        ended.set()
+        thread.join()
 
 
 def holders(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -81,9 +81,10 @@ def run(settings: Settings, base: str, seconds: int, clock: Callable[[], float],
     answers: dict[str, Answer] = {}
 
     for call in start(settings, base, seconds, clock()):
-        say(f"{call['strategy']} ...")
+        say(f"probe: {call['strategy']} is called")
         answers[call["strategy"]] = fetch(call["url"], limit)
 
+    say(f"probe: the jobs run for {seconds} s")
     deadline = time.monotonic() + limit
 
     while (found := collect(settings.home, answers, clock())) is None:

@@ -116,14 +116,15 @@ def of_files(file: str, tasks: Collection[str]) -> Iterator[tuple[str, bytes]]:
             yield file_name(target), text.rstrip(b"\n") + b"\n"
 
 
-def merge_in(home: str, logs: Logs, commit: Callable[[], T]) -> T:
+def merge_in(home: str, logs: Logs, commit: Callable[[], T], say: Callable[[str], object]) -> T:
     """Put lines into the histories, and then `commit`, which makes the tasks; what that returns. If it raises, the
     lines are taken back."""
     # History before tasks: if a kill comes between, the next attempt finds the lines and does not double them.
     given: list[tuple[str, bool, set[int]]] = []
 
     try:
-        for name in logs:
+        for number, name in enumerate(logs, 1):
+            say(f"importing history {number} of {len(logs)}")
             path = os.path.join(home, "logs", name + ".jsonl")
             new = set(map(hash, lines_of(logs, name))) - set(map(hash, lines_here(path)))
             given.append((path, os.path.exists(path), new))
@@ -132,6 +133,7 @@ def merge_in(home: str, logs: Logs, commit: Callable[[], T]) -> T:
             if new:
                 history_cleaning.rewrite(path, partial(_merged, arriving))
 
+        say("importing the tasks")
         return commit()
     except BaseException as error:
         left = [os.path.basename(path) for path, was_there, new in given if not _take_back(path, was_there, new)]

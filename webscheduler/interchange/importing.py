@@ -325,8 +325,10 @@ def _behind(directory: str) -> dict[str, Any]:
                       "people": _people(directory)}
 
 
-def import_tasks(settings: Settings, arrival: Arrival, now: float, dry_run: bool) -> list[str]:
-    """Add the tasks with their history; returns their names. If it raises BadInput, nothing has changed."""
+def import_tasks(settings: Settings, arrival: Arrival, now: float, dry_run: bool,
+                 say: Callable[[str], object] = str) -> list[str]:
+    """Add the tasks with their history; returns their names. say: gets what it is at. If it raises BadInput, nothing
+    has changed."""
     home = settings.home
     _keep_old(settings, arrival, now)
     _merge(copy.deepcopy(state.read_strictly(home)), arrival, now)
@@ -335,7 +337,7 @@ def import_tasks(settings: Settings, arrival: Arrival, now: float, dry_run: bool
     if dry_run:
         return list(arrival.tasks)
 
-    histories.merge_in(home, arrival.logs, lambda: state.update(home, lambda tasks: _merge(tasks, arrival, now)))
+    histories.merge_in(home, arrival.logs, lambda: state.update(home, lambda tasks: _merge(tasks, arrival, now)), say)
     return list(arrival.tasks)
 
 
