@@ -36,7 +36,7 @@ CALLS = {"t": slice(1), "count": slice(1, None), "tell": slice(1), "note": slice
          "button": slice(2, 3), "table": slice(1, 3), "paragraph": slice(1, 2), "field": slice(2, 3),
          "facts": slice(1, 2)}
 # What `doctor` finds: the modules that make findings, and which arguments of these calls are to translate.
-FINDINGS = {"host/doctor": "Finding", "host/url_check": "Finding", "host/exposure": "Finding"}
+FINDINGS = {"host/place": "Finding", "host/doctor": "Finding", "host/url_check": "Finding", "host/exposure": "Finding"}
 # Modules whose one-line errors reach the panel, and the parts of those errors that a person entered.
 ERRORS = ("store/task", "store/fields", "editing", "schedule/slots", "schedule/cron", "commands/registry", "host/home",
           "trigger", "http", "host/doctor", "store/settings", "store/state")
