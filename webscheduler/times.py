@@ -84,10 +84,9 @@ def time_zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-        from .zones import alike
+        from .zones import unknown
 
-        raise BadInput(f"timezone: {name[:60]!r} is not known here{alike(name)}: use a name like Europe/Paris, or UTC",
-                       "timezone")
+        raise unknown(name)
 
 
 def system_zone() -> str:

@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import functools
 
-from .errors import did_you_mean
+from .errors import BadInput, did_you_mean
+
+
+class NoZoneData(BadInput):
+    """No zone but UTC is known, so it is not the fault of who names one."""
 
 
 @functools.cache
@@ -14,6 +18,16 @@ def known() -> tuple[str, ...]:
     from zoneinfo import available_timezones
 
     return (*sorted(name for name in available_timezones() if "/" in name and not name.startswith("Etc/")), "UTC")
+
+
+def unknown(name: str) -> BadInput:
+    """The error for a name of which there is no zone here."""
+    if len(known()) == 1:
+        return NoZoneData("timezone: this machine has no time zone data, so only UTC works: `pip install tzdata` for "
+                          "the Python that runs webscheduler, or ask your host to install it", "timezone")
+
+    return BadInput(f"timezone: {name[:60]!r} is not known here{alike(name)}: use a name like Europe/Paris, or UTC",
+                    "timezone")
 
 
 @functools.lru_cache(maxsize=100)

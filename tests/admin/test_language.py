@@ -35,11 +35,9 @@ CALLS = {"t": slice(1), "count": slice(1, None), "tell": slice(1), "note": slice
          "moment": slice(2, 3), "page": slice(1, 2), "ask": slice(1, 3), "confirm": slice(1, 4), "link": slice(1, 2),
          "button": slice(2, 3), "table": slice(1, 3), "paragraph": slice(1, 2), "field": slice(2, 3),
          "facts": slice(1, 2)}
-# What `doctor` finds: the modules that make findings, and which arguments of these calls are to translate.
-FINDINGS = {"host/place": "Finding", "host/doctor": "Finding", "host/url_check": "Finding", "host/exposure": "Finding"}
 # Modules whose one-line errors reach the panel, and the parts of those errors that a person entered.
 ERRORS = ("store/task", "store/fields", "editing", "schedule/slots", "schedule/cron", "commands/registry", "host/home",
-          "trigger", "http", "host/doctor", "store/settings", "store/state")
+          "trigger", "http", "host/doctor", "store/settings", "store/state", "zones")
 RETURNED = ("store/task", "store/fields", "schedule/slots")  # these hand out what is wrong as text, too
 
 
@@ -63,9 +61,9 @@ def messages() -> set[str]:
                 for argument in node.args[CALLS[name]] if name in CALLS else ():
                     found |= set(literals(argument))
 
-    for module, name in FINDINGS.items():
-        for node in ast.walk(ast.parse((CORE / f"{module}.py").read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name:
+    for file in CORE.glob("host/*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding":
                 about, message = node.args[-2:]
                 assert not isinstance(message, ast.JoinedStr), "a value put into a message is never translated"
                 found |= {*literals(message), *literals(about)}
@@ -116,7 +114,7 @@ def raised() -> Iterator[str]:
 
             kind = getattr(node.func, "id", "") if isinstance(node, ast.Call) and node.args else ""
 
-            if kind in ("BadInput", "CronError") or (kind == "Unusable" and name in (
+            if kind in ("BadInput", "CronError", "NoZoneData") or (kind == "Unusable" and name in (
                     "store/settings", "store/state")):
                 text = pattern(node.args[-1 if kind == "CronError" else 0])  # type: ignore[attr-defined]
             elif isinstance(node, ast.Return) and name in RETURNED and node.value:

@@ -25,6 +25,7 @@ from ..store.settings import SETTINGS, Settings, check_setting, load_settings, u
 from ..store.task import DUE, Task, load_tasks, shown
 from ..times import format_time, parse_time
 from ..vocabulary import STRATEGIES
+from ..zones import NoZoneData
 from . import exposure, place
 from .findings import ERROR, OK, WARNING, Finding
 
@@ -210,8 +211,9 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         try:
             check_setting(name, settings[name])
         except BadInput as error:
-            yield Finding(ERROR, "settings", "{error}: `webscheduler config set {name} VALUE` (this machine may "
-                                            "lack a zone that exists: `pip install tzdata`)" if name == "timezone" else
+            yield Finding(ERROR, "settings", "{error}" if isinstance(error, NoZoneData) else
+                          "{error}: `webscheduler config set {name} VALUE` (this machine may "
+                          "lack a zone that exists: `pip install tzdata`)" if name == "timezone" else
                           "{error}: `webscheduler config set {name} VALUE`", error=error, name=name)
 
 
@@ -234,6 +236,7 @@ def _notify(settings: Settings) -> Iterator[Finding]:
 
 def _tasks(settings: Settings, good: dict[str, Task], broken: dict[str, str], now: float) -> Iterator[Finding]:
     every = health.rhythm(settings.home)["every"]
+    wrong: dict[str, str | BadInput] = {**broken}
 
     for name, task in good.items():
         try:
@@ -244,7 +247,7 @@ def _tasks(settings: Settings, good: dict[str, Task], broken: dict[str, str], no
 
             said = slots.too_fine_for_ticks(task, settings["timezone"], every, now) if every and task["enabled"] else ""
         except BadInput as error:
-            broken = {**broken, name: str(error)}
+            wrong[name] = error
             continue
 
         if task["expression"] and task["intervalSeconds"]:
@@ -259,11 +262,11 @@ def _tasks(settings: Settings, good: dict[str, Task], broken: dict[str, str], no
                                             "no other until then: `webscheduler rotate-secret {task}` ends that",
                           task=name)
 
-    for name, problem in broken.items():
-        yield Finding(ERROR, "tasks", "{error}: correct it with `webscheduler edit {task}`, or `webscheduler remove "
-                                     "{task}`", error=problem, task=name)
+    for name, problem in wrong.items():
+        yield Finding(ERROR, "tasks", "{error}" if isinstance(problem, NoZoneData) else "{error}: correct it with "
+                      "`webscheduler edit {task}`, or `webscheduler remove {task}`", error=problem, task=name)
 
-    if not broken:
+    if not wrong:
         yield Finding(OK, "tasks", "{n}, all without errors", n=len(good))
 
 

@@ -25,6 +25,7 @@ from ..store.fields import NAME_CHARACTERS, parse_json
 from ..store.settings import SETTINGS, Settings, read_settings
 from ..store.task import DUE, SECRETS, check_name, check_printable, file_name, load_task, new_task, shown
 from ..times import time_zone
+from ..zones import NoZoneData
 from . import crontab, histories, user_column
 
 TYPE_CHECKING = False
@@ -460,4 +461,5 @@ def _advise(settings: Settings, arrival: Arrival) -> None:
             if row.get("expression"):
                 slots.check_expression(row["expression"])
         except BadInput as error:
-            arrival.said.append(f"{name} will not run until it is edited: {error}")
+            when = "here" if isinstance(error, NoZoneData) else "until it is edited"
+            arrival.said.append(f"{name} will not run {when}: {error}")

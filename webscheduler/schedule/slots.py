@@ -196,7 +196,7 @@ def _read(task: Task, default_zone: str) -> tuple[Cron, tzinfo]:
     except CronError as error:
         raise BadInput(f"task {task.name}: expression: {error}", "expression")
     except BadInput as error:
-        raise BadInput(f"task {task.name}: {error}", "timezone")
+        raise type(error)(f"task {task.name}: {error}", "timezone")
 
 
 def _cron(task: Task, default_zone: str, now: float, later: bool) -> float | None:
