@@ -12,7 +12,7 @@ import re
 from typing import Callable, NamedTuple
 
 from . import parser
-from .parser import MODULES, checked
+from .parser import MODULES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,6 +136,5 @@ def _completion(args: Namespace) -> None:
 
 VERBS: dict[str, Verb] = {
     "completion": (_completion, "Print a script that lets your shell complete commands, options and tasks.",
-                   ("|".join(SHELLS), "The shell.",
-                    {"dest": "shell", "type": checked("completion", "choice", tuple(SHELLS))})),
+                   ("|".join(SHELLS), "The shell.", {"dest": "shell"})),
 }

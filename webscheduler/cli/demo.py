@@ -27,7 +27,7 @@ from ..host.home import create_home
 from ..store import history_reading, processes
 from ..store.settings import load_settings, save_settings
 from ..vocabulary import STRATEGIES
-from .parser import checked
+from .parser import number
 from .terminal import line, local_time
 
 TYPE_CHECKING = False
@@ -276,6 +276,5 @@ VERBS: dict[str, Verb] = {
     "demo": (_demo, "Show how it works, in a temporary installation with a real server."),
     "serve": (_serve, "Serve the installation over HTTP, for testing or behind a proxy.",
               ("--host ADDRESS", "Address to listen on; default: 127.0.0.1.", {"default": "127.0.0.1"}),
-              ("--port N", "Port; 0: any free one; default: 8000.",
-               {"type": checked("--port", "int", (0, 65535)), "default": 8000})),
+              number("--port N", "Port; 0: any free one; default: 8000.", 0, 65535, 8000)),
 }

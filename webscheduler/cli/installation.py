@@ -38,7 +38,7 @@ from ..store.settings import (
 from ..store.task import load_tasks
 from ..times import system_zone
 from .panel import account, typed_password
-from .parser import BASE, JSON, checked
+from .parser import BASE, JSON, number
 from .tasks import base_url
 from .terminal import as_text, done, line, local_time, print_error, print_json, print_table, progress
 
@@ -335,17 +335,16 @@ VERBS: dict[str, Verb] = {
              ("--passenger DIR", "Write passenger_wsgi.py into this folder, the application root of Passenger."),
              ("--password-stdin USER", "Set the panel password of USER to the first line of standard input.")),
     "config": (_config, "Show or change the settings.",
-               (f"[{'|'.join(ACTIONS)}]", "What to do; default: list.",
-                {"dest": "action", "type": checked("config", "choice", tuple(ACTIONS)), "default": "list"}),
+               (f"[{'|'.join(ACTIONS)}]", "What to do; default: list.", {"dest": "action", "default": "list"}),
                ("[KEY]", "The setting."), ("[VALUE]", "Its value; lists and objects as JSON."), JSON),
     "doctor": (_doctor, "Check the installation and say what to do; exit status 1 if there is an error.",
                ("--offline", "Do not call the scheduler's own URL."), JSON),
     "notify": (_notify, ("Show or change whom to notify, as in `webscheduler notify --email me@example.org`. With "
                          "`test`, send a test to each channel and ping URL, and what could not be sent before."),
-               ("[test]", "Send a test.", {"dest": "what", "type": checked("notify", "choice", ("test",))}),
+               ("[test]", "Send a test.", {"dest": "what"}),
                ("--email ADDRESS", "Send mail to this address, or several with commas between; '' ends it."),
                ("--url URL", "Post to this webhook; '' ends it.")),
     "probe": (_probe, "Test which strategies survive on this host, for `auto` to choose from.",
-              ("--seconds N", f"How long each test job runs; default: {probe.SECONDS}, at most {probe.MOST_SECONDS}.",
-               {"type": checked("--seconds", "int", (1, probe.MOST_SECONDS)), "default": probe.SECONDS}), BASE, JSON),
+              number("--seconds N", f"How long each test job runs; default: {probe.SECONDS}, at most "
+                     f"{probe.MOST_SECONDS}.", 1, probe.MOST_SECONDS, probe.SECONDS), BASE, JSON),
 }

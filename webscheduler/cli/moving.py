@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .parser import Verb
 
 TARGETS = ("json", *exporting.FORMATS)
-SOURCES = ("json", "crontab")
 
 
 def _import(args: Namespace) -> None:
@@ -164,15 +163,13 @@ def _shim(args: Namespace) -> None:
 
 VERBS: dict[str, Verb] = {
     "export": (_export, "Print the tasks for another scheduler, or as JSON for `import`.",
-               ("|".join(TARGETS), "The format.",
-                {"dest": "format", "type": checked("export", "choice", TARGETS)}),
+               ("|".join(TARGETS), "The format.", {"dest": "format"}),
                ("--with-secrets", "json: include the secrets, so that URLs stay valid."),
                ("--history", "json: include the history of each task."),
                ("--image IMAGE", "kubernetes: the image; default: the placeholder IMAGE.", {"default": "IMAGE"}),
                ("--output PATH", "Write to this file, for systemd into this directory.")),
     "import": (_import, "Import tasks from an export, a state.json, the directory of one, or a crontab.",
-               (f"[{'|'.join(SOURCES)}]", "The format; default: json.",
-                {"dest": "format", "type": checked("import", "choice", SOURCES), "default": "json"}),
+               ("[json|crontab]", "The format; default: json.", {"dest": "format", "default": "json"}),
                ("FILE", "The file or directory; -: standard input."),
                ("--dry-run", "Only show what would be imported."),
                ("--history", "Import the history that an export has, too; that of a directory always is."),
@@ -187,6 +184,5 @@ VERBS: dict[str, Verb] = {
                ("--python PATH", f"Interpreter in its first line; default: {bundle.PYTHON}.",
                 {"default": bundle.PYTHON})),
     "shim": (_shim, "Print a PHP file that calls a task, for panels that run files but call no URLs.",
-             ("php", "The language.", {"dest": "language", "type": checked("shim", "choice", ("php",))}),
-             ("[NAME]", f"The task; default: {DUE}.", {"default": DUE}), BASE),
+             ("php", "The language."), ("[NAME]", f"The task; default: {DUE}.", {"default": DUE}), BASE),
 }

@@ -15,7 +15,6 @@ import time
 
 from ..errors import BadInput
 from ..store import people
-from .parser import checked
 from .terminal import done, line
 
 TYPE_CHECKING = False
@@ -84,6 +83,6 @@ def typed_password(question: str) -> str | None:
 VERBS: dict[str, Verb] = {
     "set-password": (_set_password, "Set the panel password of a user, and end the user's sessions.",
                      ("[USER]", "The user; default: the only one, else named like this account."),
-                     (f"--role {'|'.join(people.ROLES)}", "What the user may do; default: as before; the first: owner.",
-                      {"type": checked("role", "choice", people.ROLES)})),
+                     (f"--role {'|'.join(people.ROLES)}",
+                      "What the user may do; default: as before; the first: owner.")),
 }

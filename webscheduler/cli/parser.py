@@ -10,6 +10,7 @@ what else argparse.add_argument takes. The notation is that of usage lines:
 
     "NAME"   "[NAME]"   "NAME..."   "[NAME...]"              a word, an optional one, one or more, any number
     "--yes"   "--base URL"   "--cron, --expression EXPR"     a switch, an option with a value, one with two names
+    "list|get"   "--role viewer|owner"                       in small letters: the words that it may be
 """
 
 from __future__ import annotations
@@ -144,6 +145,9 @@ def build(name: str) -> Parser:
         else:
             more["metavar"] = metavar
 
+        if metavar.islower():
+            more.setdefault("type", checked(names[0] if names else name, "choice", metavar.split("|")))
+
         if not names:
             names = [more.pop("dest", metavar.lower())]
             few, many = ("?", "*") if notation[0] == "[" else (None, "+")
@@ -204,6 +208,11 @@ def checked(name: str, kind: str, limit: Any) -> Callable[[str], Any]:
     """The type of an argument that is no field of a task: checks a text by the rule of a kind of field."""
     row = Field(kind, None, "", limit)
     return lambda text: from_text(name, row, text)
+
+
+def number(notation: str, sentence: str, least: int, most: int, default: int) -> Argument:
+    """An option with a whole number in this range."""
+    return notation, sentence, {"type": checked(notation.split()[0], "int", (least, most)), "default": default}
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str] | None]:

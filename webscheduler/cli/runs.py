@@ -25,7 +25,7 @@ from ..store import history, history_cleaning, history_reading, history_view, pr
 from ..store.settings import Settings, load_settings
 from ..store.task import DUE, file_name, is_internal, load_tasks, shown
 from ..vocabulary import FAILURES, FINISHED, SUCCESS
-from .parser import JSON, YES, checked
+from .parser import JSON, YES, number
 from .tasks import NAME
 from .terminal import confirm, done, holders, line, local_time, print_error, print_json, print_table, progress, seconds
 
@@ -393,11 +393,9 @@ VERBS: dict[str, Verb] = {
     "cancel": (_cancel, "End a run in progress.", NAME, ("[RUN]", "The run; needed if several are in progress.")),
     "status": (_status, "Show whether all tasks are healthy; exit status 1 if not.", JSON),
     "logs": (_logs, "Show past runs, newest first.", TASK_OR_ALL,
-             (f"--status {'|'.join(FINISHED)}", "Only runs with this status.",
-              {"type": checked("--status", "choice", FINISHED)}),
+             (f"--status {'|'.join(FINISHED)}", "Only runs with this status."),
              ("--run RUN", "One run with all its output, even while it runs."),
-             ("--limit N", "How many runs; default: 20.", {"type": checked("--limit", "int", (0, 10**9)),
-                                                           "default": 20}),
+             number("--limit N", "How many runs; default: 20.", 0, 10**9, 20),
              ("--follow", "Oldest first, then new runs as they end; with --json one object a line."), JSON),
     "purge-logs": (_purge_logs, "Remove the history of a task, or of all tasks.", TASK_OR_ALL, YES),
 }

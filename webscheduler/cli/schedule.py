@@ -20,7 +20,7 @@ from ..store.settings import load_settings
 from ..store.task import DUE, FIELDS, load_task
 from ..times import format_time, parse_time
 from ..vocabulary import SUCCESS
-from .parser import JSON, checked
+from .parser import JSON, checked, number
 from .terminal import done, holders, line, local_time, print_error, print_json
 
 TYPE_CHECKING = False
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from .parser import Verb
 
-ACTIONS = ("install", "uninstall", "status")
 OUTCOMES = {0: "success", 1: "not successful", due.SKIPPED: "skipped"}  # by exit status of a due task's process
 
 
@@ -191,14 +190,11 @@ VERBS: dict[str, Verb] = {
               {"type": checked("intervalSeconds", "seconds", FIELDS["intervalSeconds"].limit)}),
              ("--timezone ZONE", "Time zone of the expression; default: the installation's, else UTC."),
              ("--from ISO8601", "Start at this time; default: now.", {"dest": "start", "type": _start}),
-             ("--count N", "How many times to show; default: 5.",
-              {"type": checked("--count", "int", (1, 10000)), "default": 5}), JSON),
+             number("--count N", "How many times to show; default: 5.", 1, 10000, 5), JSON),
     "run-due": (_run_due, "Run all due tasks once and wait for them.",
                 ("--dry-run", "Only list what would run, in order."),
                 ("--no-wait", "Do not wait for the runs to end."), JSON),
     "crontab": (_crontab, "Add a line to the crontab that calls run-due, remove it, or show it.",
-                ("|".join(ACTIONS), "What to do.",
-                 {"dest": "action", "type": checked("crontab", "choice", ACTIONS)}),
-                ("--every MINUTES", "How often; default: 1.",
-                 {"type": checked("--every", "int", (1, 1440)), "default": 1}), JSON),
+                ("install|uninstall|status", "What to do.", {"dest": "action"}),
+                number("--every MINUTES", "How often; default: 1.", 1, 1440, 1), JSON),
 }

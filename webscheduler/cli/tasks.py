@@ -61,7 +61,7 @@ def field_options() -> list[Argument]:
         else:
             metavar = "|".join(row.limit) if row.kind == "choice" else METAVARS[row.kind]
             units = " A unit may follow: 90s, 5m, 2h, 1d." if row.kind == "seconds" else ""
-            found.append((f"{option} {metavar}", row.sentence + units, dest))
+            found.append((f"{option} {metavar}", row.sentence + units, {**dest, "type": str}))  # checked with others
 
     return found
 
