@@ -70,6 +70,32 @@ def test_lines_of_history_that_nobody_could_read_stay_outside(installation: Inst
     assert [line["run"] for line in installation.history()] == ["first", "last"]
 
 
+def test_such_lines_stay_outside_of_an_export_too(installation: Installation, tmp_path: Path) -> None:
+    """Where the lines of a history stand in the document itself."""
+    installation.add()
+    text = call(installation.home, "export", "json", "--history").out
+    lines = [json.dumps({"run": "first"}), "," + json.dumps({"run": "deep", "later": nested(500)}), ',{"run": "last"}']
+    assert '"history": {\n' in text
+    head = text.partition('"history": {\n')[0]
+    (tmp_path / "export.json").write_text("\n".join([head + '"history": {', '"task": [', *lines, "]", "}}", ""]))
+    other = Installation(tmp_path / "other")
+    assert call(other.home, "import", "json", "--history", str(tmp_path / "export.json")).status == 0
+    assert [line["run"] for line in other.history()] == ["first", "last"]
+
+
+def test_what_has_entered_comes_out_and_in_again(installation: Installation, tmp_path: Path) -> None:
+    """An export has the tasks of a state.json one level deeper."""
+    rows = json.loads(document(MOST_DEPTH + 1))["tasks"]
+    (tmp_path / "state.json").write_text(json.dumps(rows))
+    assert SAID in call(installation.home, "import", str(tmp_path / "state.json")).complaint
+    rows["deep"]["later"] = rows["deep"]["later"][0]
+    (tmp_path / "state.json").write_text(json.dumps(rows))
+    assert call(installation.home, "import", str(tmp_path / "state.json")).status == 0
+    (tmp_path / "export.json").write_text(call(installation.home, "export", "json").out)
+    other = Installation(tmp_path / "other")
+    assert call(other.home, "import", str(tmp_path / "export.json")).status == 0
+
+
 def deep(act: Callable[[], Answer], frames: int) -> Answer:
     """What `act` returns, called as deeply as a framework with many layers may be."""
     return deep(act, frames - 1) if frames else act()

@@ -77,7 +77,12 @@ def between(file: IO[bytes], at: int, end: int) -> Iterator[bytes]:
         text = file.readline(LONGEST_LINE)
         at += len(text) or end
 
-        if history.parse(text.lstrip(b",")):
+        try:
+            entry = parse_json(text.lstrip(b","))
+        except ValueError:
+            continue
+
+        if isinstance(entry, dict) and entry:
             yield text.lstrip(b",")
 
 

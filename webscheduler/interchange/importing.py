@@ -21,7 +21,7 @@ from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
 from ..store import history, old_secret, people, state
-from ..store.fields import NAME_CHARACTERS, parse_json
+from ..store.fields import MOST_DEPTH, NAME_CHARACTERS, check_depth, parse_json
 from ..store.settings import SETTINGS, Settings, read_settings
 from ..store.task import DUE, SECRETS, check_name, check_printable, file_name, load_task, new_task, shown
 from ..times import time_zone
@@ -239,6 +239,9 @@ def of_document(text: str, source: str) -> Arrival:
 
     try:
         found = parse_json(text)
+
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            check_depth(found, MOST_DEPTH - 1)  # an export, which must be readable too, has them a level deeper
     except ValueError as error:
         raise BadInput(f"{source} is not JSON ({str(error)[:100]}): `webscheduler import crontab` reads crontabs")
 

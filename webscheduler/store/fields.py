@@ -52,16 +52,20 @@ def parse_json(text: str | bytes) -> Any:
     except RecursionError:
         raise ValueError(TOO_DEEP)
 
+    check_depth(found)
+    return found
+
+
+def check_depth(found: Any, most: int = MOST_DEPTH) -> None:
+    """Raises ValueError for a value that is deeper."""
     level = [found]
 
-    for _ in range(MOST_DEPTH):
+    for _ in range(most):
         level = [child for each in level if isinstance(each, (dict, list))
                  for child in (each.values() if isinstance(each, dict) else each)]
 
     if any(isinstance(each, (dict, list)) for each in level):
         raise ValueError(TOO_DEEP)
-
-    return found
 
 
 def check(field: str, row: Field, value: Any) -> Any:
