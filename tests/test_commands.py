@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.commandline import call
-from tests.installation import Installation
+from tests.installation import Installation, until
 from webscheduler.commands import registry
 from webscheduler.errors import BadInput
 from webscheduler.store import state
@@ -210,18 +210,19 @@ def test_what_is_no_file_is_no_command(installation: Installation, kind: str) ->
     assert call(installation.home, "sync").status == 1
 
 
-def test_a_file_makes_no_task(installation: Installation) -> None:
-    """Whoever can upload a file may not mean it to run. A task that has it as its command stays as it is."""
-    path = write(installation, "backup.sh")
-    assert call(installation.home, "sync").out == "nothing has changed\n"
-    assert "backup" not in state.read(str(installation.home))
-    call(installation.home, "add", "backup", "--command", "backup")
-    row = installation.row("backup")
+def test_a_file_makes_no_task_by_itself(installation: Installation) -> None:
+    """Whoever can upload a file may not mean it to run: a tick makes none. Who asks for it gets one that waits."""
+    write(installation, "backup.sh")
+    (installation.home / "commands.json").unlink(missing_ok=True)  # so that the tick looks for commands
 
     for _ in range(2):
-        assert call(installation.home, "sync").status == 0
-        assert installation.row("backup") == row
-        path.unlink(missing_ok=True)
+        assert call(installation.home, "run-due").status == 0
+        until(lambda: (installation.home / "commands.json").exists())
+        assert "backup" not in state.read(str(installation.home))
+
+    assert call(installation.home, "sync").out == "backup is new, without a schedule and disabled\n"
+    assert installation.row("backup")["command"] == "backup"
+    assert installation.row("backup")["enabled"] is False
 
 
 def test_settings_win_over_files_and_files_over_what_is_built_in(installation: Installation) -> None:

@@ -55,11 +55,10 @@ def test_pages_say_where_to_upload(owner: Browser, inhabited: Installation, monk
 
 
 def test_an_uploaded_file_is_a_command_and_no_task(owner: Browser, inhabited: Installation) -> None:
-    """Neither at a tick, nor when commands are searched for, nor by a look at the form."""
+    """Neither at a tick, nor by a look at the form."""
     upload(inhabited, "backup.sh")
     before = set(state.read(str(inhabited.home)))
     assert '<option value="backup">' in owner.get("edit")
-    assert call(inhabited.home, "sync") == (0, "nothing has changed\n", "")
     assert call(inhabited.home, "run-due").status == 0
     assert set(state.read(str(inhabited.home))) == before
     owner.get("edit")

@@ -34,7 +34,7 @@ from . import registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, TextIO, TypeVar
 
     from ..shapes import Declared
@@ -163,7 +163,7 @@ def search(settings: Settings, seconds: float | None = None) -> tuple[int, str, 
     import subprocess
     import tempfile
 
-    argv = registry.python(settings, "webscheduler.commands.discovery:sync", settings.home)
+    argv = registry.python(settings, "webscheduler.commands.discovery:sync", settings.home, "files")
 
     # Not pipes: a process that a module started and left would keep them open.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
@@ -188,9 +188,10 @@ def search(settings: Settings, seconds: float | None = None) -> tuple[int, str, 
     return int(code != 0), said, complaints
 
 
-def sync(home: str) -> int:
-    """Find commands, write commands.json, and make a task for each function that has none. Prints what changed. A
-    schedule that nobody edited follows the code. Runs in a process of its own."""
+def sync(home: str, *also: str) -> int:
+    """Find commands, write commands.json, and make a task for each function that has none, and with `also` ("files",
+    since somebody asked for it) for each file in commands/. Prints what changed. A schedule that nobody edited follows
+    the code. Runs in a process of its own."""
     signal.alarm(SYNC_LIMIT)  # or a module whose import never ends would leave one process after the other
 
     try:
@@ -198,7 +199,7 @@ def sync(home: str) -> int:
         os.environ.update(settings["environment"])
 
         with locks.Gate(home, ".sync"):  # no task can have this name
-            return _sync(settings, time.time())
+            return _sync(settings, registry.files(home) if also else (), time.time())
     except Busy:
         print("another sync is in progress: try again", file=sys.stderr)
     except WebschedulerError as error:
@@ -209,7 +210,7 @@ def sync(home: str) -> int:
     return 1
 
 
-def _sync(settings: Settings, now: float) -> int:
+def _sync(settings: Settings, files: Iterable[str], now: float) -> int:
     home = settings.home
     found, broken = discover(settings)
     # The commands of a module that fails now stay known: their runs say what is wrong.
@@ -222,7 +223,9 @@ def _sync(settings: Settings, now: float) -> int:
     for what, why in broken.items():
         print(f"{what} is skipped: {why}")
 
-    for sentence in state.update(home, lambda tasks: _adopt(tasks, found, now)):
+    own: dict[str, Declared] = {name: {} for name in files}
+
+    for sentence in state.update(home, lambda tasks: _adopt(tasks, {**own, **found}, now)):
         print(sentence)
 
     return 1 if broken else 0
