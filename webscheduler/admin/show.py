@@ -268,8 +268,7 @@ def strip(visit: Visit, entries: Sequence[Entry]) -> Html:
     bars = [h('<path class="bar {kind}" d="{path}"/>', kind=kind, path=path) for kind, path in paths.items()]
     good = sum(entry.get("status") == SUCCESS for entry in runs)
     text = visit.t("Runs that succeeded: {good} of the last {n}", good=good, n=len(runs))
-    return h('<svg class="strip" role="img" viewBox="0 0 {width} 18" width="{width}" height="18" aria-label="{text}">'
-             "<title>{text}</title>{bars}</svg>", text=text, bars=bars, width=len(runs) * 7)
+    return visit.html("strip", text=text, bars=bars, width=len(runs) * 7)
 
 
 def timeline(visit: Visit, rows: Sequence[tuple[str, Sequence[float], str]]) -> Html:
@@ -282,22 +281,17 @@ def timeline(visit: Visit, rows: Sequence[tuple[str, Sequence[float], str]]) -> 
         x = 180 + hours * 33
         hour = datetime.fromtimestamp(visit.now + hours * 3600, place).strftime("%H:%M")
         anchor = "end" if hours == 24 else "middle" if hours else "start"
-        marks.append(h('<line class="grid" x1="{x}" y1="18" x2="{x}" y2="{height}"/><text class="hour" x="{x}" y="11" '
-                       'text-anchor="{anchor}">{hour}</text>', x=x, height=height, hour=hour, anchor=anchor))
+        marks.append(visit.html("hour", x=x, height=height, hour=hour, anchor=anchor))
 
     for number, (title, starts, words) in enumerate(rows):
         y = 34 + number * 20
         path = "".join(f"M{x} {y - 6}h4v12h-4z" for x in sorted({
             int(180 + (start - visit.now) / 86400 * 792) for start in starts}))
-        lines.append(h('<text class="label" x="0" y="{base}">{title}</text><path class="due" d="{path}"/>', base=y + 4,
-                       title=title if len(title) < 25 else title[:24] + "…", path=path))
+        lines.append(visit.html("starts", base=y + 4, title=title if len(title) < 25 else title[:24] + "…", path=path))
         first = datetime.fromtimestamp(starts[0], place).strftime("%H:%M")
         text.append(f"{title}: {first} ({words})")
 
-    return h('<svg class="timeline" role="img" viewBox="0 0 980 {height}" aria-labelledby="timeline-title '
-             'timeline-text"><title id="timeline-title">{title}</title><desc id="timeline-text">{text}</desc>'
-             "{marks}{lines}</svg>", height=height, marks=marks, lines=lines, text="; ".join(text),
-             title=visit.t("Starts in the next 24 hours"))
+    return visit.html("day", height=height, marks=marks, lines=lines, text="; ".join(text))
 
 
 COLOURS = {3: ("text", "c", 0), 9: ("text", "c", 8), 4: ("ground", "b", 0), 10: ("ground", "b", 8)}
