@@ -16,8 +16,6 @@ from .parser import MODULES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import Namespace
-
     from .parser import Verb
 
 OF_TASKS = ("NAME", "[NAME]", "NAME...", "[NAME...]", "OLD")  # words that are names of tasks
@@ -130,11 +128,8 @@ def fish() -> str:
 SHELLS: dict[str, Callable[[], str]] = {"bash": bash, "zsh": zsh, "fish": fish}
 
 
-def _completion(args: Namespace) -> None:
-    print(SHELLS[args.shell](), end="")
-
-
 VERBS: dict[str, Verb] = {
-    "completion": (_completion, "Print a script that lets your shell complete commands, options and tasks.",
+    "completion": (lambda args: print(SHELLS[args.shell](), end=""),
+                   "Print a script that lets your shell complete commands, options and tasks.",
                    ("|".join(SHELLS), "The shell.", {"dest": "shell"})),
 }

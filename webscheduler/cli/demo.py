@@ -263,17 +263,13 @@ def _wait_for_runs(home: str) -> bool:
     return not processes.live_runs(home)
 
 
-def _demo(args: Namespace) -> int:
-    return demo()
-
-
 def _serve(args: Namespace) -> None:
     load_settings(args.home)  # an installation that cannot work says so here, not to each request
     serve(args.home, args.host, args.port)
 
 
 VERBS: dict[str, Verb] = {
-    "demo": (_demo, "Show how it works, in a temporary installation with a real server."),
+    "demo": (lambda args: demo(), "Show how it works, in a temporary installation with a real server."),
     "serve": (_serve, "Serve the installation over HTTP, for testing or behind a proxy.",
               ("--host ADDRESS", "Address to listen on; default: 127.0.0.1.", {"default": "127.0.0.1"}),
               number("--port N", "Port; 0: any free one; default: 8000.", 0, 65535, 8000)),

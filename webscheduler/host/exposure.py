@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import grp
 import os
+import pwd
 import stat
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from ..store.settings import Settings, private_hosts
 from ..store.task import DUE, Task, load_tasks, shown
 from ..times import instant
 from .findings import WARNING, Finding
-from .home import user_name
+from .home import name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,11 +62,11 @@ def of_calls(settings: Settings, tasks: state.Tasks) -> Iterator[Finding]:
 def of_account(home: str) -> Iterator[Finding]:
     """Who else can read the home, or put another in its place, and whether its owner is who runs this."""
     status = os.stat(home)
-    owner, path, others, group = user_name(status.st_uid), os.path.realpath(home), True, True
+    owner, path, others, group = name_of(pwd.getpwuid, status.st_uid), os.path.realpath(home), True, True
 
     if status.st_uid != os.geteuid():
         yield Finding(WARNING, "home", "it belongs to {owner}, and this runs as {user}: let the server run the script "
-                      "as {owner}", owner=owner, user=user_name(os.geteuid()))
+                      "as {owner}", owner=owner, user=name_of(pwd.getpwuid, os.geteuid()))
     elif owner in SHARED:
         yield Finding(WARNING, "home", "it belongs to {owner}, as whom servers run scripts of all customers: if there "
                       "are others here, their scripts can read it; choose a host that runs scripts as you", owner=owner)
@@ -87,14 +88,7 @@ def of_account(home: str) -> Iterator[Finding]:
                       home=home)
     elif group and status.st_mode & 0o050:
         yield Finding(WARNING, "home", "the accounts of the group {group} can read or enter it: `chmod 700 {home}`",
-                      group=_group(status.st_gid), home=home)
-
-
-def _group(number: int) -> str:
-    try:
-        return grp.getgrgid(number).gr_name
-    except KeyError:
-        return f"#{number}"
+                      group=name_of(grp.getgrgid, status.st_gid), home=home)
 
 
 def of_address(settings: Settings) -> Iterator[Finding]:

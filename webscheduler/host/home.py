@@ -20,7 +20,7 @@ from ..store.task import DUE, DUE_FIELDS, new_task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
 FOLDERS = ("locks", "runs", "logs", "output", "commands")
 DOCUMENT_ROOTS = ("public_html", "htdocs", "www", "html", "httpdocs", "web", "cgi-bin", "public", "webroot", "wwwroot")
@@ -91,10 +91,10 @@ def document_root_above(home: str, environ: dict[str, Any] | None = None) -> str
     return ""
 
 
-def user_name(number: int) -> str:
-    """The name of a user of this machine, or `#` and the number."""
+def name_of(find: Callable[[int], Any], number: int) -> str:
+    """The name of a user or a group of this machine, or `#` and the number. find: pwd.getpwuid or grp.getgrgid."""
     try:
-        return pwd.getpwuid(number).pw_name
+        return str(find(number)[0])
     except KeyError:
         return f"#{number}"
 
@@ -115,7 +115,7 @@ def check_owner(home: str) -> None:
         raise Unusable(f"there is no installation at {home}: `webscheduler init` creates one")
 
     if owner != os.geteuid():
-        name = user_name(owner)
+        name = name_of(pwd.getpwuid, owner)
         words = " ".join(shlex.quote(word) for word in (*program_words(), *sys.argv[1:]))
         raise Unusable(f"{home} belongs to {name}: sudo -u {shlex.quote(name)} WEBSCHEDULER_HOME={shlex.quote(home)} "
                        f"{words}")

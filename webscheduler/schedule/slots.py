@@ -157,7 +157,7 @@ def _shortest_gap(task: Task, default_zone: str, now: float) -> float:
     if not task["expression"]:
         return float(task["intervalSeconds"] or 0)
 
-    expression, _ = _read(task, default_zone)
+    expression, zone = _read(task, default_zone)
     minutes = [60 * hour + minute for hour in expression.hours for minute in expression.minutes]
 
     if len(minutes) > 1:
@@ -165,7 +165,7 @@ def _shortest_gap(task: Task, default_zone: str, now: float) -> float:
 
     slots: list[float] = []
 
-    while len(slots) < 8 and (found := _cron(task, default_zone, slots[-1] if slots else now, True)) is not None:
+    while len(slots) < 8 and (found := _nearest(expression, zone, slots[-1] if slots else now, True)) is not None:
         slots.append(found)
 
     return min((later - earlier for earlier, later in zip(slots, slots[1:])), default=0.0)
@@ -197,10 +197,6 @@ def _read(task: Task, default_zone: str) -> tuple[Cron, tzinfo]:
         raise BadInput(f"task {task.name}: expression: {error}", "expression")
     except BadInput as error:
         raise type(error)(f"task {task.name}: {error}", "timezone")
-
-
-def _cron(task: Task, default_zone: str, now: float, later: bool) -> float | None:
-    return _nearest(*_read(task, default_zone), now, later)
 
 
 def _nearest(expression: Cron, place: tzinfo, now: float, later: bool) -> float | None:
