@@ -194,8 +194,10 @@ def test_a_new_task_has_four_fields(owner: Browser, inhabited: Installation) -> 
     assert page.text.count("give a time of day like 03:00") == 1
     page = create(owner, kind="cron", expression="61 * * * *")
     assert page.text.count("is not within 0-59") == 1
-    page = create(owner, kind="daily", at="03:00", timezone="paris")
-    assert page.text.count("is not known here") == 1
+
+    for kind in ("none", "interval", "daily"):
+        page = create(owner, kind=kind, at="03:00", timezone="paris")
+        assert (page.status, page.text.count("is not known here")) == (422, 1)
 
 
 def test_a_zone_is_chosen_from_those_of_this_host(owner: Browser, inhabited: Installation) -> None:

@@ -221,11 +221,11 @@ def _preview(visit: Visit, form: dict[str, str]) -> Html:
         fields = {**_schedule(form), "timezone": form["timezone"].strip() or None}
         task = load_task("preview", new_task(visit.now, fields))
         coming = list(islice(starts(task, visit.settings["timezone"], visit.now), 5))
+        place = time_zone(task["timezone"] or visit.settings["timezone"])
     except BadInput as error:  # of a wrong zone, which is said beside that
         return h('<div id="preview" aria-live="polite"><p class="error" id="schedule-error">{text}</p></div>',
                  text="" if error.field == "timezone" else error_text(visit, error))
 
-    place = time_zone(task["timezone"] or visit.settings["timezone"])
     days = [(datetime.fromtimestamp(at, place), at) for at in coming]
     return visit.html("preview", words=schedule_text(visit, task), warning=_warning(visit, task), times=[
         h('<li><time datetime="{iso}">{day} {date}</time> · {relative}</li>', iso=day.isoformat(timespec="seconds"),
