@@ -213,8 +213,7 @@ def _due(visit: Visit, task: Task, rows: state.Tasks, late: list[str]) -> Html:
     details = [url_box(visit, task), h('<p class="sub">{text} · {call}</p>', text=visit.t("Last call"), call=call)
                if call else ""]
     return visit.html("due", live=live, state="bad" if alarms else state, href=visit.href("task", name=DUE), text=text,
-                      parts=parts, run=act, open=Html(" open") if state == "waiting" else "",
-                      details=details)
+                      parts=parts, run=act, open=Html(" open") if state == "waiting" else "", details=details)
 
 
 def _places(visit: Visit) -> Html:

@@ -33,11 +33,9 @@ MAX_BACKUP = 4 * 1024 * 1024  # bytes: one with a thousand tasks is restored thr
 MOST_PARTS = 10
 POLICY = ("default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
           "form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
-HEADERS = (
-    ("Content-Security-Policy", POLICY), NOSNIFF, ("Referrer-Policy", "no-referrer"),
-    ("X-Frame-Options", "DENY"), ("Cross-Origin-Opener-Policy", "same-origin"),
-    ("Cross-Origin-Resource-Policy", "same-origin"),
-)
+HEADERS = (("Content-Security-Policy", POLICY), NOSNIFF, ("Referrer-Policy", "no-referrer"),
+           ("X-Frame-Options", "DENY"), ("Cross-Origin-Opener-Policy", "same-origin"),
+           ("Cross-Origin-Resource-Policy", "same-origin"))
 
 
 class Html(str):

@@ -100,8 +100,7 @@ def serve(home: str, host: str, port: int) -> None:
               flush=True)
 
         if not host.startswith("127.") and host != "localhost":
-            print("webscheduler: plain HTTP does not hide signatures: put a proxy with TLS in front",
-                  file=sys.stderr)
+            print("webscheduler: plain HTTP does not hide signatures: put a proxy with TLS in front", file=sys.stderr)
 
         with suppress(KeyboardInterrupt):
             server.serve_forever(poll_interval=0.2)

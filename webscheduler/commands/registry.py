@@ -47,10 +47,8 @@ KEPT_VARIABLES = ("HOME", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "V
 def registered(config: Settings) -> dict[str, Command]:
     """All commands by name. If two have the same name, the later kind counts: built in, found in Python code, files,
     settings."""
-    found = {
-        name: Command(name, "builtin", python(config, f"webscheduler.commands.builtin:{name}"), True, description)
-        for name, description in BUILTIN.items()
-    }
+    found = {name: Command(name, "builtin", python(config, f"webscheduler.commands.builtin:{name}"), True, description)
+             for name, description in BUILTIN.items()}
 
     for name, facts in discovered(config.home).items():
         words = python(config, "webscheduler.commands.discovery:call", config.home, name)
@@ -312,14 +310,11 @@ def python(config: Settings, target: str, *words: str, site: bool = True) -> lis
     process that runs no code of the user, which then starts 5 ms sooner.
     """
     root = package_root()
-    code = (
-        "import sys,os;r,p,t=sys.argv[1:4];b=os.path.isfile(r);"
-        "sys.path[:]=[r]+[e for e in sys.path+p.split(':')+[r][b:] if e];"
-        "b or __import__('webscheduler');del sys.path[0];"
-        "b and exec(compile(open(r,'rb').read(),r,'exec'),{'__name__':'bundle','__file__':r});"
-        "del sys.argv[1:4];m,f=t.split(':');"
-        "sys.exit(getattr(__import__(m,fromlist=['_']),f)(*sys.argv[1:]))"
-    )
+    code = ("import sys,os;r,p,t=sys.argv[1:4];b=os.path.isfile(r);"
+            "sys.path[:]=[r]+[e for e in sys.path+p.split(':')+[r][b:] if e];"
+            "b or __import__('webscheduler');del sys.path[0];"
+            "b and exec(compile(open(r,'rb').read(),r,'exec'),{'__name__':'bundle','__file__':r});"
+            "del sys.argv[1:4];m,f=t.split(':');sys.exit(getattr(__import__(m,fromlist=['_']),f)(*sys.argv[1:]))")
     path = ":".join(entry for entry in sys.path if os.path.isabs(entry))
     return [interpreter(config), *(["-I"] if site else ["-I", "-S"]), "-c", code, root, path, target, *words]
 

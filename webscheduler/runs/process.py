@@ -157,8 +157,7 @@ def _start(invocation: Invocation, claim: Claim) -> subprocess.Popen[bytes]:
     # names the command, the run's id in its environment does.
     child = subprocess.Popen(
         invocation.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=invocation.cwd,
-        env={**invocation.environment, locks.RUN_VARIABLE: claim.run}, start_new_session=True,
-        pass_fds=[claim.lock])
+        env={**invocation.environment, locks.RUN_VARIABLE: claim.run}, start_new_session=True, pass_fds=[claim.lock])
     claim.try_append({"command": locks.identity(child.pid)})
     return child
 

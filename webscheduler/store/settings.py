@@ -74,8 +74,7 @@ SETTINGS: dict[str, Field] = {
                             (0, MAX_SECONDS)),
     "maxConcurrentTasks": Field("int", 5, "How many due tasks may run at the same time.", (1, 1000)),
     "tickBudgetSeconds": Field("seconds", None, "Seconds in which a call of @due may start tasks; empty: 55, or 25 "
-                               "in a request.",
-                               (1, 3600), True),
+                               "in a request.", (1, 3600), True),
     "logRetentionDays": Field("int", 30, "How many days history is kept; 0: for ever.", (0, 36500)),
     "failureRetentionDays": Field("int", None, "How many days failed runs are kept; empty: like the others.",
                                   (0, 36500), True),

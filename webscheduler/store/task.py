@@ -26,8 +26,7 @@ if TYPE_CHECKING:
         def __getitem__(self, name: Literal["enabled", "preventOverlap", "notify", "publicOnly"]) -> bool: ...
         @overload
         def __getitem__(self, name: Literal[
-            "priority", "minIntervalSeconds", "retries", "retryDelaySeconds", "consecutiveFailures",
-        ]) -> int: ...
+            "priority", "minIntervalSeconds", "retries", "retryDelaySeconds", "consecutiveFailures"]) -> int: ...
         @overload
         def __getitem__(self, name: Literal[
             "arguments", "title", "description", "group", "strategy", "signature"]) -> str: ...
@@ -67,8 +66,7 @@ FIELDS: dict[str, Field] = {
     "cwd": Field("text", None, "Directory to run in; empty: the account's home.", 4000, True),
     "environment": Field("map", {}, "Environment variables, besides those of the settings."),
     "strategy": Field("choice", "auto", "Whether a run is detached from the response (fork), follows it (close) or "
-                      "comes before it (sync); `auto`: the best that works here.",
-                      ("auto", *STRATEGIES)),
+                      "comes before it (sync); `auto`: the best that works here.", ("auto", *STRATEGIES)),
     "minIntervalSeconds": Field("seconds", 0, "Least seconds between two starts by URL; calls in between are skipped.",
                                 (0, MAX_SECONDS)),
     "ipAllowlist": Field("networks", [], "Addresses or networks that may call the URL; empty: all."),
