@@ -24,17 +24,8 @@ from ..host.findings import ERROR, MARKS, OK, Finding
 from ..host.home import check_owner, create_home, make_directory, program_words
 from ..store import capabilities, people, state
 from ..store.fields import redacted
-from ..store.settings import (
-    CHANNELS,
-    SETTINGS,
-    Settings,
-    check_target,
-    find_home,
-    load_settings,
-    parse_setting,
-    read_settings,
-    save_settings,
-)
+from ..store.files import find_home
+from ..store.settings import CHANNELS, SETTINGS, Settings, load_settings, parse_setting, read_settings, save_settings
 from ..store.task import load_tasks
 from ..times import system_zone
 from .panel import account, typed_password
@@ -255,7 +246,7 @@ def _notify(args: Namespace) -> int:
         targets = {name: target for name, target in {**settings["notify"], **given}.items() if target}
 
         for channel in given.keys() & targets.keys():
-            check_target(channel, CHANNELS[channel][1], targets[channel])  # as the panel does, with its name
+            parse_setting(channel, targets[channel])  # as the panel does, with its name
 
         save_settings(args.home, {"notify": targets}, settings)
         done("notify is changed", show=False)
