@@ -359,6 +359,28 @@ def test_the_keyboard_is_enough(chrome: Any, site: Site) -> None:
         assert set(wanted) - reached == set()
 
 
+def test_the_keyboard_shows_the_other_form_of_a_time(chrome: Any, site: Site) -> None:
+    """As the mouse does: of one that is in a link, and of one that is not."""
+    site.installation.add("task", expression="0 3 * * *")
+    site.installation.trigger("wsgi", "task")
+    site.installation.idle()
+    site.own()
+    shown = "e => getComputedStyle(e.querySelector('time') || e, '::after').content"
+
+    with Visitor(chrome, site) as visitor:
+        visitor.sign_in()
+        visitor.go("task?name=task")
+        page = visitor.page
+
+        for selector in ("dd > time", "td a:has(time)"):
+            found = page.locator(selector).first
+            assert found.evaluate(shown) == "none"
+            found.focus()
+            page.keyboard.press("Shift+Tab")
+            page.keyboard.press("Tab")
+            assert re.fullmatch(r'"\d{4}-\d\d-\d\d \d\d:\d\d \w+"', found.evaluate(shown))
+
+
 @pytest.fixture(scope="module")
 def full(chrome: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict[str, str]]]:
     """A filled installation, served once for all checks of its pages."""

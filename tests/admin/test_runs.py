@@ -295,3 +295,50 @@ def test_history_without_ticks_is_paged(
     found = pages(owner)
     assert [run for page in found for run in page] == wanted
     assert len(found) > 2
+
+
+@pytest.mark.parametrize("times", ["relative", "absolute"])
+def test_times_have_their_other_form_as_a_title(owner: Browser, inhabited: Installation, times: str) -> None:
+    """Both can be seen with a mouse and with a keyboard: a time is in a link, or takes the focus itself."""
+    inhabited.configure(times=times, timezone="Europe/Paris")
+    inhabited.add("task", expression="0 3 * * *")
+    write(inhabited, "task", [entry(1, time.time() - 600), entry(2, time.time() - 300, run=None, status="skipped")])
+    inhabited.edit("task", lastRunAt=format_time(time.time() - 601), lastRunId="r1", lastRunStatus="success")
+    seen = 0
+
+    for page in ("", "task?name=task", "history", "people"):
+        text = owner.request(f"/cron/admin/{page}").text
+
+        for link, title, focus, shown in re.findall(
+                r'(<a [^>]*>)?<time datetime="[^"]*" title="([^"]*)"( tabindex="0")?>([^<]*)</time>', text):
+            assert bool(link) != bool(focus), (page, shown)
+            assert re.search(r"( ago|^in .*|^now)$", shown if times == "relative" else title.partition(" · ")[0])
+            assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d CES?T$", title)
+            assert times == "relative" or re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", shown)
+            seen += 1
+
+        assert text.count("<time") == len(re.findall("<time[^>]*title=", text))
+
+    assert seen > 8
+
+
+def test_durations_and_outcomes_have_a_picture_and_words(owner: Browser, inhabited: Installation) -> None:
+    """On the task's page: a bar for each of the last runs, the share of each outcome, and texts that say the same."""
+    inhabited.add("task")
+    now = time.time()
+    runs = [entry(number, now - 60 * (130 - number), duration=float(number % 10 + 1),
+                  status="success" if number % 10 else "timeout") for number in range(120)]
+    write(inhabited, "task", [*runs, entry(120, now - 5, run=None, status="skipped", duration=None)])
+    page = owner.get("task", name="task")
+    assert ('<p id="took">Duration of the last 99 runs: 1.0 s to 10 s, half of them at most 6.0 s.</p>\n'
+            '<svg role="img" aria-labelledby="took"') in page
+    assert '<p id="rate">Runs that succeeded: 90 of the last 99 (90%)</p><svg class="rate" role="img" aria-' in page
+    chart = page.text.partition('class="card chart"')[2].partition("</section>")[0]
+    bars = dict(re.findall(r'<path class="bar (\w+)" d="(M0[^"]*|M\d[^"]*)"/>', chart.partition("</svg>")[0]))
+    assert {kind: path.count("M") for kind, path in bars.items()} == {"success": 90, "timeout": 9}
+    assert re.findall(r'width|style=', chart) == []
+    assert re.findall(r"</span> (\d+)</li>", chart) == ["90", "9"]
+    write(inhabited, "task", runs[:1])
+    assert 'class="card chart"' not in owner.get("task", name="task")
+    write(inhabited, "task", [entry(1, now, duration=None), {"run": "odd", "status": 5}])
+    assert "Duration of the last 2 runs" in owner.get("task", name="task")

@@ -48,7 +48,7 @@ def table(visit: Visit, entries: Sequence[Entry], alive: Sequence[Facts], single
 
 def _row(visit: Visit, entry: Entry, single: bool) -> Html:
     name, run, count = str(entry.get("command") or ""), entry.get("run"), entry.get("count")
-    when = moment(visit, entry.get("startedAt"))
+    when = moment(visit, entry.get("startedAt"), linked=bool(run))
     href = visit.href("run", name=name, run=run)
     return h("<tr><td>{when}</td>{task}<td>{outcome}{times}</td><td>{took}</td><td>{by}</td></tr>",
              when=h('<a href="{href}">{when}</a>', when=when, href=href) if run else when,

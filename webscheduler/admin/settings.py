@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 # Heading -> setting -> label; help and rules come from SETTINGS. All other settings are for the command line.
 SECTIONS = {
-    "General": {"name": "Name", "baseUrl": "Address", "timezone": "Time zone", "language": "Language"},
+    "General": {"name": "Name", "baseUrl": "Address", "timezone": "Time zone", "language": "Language",
+                "times": "Times"},
     "Runs": {"defaultTimeout": "Time limit", "maxConcurrentTasks": "Runs at the same time",
              "tickBudgetSeconds": "Time to start tasks", "privateHosts": "Hosts at private addresses"},
     "History": {"logRetentionDays": "Keep history (days)", "failureRetentionDays": "Keep failed runs (days)",
@@ -63,6 +64,8 @@ def index(visit: Visit) -> Response:
     form.beside = {name: session.mac(session.keys(visit.home)[-1], "stamp", str(visit.settings[name]).encode())
                    for name in SECRETS}
     form.choices["language"] = [("auto", visit.t("like the browser")), *LANGUAGES.items()]
+    form.choices["times"] = [("relative", visit.t("relative, like 5 minutes ago")),
+                             ("absolute", visit.t("absolute, as date and time"))]
 
     if visit.method == "POST":
         form.meet()

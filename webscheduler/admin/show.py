@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Parts that pages share: the frame, status, times, pictures, output.
 
-The rules: a status is a word, never a colour alone. A time is shown with its zone, and relative to now as its title. A
+The rules: a status is a word, never a colour alone. A time has its zone, and what of
+it is not shown, the date or how long ago it was, as its title, which is seen at the mouse and at the focus. A
 picture has a text that says the same. Output is text, never markup; its colours are classes of the style sheet, since
 the pages' policy forbids style attributes.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import html
 import re
 from datetime import datetime
+from itertools import accumulate
 
 from ..runs.notifications import failing
 from ..schedule.describe import describe, render
@@ -37,6 +39,7 @@ EXITS = {
 }
 UNITS = ((86400, "one day", "{n} days"), (3600, "one hour", "{n} hours"), (60, "one minute", "{n} minutes"),
          (1, "one second", "{n} seconds"))
+FEW = 40  # places in a chart, at least, or a few bars would be as wide as the page
 MENU = (("", "Tasks"), ("history", "History"), ("diagnostics", "Diagnostics"), ("settings", "Settings"))
 BELOW = {"run": "history", "clear": "history", "check": "diagnostics", "probe": "diagnostics", "crontab": "settings",
          "update": "settings", "account": "account", "people": "account"}
@@ -157,21 +160,28 @@ def field(visit: Visit, name: str, label: str, control: str, help_text: Html | N
     return visit.html(template, name=name, label=visit.said(label), control=control, **parts)
 
 
-def moment(visit: Visit, text: str | None, absent: str = "never", exact: bool = False) -> Html:
-    """An instant (ISO 8601) as a <time>: how long ago, with the time in the installation's zone as its title; or that
-    time, to the second, if `exact`."""
-    if not text:
+def moment(visit: Visit, when: str | None, absent: str = "never", exact: bool = False, linked: bool = False) -> Html:
+    """An instant (ISO 8601) as a <time>: how long ago, with the time in the installation's zone as its title, or the
+    other way round, as the setting `times` says; or that time, to the second, if `exact`. linked: it is in a link, so
+    it needs no focus of its own."""
+    if not when:
         return visit.t(absent)
 
     try:
-        seconds = parse_time(text)
+        seconds = parse_time(when)
         local = datetime.fromtimestamp(seconds, time_zone(visit.settings["timezone"]))
     except (ValueError, OverflowError, OSError):
-        return escape(text)
+        return escape(when)
 
-    said = [relative(visit, seconds), local.strftime("%Y-%m-%d %H:%M:%S %Z" if exact else "%Y-%m-%d %H:%M %Z")]
-    return h('<time datetime="{iso}" title="{title}">{text}</time>', iso=local.isoformat(timespec="seconds"),
-             title=said[not exact], text=said[exact])
+    ago: str = relative(visit, seconds)
+    whole = local.strftime("%Y-%m-%d %H:%M:%S %Z" if exact else "%Y-%m-%d %H:%M %Z")
+    text, title = (whole, ago) if exact else (ago, whole)
+
+    if not exact and visit.settings["times"] == "absolute":
+        text, title = local.strftime("%Y-%m-%d %H:%M"), f"{ago} · {whole}"
+
+    return h('<time datetime="{iso}" title="{title}"{focus}>{text}</time>', iso=local.isoformat(timespec="seconds"),
+             text=text, title=html.unescape(title), focus="" if linked else Html(' tabindex="0"'))
 
 
 def relative(visit: Visit, seconds: float) -> Html:
@@ -256,19 +266,50 @@ def strip(visit: Visit, entries: Sequence[Entry]) -> Html:
     if not runs:
         return Html("")
 
+    text = visit.t("Runs that succeeded: {good} of the last {n}", good=_good(runs), n=len(runs))
+    return visit.html("strip", text=text, bars=_bars(runs, 18), width=len(runs) * 7)
+
+
+def _good(runs: Sequence[Entry]) -> int:
+    return sum(entry.get("status") == SUCCESS for entry in runs)
+
+
+def _bars(runs: Sequence[Entry], tall: int) -> list[Html]:
+    """A bar for each run, 7 units further right, and as high as it took long: at most `tall` units."""
     longest = max(float(entry.get("duration") or 0) for entry in runs) or 1.0
     paths: dict[str, str] = {}
 
     for place, entry in enumerate(runs):
-        height = 4 + 14 * (float(entry.get("duration") or 0) / longest)
+        height = 4 + (tall - 4) * (float(entry.get("duration") or 0) / longest)
         kind = str(entry.get("status"))
         kind = kind if kind in STATUSES else "none"
-        paths[kind] = paths.get(kind, "") + f"M{place * 7} 18v-{height:.1f}h5V18z"
+        paths[kind] = paths.get(kind, "") + f"M{place * 7} {tall}v-{height:.1f}h5V{tall}z"
 
-    bars = [h('<path class="bar {kind}" d="{path}"/>', kind=kind, path=path) for kind, path in paths.items()]
-    good = sum(entry.get("status") == SUCCESS for entry in runs)
-    text = visit.t("Runs that succeeded: {good} of the last {n}", good=good, n=len(runs))
-    return visit.html("strip", text=text, bars=bars, width=len(runs) * 7)
+    return [h('<path class="bar {kind}" d="{path}"/>', kind=kind, path=path) for kind, path in paths.items()]
+
+
+def chart(visit: Visit, entries: Sequence[Entry]) -> Html:
+    """How long the last runs took, the newest on the right, and how many of them ended how; with texts that say the
+    same, since a picture as narrow as a phone has no room for them."""
+    runs = [entry for entry in entries if entry.get("run")][::-1]
+
+    if len(runs) < 2:
+        return Html("")
+
+    took = sorted(float(entry.get("duration") or 0) for entry in runs)
+    kinds = [str(entry.get("status")) for entry in runs]
+    counts = [(status, kinds.count(status)) for status in STATUSES if status in kinds]
+    places = accumulate((count for _, count in counts), initial=0)
+    return visit.html(
+        "chart", bars=_bars(runs, 60), width=max(len(runs), FEW) * 7 - 2, n=len(runs),
+        first=moment(visit, runs[0].get("startedAt")), last=moment(visit, runs[-1].get("startedAt")),
+        took=visit.t("Duration of the last {n} runs: {least} to {most}, half of them at most {middle}.", n=len(runs),
+                     least=duration(took[0]), most=duration(took[-1]), middle=duration(took[(len(took) - 1) // 2])),
+        rate=visit.t("Runs that succeeded: {good} of the last {n} ({rate}%)", good=_good(runs), n=len(runs),
+                     rate=100 * _good(runs) // len(runs)),
+        shares=[h('<path class="bar {kind}" d="M{at} 0h{n}v1h-{n}z"/>', kind=status, at=at, n=count)
+                for at, (status, count) in zip(places, counts)],
+        ends=[h("<li>{badge} {n}</li>", badge=badge(visit, status), n=count) for status, count in counts])
 
 
 def timeline(visit: Visit, rows: Sequence[tuple[str, Sequence[float], str]]) -> Html:

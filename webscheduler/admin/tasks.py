@@ -116,7 +116,7 @@ def last_run(visit: Visit, task: Task, entries: list[Entry], running: bool) -> H
                  href=visit.href("run", name=task.name, run=task["lastRunId"]))
 
     run = next((entry for entry in entries if entry.get("run") and entry.get("run") == task["lastRunId"]), None)
-    return h('{outcome} <a href="{href}">{when}</a> · {took}', when=moment(visit, task["lastRunAt"]),
+    return h('{outcome} <a href="{href}">{when}</a> · {took}', when=moment(visit, task["lastRunAt"], linked=True),
              outcome=outcome(visit, run or {"status": task["lastRunStatus"], "exitCode": task["lastRunExitCode"]}),
              took=duration(task["lastRunDuration"]),
              href=visit.href("run", name=task.name, run=task["lastRunId"]))
@@ -158,7 +158,7 @@ def one(visit: Visit) -> Response:
     from . import runs
 
     task = named(visit)
-    entries = history_view.recent(visit.home, task.name)
+    entries = history_view.recent(visit.home, task.name, 100)
     alive, call = processes.live_runs(visit.home, task.name), last_call(visit, entries)
     editor, kept = visit.may("editor"), old_secret.until(task, visit.now)
     secret = _secret(visit, task) if editor and visit.notice.get("secret") == task.name else ""
@@ -178,7 +178,7 @@ def one(visit: Visit) -> Response:
             ("Old URL works until", h("{time} {end}", time=moment(visit, kept, exact=True), end=button(
                 visit, "secret", "End it now", name=task.name, fields={"old": "end"}) if editor else "")) if kept
             else None]),
-        strip=show.strip(visit, entries), url="" if secret else url_box(visit, task),
+        chart=show.chart(visit, entries), url="" if secret else url_box(visit, task),
         rotate=link(visit, "New secret…", "secret", name=task.name) if editor else "",
         table=runs.table(visit, entries[:10], alive, single=True), all=visit.href(
             "history", name=task.name, idle=1 if task.name == DUE else None)))

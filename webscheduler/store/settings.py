@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         """The kinds of values of settings; those that may be None are Any, since pyright would not narrow them."""
 
         @overload
-        def __getitem__(self, name: Literal["name", "timezone", "language"]) -> str: ...
+        def __getitem__(self, name: Literal["name", "timezone", "language", "times"]) -> str: ...
         @overload
         def __getitem__(self, name: Literal[
             "defaultTimeout", "maxConcurrentTasks", "logRetentionDays", "signatureWindowSeconds"]) -> int: ...
@@ -70,6 +70,8 @@ SETTINGS: dict[str, Field] = {
     "name": Field("line", "webscheduler", "Name of this installation, shown in the panel and in notifications.", 100),
     "timezone": Field("text", "UTC", "Time zone, like Europe/Paris; a task may have its own.", 100),
     "language": Field("choice", "auto", "Language of the panel; auto: the browser's.", ("auto", *LANGUAGES)),
+    "times": Field("choice", "relative", "How the panel shows times: relative to now, or absolute. The other is shown "
+                   "when the mouse or the focus is on it.", ("relative", "absolute")),
     "defaultTimeout": Field("seconds", 300, "Time limit of a run in seconds, for tasks without one; 0: no limit.",
                             (0, MAX_SECONDS)),
     "maxConcurrentTasks": Field("int", 5, "How many due tasks may run at the same time.", (1, 1000)),
