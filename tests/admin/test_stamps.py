@@ -23,7 +23,7 @@ from webscheduler.store.task import load_task
 SAVE = {"edit", "settings", "people", "crontab", "setup", "account"}
 # Pages that do one thing, which the button says, whatever else was saved.
 DO = {"run-now", "enable", "selection", "secret", "delete", "cancel", "clear", "check", "probe", "update",
-      "notify-test", "sign-in", "sign-out",
+      "notify-test", "permissions", "sign-in", "sign-out",
       "backup"}  # it says that tasks with the same name are replaced
 # What an owner sees, and what is in it to see.
 SEEN = ("", "task?name=task", "edit", "edit?name=task", "edit?name=%40due", "edit?copy=task", "secret?name=task",
