@@ -154,6 +154,21 @@ def test_finds(installation: Installation, fault: Callable[[Installation], None]
     assert all("\n" not in line for line in lines)
 
 
+def test_a_wrong_setting_is_told_with_its_file(installation: Installation) -> None:
+    """Wherever it is met: by a command, and by a task that has no time zone of its own, which is not to be edited."""
+    installation.add("task", expression="0 3 * * *")
+    bad_zone(installation)
+    (said,) = [line for line in wrong(examine(installation)) if "Mars" in line]
+    assert said.startswith("settings: timezone: 'Mars/Olympus' is not known here")
+    assert "config.json: timezone: 'Mars/Olympus' is not known here" in call(installation.home, "run-due").err
+    bad_setting(installation)
+    said = call(installation.home, "list").complaint
+    assert said.startswith(f"{installation.home}/config.json: defaultTimeout: ") and "config set defaultTimeout" in said
+    (installation.home / "config.json").write_text("{]")
+    said = call(installation.home, "list").complaint
+    assert said.startswith(f"{installation.home}/config.json cannot be read: it is not JSON (") and "remove" not in said
+
+
 @pytest.mark.parametrize(("proxies", "warned"), [
     ([], False), (["unix"], False), (["127.0.0.1", "::1"], False), (["unix", "127.0.0.1"], True)])
 def test_warns_of_two_ways_for_a_proxy(installation: Installation, proxies: list[str], warned: bool) -> None:

@@ -18,7 +18,7 @@ from tests import CHECKOUT, PACKAGE
 
 # Each folder of the package: what it is for, and which folders it may import. A module at the top counts as a folder.
 # docs/explanation/structure.md shows this table: `python -m tests.test_layers` writes it.
-LEAVES = "errors shapes vocabulary times signing addresses zones http fetching printable body pasted"
+LEAVES = "errors shapes vocabulary times signing addresses zones http fetching printable body pasted accounts"
 DOORS = "__main__ cgi wsgi embedding cli admin bundle_head"
 WORK = f"{LEAVES} store schedule commands runs"
 FOLDERS: dict[str, tuple[str, str]] = {

@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -368,6 +369,28 @@ def newer_settings(home: Path) -> None:
 
 BROKEN: list[Callable[[Path], None]] = [gone, broken_state_and_copy, missing_state_and_copy, state_is_a_list,
                                         nested_state, broken_settings, wrong_setting, newer_settings]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["", "config.json", "state.json"])
+def test_a_script_that_runs_as_another_user(elsewhere: Installation, place: str) -> None:
+    """The server's error log names both users, whose the home is and as whom the script runs; of what is to be done,
+    nothing is to be removed. So it is for a file that root left in the home."""
+    environ = elsewhere.signed()
+    give(elsewhere.home, "nobody")
+    for file in [*elsewhere.home.glob(f"{place}*"), *elsewhere.home.glob("index")] if place else [elsewhere.home]:
+        os.chown(file, 0 if place else pwd.getpwnam("daemon").pw_uid, -1)
+        file.chmod(0o700 if file.is_dir() else 0o600)
+
+    script = elsewhere.home.parent / SCRIPT.name
+
+    with elsewhere.start_cgi(environ, words=[readable()], script=script, **as_user("nobody")) as process:
+        answer = answered(process)
+
+    assert (answer.status, answer.errors.count("\n")) == (503, 1)
+    assert "remove" not in answer.errors
+    assert (f" belongs to root, and this runs as nobody: `chown -R nobody {elsewhere.home}` as root" if place else
+            f"; {elsewhere.home} belongs to daemon, and this runs as nobody: let the server run the script as daemon"
+            ) in answer.errors
 
 
 @pytest.mark.parametrize("door", DOORS)

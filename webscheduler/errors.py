@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""What can go wrong, as one family of exceptions. A leaf: imports nothing.
+"""What can go wrong, as one family of exceptions. A leaf: its import imports nothing.
 
 The rule: every error that a person can meet is one line that says what is wrong and what to do. The class carries
 the exit status of the command line; a trigger that meets one answers 503. A trigger that loses a race, is refused or is
@@ -48,10 +48,22 @@ class Busy(WebschedulerError):
 def foreseen(error: Exception, home: str = "") -> str:
     """The line that tells a server's error log of an error; empty for one that nobody foresaw. home: where a system
     call failed that names no file; without it, none is foreseen."""
-    if isinstance(error, WebschedulerError):
-        return f"webscheduler: {error}"
+    ours = isinstance(error, WebschedulerError)
+    denied: BaseException | None = error
+    line = f"webscheduler: {error}" if ours else ""
 
-    return f"webscheduler: {error.filename or home}: {error.strerror}" if isinstance(error, OSError) and home else ""
+    if isinstance(error, OSError) and home:
+        line = f"webscheduler: {error.filename or home}: {error.strerror}"
+
+    while isinstance(denied, WebschedulerError):
+        denied = denied.__context__
+
+    if line and isinstance(denied, PermissionError):
+        from .accounts import both_users  # it is read only where something is wrong
+
+        line += both_users(denied.filename or home)
+
+    return line
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

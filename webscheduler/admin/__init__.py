@@ -16,7 +16,7 @@ import importlib
 import os
 import time
 
-from ..errors import WebschedulerError
+from ..errors import WebschedulerError, foreseen
 from ..http import Request, Response, log, server_kind
 from ..store.settings import SETTINGS, Settings, find_home, load_settings
 from .web import Html, Refused, Visit, error_text, h, mount, respond
@@ -101,7 +101,7 @@ def answer(environ: Environ, home: str | None, user: User = None, clock: Callabl
     except Refused as refused:
         response = _problem(visit, refused.status, visit.t(refused.message))
     except (WebschedulerError, OSError) as error:
-        log(environ.get("wsgi.errors"), f"webscheduler: {error}")
+        log(environ.get("wsgi.errors"), foreseen(error, home))
         text = visit.t("The server's error log has the details.")
         # What was done is said above it, or it would be done again.
         response = _problem(visit, 503, error_text(visit, error) if visit.may("editor") else text)

@@ -240,14 +240,11 @@ def _tasks(settings: Settings, good: dict[str, Task], broken: dict[str, str], no
 
     for name, task in good.items():
         try:
-            slots.next_at(task, settings["timezone"], now)
-
-            if name != DUE:
-                registry.argv(settings, task)
-
-            said = slots.too_fine_for_ticks(task, settings["timezone"], every, now) if every and task["enabled"] else ""
+            said = _faults(settings, task, every, now)
         except BadInput as error:
-            wrong[name] = error
+            if error.field != "timezone" or task["timezone"]:  # that of the settings is said there
+                wrong[name] = error
+
             continue
 
         if task["expression"] and task["intervalSeconds"]:
@@ -268,6 +265,16 @@ def _tasks(settings: Settings, good: dict[str, Task], broken: dict[str, str], no
 
     if not wrong:
         yield Finding(OK, "tasks", "{n}, all without errors", n=len(good))
+
+
+def _faults(settings: Settings, task: Task, every: float | None, now: float) -> str:
+    """What ticks, every so many seconds, do to the schedule of a task. Raises BadInput if it cannot run."""
+    slots.next_at(task, settings["timezone"], now)
+
+    if task.name != DUE:
+        registry.argv(settings, task)
+
+    return slots.too_fine_for_ticks(task, settings["timezone"], every, now) if every and task["enabled"] else ""
 
 
 def _commands(settings: Settings) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ import pwd
 import stat
 from urllib.parse import urlsplit
 
+from ..accounts import name_of
 from ..commands import registry
 from ..errors import BadInput
 from ..fetching import NotPublic, check_public, within
@@ -17,7 +18,6 @@ from ..store.settings import Settings, private_hosts
 from ..store.task import DUE, Task, load_tasks, shown
 from ..times import instant
 from .findings import WARNING, Finding
-from .home import name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

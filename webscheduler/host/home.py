@@ -12,6 +12,7 @@ import pwd
 import shlex
 import sys
 
+from ..accounts import both_users, name_of
 from ..errors import BadInput, Unusable
 from ..store import state
 from ..store.files import replace_file
@@ -20,7 +21,7 @@ from ..store.task import DUE, DUE_FIELDS, new_task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any
 
 FOLDERS = ("locks", "runs", "logs", "output", "commands")
 DOCUMENT_ROOTS = ("public_html", "htdocs", "www", "html", "httpdocs", "web", "cgi-bin", "public", "webroot", "wwwroot")
@@ -91,14 +92,6 @@ def document_root_above(home: str, environ: dict[str, Any] | None = None) -> str
     return ""
 
 
-def name_of(find: Callable[[int], Any], number: int) -> str:
-    """The name of a user or a group of this machine, or `#` and the number. find: pwd.getpwuid or grp.getgrgid."""
-    try:
-        return str(find(number)[0])
-    except KeyError:
-        return f"#{number}"
-
-
 def program_words() -> list[str]:
     """The words with which this command line was called."""
     if sys.argv[0].endswith("__main__.py"):
@@ -111,6 +104,8 @@ def check_owner(home: str) -> None:
     """Raises Unusable for any user but the home's owner, since the web server could not read the files made."""
     try:
         owner = os.stat(home).st_uid
+    except PermissionError:
+        raise Unusable(f"{home} cannot be looked at{both_users(home)}")
     except OSError:
         raise Unusable(f"there is no installation at {home}: `webscheduler init` creates one")
 

@@ -196,7 +196,8 @@ def _read(task: Task, default_zone: str) -> tuple[Cron, tzinfo]:
     except CronError as error:
         raise BadInput(f"task {task.name}: expression: {error}", "expression")
     except BadInput as error:
-        raise type(error)(f"task {task.name}: {error}", "timezone")
+        where = f"task {task.name}" if task["timezone"] else "config.json"
+        raise type(error)(f"{where}: {error}", "timezone")
 
 
 def _nearest(expression: Cron, place: tzinfo, now: float, later: bool) -> float | None:

@@ -80,7 +80,7 @@ def changing_counters(home: str) -> Context[Counters]:
 
 
 def _read(home: str, file: str) -> Any:
-    problem = "it does not hold what it should"
+    problem, cure = "it does not hold what it should", ": mend it, or remove it and set passwords anew"
 
     try:
         with open(os.path.join(home, file), "rb") as source:
@@ -90,10 +90,12 @@ def _read(home: str, file: str) -> Any:
             return found
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        problem, cure = str(error.strerror), ""
+    except (ValueError, RecursionError) as error:
         problem = str(error)
 
-    raise Unusable(f"{home}/{file} cannot be read ({problem}): mend it, or remove it and set passwords anew")
+    raise Unusable(f"{home}/{file} cannot be read ({problem}){cure}")
 
 
 def _is_sound(file: str, row: Any) -> bool:

@@ -121,7 +121,7 @@ def load_settings(home: str) -> Settings:
         try:
             values[name] = check(name, row, raw.get(name, row.default))
         except BadInput as error:
-            raise Unusable(f"config.json: {error}: correct it with `webscheduler config set {name} VALUE`")
+            raise Unusable(f"{home}/config.json: {error}: correct it with `webscheduler config set {name} VALUE`")
 
     return Settings(home, values)
 
@@ -138,8 +138,11 @@ def read_settings(home: str) -> dict[str, Any]:
             raise Unusable(f"there is no installation at {home}: `webscheduler init` creates one")
 
         return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise Unusable(f"{path} cannot be read ({_short(error)}): repair it, or remove it for default settings")
+    except OSError as error:
+        raise Unusable(f"{path} cannot be read: {error.strerror}")
+    except (ValueError, RecursionError) as error:
+        raise Unusable(f"{path} cannot be read: it is not JSON ({str(error)[:200]}): correct it there with an "
+                       "editor")
 
     if not isinstance(raw, dict):
         raise Unusable(f"{path} must contain an object of settings")
@@ -177,10 +180,6 @@ def save_settings(home: str, values: dict[str, Any], seen: Settings | None = Non
             replace_file(path, json.dumps(raw, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
         except OSError as error:
             raise Unusable(f"{path} cannot be written: {error.strerror}")
-
-
-def _short(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error).split("\n")[0][:200]
 
 
 def parse_setting(name: str, text: str) -> Any:
