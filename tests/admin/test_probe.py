@@ -19,6 +19,7 @@ from webscheduler.admin import PAGES
 from webscheduler.host import probe
 from webscheduler.runs import probes
 from webscheduler.store import capabilities, history, state
+from webscheduler.store.settings import load_settings
 
 SEEN = ("list", "list --json", "status", "status --json", "logs", "logs --json", "export json", "export crontab",
         "export systemd", "export kubernetes", "next", "next --json", "run-due --dry-run", "doctor --offline")
@@ -98,6 +99,25 @@ def test_a_tick_leaves_a_job_that_runs(
     assert len(tasks_of(inhabited)) == 3
     inhabited.idle()
     assert probes.collect_left(str(inhabited.home), time.time() + 3600) is True
+
+
+def test_nobody_gets_hold_of_a_task_of_a_probe(owner: Browser, inhabited: Installation) -> None:
+    """By its name, which is known: an editor would make a task of his own of it, with its program."""
+    probe.start(load_settings(str(inhabited.home)), "http://127.0.0.1:9", 1, time.time())
+    before, token = inhabited.row("probe-fork"), owner.token()
+
+    for path in ("task", "edit", "secret", "delete", "shim"):
+        assert owner.get(path, name="probe-fork").status == 404, path
+
+    assert "probe-fork-2" not in owner.get("edit", copy="probe-fork")
+
+    for path, fields in (("edit", {"do": "save", "group": "mine"}), ("enable", {"enabled": "no"}), ("run-now", {}),
+                         ("secret", {}), ("delete", {})):
+        page = owner.post(f"/cron/admin/{path}?name=probe-fork", {"token": token, **fields})
+        assert page.status == 404, path
+
+    assert inhabited.row("probe-fork") == before
+    probes.stop(str(inhabited.home), time.time())
 
 
 @pytest.mark.usefixtures("short")

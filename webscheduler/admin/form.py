@@ -18,7 +18,7 @@ from ..runs import health
 from ..schedule.slots import check_expression, starts, too_fine_for_ticks
 from ..store import state
 from ..store.fields import MAX_SECONDS, Field, from_text
-from ..store.task import DUE, FIELDS, Task, check_name, load_task, new_task
+from ..store.task import DUE, FIELDS, Task, check_name, load_task, new_task, shown
 from ..times import time_zone
 from . import scripts
 from .controls import Form
@@ -69,7 +69,7 @@ OF_COMMAND = ("command", "arguments")
 def edit(visit: Visit) -> Response:
     """Create or change a task."""
     task = named(visit) if visit.query.get("name") else None
-    copied = state.read(visit.home).get(visit.query.get("copy", "")) if task is None else None
+    copied = shown(state.read(visit.home)).get(visit.query.get("copy", "")) if task is None else None
     source = task or (load_task(visit.query["copy"], copied) if copied else None)
     left_out = OF_COMMAND if task is not None and task["argv"] else ()
     names = OF_DUE if task is not None and task.name == DUE else [name for name in RULES if name not in left_out]

@@ -38,9 +38,9 @@ CHOSEN = "task:"  # with a task's name: its box in the list
 
 
 def named(visit: Visit) -> Task:
-    """The task that the query names."""
+    """The task that the query names; none of those that are the program's own."""
     name = visit.query.get("name", "")
-    row = health.as_they_are(visit.home, state.read(visit.home), visit.now)[0].get(name)
+    row = health.as_they_are(visit.home, shown(state.read(visit.home)), visit.now)[0].get(name)
 
     if row is None:
         raise Refused(404, "There is no such task.")
