@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,40 @@ def test_translations_have_the_same_places() -> None:
     for source, target in language.catalogue("fr")["messages"].items():
         assert placeholders(source) == placeholders(target), source
         assert target.strip(), source
+
+
+SHELL = re.compile(r"`webscheduler|\bchmod\b|\bchown\b|\bpip\b|\bsudo\b|\biconv\b")
+# What else raises errors that the panel shows.
+BELOW = [*(file for room in ("store", "runs", "commands", "schedule") for file in (CORE / room).glob("*.py")),
+         *(CORE / f"{name}.py" for name in ("editing", "trigger", "times", "zones", "interchange/crontab"))]
+
+
+@pytest.mark.parametrize("tongue", ["en", "fr"])
+def test_no_remedy_needs_a_shell(tongue: str) -> None:
+    """Many people have FTP and a browser alone, so what `doctor` advises is said in other words: by a button, a page or
+    an upload."""
+    for message in messages():
+        assert not SHELL.search(language.translate(tongue, message)), message
+
+    for text in sorted({*advice(), *url_check.CAUSES.values()}):
+        assert not SHELL.search(language.error(tongue, text.replace("{}", "7"))), text
+
+
+def advice() -> Iterator[str]:
+    """One-line errors that name a command of a shell, as patterns."""
+    for file in BELOW:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and node.args and SHELL.search(text := pattern(node.args[0])) and getattr(
+                    node.func, "id", "") in ("BadInput", "Busy", "NoZoneData", "Unusable"):
+                yield text
+
+
+def test_english_in_other_words_has_the_same_places() -> None:
+    known = messages()
+
+    for source, target in language.catalogue("en")["messages"].items():
+        assert source in known
+        assert placeholders(target) <= placeholders(source), source
 
 
 def raised() -> Iterator[str]:

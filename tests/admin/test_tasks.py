@@ -35,6 +35,18 @@ def test_an_empty_list_says_what_to_do(owner: Browser) -> None:
     assert page.text.count("New task") == 1
 
 
+def test_a_task_that_cannot_be_loaded_is_deleted_from_the_list(owner: Browser, inhabited: Installation) -> None:
+    """It has no page; without a shell nothing else would remove it."""
+    inhabited.add("broken")
+    inhabited.edit("broken", timeout="long")
+    page = owner.get()
+    assert "broken: timeout: must be" in html.unescape(page.text)
+    assert "Delete broken?" in owner.get("delete", name="broken")
+    assert "broken is deleted" in owner.submit("delete")
+    assert "broken" not in state.read(str(inhabited.home))
+    assert owner.get("delete", name="broken").status == 404
+
+
 def test_a_task_is_made_and_its_secret_shown_once(owner: Browser, inhabited: Installation) -> None:
     """The page after creation has the secret, the URL and the ways to use it; no reload has the secret again."""
     page = create(owner)
@@ -212,7 +224,7 @@ def test_a_zone_is_chosen_from_those_of_this_host(owner: Browser, inhabited: Ins
 @pytest.mark.parametrize(("control", "text", "said"), [
     ("name", "-x", "must be 1 to 100 printable characters"), ("name", "", "must be 1 to 100"),
     ("name", "taken", "exists already"), ("name", "tak/en", ""), ("command", "", "Choose a command"),
-    ("command", "none such", "webscheduler commands"), ("arguments", "'open", "no closing quotation"),
+    ("command", "none such", "is not registered"), ("arguments", "'open", "no closing quotation"),
     ("expression", "99 * * * *", "is not within 0-59"), ("expression", "0 0 30 2 *", "never comes"),
     ("expression", "", "is empty"), ("priority", "1e3", "must be a whole number"), ("retries", "101", "must be from 0"),
     ("retries", "¹", "must be a whole number"), ("timezone", "Mars/Olympus", "is not known here"),

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""The panel's languages: English, which is in the code, and one catalogue for each other language.
+"""The panel's languages: English, which is in the code, and a catalogue for each language.
 
-The rule: an English message is its own key. A catalogue is a JSON file beside this one: `messages` maps English to the
-other language; `errors` does the same for one-line errors, where `{}` stands for any text; `singular` lists the numbers
-that take the first of two messages.
+The rules: an English message is its own key. No message of the panel names a command of a shell, which its reader may
+not have: the catalogue of English has other words for what the command line says so. A catalogue is a JSON file beside
+this one: `messages` maps English to the language; `errors` does the same for one-line errors, where `{}` stands for any
+text; `singular` lists the numbers that take the first of two messages.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ def choose(setting: str, accepted: str) -> str:
 
 def translate(language: str, message: str) -> str:
     """The message in the language, or unchanged if the catalogue does not have it."""
-    return message if language == "en" else str(catalogue(language)["messages"].get(message, message))
+    return str(catalogue(language)["messages"].get(message, message))
 
 
 def singular(language: str) -> list[int]:
     """The numbers that take the first of two messages (CLDR plural rules, category "one")."""
-    return [1] if language == "en" else list(catalogue(language)["singular"])
+    return list(catalogue(language)["singular"])
 
 
 def error(language: str, text: str, deep: int = 3) -> str:
@@ -56,7 +57,7 @@ def error(language: str, text: str, deep: int = 3) -> str:
     that would take long to be compared with all of them is cut."""
     text = text if len(text) <= LONGEST else text[:LONGEST] + " …"
 
-    if language == "en" or not deep:
+    if not deep:
         return text
 
     for pattern, template in _patterns(language):

@@ -17,7 +17,7 @@ from ..store import history_view, state
 from ..store.task import DUE, Task, load_tasks, shown
 from ..times import instant
 from ..vocabulary import FAILURES, RUNNING, SUCCESS
-from . import scripts, show
+from . import language, scripts, show
 from .show import badge, button, exit_words, link, moment, options, page, paragraph, roughly
 from .tasks import coming, command_line, label, last_call, next_run, url_box
 from .web import Html, Visit, h
@@ -83,8 +83,9 @@ def index(visit: Visit) -> Response:
     return page(visit, "Tasks", visit.html(
         "tasks", new=new if all_names else "", find=_find(visit, rows, all_names) if all_names else "",
         due=_due(visit, tasks[DUE], rows, late_names) if DUE in tasks else "", broken=[
-            *show.undelivered(visit), *(show.warning(h("{name}: {why}", name=name, why=why))
-                                        for name, why in broken.items())],
+            *show.undelivered(visit), *(show.warning(h(
+                "{name}: {why} {act}", name=name, why=language.error(visit.language, why),
+                act=link(visit, "Delete", "delete", name=name) if editor else "")) for name, why in broken.items())],
         list=found, timeline=_timeline(visit, listed, next_starts, pages > 1)))
 
 

@@ -25,7 +25,7 @@ from ..store.fields import HIDDEN, redacted
 from ..store.settings import CHANNELS, SETTINGS, Settings, check_setting, parse_setting, read_settings, save_settings
 from ..store.task import DUE, FIELDS, file_name, load_tasks, new_task, shown
 from ..vocabulary import LANGUAGES
-from . import session
+from . import language, session
 from .controls import CHANGED, Form, mark
 from .show import ask, button, facts, link, moment, page, paragraph, plain, undelivered, warning
 from .tasks import label, named
@@ -147,7 +147,8 @@ def update(visit: Visit) -> Response:
     visit.note("finished the update", __version__)
     text = visit.t("webscheduler {version} has searched for commands, and the settings are in its format.",
                    version=__version__)
-    return _lines(visit, visit.t("The update is finished"), text, (said + problems).splitlines(), [
+    return _lines(visit, visit.t("The update is finished"), text, [
+        language.error(visit.language, line) for line in (said + problems).splitlines()], [
         button(visit, "check", "Check the installation", "main"), link(visit, "Settings", "settings")])
 
 

@@ -327,19 +327,20 @@ def secret(visit: Visit) -> Response:
 
 def delete(visit: Visit) -> Response:
     """Ask, then delete the task with its history."""
-    task = named(visit)
+    name = visit.query.get("name", "")
+    broken = name in load_tasks(state.read(visit.home))[1]  # it has no page of its own
+    title, back = (name, "") if broken else (label(named(visit)), "task")
 
     if visit.method != "POST":
-        return confirm(visit, visit.t("Delete {name}?", name=label(task)),
-                       "This deletes the task, its URL and its history, and cannot be undone.", "Delete", "task",
-                       task.name)
+        return confirm(visit, visit.t("Delete {name}?", name=title),
+                       "This deletes the task, its URL and its history, and cannot be undone.", "Delete", back, name)
 
     try:
-        editing.remove(visit.home, task.name, visit.now)
+        editing.remove(visit.home, name, visit.now)
     except BadInput:
-        visit.tell("{name} is running: cancel the run first.", name=label(task), kind="bad")
-        return visit.redirect("task", name=task.name)
+        visit.tell("{name} is running: cancel the run first.", name=title, kind="bad")
+        return visit.redirect(back, name=name)
 
-    visit.note("removed", task.name)
-    visit.tell("{name} is deleted.", name=label(task))
+    visit.note("removed", name)
+    visit.tell("{name} is deleted.", name=title)
     return visit.redirect("")
