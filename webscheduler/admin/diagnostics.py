@@ -186,9 +186,8 @@ def _collect(visit: Visit) -> Response:
 
     try:
         if probe.collect(visit.home, answers, visit.now) is None:
-            return _probe_page(visit, dict.fromkeys(seen, ""), seen, h(
-                '<p role="status">{badge} {text}</p>', badge=badge(visit, RUNNING),
-                text=visit.t("A job is still running. Show the results again in a few seconds.")))
+            return _probe_page(visit, dict.fromkeys(seen, ""), seen, visit.html(
+                "still-running", badge=badge(visit, RUNNING)))
 
         visit.tell("The probe has ended; its results are below.")
     except BadInput as error:

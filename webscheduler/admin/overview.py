@@ -269,8 +269,7 @@ def _row(visit: Visit, task: Task, state: str, commands: Collection[str], at: Co
              for text in (name if task["title"] else "", command_line(task)) if text]
 
     if task["command"] and task["command"] not in commands:
-        notes.append(h('<span class="warning">{text}</span>', text=visit.t(
-            "Its command is no longer registered, so the task cannot run.")))
+        notes.append(visit.html("no-command"))
 
     status = badge(visit, task["lastRunStatus"]) if state == "failing" else h(
         '<span class="badge {kind}">{text}</span>', kind=state, text=visit.t(STATES[state]))

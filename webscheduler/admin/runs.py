@@ -151,8 +151,7 @@ def _running(visit: Visit, name: str, run: str, known: Facts | None) -> Html:
 def _ended(visit: Visit, entry: Entry) -> Html:
     name, run = str(entry.get("command")), str(entry.get("run"))
     query = {"name": name, "run": run}
-    note = h(' <span class="warning">{text}</span>', text=visit.t(
-        "It could not be recorded yet. The next call of the task records it.")) if "recorded" in entry else ""
+    note = visit.html("unrecorded") if "recorded" in entry else ""
     again = button(visit, "run-now", "Run again", name=name) if (
         visit.may("editor") and name in state.read(visit.home)) else ""
     return visit.html(

@@ -127,9 +127,8 @@ def _version(visit: Visit) -> Html:
 
     before = h("{version}, {when}", version=last["package"], when=moment(visit, last.get("at"))) \
         if "package" in last else visit.t("an earlier version")
-    return h('<p>{text}</p><p class="warning">{stale}</p>{act}', text=text, act=button(
-        visit, "update", "Finish the update") if visit.may("owner") else "", stale=visit.t(
-            "This installation was last updated with another version: {version}.", version=before))
+    return visit.html("stale", text=text, version=before, act=button(
+        visit, "update", "Finish the update") if visit.may("owner") else "")
 
 
 def update(visit: Visit) -> Response:
@@ -185,8 +184,7 @@ def crontab(visit: Visit) -> Response:
         ours = tables.installed(visit.home)
         lines = ours or [tables.line(visit.settings, minutes)]
     except WebschedulerError as error:
-        return ask(visit, h("crontab"), h("{text} {why}", why=error_text(visit, error), text=visit.t(
-            "A line in a crontab can replace the calls of the URL. On this host it is not possible:")), back)
+        return ask(visit, h("crontab"), visit.html("no-crontab", why=error_text(visit, error)), back)
 
     rhythms = {each: visit.count(each, "every minute", "every {n} minutes") for each in sorted(MINUTES)}
     choices = [h("<b>{text}</b> ", text=text) if each == minutes else h(

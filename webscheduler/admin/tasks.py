@@ -61,8 +61,7 @@ def url_box(visit: Visit, task: Task) -> Html:
         return Html("")
 
     if not base:
-        return h('<p class="warning">{text} {link}</p>', link=link(visit, "Settings", "settings"),
-                 text=visit.t("The address of this installation is not set, so no URL can be shown."))
+        return visit.html("no-address", link=link(visit, "Settings", "settings"))
 
     if task["signature"] == "timed":
         return paragraph(visit, "This task accepts only timed signatures. Each call needs a new one, so there is no "
@@ -258,11 +257,10 @@ def selection(visit: Visit) -> Response:
     elif do == "run":
         _run_selected(visit, names, back)
     elif do == "delete":
-        return ask(visit, visit.count(len(names), "Delete the selected task?", "Delete {n} tasks?"), h(
-            "{text} <b>{names}</b>", text=visit.t("This deletes the tasks, their URLs and their history, and cannot be "
-                                                  "undone:"), names=", ".join(names)),
-            [button(visit, "selection", "Delete", "danger", {"do": "sure", **{CHOSEN + name: "on" for name in names}},
-                    **visit.query), link(visit, "Cancel", "", **visit.query)])
+        return ask(visit, visit.count(len(names), "Delete the selected task?", "Delete {n} tasks?"),
+                   visit.html("to-delete", names=", ".join(names)), [
+            button(visit, "selection", "Delete", "danger", {"do": "sure", **{CHOSEN + name: "on" for name in names}},
+                   **visit.query), link(visit, "Cancel", "", **visit.query)])
     elif do == "sure":
         _delete_selected(visit, names)
 
