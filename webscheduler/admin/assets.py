@@ -11,11 +11,8 @@ import functools
 import hashlib
 import pkgutil
 
+from ..http import Response
 from .web import Visit, respond
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ..http import Response
 
 FILES = {"style": ("panel.css", "text/css"), "script": ("panel.js", "text/javascript"),
          "icon": ("icon.svg", "image/svg+xml")}

@@ -25,12 +25,9 @@ from ..store.settings import parse_setting, save_settings
 from ..vocabulary import LANGUAGES
 from . import session
 from .account import FILLS, NEW, form_of, new_password, stack
+from .controls import Form
 from .show import ask, button, page, warning
 from .web import Html, Refused, Visit, h
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .controls import Form
 
 ASKED = ("language", "timezone", "baseUrl")
 LABELS = {"code": "Code", "language": "Language", "timezone": "Time zone", "baseUrl": "Address", "user": "Your name",

@@ -18,10 +18,7 @@ from typing import NamedTuple
 
 from ..commands import registry
 from ..errors import BadInput, Unusable
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ..store.settings import Settings
+from ..store.settings import Settings
 
 PATIENCE = 60
 LONGEST_STEPS = (60, 24, 31, 12, 7)  # of each field
