@@ -261,10 +261,23 @@ def test_the_owner_is_told_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "elsewhere" not in said
 
 
-def test_the_first_step_is_not_taken_from_another_site(uploaded: Browser) -> None:
+@pytest.mark.parametrize("headers", [
+    {"HTTP_ORIGIN": "https://evil.example"}, {"HTTP_ORIGIN": "http://example.org:9090", "SERVER_PORT": "8080"},
+    {"HTTP_ORIGIN": "http://example.org", "HTTP_SEC_FETCH_SITE": "same-site"}, {"HTTP_ORIGIN": "null"}])
+def test_the_first_step_is_not_taken_from_another_site(uploaded: Browser, headers: dict[str, str]) -> None:
     uploaded.get()
-    assert uploaded.submit("setup", headers={"HTTP_ORIGIN": "https://evil.example"}).status == 403
+    assert uploaded.submit("setup", headers=headers).status == 403
     assert not Path(uploaded.home).exists()
+
+
+@pytest.mark.parametrize("headers", [
+    {"HTTP_ORIGIN": "http://example.org:8080", "SERVER_PORT": "8080"},
+    {"HTTP_ORIGIN": "https://example.org", "HTTP_HOST": "127.0.0.1:8001", "HTTP_SEC_FETCH_SITE": "same-origin"}])
+def test_the_first_step_is_taken_from_our_own_page(uploaded: Browser, headers: dict[str, str]) -> None:
+    """Debian's nginx passes the host on without its port, and a proxy may put another in its place."""
+    uploaded.get()
+    assert uploaded.submit("setup", headers=headers).status == 200
+    assert Path(uploaded.home).exists()
 
 
 def wants_code(home: Path, now: float) -> tuple[int, str]:
