@@ -178,7 +178,8 @@ VERBS: dict[str, Verb] = {
                ("--any-user", "Import all lines of a system crontab, as jobs of this account."),
                ("--timeout SECONDS", "Time limit of the jobs of a crontab; default: none, as in cron.",
                 {"type": checked("--timeout", "seconds", FIELDS["timeout"].limit)})),
-    "bundle": (_bundle, "Write the whole program into one file that runs without installing anything.",
+    "bundle": (_bundle, ("Write the whole program into one file that runs without installing anything. It is the "
+                         "command line, too: `./webscheduler.cgi list`."),
                ("--output FILE", f"The file; default: {entry_files.NAME}.", {"default": entry_files.NAME}),
                ("--require-python VERSION", "Fail unless it runs on this Python, like 3.9."),
                ("--python PATH", f"Interpreter in its first line; default: {bundle.PYTHON}.",
