@@ -16,6 +16,7 @@ from tests.installation import Installation
 from webscheduler import editing
 from webscheduler.admin import redaction
 from webscheduler.admin.redaction import hide
+from webscheduler.admin.session import keys
 
 # How a value that is printed may look.
 LOOKS: dict[str, Callable[[str], str]] = {
@@ -103,3 +104,17 @@ def test_a_stranger_costs_no_look_at_the_tasks(inhabited: Installation, monkeypa
     page = Browser(inhabited).get("sign-in")
     assert len(re.findall(r'name="token" value="[0-9a-f]{64}"', page.text)) == 1
     assert looked == []
+
+
+@pytest.mark.parametrize("what", ["the key of sessions", "notifyKey", "the password of the mail server"])
+def test_a_viewer_reads_no_secret_of_the_installation(inhabited: Installation, what: str) -> None:
+    """With the first of these, anybody's session could be made."""
+    password = "p'<w>&d 12"
+    inhabited.configure(notifyKey="k-0123456789abcdef", smtp=f"smtps://me:{password}@mail.example.org")
+    value = {"the key of sessions": keys(str(inhabited.home))[-1].decode(), "notifyKey": "k-0123456789abcdef",
+             "the password of the mail server": password}[what]
+    inhabited.add("task", argv=["/bin/echo", f"zqz\n{value}\nzyz"])
+    inhabited.trigger("wsgi", "task")
+    inhabited.idle()
+    assert not seen(inhabited, "victor", value)
+    assert seen(inhabited, "alice", value)

@@ -109,7 +109,7 @@ def answer(environ: Environ, home: str | None, user: User = None, clock: Callabl
     if not visit.may("editor"):
         from .redaction import hide
 
-        response.body = hide(home, response.body, response.kind.startswith("text/html"))
+        response.body = hide(home, response.body, response.kind.startswith("text/html"), visit.settings)
 
     response.headers += [("Set-Cookie", cookie) for cookie in visit.cookies.values()]
     return response

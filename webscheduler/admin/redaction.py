@@ -13,6 +13,13 @@ import re
 from ..errors import WebschedulerError
 from ..signing import run_message, sign, status_message
 from ..store import old_secret, state
+from ..store.fields import mail_server
+from .session import keys
+from .web import escape
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 TAG = rb"</?span[^<>]{0,60}>"  # how the colours of an output are shown
 # What else may stand between the digits: characters that nobody sees, as `printable` shows them, sequences of terminals
@@ -28,13 +35,18 @@ DIGITS, DIGITS_OF_TEXT = (re.compile(
     rb'(?<!name="token" value=")[0-9a-f](?:(?:' + UNSEEN + rb"|" + other + rb"){0,200}[0-9a-f])+", re.IGNORECASE)
     for other in (rb'[^0-9A-Za-z<>"=]|=(?!")', rb"[^0-9A-Za-z]"))
 LENGTH = 64  # digits of a secret or signature
+SHORTEST = 8  # characters
 NO_DIGIT = re.compile(UNSEEN + rb"|[^0-9A-Fa-f]")
 HIDDEN = "…".encode()
 
 
-def hide(home: str, body: bytes, markup: bool = True) -> bytes:
-    """The page, or without `markup` the text, without secrets and signatures."""
+def hide(home: str, body: bytes, markup: bool = True, settings: dict[str, Any] | None = None) -> bytes:
+    """The page, or without `markup` the text, without secrets and signatures, nor those of the settings."""
     body = FOLLOWING_SIG.sub(HIDDEN, body)
+
+    for word in _words(settings or {}):
+        body = body.replace((escape(word) if markup else word).encode(), HIDDEN)
+
     known: list[bytes] = []
 
     def shown(found: re.Match[bytes]) -> bytes:
@@ -50,14 +62,20 @@ def hide(home: str, body: bytes, markup: bool = True) -> bytes:
     return (DIGITS if markup else DIGITS_OF_TEXT).sub(shown, body)
 
 
+def _words(settings: dict[str, Any]) -> list[str]:
+    """What is secret in the settings, but for a password so short that it would take words of the page along."""
+    found = [settings.get("notifyKey") or "", mail_server(settings["smtp"])[4] if settings.get("smtp") else ""]
+    return [word for word in found if len(word) >= SHORTEST]
+
+
 def _values(home: str) -> list[bytes]:
-    """The secret, and the signatures that do not change, of each task; all that could be one, if nobody can tell."""
+    """The secret, and the signatures that do not change, of each task, and the keys of sessions; all that could be one,
+    if nobody can tell."""
     try:
         rows = [row for row in state.read(home).values() if isinstance(row, dict)]
-    except WebschedulerError:
+        texts = [key.decode("ascii", "replace") for key in keys(home)]
+    except (WebschedulerError, OSError):
         return [b""]
-
-    texts = []
 
     for row in rows:
         slug = row.get("slug")
