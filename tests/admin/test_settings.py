@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.admin.client import Browser, registered
+from tests.commandline import call
 from tests.installation import Installation, until
 from tests.listeners import listening
 from webscheduler import __version__
@@ -122,6 +123,35 @@ def test_a_forged_backup_is_no_shell(owner: Browser, inhabited: Installation) ->
     assert tasks["fine"]["command"] == "hello"
     settings = load_settings(str(inhabited.home))
     assert (settings["python"], settings["commands"], settings["name"]) == (None, {}, "Renamed")
+
+
+def test_what_stays_behind_of_an_export_is_said(owner: Browser, inhabited: Installation, tmp_path: Path) -> None:
+    """As `import` says it: an export has no values of settings, and its history comes in on the command line. Of a
+    backup that was made here nothing stays behind."""
+    other = Installation(tmp_path / "other")
+    other.configure(timezone="Europe/Paris", name="Shop", defaultTimeout=60)
+    other.add("daily", expression="0 3 * * *")
+    registered(other, "named", "hello", expression="0 3 * * *")
+    other.trigger("wsgi", "named")
+    other.idle()
+    text = call(other.home, "export", "json", "--history").out
+    page = restore(owner, text)
+    assert "Left out, because the file was not made here or was changed since: daily<br>" in page
+    assert ("<br>Tasks with an expression and no time zone of their own: 1; they ran in Europe/Paris, and here run in "
+            "UTC. Settings stay behind: name, defaultTimeout. Their history stays behind.</p>") in page
+    assert inhabited.history("named") == []
+    french = Browser(inhabited, HTTP_ACCEPT_LANGUAGE="fr")
+    french.sign_in()
+    page = restore(french, text)
+    assert "<br>Tâches avec une expression et sans fuseau horaire propre : 1 ; elles s’exécutaient en Europe" in page
+    assert "Réglages qui ne suivent pas : name, defaultTimeout. Leur historique ne suit pas.</p>" in page
+    document = backup(owner)
+    inhabited.configure(timezone="Asia/Tokyo", name="Mine")
+    assert "Tasks restored: 2.</p>" in restore(owner, document)
+    moved = {**document, "timezone": "Asia/Tokyo", "people": 2, "settings": {"python": "/usr/bin/python9"}}
+    page = restore(owner, moved)
+    assert "they ran in Asia/Tokyo, and here run in UTC" in page
+    assert "Settings stay behind: python. People of the panel stay behind: 2.</p>" in page
 
 
 GOOD_TASK = {"enabled": True, "command": "hello", "expression": "0 3 * * *"}

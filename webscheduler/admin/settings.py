@@ -231,7 +231,7 @@ def backup(visit: Visit) -> Response:
         return _download("webscheduler-backup.json", json.dumps(document, indent=1) + "\n", "application/json")
 
     try:
-        count, left_out, lost, hidden = _restore(visit, visit.uploaded("file"))
+        count, left_out, lost, hidden, behind = _restore(visit, visit.uploaded("file"))
     except BadInput as error:
         visit.tell("Nothing was changed: {problem}", problem=str(error), kind="bad")
         return visit.redirect("settings")
@@ -242,7 +242,7 @@ def backup(visit: Visit) -> Response:
                if left_out else "Tasks restored: {n}. These cannot run until their command is registered: {names}"
                if lost else "Tasks restored: {n}. A backup holds no passwords and keys, so enter these again: {names}"
                if hidden else "Tasks restored: {n}.", n=str(count), names=", ".join(names),
-               kind="bad" if names else "good")
+               kind="bad" if names or behind else "good", more=" ".join(behind))
     return visit.redirect("settings")
 
 
@@ -251,11 +251,12 @@ def _seal(visit: Visit, document: dict[str, Any], key: bytes | None = None) -> s
     return session.mac(key or session.keys(visit.home)[-1], "backup", plain.encode())
 
 
-def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str], list[str]]:
+def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str], list[str], list[str]]:
     """Take a backup in, all or nothing, unless the error says that only the settings were not; tasks that are not in it
     stay. (how many tasks came in, what was left out, what has no command here, which settings have a secret that is not
-    in the file)."""
-    rows = importing.of_document(text, "the file").tasks
+    in the file, sentences on what else stays behind)."""
+    arrival = importing.of_document(text, "the file")
+    rows = arrival.tasks
     document: dict[str, Any] = json.loads(text) or {}  # which was parsed, so it is not too deep
     seal = str(document.get("seal", "")).encode("ascii", "replace")
     whole = any(hmac.compare_digest(_seal(visit, document, key).encode(), seal) for key in session.keys(visit.home))
@@ -300,7 +301,11 @@ def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str], list[s
     except WebschedulerError as error:
         raise Unusable(f"the tasks are restored, the settings are not: {error}")
 
-    return len(rows) - len(left_out), left_out, lost, hidden
+    arrival = arrival._replace(tasks={name: row for name, row in rows.items() if name not in left_out})
+    behind = [*([] if whole else importing.stays_behind(then, arrival).values()),
+              *([importing.NO_HISTORY] if arrival.logs else [])]
+    said = [language.error(visit.language, text) for text in behind]
+    return len(rows) - len(left_out), left_out, lost, hidden, [f"{text[0].upper()}{text[1:]}." for text in said]
 
 
 def _elsewhere(visit: Visit) -> Html:

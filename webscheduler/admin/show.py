@@ -71,8 +71,9 @@ def _notice(visit: Visit) -> Html:
     if "message" not in visit.notice:
         return Html("")
 
-    return h('<p class="notice {kind}" role="status">{text}</p>\n', kind=visit.notice.get("kind", "good"),
-             text=visit.t(**visit.notice))
+    more = visit.notice.get("more")
+    return h('<p class="notice {kind}" role="status">{text}{more}</p>\n', kind=visit.notice.get("kind", "good"),
+             text=visit.t(**visit.notice), more=h("<br>{more}", more=more) if more else "")
 
 
 def paragraph(visit: Visit, text: str, kind: str = "") -> Html:

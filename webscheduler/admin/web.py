@@ -217,8 +217,9 @@ class Visit:
             log(self.environ.get("wsgi.errors"), f"webscheduler: audit.jsonl: {error}: {who} {action} {subject}")
 
     def tell(self, message: str, **values: str) -> None:
-        """Show a message once, on the next page, translated; of its values, `problem` is a one-line error. Long values
-        are cut, because a cookie carries them and browsers drop cookies above 4 KiB (RFC 6265, 6.1)."""
+        """Show a message once, on the next page, translated; of its values, `problem` is a one-line error, and
+        `more` text for a line below it. Long values are cut, because a cookie carries them and browsers drop cookies
+        above 4 KiB (RFC 6265, 6.1)."""
         if "problem" in values:
             values["problem"] = language.error(self.language, values["problem"])
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 FORMAT = "webscheduler tasks"
 VERSION = 1
+NO_HISTORY = "their history stays behind"
 
 # Variables that cron reads itself, with what stands in their place here; others are for the command.
 REPORTED = {
@@ -275,7 +276,7 @@ def of_export(file: IO[bytes], source: str, with_history: bool) -> Arrival:
         arrival.said.append(f"{source} has no history: make it with `webscheduler export json --history`")
     elif arrival.logs and not with_history:
         arrival.logs.clear()
-        arrival.said.append("their history stays behind: --history imports it, too")
+        arrival.said.append(f"{NO_HISTORY}: --history imports it, too")
 
     return arrival
 
@@ -345,33 +346,54 @@ def import_tasks(settings: Settings, arrival: Arrival, now: float, dry_run: bool
     return list(arrival.tasks)
 
 
-def keep_zone(settings: Settings, arrival: Arrival, keep: bool) -> None:
-    """Say what stays behind of the installation that the tasks come from. keep: give its time zone to each task that
-    would have another one here. Raises BadInput."""
+def stays_behind(settings: Settings, arrival: Arrival) -> dict[str, str]:
+    """What stays behind of the installation that the tasks come from: a sentence for `timezone`, `settings` and
+    `people` each, as far as there is something to say."""
     zone, given, known = (arrival.behind.get(part) for part in ("timezone", "settings", "people"))
-    moved = [row for name, row in arrival.tasks.items()
-             if name != DUE and row.get("expression") and not row.get("timezone")]
-
-    if keep and not isinstance(zone, str):
-        raise BadInput("--keep-zone: it is not known which time zone the tasks had")
+    moved, found = _moved(arrival), {}
 
     if isinstance(zone, str) and zone != settings["timezone"] and moved:
-        for row in moved if keep else ():
-            row["timezone"] = zone
-
-        how = "keep it" if keep else f"here run in {settings['timezone']}: --keep-zone gives them {zone}"
-        arrival.said.append(f"tasks with an expression and no time zone of their own: {len(moved)}; they ran in {zone},"
-                            f" and {how}")
+        found["timezone"] = (f"tasks with an expression and no time zone of their own: {len(moved)}; they ran in "
+                             f"{zone}, and here run in {settings['timezone']}")
 
     given = given if isinstance(given, (list, dict)) else []
     names = [name for name in SETTINGS if name != "timezone" and name in given and (
         isinstance(given, list) or given[name] != settings[name])]
 
     if names:
-        arrival.said.append(f"settings stay behind: {', '.join(names)}: `webscheduler config set` sets them here")
+        found["settings"] = f"settings stay behind: {', '.join(names)}"
 
     if isinstance(known, int) and known > 0:
-        arrival.said.append(f"people of the panel stay behind: {known}: `webscheduler set-password` lets them in here")
+        found["people"] = f"people of the panel stay behind: {known}"
+
+    return found
+
+
+def _moved(arrival: Arrival) -> list[dict[str, Any]]:
+    """The tasks whose schedule is in the time zone of the installation."""
+    return [row for name, row in arrival.tasks.items()
+            if name != DUE and row.get("expression") and not row.get("timezone")]
+
+
+def keep_zone(settings: Settings, arrival: Arrival, keep: bool) -> None:
+    """Say what stays behind of the installation that the tasks come from. keep: give its time zone to each task that
+    would have another one here. Raises BadInput."""
+    zone = arrival.behind.get("timezone")
+
+    if keep and not isinstance(zone, str):
+        raise BadInput("--keep-zone: it is not known which time zone the tasks had")
+
+    remedies = {"timezone": f"--keep-zone gives them {zone}", "settings": "`webscheduler config set` sets them here",
+                "people": "`webscheduler set-password` lets them in here"}
+
+    for part, sentence in stays_behind(settings, arrival).items():
+        if keep and part == "timezone":
+            for row in _moved(arrival):
+                row["timezone"] = zone
+
+            arrival.said.append(f"{sentence.rpartition(', and ')[0]}, and keep it")
+        else:
+            arrival.said.append(f"{sentence}: {remedies[part]}")
 
 
 def _keep_old(settings: Settings, arrival: Arrival, now: float) -> None:
