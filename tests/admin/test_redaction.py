@@ -17,6 +17,7 @@ from webscheduler import editing
 from webscheduler.admin import redaction
 from webscheduler.admin.redaction import hide
 from webscheduler.admin.session import keys
+from webscheduler.store.history import LIMIT
 
 # How a value that is printed may look.
 LOOKS: dict[str, Callable[[str], str]] = {
@@ -80,6 +81,28 @@ def test_a_viewer_reads_any_other_digest(inhabited: Installation, look: str) -> 
     inhabited.trigger("wsgi", "task")
     inhabited.idle()
     assert seen(inhabited, "victor", digest)
+
+
+@pytest.mark.parametrize("rest", [63, 40, 32])
+@pytest.mark.parametrize("what", ["beginning", "end"])
+def test_a_viewer_reads_no_secret_that_an_output_was_cut_in(inhabited: Installation, what: str, rest: int) -> None:
+    """Of a long output the middle is left out; who sees most of a secret can guess what is missing."""
+    inhabited.add("task")
+    value, half = inhabited.row("task")["secret"], LIMIT // 2
+    fill, more = "z" * (half - rest), "z" * (half + 1000)
+    text = f"{fill}{value}{more}" if what == "beginning" else f"{more}{value}{fill}"
+    inhabited.edit("task", argv=["/bin/sh", "-c", f"printf %s {text}"])
+    inhabited.trigger("wsgi", "task")
+    inhabited.idle()
+    part = value[:rest] if what == "beginning" else value[-rest:]
+    assert part in str(inhabited.runs()[-1]["output"])
+
+    for who, seen in (("alice", True), ("victor", False)):
+        browser = Browser(inhabited)
+        browser.sign_in(who)
+
+        for page in ("run", "output"):
+            assert (part in browser.get(page, name="task", run=inhabited.runs()[-1]["run"])) == seen
 
 
 def test_what_follows_sig_is_kept_back(inhabited: Installation) -> None:

@@ -29,12 +29,12 @@ UNSEEN = (TAG + rb"|" + "⟨U\\+".encode() + rb"[0-9A-F]{4,6}" + "⟩".encode() 
           rb"|(?:\x1b|\\x1b|" + "\u241b".encode() + rb")(?:\[[0-?]{0,40}[A-Za-z]|[()][0AB]"
           rb"|\][^0-9A-Za-z\x07\x1b]{0,9}[0-9A-Za-z][^\x07\x1b]{0,99}(?:\x07|\x1b\\))")
 FOLLOWING_SIG = re.compile(rb"(?<=sig=)[0-9a-f]+", re.IGNORECASE)
-# Of any length, so that a page is gone through once. The token of a form is no secret of others, and one digit less of
-# it is too short: a stranger, who sees nothing else, costs no look at the tasks.
+# Of any length, so that a page is gone through once. The token of a form is no secret of others, and is passed over: a
+# stranger, who sees nothing else, costs no look at the tasks.
 DIGITS, DIGITS_OF_TEXT = (re.compile(
-    rb'(?<!name="token" value=")[0-9a-f](?:(?:' + UNSEEN + rb"|" + other + rb"){0,200}[0-9a-f])+", re.IGNORECASE)
-    for other in (rb'[^0-9A-Za-z<>"=]|=(?!")', rb"[^0-9A-Za-z]"))
-LENGTH = 64  # digits of a secret or signature
+    rb'(?<=name="token" value=)"[0-9a-f]*"|[0-9a-f](?:(?:' + UNSEEN + rb"|" + other + rb"){0,200}[0-9a-f])+",
+    re.IGNORECASE) for other in (rb'[^0-9A-Za-z<>"=]|=(?!")', rb"[^0-9A-Za-z]"))
+LENGTH = 32  # half the digits of a secret or signature: an output may be cut within one, and who lacks few can guess
 SHORTEST = 8  # characters
 NO_DIGIT = re.compile(UNSEEN + rb"|[^0-9A-Fa-f]")
 HIDDEN = "…".encode()
@@ -50,7 +50,8 @@ def hide(home: str, body: bytes, markup: bool = True, settings: dict[str, Any] |
     known: list[bytes] = []
 
     def shown(found: re.Match[bytes]) -> bytes:
-        digits = NO_DIGIT.sub(b"", found[0]).lower() if len(found[0]) >= LENGTH else b""
+        plain = found[0].startswith(b'"') or len(found[0]) < LENGTH
+        digits = b"" if plain else NO_DIGIT.sub(b"", found[0]).lower()
 
         if len(digits) < LENGTH:
             return found[0]
@@ -69,8 +70,8 @@ def _words(settings: dict[str, Any]) -> list[str]:
 
 
 def _values(home: str) -> list[bytes]:
-    """The secret, and the signatures that do not change, of each task, and the keys of sessions; all that could be one,
-    if nobody can tell."""
+    """Both halves of the secret of each task, of its signatures that do not change, and of the keys of sessions; all
+    that could be one, if nobody can tell."""
     try:
         rows = [row for row in state.read(home).values() if isinstance(row, dict)]
         texts = [key.decode("ascii", "replace") for key in keys(home)]
@@ -84,4 +85,5 @@ def _values(home: str) -> list[bytes]:
             if isinstance(slug, str) and isinstance(secret, str) and secret:
                 texts += [secret, *(sign(secret, message) for message in (run_message(slug), status_message(slug)))]
 
-    return [text.lower().encode("utf-8", "replace") for text in texts if text] or [b"\0"]
+    halves = [half for text in texts for half in (text[:LENGTH], text[-LENGTH:])]
+    return [half.lower().encode("utf-8", "replace") for half in halves] or [b"\0"]
