@@ -189,9 +189,9 @@ def test_all_there_is_is_named(kind: str, names: dict[str, object]) -> None:
     assert not [each for each in names if not re.search(rf"`(?:webscheduler )?{each}`", reference)], kind
 
 
-@pytest.mark.parametrize("page", ["settings.md", "fields.md", "history.md"])
+@pytest.mark.parametrize("page", ["settings.md", "fields.md", "history.md", "../how-to/faults.md"])
 def test_the_reference_of_tables_is_fresh(page: str) -> None:
-    """settings.md, fields.md and history.md are what their generator makes of the tables as they are now."""
+    """settings.md, fields.md, history.md and the causes in faults.md are what their generator makes of the tables."""
     spec = importlib.util.spec_from_file_location("reference_tables", DOCS / "reference" / "tables.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

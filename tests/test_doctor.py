@@ -178,6 +178,19 @@ def test_warns_of_two_ways_for_a_proxy(installation: Installation, proxies: list
     assert found == [WARNING] * warned
 
 
+@pytest.mark.parametrize(("fault", "how"), [
+    (never_a_tick, "late"), (no_ticks_at_all, "late"), (gone_command, "failing"), (bad_task, "failing")])
+def test_status_agrees(installation: Installation, fault: Callable[[Installation], None], how: str) -> None:
+    """What `doctor` calls an error of tasks or ticks, `status` calls one, and the installation not healthy. Before it
+    there is none, and no task but ours is counted."""
+    assert (call(installation.home, "status").status, call(installation.home, "doctor", "--offline").status) == (0, 0)
+    assert "0, all without errors" in {each.text() for each in examine(installation)}
+    fault(installation)
+    done, checked = call(installation.home, "status"), wrong(examine(installation))
+    assert done.status == 1 and done.out.startswith(f"{how}: ")
+    assert [f"error: {line.partition(': ')[2]}" in done.out for line in checked] == [True] * len(checked) and checked
+
+
 def test_finds_a_home_that_may_be_served(tmp_path: Path) -> None:
     """A home that was moved below a document root is found, though `init` would not have made it there."""
     site = tmp_path / "public_html"
@@ -337,12 +350,19 @@ def test_tells_of_refusals(installation: Installation) -> None:
 
 
 @contextmanager
-def site(answer: Callable[[str, str], tuple[int, dict[str, str], bytes]]) -> Iterator[str]:
-    """A web server that answers (path with query, user agent) as told; its URL."""
+def site(answer: Callable[[str, str], tuple[int, dict[str, str], bytes]],
+         posted: tuple[int, dict[str, str], bytes] | None = None) -> Iterator[str]:
+    """A web server that answers (path with query, user agent) as told, and a POST with `posted`; its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, headers, body = answer(self.path, self.headers.get("User-Agent", ""))
+            self.reply(*answer(self.path, self.headers.get("User-Agent", "")))
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.reply(*(posted or answer(self.path, self.headers.get("User-Agent", ""))))
+
+        def reply(self, status: int, headers: dict[str, str], body: bytes) -> None:
             self.send_response(status)
 
             for name, value in {**headers, "Content-Length": str(len(body))}.items():
@@ -374,6 +394,13 @@ CASES: dict[str, tuple[Callable[[str, str], tuple[int, dict[str, str], bytes]], 
     "not run": (lambda path, agent: (200, {}, b"#!/usr/bin/env python3\n"), "instead of running it"),
     "cannot work": (lambda path, agent: (503, {}, b'{"accepted": false}'), "503.*error log"),
     "no path": (lambda path, agent: ACCEPTED if "?task=" in path else (404, {}, b""), r"\?task=SLUG"),
+    "no long path": (lambda path, agent: (403, {}, b"") if "/run/" in path else ACCEPTED, r"\?task=SLUG.*--query"),
+    "no long query": (lambda path, agent: (406, {}, b"") if "sig=" in path else ACCEPTED, "the header X-Webscheduler"),
+    "not acceptable": (lambda path, agent: (406, {}, b""), "HTTP 406.*ModSecurity"),
+    "too many": (lambda path, agent: (429, {}, b""), "HTTP 429.*less often"),
+    "bad gateway": (lambda path, agent: (502, {}, b""), "HTTP 502.*application running"),
+    "too slow": (lambda path, agent: (504, {}, b""), "HTTP 504.*strategy auto"),
+    "at a limit": (lambda path, agent: (508, {}, b""), "HTTP 508.*CloudLinux"),
     "no wget": (lambda path, agent: (406, {}, b"") if "Wget" in agent else ACCEPTED, r"by Wget.*406.*ModSecurity"),
 }  # fmt: skip
 
@@ -388,6 +415,26 @@ def test_finds_from_outside(installation: Installation, case: str) -> None:
         lines = wrong(url_check.examine(load_settings(str(installation.home))))
 
     assert any(re.search(said, line) for line in lines), lines
+
+
+def test_rules_against_what_a_caller_sends(installation: Installation) -> None:
+    """Where only a POST arrives, that is said; a caller that names no user agent may be refused, which is a warning."""
+
+    def rule(path: str, agent: str) -> tuple[int, dict[str, str], bytes]:
+        return (403, {}, b"") if not agent else ACCEPTED
+
+    with site(rule) as base:
+        installation.configure(baseUrl=base)
+        found = url_check.examine(load_settings(str(installation.home)))
+
+    assert [each.state for each in found] == [OK, WARNING, OK]
+    assert found[1].text().startswith("calls without a user agent do not arrive (HTTP 403): ")
+
+    with site(lambda path, agent: (406, {}, b""), posted=ACCEPTED) as base:
+        installation.configure(baseUrl=base)
+        (said,) = wrong(url_check.examine(load_settings(str(installation.home))))
+
+    assert "do not arrive, but others do (HTTP 406): a rule refuses 64 hexadecimal digits in a query: POST the" in said
 
 
 def test_nothing_to_find_from_outside(installation: Installation) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Writes settings.md, fields.md and history.md, the reference of the tables that the program itself reads: `python
-docs/reference/tables.py`.
+"""Writes settings.md, fields.md and history.md, the reference of the tables that the program itself reads, and the
+causes in ../how-to/faults.md: `python docs/reference/tables.py`.
 
 The rule: nothing here is worded by hand but the frame, so what `config list` and `add --help` say and what the
 reference says are the same; a test fails when a file is stale.
@@ -22,6 +22,7 @@ from webscheduler.store.task import FIELDS
 from webscheduler.vocabulary import ENTRY, FINISHED, HISTORY_FORMAT, REASONS
 
 HERE = Path(__file__).parent
+FAULTS = "../how-to/faults.md"
 
 SETTINGS_HEAD = """# Settings
 
@@ -154,6 +155,24 @@ def meanings() -> dict[str, str]:
             for comment, key in re.findall(r"((?: +# .+\n)+) +(\w+):", entry)}
 
 
+def causes() -> str:
+    """faults.md with its two generated parts, each between a heading and what follows it."""
+    page = (HERE / FAULTS).read_text(encoding="utf-8")
+    table = json.loads((HERE.parents[1] / "webscheduler" / "host" / "causes.json").read_bytes())
+    rows = "".join(f"| {row['seen']} | {row['cause']} |\n" for row in table["causes"].values())
+    starts = "".join(f"{number}. **{what[0].upper() + what[1:]}.** {text}\n"
+                     for number, (what, text) in enumerate(table["starts"].items(), 1))
+
+    rows = f"| seen | likely cause and what to do |\n|---|---|\n{rows}"
+
+    for head, body, end in (("## What the caller sees\n", rows, "\nIn a shell, quote"),
+                            ("In the order in which they happen:\n", starts, "\n## Runs that")):
+        before, _, rest = page.partition(head)
+        page = f"{before}{head}\n{body}{end}{rest.partition(end)[2]}"
+
+    return page
+
+
 def render() -> dict[str, str]:
     """The pages by the names of their files."""
     settings = SETTINGS_HEAD + "".join(line(name, row) for name, row in SETTINGS.items())
@@ -166,7 +185,7 @@ def render() -> dict[str, str]:
     sentences = meanings()
     keys = "".join(f"| `{key}` | {sentences[key]} |\n" for key in ENTRY)
     history = HISTORY_PAGE.format(keys=keys, rows=reasons(), format=HISTORY_FORMAT)
-    return {"settings.md": settings, "fields.md": fields, "history.md": history}
+    return {"settings.md": settings, "fields.md": fields, "history.md": history, FAULTS: causes()}
 
 
 if __name__ == "__main__":

@@ -161,7 +161,8 @@ def raised() -> Iterator[str]:
     yield from ("minute: '99' is not within 0-59", "no closing quotation", "there is no signature")
 
 
-@pytest.mark.parametrize("text", [*url_check.CAUSES.values(), "no answer, timed out", "HTTP 301 to https://example.org/",
+@pytest.mark.parametrize("text", [*(row["cause"] for row in url_check.CAUSES.values()),
+                                  "no answer, timed out", "HTTP 301 to https://example.org/",
                                   "the host gave no process", "killed without a trace",
                                   "only the job was ended, by signal 9", "failed, exit code 1"])  # fmt: skip
 def test_what_a_finding_says_of_a_fault_is_translated(text: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import re
 import time
 from urllib.parse import quote, urlsplit
@@ -34,22 +35,15 @@ CLOSED = (401, 403)
 SIGNATURE = "0" * 64
 # How panels call: Infomaniak, cPanel and most examples use wget or curl; a service says its name.
 AGENTS = ("Wget/1.21.3", "curl/7.88.1", "Mozilla/4.0 (compatible; cron-job.org; http://cron-job.org/abuse/)")
-# The likely cause: by HTTP status, or by a word if the answer itself shows it.
-CAUSES: dict[int | str, str] = {
-    "redirect": "set baseUrl to the address that it redirects to: most panels do not follow redirects",
-    "script": "the server shows the script instead of running it: put it into the folder where your host runs scripts",
-    "refusal": "the webscheduler there does not know this task: does it use another home?",
-    "unavailable": "the scheduler cannot work there: the server's error log says why; often its home, user or Python "
-                   "is not the one used here",
-    0: "is the address right, and its certificate valid?",
-    401: "the server asks for a password: add it to the panel's call, or allow this URL without one",
-    403: "a firewall or a rule forbids it, or the script is not executable: chmod 755 it, then ask your host",
-    404: "there is nothing at this address: is baseUrl the URL of webscheduler.cgi, or of the application?",
-    500: "the script does not start: is it executable, is its first line right, and do its lines end with LF? See "
-         "the server's error log",
-    503: "the server, or a program behind it, is overloaded or stopped: try again, then ask your host",
-    "other": "something else answers at this address: is baseUrl right?",
-}
+# By HTTP status, or by a word: what the caller sees (`seen`), and the likely cause with what to do (`cause`). The docs
+# list the same, with why a script does not start (`starts`).
+CAUSES: dict[str, dict[str, str]] = json.loads(pkgutil.get_data(__name__, "causes.json") or b"")["causes"]
+# Other ways to call, where the usual one does not arrive: of CAUSES, what follows the address, headers, what to POST.
+WAYS: tuple[tuple[str, str, dict[str, str], bytes | None], ...] = (
+    ("path", f"?task={CHECK_SLUG}&sig={SIGNATURE}", {}, None),
+    ("header", f"/run/{CHECK_SLUG}", {"X-Webscheduler-Signature": SIGNATURE}, None),
+    ("post", f"/run/{CHECK_SLUG}", {}, f"sig={SIGNATURE}".encode()),
+)
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -66,22 +60,22 @@ def examine(settings: Settings) -> list[Finding]:
         return []  # `doctor` says so
 
     base = base.rstrip("/")
-    answer, short = _try(base, LIMIT)
-    return [*_arrives(base, answer, short), _looked(settings.home, base, answer, short)]
+    answer, way = _try(base, LIMIT)
+    return [*_arrives(base, answer, way), _looked(settings.home, base, answer, way)]
 
 
-def _try(base: str, limit: float) -> tuple[Answer, bool]:
-    """What answers a call; whether that is not us, but a call would arrive whose path ends with the script."""
+def _try(base: str, limit: float) -> tuple[Answer, str]:
+    """What answers a call; if that is not us, in which of WAYS a call would arrive, empty for none."""
     answer = fetch(f"{base}/run/{CHECK_SLUG}?sig={SIGNATURE}", limit)
-    return answer, bool(answer.status) and not _ours(answer) and _ours(
-        fetch(f"{base}?task={CHECK_SLUG}&sig={SIGNATURE}", limit))
+    ways = () if _ours(answer) or not answer.status else WAYS
+    return answer, next((way for way, rest, headers, data in ways
+                         if _ours(fetch(base + rest, limit, headers, data))), "")
 
 
-def _arrives(base: str, answer: Answer, short: bool) -> Iterator[Finding]:
-    if short:
-        yield Finding(ERROR, "url", "the server removes what follows {path} ({error}): give your panel "
-                      "?task=SLUG&sig=SIG instead of /run/SLUG?sig=SIG", path=urlsplit(base).path or "/",
-                      error=seen(answer))
+def _arrives(base: str, answer: Answer, way: str) -> Iterator[Finding]:
+    if way:
+        yield Finding(ERROR, "url", "calls of {base}/run/… do not arrive, but others do ({error}): {cause}", base=base,
+                      error=seen(answer), cause=CAUSES[way]["cause"])
     elif not _ours(answer) or answer.status == 503:
         yield Finding(ERROR, "url", "calls of {base} do not arrive: {error}: {cause}", base=base, error=seen(answer),
                       cause=cause(answer))
@@ -95,6 +89,12 @@ def _arrives(base: str, answer: Answer, short: bool) -> Iterator[Finding]:
                 yield Finding(ERROR, "url", "calls by {agent} do not arrive ({error}): a firewall (ModSecurity, "
                                            "Cloudflare) blocks them; ask your host to allow the URL",
                               agent=agent.partition(" ")[0], error=seen(other))
+
+        silent = fetch(f"{base}/run/{CHECK_SLUG}?sig={SIGNATURE}", LIMIT, {"User-Agent": ""})
+
+        if not _ours(silent):
+            yield Finding(WARNING, "url", "calls without a user agent do not arrive ({error}): if your panel sends "
+                          "none, ask your host to allow the URL", error=seen(silent))
 
 
 def _ours(answer: Answer) -> bool:
@@ -118,14 +118,15 @@ def seen(answer: Answer) -> str:
 
 def cause(answer: Answer) -> str:
     """The likely cause and what to do: one of CAUSES."""
-    if _ours(answer):
-        return CAUSES["unavailable" if answer.status == 503 else "refusal"]
-
-    if answer.location:
-        return CAUSES["redirect"]
-
     shown = answer.body.startswith(b"#!") or b"import sys" in answer.body
-    return CAUSES["script"] if shown else CAUSES.get(answer.status, CAUSES["other"])
+    found = "script" if shown else str(answer.status) if str(answer.status) in CAUSES else "other"
+
+    if _ours(answer):
+        found = "unavailable" if answer.status == 503 else "refusal"
+    elif answer.location:
+        found = "redirect"
+
+    return CAUSES[found]["cause"]
 
 
 def look(home: str, base: str | None) -> Finding:
@@ -141,7 +142,7 @@ def look(home: str, base: str | None) -> Finding:
     return _looked(home, base, *_try(base, QUICK))
 
 
-def _looked(home: str, base: str, answer: Answer, short: bool) -> Finding:
+def _looked(home: str, base: str, answer: Answer, way: str) -> Finding:
     """The same, after `_try`."""
     name, content = f"{MARKER}{os.urandom(8).hex()}.tmp.txt", os.urandom(32).hex()
     file, deadline = os.path.join(home, name), time.monotonic() + PATIENCE
@@ -164,14 +165,14 @@ def _looked(home: str, base: str, answer: Answer, short: bool) -> Finding:
 
             if not found.status or time.monotonic() > deadline:
                 answer = Answer(problem=found.problem or f"no whole answer within {PATIENCE:g} s, its time limit")
-                short = False
+                way = ""
                 break
     except OSError as error:
-        answer, short = Answer(problem=f"{name}: {error.strerror}"), False
+        answer, way = Answer(problem=f"{name}: {error.strerror}"), ""
     finally:
         remove(file)
 
-    if not (short or _ours(answer)):
+    if not (way or _ours(answer)):
         return Finding(WARNING, "home", "whether a web server shows it is not known, since calls of {base} do not "
                                         "arrive: {error}", base=base, error=seen(answer))
 
