@@ -178,19 +178,6 @@ def test_warns_of_two_ways_for_a_proxy(installation: Installation, proxies: list
     assert found == [WARNING] * warned
 
 
-@pytest.mark.parametrize(("fault", "how"), [
-    (never_a_tick, "late"), (no_ticks_at_all, "late"), (gone_command, "failing"), (bad_task, "failing")])
-def test_status_agrees(installation: Installation, fault: Callable[[Installation], None], how: str) -> None:
-    """What `doctor` calls an error of tasks or ticks, `status` calls one, and the installation not healthy. Before it
-    there is none, and no task but ours is counted."""
-    assert (call(installation.home, "status").status, call(installation.home, "doctor", "--offline").status) == (0, 0)
-    assert "0, all without errors" in {each.text() for each in examine(installation)}
-    fault(installation)
-    done, checked = call(installation.home, "status"), wrong(examine(installation))
-    assert done.status == 1 and done.out.startswith(f"{how}: ")
-    assert [f"error: {line.partition(': ')[2]}" in done.out for line in checked] == [True] * len(checked) and checked
-
-
 def test_finds_a_home_that_may_be_served(tmp_path: Path) -> None:
     """A home that was moved below a document root is found, though `init` would not have made it there."""
     site = tmp_path / "public_html"

@@ -204,6 +204,25 @@ def test_the_browser_chooses(accepted: str, expected: str) -> None:
     assert language.choose("en", accepted) == "en"
 
 
+def test_french_lists_first_days_and_sizes(inhabited: Installation) -> None:
+    """The last of a list has its word, the first day of a month is no number, and sizes have French units."""
+    inhabited.configure(language="fr")
+    browser = Browser(inhabited)
+    browser.sign_in()
+    said = {"0 9,18 1 * *": "Le 1er du mois à 09:00 et 18:00",
+            "0 3 * * 1,3,5": "Chaque semaine, lundi, mercredi et vendredi à 03:00",
+            "0 3 1,11 * *": "Le 1er et 11 du mois à 03:00", "0 3 1 1,7 *": "Le 1er janvier et juillet à 03:00"}
+
+    for number, expression in enumerate(said):
+        inhabited.add(f"task-{number}", expression=expression)
+
+    page = browser.get("")
+    assert [text for text in said.values() if text not in page.text] == []
+    assert re.search(r"\d Gio", browser.get("diagnostics").text)
+    assert "Aucune exécution pour l’instant" in browser.get("history")
+    assert "Aucune exécution trouvée" in browser.get("history", status="problems")
+
+
 def test_pages_are_french(inhabited: Installation) -> None:
     """Words of a schedule, of statuses and of errors, and the page says what language it is in."""
     inhabited.add("tâche", argv=["/bin/true"], expression="0 3 * * *")

@@ -62,7 +62,7 @@ def _host(visit: Visit) -> list[tuple[Html, object]]:
             (visit.t("Python that runs tasks"), h("<code>{path}</code>", path=registry.interpreter(visit.settings))),
             (visit.t("Home"), h("<code>{home}</code>", home=visit.home)),
             (visit.t("Clock"), moment(visit, format_time(visit.now), exact=True)),
-            (visit.t("Free space"), f"{space.free / 2**30:.1f} GiB")]
+            (visit.t("Free space"), visit.t("{n} GiB", n=f"{space.free / 2**30:.1f}"))]
 
 
 def check(visit: Visit) -> Response:

@@ -41,7 +41,9 @@ def table(visit: Visit, entries: Sequence[Entry], alive: Sequence[Facts], single
     rows = [_row(visit, entry, single) for entry in (*running, *entries)]
 
     if not rows:
-        return paragraph(visit, "No runs found.", "empty")
+        sought = not single and any(visit.query.get(each) for each in ("status", "from", "to", "before"))
+        return paragraph(visit, "No runs found." if sought else "No runs yet: each appears here once it begins.",
+                         "empty")
 
     return show.table(visit, "Runs", ["Time", *([] if single else ["Task"]), "Outcome", "Duration", "Started by"], rows)
 

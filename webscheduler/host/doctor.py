@@ -264,7 +264,7 @@ def _tasks(settings: Settings, good: dict[str, Task], broken: dict[str, str], no
                       "`webscheduler edit {task}`, or `webscheduler remove {task}`", error=problem, task=name)
 
     if not wrong:
-        yield Finding(OK, "tasks", "{n}, all without errors", n=len(good))
+        yield Finding(OK, "tasks", "{n}, all without errors", n=sum(name != DUE for name in good))
 
 
 def _faults(settings: Settings, task: Task, every: float | None, now: float) -> str:

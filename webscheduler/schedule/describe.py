@@ -34,6 +34,7 @@ _PLACES = ("last", "first", "second", "third", "fourth", "fifth")
 
 _RAW = "{expression}"
 _NONE = "No schedule"
+_LAST_OF_LIST, _FIRST = ", ", "1"  # before the last of a list, and the first day of a month, which French says as words
 
 # The units of intervals, largest first. A day is "24 hours": an interval does not keep the time of day.
 _UNITS = (
@@ -61,6 +62,7 @@ _LAST_WORKING_DAY = "On the last weekday of the month (Monday to Friday) at {tim
 _NEAREST = "On the weekday (Monday to Friday) nearest to day {day} of the month at {time}"
 
 MESSAGES = frozenset((
+    _LAST_OF_LIST, _FIRST,
     _RAW, _NONE, _EVERY_DAY, _SOME_WEEKDAYS, _PLACED, _DATES, _DATES_OF_MONTHS, _DAILY_IN_MONTHS, _NEAREST, _LAST_DAY,
     _LAST_WORKING_DAY, *(message for _, _, *messages in _UNITS for message in messages),
     *(message + ending for message in _OFTEN for ending in ("", _ON_WEEKDAYS)),
@@ -85,9 +87,18 @@ def describe(expression: str | None = None, interval_seconds: int | None = None)
 
 def render(message: str, values: dict[str, str], translate: Callable[[str], str]) -> str:
     """The sentence in another language. translate: a function that translates the texts in MESSAGES."""
-    words = {key: ", ".join(map(translate, values[key].split(", "))) for key in WORD_KEYS & values.keys()}
+    said = {}
 
-    return translate(message).format(**{**values, **words})
+    for key, value in values.items():
+        parts = [value] if key == "expression" else value.split(", ")
+
+        if key in WORD_KEYS or key in ("day", "days"):
+            parts = [translate(part) if part in MESSAGES else part for part in parts]
+
+        *others, last = parts
+        said[key] = ", ".join(others) + translate(_LAST_OF_LIST) * bool(others) + last
+
+    return translate(message).format(**said)
 
 
 @functools.lru_cache(1000)
