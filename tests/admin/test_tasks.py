@@ -708,6 +708,14 @@ def select(browser: Browser, do: str, *names: str) -> Page:
     return browser.submit("selection", do=do, **{f"task:{name}": "on" for name in names})
 
 
+def test_an_outcome_is_said_once(owner: Browser, inhabited: Installation) -> None:
+    """By the page after the action, and by none after that."""
+    inhabited.add("task", argv=["/bin/true"])
+    owner.get("task", name="task")
+    assert "task is disabled." in owner.submit("enable")
+    assert "task is disabled." not in owner.get("task", name="task")
+
+
 def test_the_selected_tasks_are_enabled_and_disabled(owner: Browser, crowded: Installation) -> None:
     """Those and no others; the answer is the list as it was asked for, and the audit names each."""
     owner.get(page=2, sort="name")

@@ -148,7 +148,7 @@ def _answer(visit: Visit, user: User, problem: Exception | None) -> Response:
 
     if visit.notice is not said:
         session.keep_notice(visit)
-    elif said and response.status == 200 and response.kind == "text/html":
+    elif said and response.status == 200 and response.kind.startswith("text/html"):
         session.set_cookie(visit, session.NOTICE, "", 0)
 
     return response
