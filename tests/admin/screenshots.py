@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.admin import chromium
+from tests.admin import browsers
 from tests.admin.client import OWNER, PASSWORD
 from tests.admin.sample import fill
 from tests.admin.test_browser import Visitor, serving
@@ -30,7 +30,9 @@ def shoot(page: Any, file: Path) -> None:
 def main(target: Path) -> int:
     target.mkdir(parents=True, exist_ok=True)
 
-    with tempfile.TemporaryDirectory() as work, chromium.browser() as chrome:
+    with tempfile.TemporaryDirectory() as work, browsers.browsers() as programs:
+        chrome = programs("chromium")
+
         with serving("gunicorn-sync", Path(work), make=False) as site, Visitor(chrome, site, viewport=None) as visitor:
             for name, (width, height) in SIZES.items():
                 for scheme in ("light", "dark"):

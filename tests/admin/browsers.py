@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Debian's Chromium by Playwright, and two checkers of pages: axe-core and the Nu HTML checker, both from npm.
+"""Debian's Chromium and Firefox by Playwright, and two checkers of pages from npm: axe-core and the Nu HTML checker.
 
 What is missing is a skip, and a failure where nothing may be missing. The npm packages lie below the user's cache and
 are fetched there once.
@@ -12,14 +12,15 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-BROWSER = next(filter(os.path.exists, ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")), "")
+PROGRAMS = {"chromium": ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"),
+            "firefox": ("/usr/bin/firefox-esr", "/usr/bin/firefox")}
 # A name of this machine that a browser does not take for this machine, so that it grants nothing for being local.
 PLAIN = "plain.example"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "webscheduler-tests"
@@ -31,25 +32,60 @@ def missing(what: str) -> None:
     (pytest.fail if os.environ.get("WEBSCHEDULER_REQUIRE_ALL") else pytest.skip)(what)
 
 
+class Firefox:
+    """Firefox by WebDriver BiDi, in which colours and motion are the browser's and not the context's: for each such
+    choice one is started, when it is first asked for. Playwright cannot click in it without JavaScript."""
+
+    CHOICES: ClassVar[dict[str, dict[Any, dict[str, Any]]]] = {
+        "color_scheme": {"dark": {"layout.css.prefers-color-scheme.content-override": 0}},
+        "reduced_motion": {"reduce": {"ui.prefersReducedMotion": 1}},
+    }
+
+    def __init__(self, launch: Callable[..., Any]) -> None:
+        self.launch = launch
+        self.started: dict[str, Any] = {}
+
+    def new_context(self, **options: Any) -> Any:
+        assert options.pop("java_script_enabled", True)
+        chosen: dict[str, Any] = {"network.dns.localDomains": PLAIN}
+
+        for option, choices in self.CHOICES.items():
+            chosen.update(choices.get(options.pop(option, None), {}))
+
+        if str(chosen) not in self.started:
+            self.started[str(chosen)] = self.launch(channel="moz-firefox", firefox_user_prefs=chosen)
+
+        return self.started[str(chosen)].new_context(**options)
+
+    def close(self) -> None:
+        for each in self.started.values():
+            each.close()
+
+
 @contextmanager
-def browser() -> Iterator[Any]:
-    """A Chromium without a window."""
+def browsers() -> Iterator[Callable[[str], Any]]:
+    """Browsers without a window, by their names in PROGRAMS; each is started when it is first asked for."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
         missing("playwright is missing (PyPI)")
 
-    if not BROWSER:
-        missing("no Chromium (Debian package: chromium)")
+    with sync_playwright() as playwright, ExitStack() as stack:
 
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=BROWSER, args=[
-            "--no-sandbox", "--disable-dev-shm-usage", f"--host-resolver-rules=MAP {PLAIN} 127.0.0.1"])
+        @functools.cache
+        def browser(name: str) -> Any:
+            program = next(filter(os.path.exists, PROGRAMS[name]), "")
 
-        try:
-            yield found
-        finally:
-            found.close()
+            if not program:
+                missing(f"no {name} (Debian package: {Path(PROGRAMS[name][0]).name})")
+
+            launch = functools.partial(getattr(playwright, name).launch, executable_path=program)
+            found = Firefox(launch) if name == "firefox" else launch(args=[
+                "--no-sandbox", "--disable-dev-shm-usage", f"--host-resolver-rules=MAP {PLAIN} 127.0.0.1"])
+            stack.callback(found.close)
+            return found
+
+        yield browser
 
 
 @functools.cache
