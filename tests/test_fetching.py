@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests import LIBRARY
+from tests.listeners import listening
 from webscheduler.commands import builtin
 from webscheduler.fetching import fetch
 
@@ -126,6 +128,19 @@ def test_a_redirect_of_what_is_posted(base: str, status: int) -> None:
     followed = status in (307, 308)
     assert (found.status, found.body) == ((201, b"text/x data") if followed else (status, b"moved\n"))
     assert found.location == ("" if followed else f"{base}/there")
+
+
+@pytest.mark.parametrize("target", ["http://me:secret@[::1/", "http://me:secret@[zz]/", "//me:secret@[1:2/",
+                                    "http://me:secret@example\u2100.org/", "http://me:secret@x:port/"])
+def test_a_redirect_to_what_is_no_url(target: str) -> None:
+    """It is said in our words, which show no password; the connection is closed."""
+    with listening() as site:
+        site.leads["/hook"] = 302, target.encode().decode("latin-1")
+        found = fetch(site.url, 30, follow=True)
+        gc.collect()
+
+    assert "no URL" in found.problem
+    assert "secret" not in found.problem
 
 
 def test_redirects_that_do_not_end(base: str) -> None:

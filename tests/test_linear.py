@@ -37,6 +37,7 @@ CRONTABS = {
     "backslashes": ("* * * * * x " + "\\" * (LONGEST_LINE - 20) + "\n") * 100,
     "percent signs": ("* * * * * x " + "%" * (LONGEST_LINE - 20) + "\n") * 100,
     "jobs of one name": "".join(f"{number % 60} * * * * /bin/true {number}\n" for number in range(MOST_LINES)),
+    "unknown zones": "".join(f"CRON_TZ=Europe/{number:x}aris\n0 0 * * * true\n" for number in range(MOST_LINES)),
     "variables": "".join(f"A{number}=x\n* * * * * true {number}\n" for number in range(MOST_LINES)),
 }
 

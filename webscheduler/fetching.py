@@ -130,33 +130,31 @@ def _call(answer: Answer, sign_in: str, headers: dict[str, str], data: bytes | N
     """Fill the answer. handlers: of urllib, in place of its own."""
     import base64
     import time
-    import urllib.error
     import urllib.request
     from http.cookiejar import CookieJar
     from urllib.parse import urljoin, urlsplit
 
-    class Stay(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *_: Any, **__: Any) -> None:
-            return None
+    class AnyStatus(urllib.request.HTTPErrorProcessor):
+        """Return errors and redirects, too. urllib would parse where they lead, and where that is no URL keep the
+        connection open and show all of it, with its password."""
+
+        def http_response(self, request: urllib.request.Request, response: Any) -> Any:
+            return response
+
+        https_response = http_response
 
     # A site may set a cookie and lead back to the same URL, which it answers once the cookie comes.
-    opener = urllib.request.build_opener(Stay, urllib.request.HTTPCookieProcessor(CookieJar()), *handlers)
+    opener = urllib.request.build_opener(AnyStatus, urllib.request.HTTPCookieProcessor(CookieJar()), *handlers)
     origin = urlsplit(answer.url)[:2]
 
     for count in range(MOST_REDIRECTS + 1):
         request = urllib.request.Request(answer.url, data, headers)  # noqa: S310 (split_url lets no others pass)
-        response: Any
         answer.status = 0
 
         if sign_in and urlsplit(answer.url)[:2] == origin:
             request.add_header("Authorization", "Basic " + base64.b64encode(sign_in.encode()).decode())
 
-        try:
-            response = opener.open(request, timeout=max(0.001, end - time.monotonic()))
-        except urllib.error.HTTPError as error:
-            response = error
-
-        with response:
+        with opener.open(request, timeout=max(0.001, end - time.monotonic())) as response:
             target = response.headers["Location"] if response.status in REDIRECTS else None
             answer.status = response.status
             _read(answer, response, most, end)
@@ -164,8 +162,10 @@ def _call(answer: Answer, sign_in: str, headers: dict[str, str], data: bytes | N
         if not target:
             return
 
-        # A header is read as Latin-1, and servers send UTF-8.
-        target = urljoin(answer.url, target.encode("latin-1", "replace").decode("utf-8", "replace"))
+        try:  # a header is read as Latin-1, and servers send UTF-8
+            target = urljoin(answer.url, target.encode("latin-1", "replace").decode("utf-8", "replace"))
+        except ValueError:  # as in `split_url`
+            raise ValueError(f"HTTP {answer.status} leads to what is no URL")
 
         if not follow or (data is not None and response.status not in REPEATED):
             answer.location = target

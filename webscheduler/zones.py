@@ -7,6 +7,8 @@ import functools
 
 from .errors import BadInput, did_you_mean
 
+NEAREST = 15  # places that a wrong name is compared with
+
 
 class NoZoneData(BadInput):
     """No zone but UTC is known, so it is not the fault of who names one."""
@@ -30,12 +32,25 @@ def unknown(name: str) -> BadInput:
                     "timezone")
 
 
+@functools.cache
+def _places() -> dict[str, tuple[str, set[str]]]:
+    """The last part of each name, without capitals, with the name and the pairs of letters in that part."""
+    return {place: (name, _pairs(place)) for name in known() for place in [name.rpartition("/")[2].casefold()]}
+
+
+def _pairs(text: str) -> set[str]:
+    return set(map("".join, zip(f" {text}", f"{text} ")))
+
+
 @functools.lru_cache(maxsize=100)
 def alike(typed: str) -> str:
     """A suggestion as of `did_you_mean`: the place of that name, or one that is spelled almost so."""
     from difflib import get_close_matches
+    from heapq import nlargest
 
-    places = {name.rpartition("/")[2].casefold(): name for name in known()}
-    wanted = typed.rpartition("/")[2].strip().replace(" ", "_").casefold()
-    close = get_close_matches(wanted[:60], places, 1)
-    return did_you_mean(places[close[0]], known()) if close else ""
+    wanted = typed.rpartition("/")[2].strip().replace(" ", "_").casefold()[:60]
+    places, pairs = _places(), _pairs(wanted)
+    # A file may have thousands of wrong names, and to compare one with all places takes 5 ms: it is compared with those
+    # that share most pairs of letters with it.
+    close = get_close_matches(wanted, nlargest(NEAREST, places, lambda place: len(pairs & places[place][1])), 1)
+    return did_you_mean(places[close[0]][0], [places[close[0]][0]]) if close else ""
