@@ -197,6 +197,8 @@ crontabs = st.lists(st.one_of(
 
 @some
 @given(crontabs.map("\n".join))
+@example("@daily %x")
+@example("CRON_TZ=Europ/Paris\n* * * * * x")
 @example("A=" * 20_000)
 @example("* * * * * " + "%" * 20_000)
 def test_a_crontab_of_any_content(text: str) -> None:

@@ -110,16 +110,17 @@ def split_url(url: str) -> tuple[str, str]:
         parts = urlsplit("".join(c for c in url.strip() if c not in "\t\r\n"))  # as browsers do (url.spec.whatwg.org)
         user, at, place = parts.netloc.rpartition("@")
         port, host = parts.port, parts.hostname or ""
-        host = f"[{host}]" if ":" in host else host.encode("idna").decode()
+        host = host if ":" in host else host.encode("idna").decode()
     except (ValueError, UnicodeError):  # the message may hold all of the URL
         raise ValueError("this is no URL: its server or its port makes no sense")
 
     if parts.scheme not in ("http", "https"):
         raise ValueError("a URL must start with http:// or https://")
 
-    if not host or not all("!" < c <= "~" and c not in '"/<>\\^`{|}%' for c in host):
+    if not host or not all("!" < c <= "~" and c not in '"/<>[\\]^`{|}%' for c in host):
         raise ValueError("this is no URL: its server makes no sense")
 
+    host = f"[{host}]" if ":" in host else host
     place = host if port is None else f"{host}:{port}"
     sent = urlunsplit((parts.scheme, place, quote(parts.path or "/", AS_IT_IS), quote(parts.query, AS_IT_IS), ""))
     return sent, ":".join(map(unquote, user.partition(":")[::2])) if at else ""

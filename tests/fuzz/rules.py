@@ -13,30 +13,39 @@ A rule leaves the installation as it was. It may import the package and the stan
 from __future__ import annotations
 
 import contextlib
+import hmac
 import io
+import ipaddress
+import json
 import os
 import re
+import socket
 import sys
 import tracemalloc
 import unicodedata
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Callable
 from zoneinfo import ZoneInfo
 
 from tests.admin.client import Form
 from tests.installation import Answer, Installation, asking
-from webscheduler import cli, http, signing, wsgi
+from tests.listeners import Hook
+from webscheduler import cgi, cli, fetching, http, signing, trigger, wsgi
+from webscheduler.addresses import is_public
 from webscheduler.errors import WebschedulerError
 from webscheduler.interchange import crontab as crontabs
-from webscheduler.interchange import importing
+from webscheduler.interchange import histories, importing
 from webscheduler.runs import due, health
 from webscheduler.schedule.cron import Cron, CronError
-from webscheduler.store import history, history_cleaning, history_reading, history_view, state
+from webscheduler.store import history, history_cleaning, history_reading, history_view, lookup, state
 from webscheduler.store.settings import load_settings
-from webscheduler.store.task import load_task, load_tasks, new_task
+from webscheduler.store.task import load_task, load_tasks, new_task, shown
 from webscheduler.times import parse_time
 
 NOW = parse_time("2026-11-28T12:00:00+00:00")
@@ -49,6 +58,7 @@ UNFORESEEN = re.compile(r"webscheduler: [A-Z][A-Za-z]*(Error|Exception|Warning|I
 COOKIES = "Set-Cookie"  # in the headers of `asked`: all of them, as a browser sends them back
 OWNER = {"name": "owner", "role": "owner"}
 STATUSES = (200, 202, 303, 400, 403, 404, 405, 409, 413, 422, 429, 503)
+PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
 COMMANDS = (["list"], ["status"], ["next"], ["show", "task"], ["run-due", "--dry-run"], ["list", "--json"])
 
 
@@ -329,3 +339,218 @@ def backup(one: Installation, text: str) -> None:
             if names:
                 load_tasks(state.read_strictly(home))
                 said(home, ["list"])
+
+
+# What a guided search alone asks: it costs too much for each example, or says little of random ones
+
+def same_at_both_doors(one: Installation, environ: dict[str, str], body: bytes) -> None:
+    """The script answers what the application answers, byte for byte where that is no page."""
+    if any("\0" in value for value in environ.values()):
+        return  # no environment can have it
+
+    here, there = asked(one, environ, body), through_cgi(one, environ, body)
+    assert not UNFORESEEN.search(there.errors), there.errors
+    assert here.status == there.status
+
+    if http.Request({**environ, "REQUEST_METHOD": "GET"}).kind in ("run", "status", "none"):
+        assert (b"" if environ.get("REQUEST_METHOD") == "HEAD" else here.body) == there.body
+
+
+def through_cgi(one: Installation, environ: dict[str, str], body: bytes) -> Answer:
+    """The answer of a fork of this process that becomes the script; to start a Python for it takes ten times as long.
+    body: at most 64 KiB."""
+    sent, said, complained = os.pipe(), os.pipe(), os.pipe()
+    pid = os.fork()
+
+    if not pid:
+        try:
+            for number, end in enumerate((sent[0], said[1], complained[1])):
+                os.dup2(end, number)
+
+            for end in (*sent, *said, *complained):
+                os.close(end)
+
+            os.environb.clear()
+            os.environb.update({name.encode(): value.encode("latin-1") for name, value in environ.items()})
+            sys.stderr = open(2, "w", closefd=False)
+            cgi.main(str(one.home))
+        finally:
+            os._exit(70)
+
+    for end in (sent[0], said[1], complained[1]):
+        os.close(end)
+
+    with open(sent[1], "wb") as stdin, open(said[0], "rb") as stdout, open(complained[0], "rb") as stderr:
+        with contextlib.suppress(BrokenPipeError):
+            stdin.write(body)
+            stdin.close()
+
+        output, errors = stdout.read(), stderr.read().decode()
+
+    assert os.waitpid(pid, 0)[1] == 0, errors
+    head, _, content = output.partition(b"\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.decode("ascii").split("\r\n"))
+    return Answer(int(headers["Status"].split()[0]), headers, content, errors)
+
+
+def signed(one: Installation, environ: dict[str, str]) -> None:
+    """What is accepted has the task's slug, and the signature of just that message; what has them and no more is
+    accepted. Nothing is run to find that out."""
+    home, written = str(one.home), json.dumps(list(environ.values()))
+
+    with bounded(len(written)):
+        asking = http.Request(environ)
+        view = lookup.look(home)
+        known, problem = trigger.authenticate(asking, view, NOW)
+
+    tasks = state.read_strictly(home)
+    plain = re.fullmatch(r"/(run|status)/([0-9a-f]{32})\n(?:ts=([0-9]{1,12})&)?sig=([0-9a-f]{64})",
+                         environ["PATH_INFO"] + "\n" + environ["QUERY_STRING"])  # fmt: skip
+    given = {name for name in environ if name.startswith("HTTP_")}
+
+    if known is None:
+        assert problem
+    else:
+        row, text = tasks[known.name], urllib.parse.unquote(written.replace("+", " "), "latin-1").lower()
+        ts = None if asking.kind == "status" or asking.ts is None else int(asking.ts)
+        assert row["slug"] in text
+        assert witness(row, asking.kind, asking.ts) in text
+        assert row["signature"] in ("either", "static" if ts is None else "timed") or asking.kind == "status"
+        assert ts is None or abs(NOW - ts) <= view.window
+
+    if plain and not given and asking.may_run:
+        kind, slug, time, signature = plain.groups()
+        name = next((name for name, row in tasks.items() if row["slug"] == slug), "")
+        right = name and signature == witness(tasks[name], kind, time)
+        fits = kind == "status" or tasks[name]["signature"] in ("either", "timed" if time else "static") if name else 0
+        soon = kind == "status" or time is None or abs(NOW - int(time)) <= view.window
+        assert (known is not None) == bool(right and fits and soon)
+
+    if asking.kind == "status":
+        assert asked(one, environ).status in ((200, 503) if known else (404, ))
+
+
+def witness(row: dict[str, Any], kind: str, ts: str | None) -> str:
+    """The signature of a request for the task, as docs/reference/urls.md says it."""
+    message = f"status:{row['slug']}" if kind == "status" else row["slug"] + (f".{ts}" if ts is not None else "")
+    return hmac.new(row["secret"].encode(), message.encode(), "sha256").hexdigest()
+
+
+def url(text: str) -> None:
+    """A URL is refused in one line, or sent in ASCII to the host that was looked at, which is refused if none of its
+    addresses is public."""
+    try:
+        with bounded(len(text)):
+            sent, _ = fetching.split_url(text)
+    except ValueError as error:
+        harmless(str(error))
+        assert "\n" not in str(error)
+        assert fetching.host_of(text) == ""
+        return
+
+    assert sent.isascii()
+    assert sent.isprintable()
+    assert not set(' "<>\\^`{|}') & set(sent)
+    assert sent.startswith(("http://", "https://"))
+    assert fetching.split_url(sent) == (sent, "")
+
+    called = urllib.request.Request(sent)
+    connection = HTTPConnection(called.host)
+    assert connection.host.lower() == fetching.host_of(text)
+    assert called.selector.startswith("/")
+
+    try:
+        found = socket.getaddrinfo(connection.host, connection.port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        return  # a name, which nobody is asked for here
+
+    inside = [each for *_, place in found if (each := ipaddress.ip_address(place[0].partition("%")[0])) and (
+        each.is_loopback or each.is_link_local or each.is_multicast or each.is_unspecified
+        or any(each in network for network in PRIVATE))]  # fmt: skip
+
+    try:
+        fetching.check_public(text, set())
+    except fetching.NotPublic as error:
+        harmless(str(error))
+    else:
+        assert not inside, f"{inside} may be called"
+
+    fetching.check_public(text, {fetching.host_of(text)})
+
+
+def redirect(site: Hook, location: bytes) -> None:
+    """A redirect leads to nothing inside but what may be called, whatever a server writes there."""
+    text = location.translate(None, b"\r\n\0").decode("latin-1")
+    host, port = "", urllib.parse.urlsplit(site.url).port
+
+    try:
+        target = urllib.parse.urljoin(site.url, text.strip().encode("latin-1").decode("utf-8", "replace"))
+        host = fetching.host_of(target)
+        addresses = [place[0] for *_, place in socket.getaddrinfo(host, 0, 0, 0, 0, socket.AI_NUMERICHOST)]
+        itself = host == "127.0.0.1" and urllib.parse.urlsplit(fetching.split_url(target)[0]).port == port
+    except (OSError, ValueError):
+        addresses, itself = [], False
+
+    if host and not itself and (host == "127.0.0.1" or not addresses or any(map(is_public, addresses))):
+        return  # another server of this machine, a name, or the internet, which is nobody to try it on
+
+    site.leads, before = {"/hook": (302, text)}, len(site.calls)
+    answer = fetching.fetch(site.url, 10, follow=True, private={"127.0.0.1"})
+    harmless(answer.problem + answer.url)
+    assert "\n" not in answer.problem
+
+    if host and not itself:
+        assert isinstance(answer.problem, str)
+        assert "privateHosts" in answer.problem, answer.problem
+        assert len(site.calls) == before
+
+
+def export_file(one: Installation, content: bytes) -> None:
+    """Tasks and histories of a file are imported as a whole, or nothing is changed; what was imported is exported again
+    as it came."""
+    home, names = str(one.home), set(os.listdir(one.home / "logs"))
+
+    with kept(one, "state.json", *(f"logs/{name}" for name in names)):
+        with bounded(len(content)):
+            arrival = documented(lambda: importing.of_export(io.BytesIO(content), "a file", True))
+
+        if not isinstance(arrival, importing.Arrival):
+            return
+
+        before = (one.home / "state.json").read_bytes()
+
+        try:
+            if documented(lambda: importing.import_tasks(load_settings(home), arrival, NOW, False)) is None:
+                assert (one.home / "state.json").read_bytes() == before
+                assert set(os.listdir(one.home / "logs")) == names
+                return
+
+            for file in arrival.logs:
+                lines = set(histories.lines_here(history.path(home, file)))
+                assert {line for line in histories.lines_of(arrival.logs, file) if history.parse(line)} <= lines
+
+            tasks = state.read_strictly(home)
+            document = importing.document(load_settings(home), tasks, True)
+            again = importing.of_document(json.dumps(document), "it").tasks
+            assert again == {name: {key: value for key, value in row.items() if key != "oldSecret"}
+                             for name, row in shown(tasks).items()}  # fmt: skip
+        finally:
+            for file in set(os.listdir(one.home / "logs")) - names:
+                (one.home / "logs" / file).unlink()
+
+
+def other_file(one: Installation, file: str, content: bytes) -> None:
+    """With anything in one of the files that the program keeps for itself, requests, command line and panel go on."""
+    with kept(one, file):
+        (one.home / file).parent.mkdir(exist_ok=True)
+        (one.home / file).write_bytes(content)
+
+        with bounded(len(content)):
+            assert asked(one, asking("/run/" + "0" * 32, "sig=" + "0" * 64)).status in (202, 503)
+            assert asked(one, asking("/status/" + "0" * 32, "sig=" + "0" * 64)).status in (404, 503)
+
+        for words in (["list"], ["status"], ["logs"]):
+            said(str(one.home), words)
+
+        for page in ("", "history", "diagnostics"):
+            assert asked(one, {**asking(f"/admin/{page}"), "webscheduler.user": OWNER}).status in (200, 503)

@@ -89,10 +89,11 @@ def _assigned(line: str) -> tuple[str, str] | None:
 
 
 def _entry(line: str) -> tuple[str, str] | None:
-    """(expression, command) of a line with a job: five fields or a nickname, and the rest."""
+    """(expression, command) of a line with a job: five fields or a nickname, and the rest, which is not input alone."""
     nickname = line.split(None, 1)[0][:2] not in ("", "@") and line.lstrip().startswith("@")
     words = line.split(None, 1 if nickname else 5)
-    return (" ".join(words[:-1]), words[-1]) if len(words) == (2 if nickname else 6) else None
+    whole = len(words) == (2 if nickname else 6) and not words[-1].startswith("%")
+    return (" ".join(words[:-1]), words[-1]) if whole else None
 
 
 def with_cron_steps(expression: str) -> str:
