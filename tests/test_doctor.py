@@ -178,6 +178,32 @@ def test_warns_of_two_ways_for_a_proxy(installation: Installation, proxies: list
     assert found == [WARNING] * warned
 
 
+def a_failure(installation: Installation) -> None:
+    installation.add(argv=["false"])
+    installation.trigger()
+    installation.idle()
+
+
+def a_late_task(installation: Installation) -> None:
+    installation.add(intervalSeconds=60, lastRunAt=format_time(time.time() - 86400))
+    installation.add("other", intervalSeconds=60, lastRunAt=format_time(time.time() - 86400))
+
+
+@pytest.mark.parametrize(("fault", "how"), [
+    (a_failure, "failing"), (a_late_task, "late"), (gone_command, "failing"), (bad_task, "failing")])
+def test_status_agrees(installation: Installation, fault: Callable[[Installation], None], how: str) -> None:
+    """What one of `doctor` and `status` calls an error of tasks, the other does, too, and both end with 1. Before there
+    is one, both end with 0, and no task but ours is counted."""
+    assert (call(installation.home, "status").status, call(installation.home, "doctor", "--offline").status) == (0, 0)
+    assert "0, all without errors" in {each.text() for each in examine(installation)}
+    fault(installation)
+    done, checked = call(installation.home, "status"), examine(installation)
+    assert done.status == 1 and done.out.startswith(f"{how}: ")
+    assert any(each.state == ERROR and each.about in ("tasks", "health") for each in checked)
+    assert all(f"error: {each.text()}" in done.out for each in checked if (each.state, each.about) == (ERROR, "tasks"))
+    assert call(installation.home, "doctor", "--offline").status == 1
+
+
 def test_finds_a_home_that_may_be_served(tmp_path: Path) -> None:
     """A home that was moved below a document root is found, though `init` would not have made it there."""
     site = tmp_path / "public_html"

@@ -130,17 +130,17 @@ def _status(args: Namespace) -> int:
         print(f"last tick: {local_time(report['lastTickAt']) if report['lastTickAt'] else 'none yet'}")
 
         for warning in report["warnings"]:
-            print(f"warning: {line(warning)}")
+            print(f"{'error' if warning in report['errors'] else 'warning'}: {line(warning)}")
 
     return 0 if report["status"] == "healthy" else 1
 
 
 def overall(settings: Settings, now: float) -> dict[str, Any]:
-    """How the installation is: status (healthy, failing or late; failing too where a file or a task cannot be loaded),
-    tasks (their number), unhealthy, running, places (`most`; `held`, by which due runs if all are), lastTickAt,
-    tickEverySeconds, warnings (what `doctor` finds of tasks)."""
+    """How the installation is: status (healthy, failing or late; failing too where a file or a task cannot be loaded
+    or a task has no command), tasks (their number), unhealthy, running, places (`most`; `held`, by which due runs
+    if all are), lastTickAt, tickEverySeconds, warnings (what `doctor` finds of tasks), errors (those it calls so)."""
     from ..host import doctor
-    from ..host.findings import OK
+    from ..host.findings import ERROR, OK
 
     try:
         tasks, damage = state.read_strictly(settings.home), []
@@ -156,14 +156,17 @@ def overall(settings: Settings, now: float) -> dict[str, Any]:
     unhealthy += [{"name": name, "status": how, "lastRunAt": good[name]["lastRunAt"],
                    "lastRunStatus": good[name]["lastRunStatus"]}
                   for name, how in health.states(settings, dict(good), now).items() if how != "healthy"]
+    said = [each for each in doctor.of_tasks(settings, tasks, now) if each.state != OK]
+    wrong = [each for each in said if each.state == ERROR]
     found = [each["status"] for each in unhealthy] + ["failing"] * len(damage)
+    found += ["failing" for each in wrong if each.about == "tasks"]
     return {"status": next((how for how in ("failing", "late") if how in found), "healthy"),
             "tasks": len(tasks), "unhealthy": unhealthy, "running": running,
             "places": {"most": most, "held": [_running(facts) for facts in held] if len(held) >= most else []},
             "lastTickAt": good[DUE]["lastRunAt"] if DUE in good else None,
             "tickEverySeconds": health.rhythm(settings.home)["every"],
-            "warnings": damage + [each.text(local_time) for each in doctor.of_tasks(settings, tasks, now)
-                                  if each.state != OK]}
+            "warnings": damage + [each.text(local_time) for each in said],
+            "errors": damage + [each.text(local_time) for each in wrong]}
 
 
 def _running(facts: Facts) -> dict[str, Any]:

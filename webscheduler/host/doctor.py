@@ -38,6 +38,7 @@ LEAST_PROCESSES = 20
 SLOW_CLOCK = 5.0  # seconds by which the clock of a file system may differ
 JUMP_TOLD = 7 * 86400.0  # seconds
 PATIENCE = 20.0
+MOST_NAMED = 10
 NO_TICK = 3 * 3600.0  # seconds without a tick that are too long if it is not known how often ticks come
 
 
@@ -53,7 +54,8 @@ def examine(home: str, now: float, environ: dict[str, Any] | None = None) -> lis
     checks = (("home", place.of_files(home)), ("home", place.of_place(home, environ)), ("disk", place.of_disk(home)),
               ("clock", _clock(home, now)), ("processes", _processes()), ("python", _python(settings)),
               ("settings", _settings(settings)), ("tasks", exposure.of_calls(settings, tasks)),
-              ("runs", _runs(home, tasks, now)), ("refusals", _refusals(home, now)),
+              ("health", _health(settings, tasks, now)), ("runs", _runs(home, tasks, now)),
+              ("refusals", _refusals(home, now)),
               ("server", _strategies(settings, tasks, now)))
     return [*(finding for about, check in checks for finding in _guarded(about, check)),
             *of_tasks(settings, tasks, now)]
@@ -265,6 +267,25 @@ def _tasks(settings: Settings, good: dict[str, Task], broken: dict[str, str], no
 
     if not wrong:
         yield Finding(OK, "tasks", "{n}, all without errors", n=sum(name != DUE for name in good))
+
+
+def _health(settings: Settings, tasks: state.Tasks, now: float) -> Iterator[Finding]:
+    """What `status` says of them."""
+    found = health.states(settings, dict(load_tasks(shown(tasks))[0]), now)
+    failing, late = ([name for name, how in found.items() if how == wanted] for wanted in ("failing", "late"))
+
+    if failing:
+        yield Finding(ERROR, "health", "failing: {names}; what their last runs printed says why", names=_list(failing))
+
+    if late:
+        yield Finding(ERROR, "health", "late: {names}; no call has started them in time", names=_list(late))
+
+    if not failing + late:
+        yield Finding(OK, "health", "no task is failing or late")
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + (f" +{len(names) - MOST_NAMED}" if len(names) > MOST_NAMED else "")
 
 
 def _faults(settings: Settings, task: Task, every: float | None, now: float) -> str:
