@@ -201,6 +201,7 @@ def test_options_that_mean_nothing_are_refused(installation: Installation, words
 
 
 @pytest.mark.parametrize("inserted", [b'"x": [\n', b',{"a": 1\n', b"]\n}}\n", b"\xff\xfe\n", b'"\\ud800": [\n',
+                                      b'"x\0": [\n', b'"\\x": [\n', b'"\xff": [\n',
                                       b"[" * 9999])  # fmt: skip
 def test_a_damaged_history_harms_nothing(installation: Installation, other: Installation, inserted: bytes) -> None:
     """What can be read of it comes in; the tasks do in any case."""

@@ -63,11 +63,21 @@ def read(file: IO[bytes], source: str) -> tuple[bytes, dict[str, tuple[int, int]
     at = size + len(line)
 
     while text := file.readline(LONGEST_LINE):
-        found, at = NAME.fullmatch(text), at + len(text)
-        name = json.loads(found[1]) if found else name
-        places[name] = (places[name][0] if not found and name in places else at, at)
+        found, at = _name_in(text), at + len(text)
+        name = name if found is None else found
+        places[name] = (places[name][0] if found is None and name in places else at, at)
 
     return b"".join([*head, b'"history": {}}' if line else b""]), places
+
+
+def _name_in(text: bytes) -> str | None:
+    """The task whose history begins with this line of an export; None for any other line."""
+    found = NAME.fullmatch(text)
+
+    try:
+        return str(json.loads(found[1])) if found else None
+    except ValueError:  # damaged
+        return None
 
 
 def between(file: IO[bytes], at: int, end: int) -> Iterator[bytes]:
