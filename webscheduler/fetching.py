@@ -28,11 +28,11 @@ AS_IT_IS = "!#$%&'()*+,/:;=?@[]~-._"
 
 
 class NotPublic(OSError):
-    """A host has no address but some that are not public. Its text names both, and what to do."""
+    """A host has no address but some that are not public. Its text says what to do, and not which they are: an editor
+    is not to learn the addresses of an inner network."""
 
-    def __init__(self, host: str, address: str) -> None:
-        super().__init__(f"{host} is at {address}, which is not a public address: the setting privateHosts can allow "
-                         "this host")
+    def __init__(self, host: str) -> None:
+        super().__init__(f"{host} leads to what is not a public address: the setting privateHosts can allow this host")
 
 
 class Answer:
@@ -214,7 +214,7 @@ def _places(host: str, port: int, private: Container[str]) -> list[Any]:
     good = [row for row in found if host in private or is_public(str(row[4][0]))]
 
     if found and not good:
-        raise NotPublic(host, str(found[0][4][0]))
+        raise NotPublic(host)
 
     return good
 
