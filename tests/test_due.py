@@ -20,10 +20,10 @@ from tests import accounts
 from tests.commandline import Done, call, environment, finished, start
 from tests.installation import Installation, until, waits_for
 from webscheduler.cli.terminal import local_time
-from webscheduler.runs import health
+from webscheduler.runs import due, health
 from webscheduler.store import history, locks, state
 from webscheduler.store.settings import load_settings
-from webscheduler.store.task import DUE
+from webscheduler.store.task import DUE, load_tasks
 from webscheduler.times import format_time, parse_time
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
@@ -100,6 +100,16 @@ def test_a_run_that_state_does_not_know_of_yet_is_known_by_its_claim(installatio
 # Order and number
 
 LOGGED = ["/bin/sh", "-c", 'echo "+ $1" >> "$0"; sleep 0.05; echo "- $1" >> "$0"']
+
+
+def test_a_run_that_ended_since_the_tasks_were_read_is_not_due(installation: Installation) -> None:
+    """Neither its claim nor what was read of state.json tells of it: the gate does."""
+    installation.add(intervalSeconds=3600)
+    read = state.read(str(installation.home))
+    installation.trigger()
+    installation.idle()
+    good, _ = load_tasks(read)
+    assert due._select(load_settings(str(installation.home)), good, [], time.time()) == ([], [])
 
 
 @pytest.mark.timeout(3600)

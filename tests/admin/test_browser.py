@@ -114,7 +114,16 @@ class Visitor:
         self.context.close()
 
     def go(self, page: str = "") -> None:
-        self.page.goto(f"{self.url}/admin/{page}")
+        from playwright.sync_api import Error
+
+        try:
+            self.page.goto(f"{self.url}/admin/{page}")
+        except Error as error:  # Firefox: what a click before it began
+            if "interrupted by another navigation" not in str(error):
+                raise
+
+            self.page.wait_for_load_state()
+            self.page.goto(f"{self.url}/admin/{page}")
 
     def sign_in(self, name: str = OWNER, password: str = PASSWORD) -> None:
         self.go()

@@ -65,6 +65,9 @@ def _select(settings: Settings, tasks: dict[str, Task], problems: list[str],
         try:
             slot = slots.slot(task, settings["timezone"], begun.get(name, 0.0), now)
 
+            if slot is not None:  # unless its run was recorded since the tasks were read: its gate knows the start
+                slot = slots.slot(task, settings["timezone"], locks.last_start(settings.home, name), now)
+
             if slot is not None:
                 registry.argv(settings, task)  # a task without its command stays due until that is back
                 found.append((task["priority"], slot.at, name, slot))
