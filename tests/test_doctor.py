@@ -20,7 +20,7 @@ from typing import Any, Callable
 import pytest
 
 from tests import SCRIPT
-from tests.commandline import call
+from tests.commandline import call, environment
 from tests.installation import Installation, until, waits_for
 from tests.servers import KINDS, as_user, give, python, start, workplace
 from webscheduler.host import doctor, url_check
@@ -152,6 +152,47 @@ def test_finds(installation: Installation, fault: Callable[[Installation], None]
     lines = wrong(examine(installation))
     assert any(re.search(said, line) for line in lines), lines
     assert all("\n" not in line for line in lines)
+
+
+def a_state_with_a_copy(installation: Installation) -> None:
+    installation.add()
+    bad_state(installation)
+
+
+@pytest.mark.parametrize(("fault", "printed", "typed"), [
+    (open_file, "chown -R $(id -u) {home}; chmod -R go-rwx {home}", ""),
+    (open_home, "chown -R $(id -u) {home}; chmod -R go-rwx {home}", ""),
+    (closed_folder, "chmod -R u+rwX {home}", ""),
+    (missing_folder, "webscheduler init", ""),
+    (a_state_with_a_copy, "copy state.json.bak over it", "cp {home}/state.json.bak {home}/state.json"),
+    (bad_setting, "webscheduler config set defaultTimeout VALUE", "webscheduler config set defaultTimeout 60"),
+    (bad_python, "webscheduler config set python PATH", f"webscheduler config set python {sys.executable}"),
+    (missing_python, "webscheduler config set python PATH", f"webscheduler config set python {sys.executable}"),
+    (bad_zone, "webscheduler config set timezone VALUE", "webscheduler config set timezone UTC"),
+    (bad_task, "webscheduler edit task", "webscheduler edit task --timeout 60"),
+    (bad_task, "webscheduler remove task", "webscheduler remove task --yes"),
+    (gone_command, "webscheduler edit task", "webscheduler edit task --command hello"),
+    (gone_command, "webscheduler remove task", "webscheduler remove task --yes"),
+    (writable_command, "chmod go-w it", "chmod go-w {home}/commands/backup.sh"),
+    (broken_module, "shop.tasks is skipped", "webscheduler sync"),
+    (never_a_tick, "webscheduler url @due", "webscheduler run @due"),
+    (no_ticks_at_all, "webscheduler enable @due", ""),
+    (bad_address, "webscheduler config set baseUrl VALUE", "webscheduler config set baseUrl https://example.org/x"),
+    (no_php, "webscheduler config set php PATH", "webscheduler config set php /bin/true"),
+])
+def test_each_remedy_helps(installation: Installation, tmp_path: Path, fault: Callable[[Installation], None],
+                           printed: str, typed: str) -> None:
+    """What is printed, typed into a shell with what it leaves open filled in, ends what was found."""
+    program, home = tmp_path / "webscheduler", installation.home
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m webscheduler "$@"\n')
+    program.chmod(0o755)
+    fault(installation)
+    (before,) = [line for line in wrong(examine(installation)) if printed.format(home=home) in line][:1]
+    variables = {**environment(home), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", (typed or printed).format(home=home)], env=variables, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert before not in wrong(examine(installation))
 
 
 def test_a_wrong_setting_is_told_with_its_file(installation: Installation) -> None:
