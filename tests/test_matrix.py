@@ -88,7 +88,9 @@ def test_a_detached_run_inherits_nothing(kind: Kind, seen: Callable[[Kind], Resu
         assert found["2"].startswith("pipe:")
 
     (line,) = result.lines["timed-fork"]
-    files = [target for target in result.descriptors if not target.startswith("pipe:") and target != "/dev/null"]
+    # It imports while we look: a library is open for a moment then, and not inherited.
+    files = [target for target in result.descriptors
+             if not target.startswith("pipe:") and target != "/dev/null" and not target.endswith(".so")]
     assert sorted(re.sub(".*/home/", "", target) for target in files) == [
         f"output/{line['run']}.log", *[f"runs/timed-fork@{line['run']}"] * 2
     ]  # fmt: skip
