@@ -73,7 +73,7 @@ def test_no_spelling_of_loopback_is_called(inside: str, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["[fe80::1%lo]", "[::1%251]", "[::1%@127.0.0.1]", "127.0.0.1%00.example.org",
-                                  "example.org@127.0.0.1%23"])
+                                  "example.org@127.0.0.1%23", "a[::1]@[64:f1]"])
 def test_what_is_no_host_is_not_called(inside: str, host: str) -> None:
     """A zone of IPv6, or what the parser of one library takes for a host and that of another does not."""
     assert "makes no sense" in fetch(inside.replace("127.0.0.1", host), 10, private=set()).problem

@@ -109,6 +109,7 @@ def split_url(url: str) -> tuple[str, str]:
     try:
         parts = urlsplit("".join(c for c in url.strip() if c not in "\t\r\n"))  # as browsers do (url.spec.whatwg.org)
         user, at, place = parts.netloc.rpartition("@")
+        urlsplit(f"//{place}")  # its brackets, apart from those that a password may have
         port, host = parts.port, parts.hostname or ""
         host = host if ":" in host else host.encode("idna").decode()
     except (ValueError, UnicodeError):  # the message may hold all of the URL
