@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Callable
 
 import pytest
 
+from tests import python_path
 from tests.commandline import call
 from tests.installation import DOORS, Installation, asking, until
 from webscheduler import signing, trigger
@@ -190,3 +194,10 @@ def test_what_a_hand_has_written_is_no_old_secret(task: Installation) -> None:
                    {**task.row()["oldSecret"], "from": "9999-01-01T00:00:00.000+00:00"}):
         task.edit(oldSecret={**broken})
         assert not answered(task, old) and answered(task, task.signed())
+
+
+def test_a_worker_needs_no_import_for_it_later() -> None:
+    """It lives on when the package is replaced."""
+    code = "import sys, webscheduler.wsgi; sys.exit('webscheduler.store.old_secret' not in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ, **python_path()})
+    assert done.returncode == 0

@@ -17,7 +17,7 @@ from .errors import foreseen
 from .http import Request, log
 from .runs import dead_runs, health, spawned, strategies
 from .runs.detach import AfterResponse
-from .store import lookup, marks, refusals
+from .store import lookup, marks, old_secret, refusals
 from .store.settings import find_home
 
 TYPE_CHECKING = False
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 # All that a trigger may need, at once: a worker lives on when the package is replaced, and a run that is claimed is
 # not to end at an import.
-LOADED = (addresses, pasted, status, dead_runs, health, lookup, marks, refusals, registry, spawned, strategies)
+LOADED = (addresses, pasted, status, dead_runs, health, lookup, marks, old_secret, refusals, registry, spawned,
+          strategies)
 
 
 def create_app(home: str | None = None, user: User = None, clock: Callable[[], float] = time.time) -> Application:

@@ -56,6 +56,7 @@ BYTES = 4 * 1024 * 1024
 BYTES_PER_BYTE = 200
 UNFORESEEN = re.compile(r"webscheduler: [A-Z][A-Za-z]*(Error|Exception|Warning|Iteration|Exit)\b")
 COOKIES = "Set-Cookie"  # in the headers of `asked`: all of them, as a browser sends them back
+RUN = "20261128120000-00000000"
 OWNER = {"name": "owner", "role": "owner"}
 STATUSES = (200, 202, 303, 400, 403, 404, 405, 409, 413, 422, 429, 503)
 PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
@@ -157,16 +158,17 @@ def kept(one: Installation, *files: str) -> Iterator[None]:
 
 # A request
 
-def query(text: str) -> None:
+def query(text: str) -> list[tuple[str, str]]:
     """Any text is a list of names and values, at most 500, of at most its own length."""
     with bounded(len(text)):
         found = http.fields(text)
 
     assert len(found) <= http.MAX_FIELDS
     assert sum(len(name) + len(value) for name, value in found) <= min(len(text), http.MAX_LENGTH)
+    return found
 
 
-def request(one: Installation, environ: dict[str, str], body: bytes) -> None:
+def request(one: Installation, environ: dict[str, str], body: bytes) -> Answer:
     """Without the signature nothing runs, and the answer is one of those that are documented."""
     with bounded(sum(map(len, environ.values())) + len(body)):
         answer = asked(one, environ, body)
@@ -176,11 +178,12 @@ def request(one: Installation, environ: dict[str, str], body: bytes) -> None:
     assert kind != "run" or answer.body in (b'{"accepted": false}', b"")
     assert one.claims() == []
     assert one.runs() == []
+    return answer
 
 
 # Schedules
 
-def cron(text: str) -> None:
+def cron(text: str) -> object:
     """Any text is a schedule, whose next time is found in bounded work though it never comes, or a documented error."""
     with bounded(len(text) + 500):
         found = documented(lambda: Cron(text))
@@ -192,10 +195,12 @@ def cron(text: str) -> None:
                 assert coming is None or coming > now
                 assert past is None or past <= now
 
+    return found
+
 
 # Files that people edit
 
-def state_file(one: Installation, content: bytes, commands: Sequence[Sequence[str]] = COMMANDS) -> None:
+def state_file(one: Installation, content: bytes, commands: Sequence[Sequence[str]] = COMMANDS) -> int:
     """With any state.json each reader says what is wrong with it, in bounded work, and no request is answered with
     anything but the answers for an unknown slug or for an installation that cannot work."""
     home, file = str(one.home), one.home / "state.json"
@@ -215,7 +220,8 @@ def state_file(one: Installation, content: bytes, commands: Sequence[Sequence[st
             documented(lambda: health.states(config, tasks, NOW))
             documented(lambda: due.select(config, tasks, NOW))
 
-        assert asked(one, asking("/run/" + "0" * 32, "sig=" + "0" * 64)).status in (202, 503)
+        status = asked(one, asking("/run/" + "0" * 32, "sig=" + "0" * 64)).status
+        assert status in (202, 503)
         assert asked(one, asking("/status/" + "0" * 32, "sig=" + "0" * 64)).status in (404, 503)
 
         row = tasks.get("task") if isinstance(tasks, dict) else None
@@ -228,8 +234,10 @@ def state_file(one: Installation, content: bytes, commands: Sequence[Sequence[st
         for words in commands:
             said(home, words)
 
+    return status
 
-def config_file(one: Installation, content: bytes) -> None:
+
+def config_file(one: Installation, content: bytes) -> int:
     """With any config.json the settings are read, or what is wrong is said; a request answers 503 at the worst."""
     home, file = str(one.home), one.home / "config.json"
 
@@ -239,16 +247,19 @@ def config_file(one: Installation, content: bytes) -> None:
         with bounded(len(content)):
             documented(lambda: load_settings(home))
 
-        assert asked(one, asking("/run/" + "0" * 32, "sig=" + "0" * 64)).status in (202, 503)
+        status = asked(one, asking("/run/" + "0" * 32, "sig=" + "0" * 64)).status
+        assert status in (202, 503)
         assert asked(one, asking("/admin/sign-in")).status in (200, 303, 503)
         said(home, ["config", "list"])
         said(home, ["list"])
 
+    return status
 
-def history_file(one: Installation, content: bytes) -> None:
+
+def history_file(one: Installation, content: bytes) -> list[str | None]:
     """With any lines in a history, what can be read is shown, searched and cleaned, and a new line comes after it."""
     home, file = str(one.home), Path(history.path(str(one.home), "task"))
-    name, run = "task", "20261128120000-00000000"
+    name, run = "task", RUN
 
     with kept(one, os.path.relpath(file, home)):
         file.write_bytes(content)
@@ -269,20 +280,24 @@ def history_file(one: Installation, content: bytes) -> None:
         assert found
         assert found["status"] == "success"
         history_cleaning.clean(home, name, lambda entry: entry.get("run") == run)
-        assert [entry["run"] for entry in history_reading.entries(home, name)][-1:] == [run]
+        left = [entry["run"] for entry in history_reading.entries(home, name)]
+        assert left[-1:] == [run]
+
+    return left
 
 
 # The panel
 
-def cookies(one: Installation, text: str) -> None:
+def cookies(one: Installation, text: str) -> int:
     """A cookie that was not made here signs nobody in, and is answered as none."""
     with bounded(len(text)):
         answer = asked(one, asking("/admin/", HTTP_COOKIE=text))
 
     assert answer.status == 303  # to signing in, or to set-up
+    return answer.status
 
 
-def form(one: Installation, page: str, query: str, kind: str, body: Callable[[dict[str, str]], bytes] | None) -> None:
+def form(one: Installation, page: str, query: str, kind: str, body: Callable[[dict[str, str]], bytes] | None) -> int:
     """Whatever a form of the panel holds, and however it is sent, the answer is a page that says what is wrong.
 
     kind: the type of the content; body: makes it of the fields that the page has, None if nothing is sent."""
@@ -293,14 +308,18 @@ def form(one: Installation, page: str, query: str, kind: str, body: Callable[[di
         shown = asked(one, {**asking("/admin/" + page, named), **signed_in})
 
         if body is None or shown.status != 200:
-            assert asked(one, {**asking("/admin/" + page, query), **signed_in}).status in STATUSES
-            return
+            status = asked(one, {**asking("/admin/" + page, query), **signed_in}).status
+            assert status in STATUSES
+            return status
 
         forms = [found["fields"] for found in Form(shown.body.decode()).forms] or [{"token": ""}]
         sent = body(max(forms, key=len))
         environ = asking("/admin/" + page, named, "POST", CONTENT_TYPE=kind, CONTENT_LENGTH=str(len(sent)),
                          HTTP_COOKIE=shown.headers[COOKIES])  # fmt: skip
-        assert asked(one, {**environ, **signed_in}, sent).status in STATUSES
+        status = asked(one, {**environ, **signed_in}, sent).status
+        assert status in STATUSES
+
+    return status
 
 
 # What is imported

@@ -97,6 +97,12 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float],
             settings = load_settings(home)
             row = state.read_row(home, claim.name)
             task = load_task(claim.name, row)
+
+            if task["oldSecret"]:  # its end may be seen past when the run is recorded
+                from ..store import old_secret
+
+                assert old_secret
+
             notifier, pinging = None, 0
 
             if settings["notify"] or task["pingUrl"]:  # few have one; it is imported before the command starts
