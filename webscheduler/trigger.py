@@ -11,8 +11,8 @@ The rules:
   or without), never on what is stored: the task's secret and the one before it each cost one comparison for a static
   signature with an index, and otherwise one HMAC. The same is done with a dummy for what there is not. Whether the task
   takes that kind of signature is looked at after.
-- Before a valid signature is seen, nothing is locked, written (but refused.json) or forked. One by the secret before the
-  present one, after its end, takes that secret out of state.json, once.
+- Before a valid signature is seen, nothing is locked, written (but refused.json) or forked. One by the
+  secret before the present one, after its end, takes that secret out of state.json, once.
 """
 
 from __future__ import annotations
