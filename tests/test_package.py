@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -93,3 +95,17 @@ def test_every_source_file_names_its_licence() -> None:
     files = [file for folder in folders for file in folder.rglob("*") if file.suffix in (".py", ".cgi")]
     assert len(files) > 100
     assert [file for file in files if "SPDX-License-Identifier: LGPL-3.0-or-later" not in file.read_text()[:300]] == []
+
+
+def test_what_only_root_can_do_is_asked_of_root_alone() -> None:
+    """The suite is for ordinary users, too: a test that gives a file away says that it needs root, in its decorator or
+    by a condition."""
+    careless = []
+
+    for file in sorted((CHECKOUT / "tests").rglob("test_*.py")):
+        for node in ast.parse(file.read_text()).body:
+            text = ast.unparse(node)
+            if isinstance(node, ast.FunctionDef) and re.search(r"\bos\.(l?chown|set[eg]?[ug]id)\(", text):
+                careless += [] if re.search(r"geteuid|@root\b", text) else [f"{file.name}:{node.lineno}"]
+
+    assert careless == []

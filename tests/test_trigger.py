@@ -371,6 +371,7 @@ BROKEN: list[Callable[[Path], None]] = [gone, broken_state_and_copy, missing_sta
                                         nested_state, broken_settings, wrong_setting, newer_settings]  # fmt: skip
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 @pytest.mark.parametrize("place", ["", "config.json", "state.json"])
 def test_a_script_that_runs_as_another_user(elsewhere: Installation, place: str) -> None:
     """The server's error log names both users, whose the home is and as whom the script runs; of what is to be done,

@@ -66,6 +66,7 @@ def test_an_uploaded_file_is_a_command_and_no_task(owner: Browser, inhabited: In
     assert call(inhabited.home, "run", "nightly").out == "ours\n"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_refused_files_are_listed_with_the_reason(owner: Browser, inhabited: Installation, tmp_path: Path) -> None:
     """On the empty list, in the form and in Diagnostics, without a command of a shell. What begins with a dot, and
     folders, are nobody's scripts."""
