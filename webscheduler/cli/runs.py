@@ -17,13 +17,13 @@ import time
 from itertools import islice
 
 from .. import editing
-from ..errors import BadInput, NoSuchTask, Unusable
+from ..errors import BadInput, NoSuchTask
 from ..printable import escaped
-from ..runs import cancel, health, recorder
+from ..runs import cancel, recorder
 from ..runs.supervisor import run_by_hand
 from ..store import history, history_cleaning, history_reading, history_view, processes, state
-from ..store.settings import Settings, load_settings
-from ..store.task import DUE, file_name, is_internal, load_tasks, shown
+from ..store.settings import load_settings
+from ..store.task import file_name, is_internal
 from ..vocabulary import FAILURES, FINISHED, SUCCESS
 from .parser import JSON, YES, number
 from .tasks import NAME
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any, BinaryIO
 
-    from ..shapes import Entry, Facts, Result
+    from ..shapes import Entry, Result
     from .parser import Verb
 
 PATIENCE = 12.0
@@ -108,7 +108,9 @@ def _cancel(args: Namespace) -> int:
 
 
 def _status(args: Namespace) -> int:
-    report = overall(load_settings(args.home), time.time())
+    from ..host.overall import overall
+
+    report = overall(load_settings(args.home), time.time(), local_time)
 
     if args.json:
         print_json(report)
@@ -133,44 +135,6 @@ def _status(args: Namespace) -> int:
             print(f"{'error' if warning in report['errors'] else 'warning'}: {line(warning)}")
 
     return 0 if report["status"] == "healthy" else 1
-
-
-def overall(settings: Settings, now: float) -> dict[str, Any]:
-    """How the installation is: status (healthy, failing or late; failing too where a file or a task cannot be loaded
-    or a task has no command), tasks (their number), unhealthy, running, places (`most`; `held`, by which due runs
-    if all are), lastTickAt, tickEverySeconds, warnings (what `doctor` finds of tasks), errors (those it calls so)."""
-    from ..host import doctor
-    from ..host.findings import ERROR, OK
-
-    try:
-        tasks, damage = state.read_strictly(settings.home), []
-    except Unusable as error:
-        tasks, damage = state.read(settings.home), [str(error)]
-
-    rows, alive = health.as_they_are(settings.home, tasks, now)
-    every, tasks = tasks, shown(rows)
-    good, broken = load_tasks(tasks)
-    running = [_running(facts) for facts in alive if facts.get("name") in tasks or facts.get("name") not in every]
-    held, most = health.places(settings.home), settings["maxConcurrentTasks"]
-    unhealthy = [{"name": name, "status": "failing", "lastRunAt": None, "lastRunStatus": None} for name in broken]
-    unhealthy += [{"name": name, "status": how, "lastRunAt": good[name]["lastRunAt"],
-                   "lastRunStatus": good[name]["lastRunStatus"]}
-                  for name, how in health.states(settings, dict(good), now).items() if how != "healthy"]
-    said = [each for each in doctor.of_tasks(settings, tasks, now) if each.state != OK]
-    wrong = [each for each in said if each.state == ERROR]
-    found = [each["status"] for each in unhealthy] + ["failing"] * len(damage)
-    found += ["failing" for each in wrong if each.about == "tasks"]
-    return {"status": next((how for how in ("failing", "late") if how in found), "healthy"),
-            "tasks": len(tasks), "unhealthy": unhealthy, "running": running,
-            "places": {"most": most, "held": [_running(facts) for facts in held] if len(held) >= most else []},
-            "lastTickAt": good[DUE]["lastRunAt"] if DUE in good else None,
-            "tickEverySeconds": health.rhythm(settings.home)["every"],
-            "warnings": damage + [each.text(local_time) for each in said],
-            "errors": damage + [each.text(local_time) for each in wrong]}
-
-
-def _running(facts: Facts) -> dict[str, Any]:
-    return {field: facts.get(field) for field in ("name", "run", "startedAt", "trigger")}
 
 
 def _names(args: Namespace) -> list[str]:
