@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -401,9 +402,10 @@ def modes(pid: int, file: Path) -> list[int]:
     found = []
 
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        if os.readlink(entry) == str(file):
-            flags = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text().partition("flags:")[2].split()[0]
-            found.append(int(flags, 8) & os.O_ACCMODE)
+        with suppress(FileNotFoundError):  # closed since
+            if os.readlink(entry) == str(file):
+                flags = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text().partition("flags:")[2].split()[0]
+                found.append(int(flags, 8) & os.O_ACCMODE)
 
     return sorted(found)
 
