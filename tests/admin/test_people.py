@@ -22,7 +22,7 @@ from tests.admin.client import OWNER, PASSWORD, Browser, populate, registered
 from tests.installation import Installation
 from webscheduler.admin import PAGES, session
 from webscheduler.errors import BadInput, Unusable
-from webscheduler.store import history, people
+from webscheduler.store import history, people, throttle
 from webscheduler.store.settings import save_settings
 
 
@@ -635,9 +635,9 @@ def test_brute_force_is_slowed_and_locks_nobody_out(inhabited: Installation) -> 
     other = Browser(inhabited, clock=clock, REMOTE_ADDR="192.0.2.67")
     assert "Sign out" in other.sign_in()
 
-    with people.changing_counters(str(inhabited.home)) as found:
+    with throttle.changing(str(inhabited.home)) as found:
         for number in range(200):  # from many addresses: all strangers wait
-            session._take(found, [f"ip {number}", "all"], clock.now)
+            throttle.count(found, [f"ip {number}", "all"], clock.now)
 
     stranger = Browser(inhabited, clock=clock, REMOTE_ADDR="192.0.2.68")
     assert "Too many failed sign-ins" in stranger.sign_in()
@@ -670,7 +670,7 @@ def test_a_clock_that_was_wrong_locks_nobody_out(inhabited: Installation) -> Non
     """Tries that were counted in a year that has not come are forgotten like those of the past."""
     now = time.time()
     found: dict[str, Any] = {"ip x": [10.0, now + 10 * 365 * 86400]}
-    assert session._take(found, ["ip x"], now)
+    assert throttle.count(found, ["ip x"], now)
 
 
 def audit(installation: Installation) -> list[tuple[Any, ...]]:
@@ -765,8 +765,8 @@ def test_simultaneous_tries_are_counted_before_they_are_looked_at(inhabited: Ins
     taken = []
 
     for _ in range(30):
-        with people.changing_counters(home) as found:
-            taken.append(session._take(found, ["ip x"], 1000.0))
+        with throttle.changing(home) as found:
+            taken.append(throttle.count(found, ["ip x"], 1000.0))
 
     assert taken == [True] * 10 + [False] * 20
 
@@ -834,15 +834,15 @@ def test_addresses_are_bounded_and_networks_count_as_one() -> None:
     found: dict[str, list[float]] = {}
 
     for number in range(5000):
-        session._take(found, [f"ip {number}", "all"], float(number))
-        session._take(found, [f"device somebody {number}"], float(number))
+        throttle.count(found, [f"ip {number}", "all"], float(number))
+        throttle.count(found, [f"device somebody {number}"], float(number))
 
     assert len(found) < 200
-    assert session._networks("2001:db8:1:2::1") == session._networks("2001:db8:1:2:ffff::9")
-    near, far = session._networks("2001:db8:1:2::1"), session._networks("2001:db8:1:3::1")
+    assert throttle.networks("2001:db8:1:2::1") == throttle.networks("2001:db8:1:2:ffff::9")
+    near, far = throttle.networks("2001:db8:1:2::1"), throttle.networks("2001:db8:1:3::1")
     assert (near[0] != far[0], near[1:]) == (True, far[1:])
-    assert session._networks("::ffff:192.0.2.1") == session._networks("192.0.2.1")
-    assert len(session._networks("unix")) == len(session._networks("")) == 1
+    assert throttle.networks("::ffff:192.0.2.1") == throttle.networks("192.0.2.1")
+    assert len(throttle.networks("unix")) == len(throttle.networks("")) == 1
 
 
 @pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)",

@@ -13,23 +13,19 @@ add one line a minute to audit.jsonl, so that they cannot push out what others d
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import json
 import os
 
 from ..errors import Unusable, WebschedulerError
-from ..store import people
+from ..store import people, rows, throttle
 from ..store.files import replace_file
 from ..store.people import Person
 from .web import Refused, Visit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any, Callable
-
-    from ..store.people import Counters
 
 IDLE = 1800
 ABSOLUTE = 43200
@@ -41,20 +37,13 @@ COOKIE, NOTICE, DEVICE = "webscheduler", "webscheduler_notice", "webscheduler_de
 # gets must not replace the person's own: else any link or form elsewhere would sign people out.
 STRANGER = "webscheduler_stranger"
 
-# Counter -> how often something may happen (failed sign-ins, except `once`), seconds until one time is forgotten. An
-# IPv6 customer has a /64, a /56 or a /48 (RFC 6177), an IPv4 customer seldom more than a /24; each of them leaves room
-# in `all` for others.
-LIMITS = {"ip": (10, 60.0), "ip/56": (20, 60.0), "ip/48": (40, 30.0), "ip/24": (40, 30.0), "device": (10, 60.0),
-          "all": (100, 5.0), "once": (1, float(NOTICE_SECONDS))}
-MOST_DEVICES = 20  # counters of one person's browsers
-
 
 def keys(home: str) -> list[bytes]:
     """The keys in session.key, oldest first: hexadecimal, one on each line. Creates the file if it is missing."""
     path = os.path.join(home, "session.key")
 
     if not os.path.exists(path):
-        with people.locked(home, "session.key"):
+        with rows.locked(home, "session.key"):
             if not os.path.exists(path):  # another request may have been faster
                 replace_file(path, os.urandom(32).hex().encode() + b"\n")
 
@@ -150,7 +139,7 @@ def enter(visit: Visit, embedded: Callable[[dict[str, Any]], Any] | None) -> Non
 def _first_time(visit: Visit, cookie: str) -> bool:
     """Whether this notice was not shown yet. If nobody can count that, it is: else a secret would be lost."""
     try:
-        return take(visit, f"once {cookie[-16:]}")
+        return _take(visit, f"once {cookie[-16:]}")
     except WebschedulerError:
         return True
 
@@ -226,18 +215,13 @@ def verify(visit: Visit, user: str, password: str) -> Person | None:
     """The person with this name and password, or None. Raises Refused after too many tries."""
     device = unsign(visit.home, "device", cookies(visit).get(DEVICE, ""))
     known = device and device[0] == user
-    counters = [f"device {_short(user)} {device[1]}"] if known else [*_networks(visit.address), "all"]
-    free = take(visit, *counters)
+    counters = [f"device {throttle.short(user)} {device[1]}"] if known else [*throttle.networks(visit.address), "all"]
+    free = _take(visit, *counters)
     person = people.verify(visit.home, user, password) if free else None
 
     if person:
-        with people.changing_counters(visit.home) as found:
-            for counter in set(counters) & set(found):  # only this try is forgiven: else somebody with one password
-                found[counter][0] -= 1  # could try other people's without limit
-
-                if found[counter][0] <= 0:
-                    del found[counter]
-    elif take(visit, f"once sign-in {free}"):
+        throttle.forgive(visit.home, counters)
+    elif _take(visit, f"once sign-in {free}"):
         # An unknown name may be a password that was typed into the wrong field.
         visit.note("sign-in failed" if free else "sign-in refused", user if user in people.read(visit.home) else "")
 
@@ -272,57 +256,5 @@ def _keep(visit: Visit, name: str, started: float) -> None:
     set_cookie(visit, COOKIE if name else STRANGER, value)
 
 
-def _networks(text: str) -> list[str]:
-    """The counters of an address: of itself, or of an IPv6 address's /64, and of the larger networks around it."""
-    from ..addresses import address, network
-
-    found = address(text)
-    sizes = {} if found is None else {"ip": 64, "ip/56": 56, "ip/48": 48} if found.version == 6 else {
-        "ip": 32, "ip/24": 24}
-    around = {kind: network(str(found)) for kind in sizes}
-    return [f"{kind} {_short(str(each.supernet(new_prefix=sizes[kind])))}"
-            for kind, each in around.items() if each] or [f"ip {_short(text)}"]
-
-
-def _short(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
-
-
-def take(visit: Visit, *counters: str) -> bool:
-    """Add one to each counter; False, and no change, if one of them is full."""
-    with people.changing_counters(visit.home) as found:
-        return _take(found, counters, visit.now)
-
-
-def _take(found: Counters, counters: Sequence[str], now: float) -> bool:
-    levels = {counter: _level(counter, now, *found[counter]) for counter in found}
-
-    if any(levels.get(counter, 0.0) + 1 > LIMITS[_kind(counter)][0] for counter in counters):
-        return False
-
-    # What counts nothing any more goes. What still does makes no room for others: it is not much, since `all` counts
-    # with each address. The browsers of one person make room for each other.
-    for counter, level in levels.items():
-        if not level:
-            del found[counter]
-
-    for counter in counters:
-        found[counter] = [round(levels.get(counter, 0.0) + 1, 3), now]
-        person = counter.rpartition(" ")[0] + " "
-
-        if _kind(counter) == "device":
-            for other in sorted((each for each in found if each.startswith(person)), key=lambda each: found[each][1])[
-                    :-MOST_DEVICES]:
-                del found[other]
-
-    return True
-
-
-def _kind(counter: str) -> str:
-    return counter.partition(" ")[0]
-
-
-def _level(counter: str, now: float, level: float, when: float) -> float:
-    """What is left of a counter; nothing of a kind that this version does not have."""
-    _, leak = LIMITS.get(_kind(counter), (0, 0.0))
-    return max(0.0, level - abs(now - when) / leak) if leak else 0.0  # abs: a wrong clock locks nobody out
+def _take(visit: Visit, *counters: str) -> bool:
+    return throttle.take(visit.home, visit.now, counters)

@@ -19,7 +19,7 @@ from ..host import url_check
 from ..host.findings import ERROR, OK
 from ..host.home import create_home
 from ..http import Response, log
-from ..store import people
+from ..store import people, rows
 from ..store.files import replace_file
 from ..store.settings import parse_setting, save_settings
 from ..vocabulary import LANGUAGES
@@ -174,7 +174,7 @@ def _make_code(visit: Visit) -> None:
     a minute ago."""
     path, mark = os.path.join(visit.home, CODE), os.path.join(visit.home, "locks", f".{CODE}")
 
-    with people.locked(visit.home, CODE):
+    with rows.locked(visit.home, CODE):
         if abs(visit.now - _changed(path)) <= LATEST:
             return
 

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Who may sign in to the panel (users.json), how often (throttle.json), and what they did (audit.jsonl).
+"""Who may sign in to the panel (users.json), and what they did (audit.jsonl).
 
 A session is valid only while users.json holds its id: signing out removes it; a new password and "sign out everywhere"
 remove all.
 The rules: passwords are stored as scrypt, or as pbkdf2 where this Python has no scrypt or the host too little memory
-for it. An unknown name costs the same work as a known one. At least one owner remains. Each file is changed under its
-own lock, and a damaged file is never treated as empty.
+for it. An unknown name costs the same work as a known one. At least one owner remains.
 """
 
 from __future__ import annotations
@@ -15,17 +14,15 @@ import hmac
 import json
 import os
 import re
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from ..errors import BadInput, Unusable
 from ..times import format_time
-from . import change_lock
+from . import rows
 from .files import append_bytes, close, replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextlib import AbstractContextManager as Context
     from typing import Any, TypedDict
 
@@ -38,10 +35,8 @@ if TYPE_CHECKING:
         sessions: dict[str, int]
 
     Users = dict[str, User]
-    Counters = dict[str, list[float]]  # throttle.json: counter -> [level, Unix seconds of the last try]
 
 ROLES = ("viewer", "editor", "owner")
-PATIENCE = 10.0  # seconds that a change waits for another
 LEAST_PASSWORD = 10
 MOST_SESSIONS = 20
 AUDIT_LIMIT = 1024 * 1024  # bytes
@@ -49,6 +44,7 @@ AUDIT_SUBJECT = 200  # characters
 # scrypt with 16 MiB takes about 0.2 s, and so do the rounds of pbkdf2 (OWASP's password storage cheat sheet).
 METHODS = ("scrypt$16384$8$5", "pbkdf2$600000")
 KEPT = re.compile(r"(scrypt\$\d+\$\d+\$\d+|pbkdf2\$\d+)\$[0-9a-f]{32}\$[0-9a-f]{64}")
+CURE = "set passwords anew"
 NAME = re.compile(r"[^\W_][\w.@+-]{0,63}")
 
 
@@ -65,68 +61,18 @@ class Person(NamedTuple):
 
 def read(home: str) -> Users:
     """The people by name; empty if there are none yet. Raises Unusable if users.json is damaged."""
-    found: Users = _read(home, "users.json")
+    found: Users = rows.read(home, "users.json", _is_sound, CURE)
     return found
 
 
 def changing(home: str) -> Context[Users]:
     """The people, to be changed in the block; after an exception nothing is written."""
-    return _changing(home, "users.json")
+    return rows.changing(home, "users.json", _is_sound, CURE)
 
 
-def changing_counters(home: str) -> Context[Counters]:
-    """The same for the counters of throttle.json."""
-    return _changing(home, "throttle.json")
-
-
-def _read(home: str, file: str) -> Any:
-    problem, cure = "it does not hold what it should", ": mend it, or remove it and set passwords anew"
-
-    try:
-        with open(os.path.join(home, file), "rb") as source:
-            found = json.loads(source.read())
-
-        if isinstance(found, dict) and all(_is_sound(file, row) for row in found.values()):
-            return found
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        problem, cure = str(error.strerror), ""
-    except (ValueError, RecursionError) as error:
-        problem = str(error)
-
-    raise Unusable(f"{home}/{file} cannot be read ({problem}){cure}")
-
-
-def _is_sound(file: str, row: Any) -> bool:
-    if file == "throttle.json":
-        return isinstance(row, list) and len(row) == 2 and all(isinstance(number, (int, float)) for number in row)
-
+def _is_sound(row: Any) -> bool:
     return isinstance(row, dict) and row.get("role") in ROLES and isinstance(row.get("sessions"), dict) and bool(
         KEPT.fullmatch(str(row.get("password"))))
-
-
-@contextmanager
-def locked(home: str, file: str) -> Iterator[str]:
-    """The path of a file of the panel, locked against other writers. Raises Busy, and Unusable for an OSError."""
-    path = os.path.join(home, file)
-
-    with change_lock.locked(path, PATIENCE):
-        try:
-            yield path
-        except OSError as error:
-            raise Unusable(f"{path} cannot be written: {error.strerror}")
-
-
-@contextmanager
-def _changing(home: str, file: str) -> Iterator[Any]:
-    with locked(home, file) as path:
-        found = _read(home, file)
-        before = json.dumps(found)
-        yield found
-
-        if json.dumps(found) != before:
-            replace_file(path, json.dumps(found, ensure_ascii=False).encode() + b"\n")
 
 
 def set_password(home: str, user: str, password: str, role: str | None = None, *, now: float) -> bool:
@@ -242,7 +188,7 @@ def note(home: str, now: float, person: Person | None, address: str, action: str
     subject = subject if len(subject) <= AUDIT_SUBJECT else subject[:AUDIT_SUBJECT] + "…"
     line = {"at": format_time(now), "who": person.name if person else None, "ip": address, "did": action, "to": subject}
 
-    with locked(home, "audit.jsonl") as path:
+    with rows.locked(home, "audit.jsonl") as path:
         if os.path.exists(path) and os.path.getsize(path) > AUDIT_LIMIT:
             _move_audit(path)
 

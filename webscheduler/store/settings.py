@@ -31,9 +31,10 @@ if TYPE_CHECKING:
         def __getitem__(self, name: Literal[
             "defaultTimeout", "maxConcurrentTasks", "logRetentionDays", "signatureWindowSeconds"]) -> int: ...
         @overload
-        def __getitem__(self, name: Literal["logOutput", "logErrorOutput"]) -> bool: ...
+        def __getitem__(self, name: Literal["logOutput", "logErrorOutput", "apiOverHttp"]) -> bool: ...
         @overload
-        def __getitem__(self, name: Literal["modules", "trustedProxies", "privateHosts"]) -> list[str]: ...
+        def __getitem__(self, name: Literal[
+            "modules", "trustedProxies", "privateHosts", "apiOrigins"]) -> list[str]: ...
         @overload
         def __getitem__(self, name: Literal["environment", "notify"]) -> dict[str, str]: ...
         @overload
@@ -92,6 +93,10 @@ SETTINGS: dict[str, Field] = {
     "trustedProxies": Field("networks", [], "Proxies whose X-Forwarded-For is trusted; `unix`: one on a Unix socket."),
     "privateHosts": Field("lines", [], "Hosts that tasks saved in the panel may call by `http` though their addresses "
                           "are not public; that of `baseUrl` always may.", 200),
+    "apiOverHttp": Field("bool", False, "Whether the API answers over plain http, where everybody on the way can read "
+                         "its keys; from this machine itself it always does."),
+    "apiOrigins": Field("lines", [], "Origins, like https://example.org, whose pages may call the API in a browser "
+                        "(CORS).", 200),
     "signatureWindowSeconds": Field("seconds", 300, "How many seconds a timed signature's time may be off.",
                                     (1, 86400)),
     "notify": Field("notify", {}, "Where to send notifications: {\"email\": ADDRESS, \"url\": WEBHOOK}, one or both.",
@@ -210,8 +215,8 @@ def check_setting(name: str, value: Any) -> Any:
 
         if not which(value):
             raise BadInput(f"php: {value[:100]!r} is not a program here: `command -v php` names one", name)
-    elif name == "privateHosts":
-        _check_hosts(value or [])
+    elif name in LISTS:
+        LISTS[name](value or [])
     elif name in ("smtp", "notifyKey") and redacted(SETTINGS[name], value) == value and HIDDEN in (value or ""):
         raise BadInput(f"{name}: {HIDDEN} only stands for the secret: enter that", name)
     elif name == "notify" and value:
@@ -227,6 +232,22 @@ def _check_hosts(hosts: list[str]) -> None:
         if not _plain_host(host):
             raise BadInput(f"privateHosts: {host[:100]!r} is not a host like intranet.example.org or 10.0.0.7",
                            "privateHosts")
+
+
+def _check_origins(origins: list[str]) -> None:
+    """Refuse what is not an origin as browsers send it (RFC 6454, 6.2): they are compared as texts. Raises BadInput."""
+    for origin in origins:
+        scheme, _, place = origin.partition("://")
+        host, colon, port = place.rpartition(":") if ":" in place.rpartition("]")[2] else (place, "", "")
+        good = port.isdigit() and port == str(int(port[:5])) and 0 < int(port) < 65536 and f"{scheme} {port}" not in (
+            "https 443", "http 80")
+
+        if scheme not in ("http", "https") or origin != origin.lower() or not _plain_host(host) or (colon and not good):
+            raise BadInput(f"apiOrigins: {origin[:100]!r} is not an origin like https://example.org, in small letters, "
+                           "without a path and without the port that its scheme has anyway", "apiOrigins")
+
+
+LISTS = {"privateHosts": _check_hosts, "apiOrigins": _check_origins}
 
 
 def private_hosts(settings: Settings) -> set[str]:

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Keys of the API (api-keys.json): who may call it from elsewhere, without a password.
+
+The rules: a key is 256 random bits and is shown once; only its SHA-256 is kept, which needs no salt and no slow hash,
+since nobody can guess such a key. Whatever key is given is compared with all, and each row's end and addresses are
+looked at, so that an unknown, an expired and a misplaced one take the same work. The time of the last use is written at
+most once a minute, and only if that can be done at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from contextlib import suppress
+
+from ..addresses import allowed
+from ..errors import BadInput, WebschedulerError, did_you_mean
+from ..times import format_time, instant
+from . import rows
+from .fields import HEX, PROBLEMS, Field, check
+from .people import NAME, ROLES, Person
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager as Context
+    from typing import Any, TypedDict
+
+    class Key(TypedDict):
+        """What is known of a key. createdAt, expiresAt, lastUsedAt: ISO 8601; ipAllowlist: empty for all addresses."""
+
+        role: str
+        createdAt: str
+        expiresAt: str | None
+        ipAllowlist: list[str]
+        lastUsedAt: str | None
+
+FILE = "api-keys.json"
+CURE = "make new keys"
+PREFIX = "wsk_"  # so that scanners for secrets find it, and we hide it
+COLUMNS = ("role", "createdAt", "expiresAt", "ipAllowlist", "lastUsedAt")
+MOST_KEYS = 100
+MOST_SECONDS = 10 * 366 * 86400
+USED_EVERY = 60  # seconds
+ADDRESSES = Field("networks", [], "Addresses that may use it")
+
+
+def add(home: str, name: str, role: str, now: float, expires: float | None = None,
+        allowlist: Sequence[str] = ()) -> str:
+    """Make a key and return it: it cannot be read again. expires: Unix seconds. Raises BadInput."""
+    if not NAME.fullmatch(name):
+        raise BadInput("name: must be 1 to 64 letters, digits, or . @ + - _", "name")
+
+    if role not in ROLES:
+        raise BadInput("role: must be one of " + ", ".join(ROLES), "role")
+
+    if expires is not None and not now < expires <= now + MOST_SECONDS:
+        raise BadInput("expires: must be a time to come, within ten years", "expires")
+
+    check("ipAllowlist", ADDRESSES, list(allowlist))
+    key = PREFIX + secrets.token_urlsafe(32)
+
+    with _changing(home) as found:
+        if name in found:
+            raise BadInput(f"name: there is a key {name!r} already: revoke it first, or choose another name", "name")
+
+        if len(found) >= MOST_KEYS:
+            raise BadInput(f"there are {MOST_KEYS} keys, and no more are possible: revoke one first", "name")
+
+        found[name] = {"hash": _hash(key), "role": role, "createdAt": format_time(now),
+                       "expiresAt": None if expires is None else format_time(expires),
+                       "ipAllowlist": list(allowlist), "lastUsedAt": None}
+
+    return key
+
+
+def revoke(home: str, name: str) -> None:
+    """Remove a key, which counts at once. Raises BadInput."""
+    with _changing(home) as found:
+        if name not in found:
+            raise BadInput(f"name: no key is named {name[:100]!r}{did_you_mean(name, found)}", "name")
+
+        del found[name]
+
+
+def listed(home: str) -> dict[str, Key]:
+    """The keys by name, without what is kept of the key itself. Raises Unusable for a damaged file."""
+    return {name: {column: row.get(column) for column in COLUMNS} for name, row in _read(home).items()}  # type: ignore[misc]
+
+
+def exists(home: str) -> bool:
+    """Whether there is any key, be it expired: the API is off until then. Raises Unusable."""
+    return bool(_read(home))
+
+
+def is_over(row: Key, now: float) -> bool:
+    """Whether a key has expired."""
+    return row.get("expiresAt") is not None and instant(row["expiresAt"]) <= now
+
+
+def verify(home: str, given: str, address: str, now: float) -> Person | None:
+    """Whose key it is, if it may be used now, from this address. Raises Unusable."""
+    name, digest = "", _hash(given)
+    found = _read(home)
+
+    for each, row in found.items():
+        same = hmac.compare_digest(row["hash"], digest)
+        near = not row["ipAllowlist"] or allowed(address, row["ipAllowlist"])
+        over = is_over(row, now)
+        name = each if same and near and not over else name
+
+    if not name:
+        return None
+
+    if abs(now - instant(found[name].get("lastUsedAt"))) >= USED_EVERY:
+        _note_use(home, name, now)
+
+    return Person(f"key {name}", found[name]["role"])
+
+
+def _note_use(home: str, name: str, now: float) -> None:
+    """Write when a key was used: not now if another process changes the file, and never if it cannot be written. A
+    power cut may bring the content before back."""
+    with suppress(WebschedulerError, OSError), _changing(home, 0.0, "file") as found:
+        if name in found:
+            found[name]["lastUsedAt"] = format_time(now)
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _read(home: str) -> dict[str, Any]:
+    return rows.read(home, FILE, _is_sound, CURE)
+
+
+def _changing(home: str, patience: float = rows.PATIENCE, sync: str = "all") -> Context[dict[str, Any]]:
+    return rows.changing(home, FILE, _is_sound, CURE, patience, sync)
+
+
+def _is_sound(row: Any) -> bool:
+    if not isinstance(row, dict) or row.get("role") not in ROLES:
+        return False
+
+    kept, times = row.get("hash"), [row.get("createdAt"), *(row[name] for name in ("expiresAt", "lastUsedAt")
+                                                            if row.get(name) is not None)]
+    return (isinstance(kept, str) and len(kept) == 64 and HEX.issuperset(kept) and all(map(instant, times))
+            and not PROBLEMS["networks"](row.get("ipAllowlist"), None))
