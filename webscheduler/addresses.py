@@ -25,7 +25,7 @@ MOST_FORWARDED = 4000  # characters: the last ones, since trusted proxies append
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Union
+    from typing import Any, Union
 
     Address = Union[IPv4Address, IPv6Address]
     Network = Union[IPv4Network, IPv6Network]
@@ -96,3 +96,10 @@ def client(peer: str, forwarded: str, trusted: Sequence[str]) -> str:
 
     found = address(current)
     return str(found) if found is not None else current[:64]
+
+
+def by_https(environ: dict[str, Any], trusted: Sequence[str]) -> bool:
+    """Whether the request came by https: to this server, or to a trusted proxy that says so."""
+    forwarded = str(environ.get("HTTP_X_FORWARDED_PROTO", "")).strip().lower() == "https"
+    return environ.get("wsgi.url_scheme") == "https" or (
+        forwarded and allowed(str(environ.get("REMOTE_ADDR", "")), trusted))

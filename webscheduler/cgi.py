@@ -30,7 +30,8 @@ def main(home: str | None = None) -> None:
             os.open(os.devnull, os.O_RDWR)
 
     environ: dict[str, Any] = {key.decode("latin-1"): value.decode("latin-1") for key, value in os.environb.items()}
-    environ.update({"webscheduler.input": 0, "wsgi.errors": sys.stderr})  # see `body`
+    scheme = "https" if environ.get("HTTPS", "").lower() in ("on", "1") else "http"
+    environ.update({"webscheduler.input": 0, "wsgi.errors": sys.stderr, "wsgi.url_scheme": scheme})  # see `body`
 
     try:
         request = Request(environ)
@@ -38,8 +39,11 @@ def main(home: str | None = None) -> None:
         if request.kind in ("admin", ""):
             from .admin import answer
 
-            environ["wsgi.url_scheme"] = "https" if environ.get("HTTPS", "").lower() in ("on", "1") else "http"
             response = answer(environ, home, in_process=True)
+        elif request.kind == "api":
+            from .http_api import answer as answer_api
+
+            response = answer_api(environ, home or _home(), time.time, True)
         else:
             response = trigger.answer(request, home or _home(), True, time.time, report)
     except Exception as error:

@@ -41,7 +41,8 @@ NOSNIFF = ("X-Content-Type-Options", "nosniff")
 
 
 class Request:
-    """One request for /run or /status. kind: `run`, `status`, `admin`, empty (the bare URL) or `none` (any other).
+    """One request for /run or /status. kind: `run`, `status`, `admin`, `api`, empty (the bare URL) or `none` (any
+    other).
 
     slug: 32 hexadecimal digits, or empty; signature: as given, or empty; ts: digits, or None; problem: what is wrong
     with the request, for the owner to read; may_run: its method and purpose allow to run something.
@@ -168,9 +169,10 @@ def _target(path: str, query: list[tuple[str, str]]) -> tuple[str, str]:
         return segments[0], segments[1]
 
     if segments:
-        return (segments[0], "") if segments[0] in ("run", "status", "admin") else ("none", "")
+        return (segments[0], "") if segments[0] in ("run", "status", "admin", "api") else ("none", "")
 
-    for key, kind in (("task", "run"), ("admin", "admin"), ("status", "status")):
+    # `api` first: the others may be filters of its lists.
+    for key, kind in (("api", "api"), ("task", "run"), ("admin", "admin"), ("status", "status")):
         found = [value for name, value in query if name.partition("=")[0] == key]  # `%3D` for `=` is to be named
 
         if found:

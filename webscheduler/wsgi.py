@@ -57,6 +57,10 @@ def create_app(home: str | None = None, user: User = None, clock: Callable[[], f
                 from .admin import answer
 
                 reply = answer(environ, home, user, clock)
+            elif request.kind == "api":
+                from .http_api import answer as answer_api
+
+                reply = answer_api(environ, home or find_home(), clock)
             else:
                 reply = trigger.answer(request, home or find_home(), False, clock, report, kept)
         except Exception as error:  # as the CGI door does: what embeds us is not to show a page of its own

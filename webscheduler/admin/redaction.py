@@ -8,6 +8,7 @@ output can be read. What follows `sig=` is one, whatever its value: it may be ti
 
 from __future__ import annotations
 
+import os
 import re
 
 from ..errors import WebschedulerError
@@ -19,6 +20,7 @@ from .web import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 TAG = rb"</?span[^<>]{0,60}>"  # how the colours of an output are shown
@@ -61,6 +63,29 @@ def hide(home: str, body: bytes, markup: bool = True, settings: dict[str, Any] |
         return HIDDEN + b"".join(re.findall(TAG, found[0])) if secret else found[0]
 
     return (DIGITS if markup else DIGITS_OF_TEXT).sub(shown, body)
+
+
+def hide_in(home: str, value: Any, settings: dict[str, Any]) -> Any:
+    """The JSON value with `hide` done in its texts, as they are: JSON writes what is between digits as letters."""
+    texts: list[str] = []
+
+    def take(text: str) -> str:
+        texts.append(text)
+        return text
+
+    def walk(each: Any, change: Callable[[str], str]) -> Any:
+        if isinstance(each, dict):
+            return {change(name): walk(item, change) for name, item in each.items()}
+
+        return [walk(item, change) for item in each] if isinstance(each, list) else change(
+            each) if isinstance(each, str) else each
+
+    walk(value, take)
+    # Nothing that `hide` passes over reaches beyond it, and no text holds it.
+    apart = f"\x07<{''.join(chr(ord('g') + byte % 20) for byte in os.urandom(24))}>\x07"
+    whole = hide(home, apart.join(texts).encode("utf-8", "surrogatepass"), False, settings)
+    shown = iter(whole.decode("utf-8", "surrogatepass").split(apart))
+    return walk(value, lambda text: next(shown))
 
 
 def _words(settings: dict[str, Any]) -> list[str]:

@@ -15,9 +15,8 @@ import re
 import time
 from urllib.parse import quote, urlencode
 
-from ..addresses import allowed, client
+from ..addresses import by_https, client
 from ..body import MAX_FORM, receive, stated_length
-from ..errors import WebschedulerError
 from ..http import MAX_FIELDS, NOSNIFF, Response, fields, log
 from ..printable import pictured
 from . import language
@@ -122,9 +121,8 @@ class Visit:
         self.told = False
         self.cookies: dict[str, str] = {}
         peer, trusted = str(environ.get("REMOTE_ADDR", "")), settings["trustedProxies"]
-        forwarded = str(environ.get("HTTP_X_FORWARDED_PROTO", "")).strip().lower() == "https"
         self.address = client(peer, str(environ.get("HTTP_X_FORWARDED_FOR", "")), trusted)
-        self.secure = environ.get("wsgi.url_scheme") == "https" or (forwarded and allowed(peer, trusted))
+        self.secure = by_https(environ, trusted)
         # Before a server that sees http there may be a proxy that speaks https, trusted or not.
         self.secure_cookies = self.secure or str(settings["baseUrl"] or "").lower().startswith("https:")
         self.in_process, self.server, self.clock = False, "", time.time
@@ -206,15 +204,11 @@ class Visit:
         return respond("", 303, Location=self.href(page, **query))
 
     def note(self, action: str, subject: str = "") -> None:
-        """Add a line about the visitor's action to audit.jsonl. Never raises: the action has been done, and a page that
-        says it failed would have it repeated; the server's error log gets what cannot be written."""
+        """Add a line about the visitor's action to audit.jsonl, as `people.note_done` does."""
         from ..store import people
 
-        try:
-            people.note(self.home, self.now, self.person, self.address, action, subject)
-        except (WebschedulerError, OSError) as error:
-            who = self.person.name if self.person else "-"
-            log(self.environ.get("wsgi.errors"), f"webscheduler: audit.jsonl: {error}: {who} {action} {subject}")
+        people.note_done(self.home, self.now, self.person, self.address, action, subject,
+                         lambda line: log(self.environ.get("wsgi.errors"), line))
 
     def tell(self, message: str, **values: str) -> None:
         """Show a message once, on the next page, translated; of its values, `problem` is a one-line error, and

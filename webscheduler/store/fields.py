@@ -42,13 +42,13 @@ class Field:
         self.limit, self.nullable, self.by = limit, nullable, by
 
 
-def parse_json(text: str | bytes) -> Any:
-    """The JSON document in a text from outside. Raises ValueError, also for one that is deeper than MOST_DEPTH: a site
-    that embeds us has called functions deeply already, and could not read it."""
+def parse_json(text: str | bytes, **hooks: Any) -> Any:
+    """The JSON document in a text from outside. hooks: of `json.loads`. Raises ValueError, also for one that is deeper
+    than MOST_DEPTH: a site that embeds us has called functions deeply already, and could not read it."""
     import json
 
     try:
-        found = json.loads(text)
+        found = json.loads(text, **hooks)
     except RecursionError:
         raise ValueError(TOO_DEEP)
 

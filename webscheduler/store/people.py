@@ -16,13 +16,14 @@ import os
 import re
 from typing import NamedTuple
 
-from ..errors import BadInput, Unusable
+from ..errors import BadInput, Unusable, WebschedulerError
 from ..times import format_time
 from . import rows
 from .files import append_bytes, close, replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager as Context
     from typing import Any, TypedDict
 
@@ -198,6 +199,16 @@ def note(home: str, now: float, person: Person | None, address: str, action: str
             append_bytes(descriptor, json.dumps(line).encode() + b"\n")
         finally:
             close(descriptor)
+
+
+def note_done(home: str, now: float, person: Person | None, address: str, action: str, subject: str,
+              report: Callable[[str], object]) -> None:
+    """`note` what has been done. Never raises: an answer that says it failed would have it repeated; `report` gets what
+    cannot be written."""
+    try:
+        note(home, now, person, address, action, subject)
+    except (WebschedulerError, OSError) as error:
+        report(f"webscheduler: audit.jsonl: {error}: {person.name if person else '-'} {action} {subject}")
 
 
 def _move_audit(path: str) -> None:

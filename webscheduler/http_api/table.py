@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""The routes of the API, and what is checked of a request before its function is called.
+
+The rules: ROUTES is the one table that dispatch, checks and `openapi` read. A query or body has only fields of the
+table, each checked by its row as in the panel and on the command line; an unknown one is refused by its name. A body is
+read once method, role and query are found good.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import re
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from ..body import MAX_FORM, receive, stated_length
+from ..errors import BadInput, did_you_mean
+from ..http import MAX_FIELDS, MAX_LENGTH, NOSNIFF, Response, fields, log
+from ..store import people
+from ..store.fields import Field, check_entered, from_text, parse_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn, Union
+
+    from ..store.people import Person
+    from ..store.settings import Settings
+
+    Rules = dict[str, Field]
+    Schema = Union[str, dict[str, Any], None]  # the name of one of `openapi`, or one; None: no content
+
+MAX_ANSWER = 1024 * 1024  # bytes
+REQUIRED = object()  # as the default of a field: it must be given
+JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
+TEXT, FLAG = "text", "bool"
+
+
+class Problem(Exception):
+    """A request that is answered with a problem document. detail: one sentence; field: the name of what is wrong."""
+
+    def __init__(self, status: int, detail: str, field: str = "", **headers: str) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.field = status, detail, field
+        self.headers = [(name.replace("_", "-"), value) for name, value in headers.items()]
+
+    def response(self) -> Response:
+        """The document (RFC 9457, 3)."""
+        from http.client import responses
+
+        document = {"type": "about:blank", "title": responses[self.status], "status": self.status,
+                    "detail": self.detail, **({"field": self.field} if self.field else {})}
+        return Response(json.dumps(document).encode(), self.status, "application/problem+json",
+                        [NOSNIFF, *self.headers])
+
+
+class Route(NamedTuple):
+    """One method of one path. role: the least that may use it; function: `module:name`, which takes a Call and returns
+    a Response, or what is answered as JSON with 200. query, body: their fields; of a query those of kind `lines` may
+    come several times. body: None for one without, a number for a JSON document that the function reads itself, of at
+    most so many bytes. answers: status -> what it looks like, besides the problems."""
+
+    method: str
+    path: str
+    role: str
+    function: str
+    summary: str
+    query: Rules
+    body: Rules | int | None
+    answers: dict[int, Schema]
+
+
+ROUTES = (
+    Route("GET", "/api/v1", "viewer", "openapi:about", "What this is, and what the key may do.", {}, None,
+          {200: "About"}),
+)
+
+
+class Call:
+    """One request that may be answered. path, query, body: the checked values of its route; body: bytes where that says
+    so. person: who has the key; address: of the client; now: Unix seconds; in_process: see `trigger.answer`."""
+
+    __slots__ = ("address", "body", "clock", "environ", "home", "in_process", "now", "path", "person", "query",
+                 "settings")
+
+    def __init__(self, environ: dict[str, Any], settings: Settings, person: Person, address: str, now: float,
+                 clock: Callable[[], float], in_process: bool) -> None:
+        self.environ, self.settings, self.home, self.person, self.address = (
+            environ, settings, settings.home, person, address)
+        self.now, self.clock, self.in_process = now, clock, in_process
+        self.path: dict[str, str] = {}
+        self.query: dict[str, Any] = {}
+        self.body: Any = {}
+
+    def report(self, line: str) -> None:
+        """One line for the server's error log."""
+        log(self.environ.get("wsgi.errors"), line)
+
+    def note(self, action: str, subject: str = "") -> None:
+        """Add a line to audit.jsonl about what was done. Never raises: one that saw an error would do it again."""
+        people.note_done(self.home, self.now, self.person, self.address, action, subject, self.report)
+
+
+def dispatch(call: Call) -> Response:
+    """Check the request against the table, call the route's function, and make its answer a response. Raises Problem,
+    and what the function raises."""
+    query, path, by_query = _target(call.environ)
+    method = str(call.environ.get("REQUEST_METHOD", "GET")).upper()
+    methods, groups = _match(path)
+
+    if not methods:
+        raise Problem(404, "there is no such path: /api/v1/openapi.json lists them")
+
+    route = methods.get("GET" if method == "HEAD" else method)
+
+    if route is None:
+        allow = [*methods, *(["HEAD"] if "GET" in methods else [])]
+        raise Problem(405, f"this path takes {', '.join(allow)}", Allow=", ".join(allow))
+
+    if not call.person.may(route.role):
+        raise Problem(403, f"the key's role must be {route.role} for this")
+
+    call.path = {name: _segment(text, by_query) for name, text in groups.items()}
+    call.query = _checked_query(route.query, query)
+
+    if method not in ("GET", "HEAD", "DELETE"):
+        call.body = _body(call.environ, route)
+
+    module, _, function = route.function.partition(":")
+    found = getattr(importlib.import_module(f"{__package__}.{module}"), function)(call)
+    return found if isinstance(found, Response) else respond(call, found)
+
+
+def respond(call: Call, value: Any, status: int = 200, **headers: str) -> Response:
+    """A JSON value as the answer; for viewers without secrets that a text in it may hold."""
+    if not call.person.may("editor"):
+        from ..admin.redaction import hide_in
+
+        value = hide_in(call.home, value, call.settings)
+
+    return Response(json.dumps(value).encode(), status, headers=[
+        NOSNIFF, *((name.replace("_", "-"), text) for name, text in headers.items())])
+
+
+def _target(environ: dict[str, Any]) -> tuple[list[tuple[str, str]], str, bool]:
+    """(the query's fields, the path, whether that was given in the query: then its segments are still encoded)."""
+    text = str(environ.get("QUERY_STRING", ""))
+
+    if text.count("&") >= MAX_FIELDS or len(text) > MAX_LENGTH:
+        raise Problem(400, "the query is too long")
+
+    query, path = fields(text), str(environ.get("PATH_INFO", ""))
+
+    if path.strip("/"):
+        return query, "/" + path.strip("/"), False
+
+    path = next((value for name, value in query if name == "api"), "")
+    return [(name, value) for name, value in query if name != "api"], "/api/" + path.strip("/"), True
+
+
+@functools.lru_cache(maxsize=1)
+def _patterns() -> list[tuple[re.Pattern[str], dict[str, Route]]]:
+    """(what matches a path, its routes by method), those with the most literal text first: a name may hold a slash."""
+    found: dict[str, dict[str, Route]] = {}
+
+    for route in ROUTES:
+        found.setdefault(route.path, {})[route.method] = route
+
+    return [(re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(path)), re.DOTALL), methods)
+            for path, methods in sorted(found.items(), key=lambda pair: (-pair[0].count("/"), "{" in pair[0]))]
+
+
+def _match(path: str) -> tuple[dict[str, Route], dict[str, str]]:
+    """(the routes of the path by method, what stands for the names in it); both empty if there is no such path."""
+    for pattern, methods in _patterns():
+        found = pattern.fullmatch(path)
+
+        if found:
+            return methods, found.groupdict()
+
+    return {}, {}
+
+
+def _segment(text: str, encoded: bool) -> str:
+    """What a segment says: a server decodes a path to bytes, which PEP 3333 gives as characters."""
+    try:
+        return (unquote_to_bytes(text) if encoded else text.encode("latin-1")).decode()
+    except UnicodeError:
+        raise Problem(404, "the path is not UTF-8")
+
+
+def _unknown(name: str, rules: Rules) -> NoReturn:
+    raise BadInput(f"{name[:60]}: there is no such field here{did_you_mean(name, rules)}", name[:60])
+
+
+def _checked_query(rules: Rules, query: list[tuple[str, str]]) -> dict[str, Any]:
+    given: dict[str, list[str]] = {}
+
+    for name, value in query:
+        given.setdefault(name, []).append(value)
+
+        if name not in rules:
+            _unknown(name, rules)
+
+        if len(given[name]) > 1 and rules[name].kind != "lines":
+            raise BadInput(f"{name}: is given twice", name)
+
+    return _checked(rules, {name: check_entered(name, rules[name], values) if rules[name].kind == "lines" else
+                            from_text(name, rules[name], values[0]) for name, values in given.items()})
+
+
+def _checked(rules: Rules, given: dict[str, Any]) -> dict[str, Any]:
+    """The given values, and the defaults of all others."""
+    for name, rule in rules.items():
+        if rule.default is REQUIRED and name not in given:
+            raise BadInput(f"{name}: must be given", name)
+
+    return {**{name: rule.default for name, rule in rules.items()}, **given}
+
+
+def _body(environ: dict[str, Any], route: Route) -> Any:
+    """The body: its checked fields, or the bytes of a document."""
+    rules, most = (route.body, MAX_FORM) if not isinstance(route.body, int) else ({}, route.body)
+    length = stated_length(environ) if environ.get("CONTENT_LENGTH") else 0
+
+    if length is None or environ.get("HTTP_TRANSFER_ENCODING"):
+        raise Problem(400, "the request must state the length of its body")
+
+    if length > most:
+        raise Problem(413, f"the body may have at most {most} bytes")
+
+    kind, _, parameters = str(environ.get("CONTENT_TYPE") or "").lower().partition(";")
+    kinds = (JSON, MERGE_PATCH) if route.method == "PATCH" else (JSON,)
+
+    if length and (kind.strip() not in kinds or parameters.replace('"', "").strip() not in ("", "charset=utf-8")):
+        raise Problem(415, f"the body must be {' or '.join(kinds)}")
+
+    body = receive(environ, length) if length else b""
+
+    if body is None or len(body) < length:
+        raise Problem(400, "the body did not arrive as a whole")
+
+    if isinstance(route.body, int):
+        return body
+
+    return _checked_body(rules or {}, body, route.method == "PATCH")
+
+
+def _checked_body(rules: Rules, body: bytes, partial: bool) -> dict[str, Any]:
+    """partial: only what is given is returned. null stands for the default."""
+    try:
+        given = parse_json(body.decode() if body or partial else "{}", object_pairs_hook=_unique,
+                           parse_constant=_no_number)
+    except ValueError as error:
+        raise Problem(400, f"the body is not JSON: {str(error)[:200]}")
+
+    if not isinstance(given, dict):
+        raise Problem(400, "the body must be a JSON object")
+
+    values = {}
+
+    for name, value in given.items():
+        if name not in rules:
+            _unknown(name, rules)
+
+        default = rules[name].default
+        values[name] = default if value is None and default is not REQUIRED else check_entered(
+            name, rules[name], value)
+
+    return values if partial else _checked(rules, values)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice")
+
+    return found
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a number")
