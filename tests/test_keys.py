@@ -24,8 +24,8 @@ from webscheduler.times import format_time, instant
 
 NOW = 1_800_000_000.0
 DAY = 86400
-ROW: dict[str, Any] = {"hash": "0" * 64, "role": "viewer", "createdAt": format_time(NOW), "expiresAt": None, "ipAllowlist": [],
-                       "lastUsedAt": None}
+ROW: dict[str, Any] = {"hash": "0" * 64, "role": "viewer", "createdAt": format_time(NOW), "expiresAt": None,
+                       "ipAllowlist": [], "lastUsedAt": None}
 
 
 @pytest.fixture

@@ -74,6 +74,7 @@ DOING = {
     "rename task new": "Renamed task to new; its URL is the same, but ", "remove task --yes": "Removed task and its ",
     "disable task": "disabled: task, but ", "rotate-secret task": "task has a new secret; its old URLs no longer ",
     "config set name n": "name is changed, but ", "set-password alice": "alice can sign in, but ",
+    "api-key add new --role viewer": "the key new is made, but ", "api-key revoke known": "The key known no longer ",
     "purge-logs --yes": "1 line is removed, but ", "run task": "task: success after ",
     "run-due --json": "@due has run: ",
     "import -": "0 tasks imported, but ", "init --password-stdin alice": "alice can sign in to the panel, but ",
@@ -87,6 +88,7 @@ def test_output_that_cannot_be_written_does_not_undo(installation: Installation,
     home = installation.home
     installation.add(argv=["echo", "hello"])
     call(home, "run", "task")
+    call(home, "api-key", "add", "known", "--role", "viewer")
     before = (home / "state.json").read_bytes(), (home / "config.json").read_bytes()
     said = DOING[words].replace("FILE", f"{home.parent}/bundle")
 
@@ -104,7 +106,7 @@ def test_output_that_cannot_be_written_does_not_undo(installation: Installation,
     assert told.endswith(", but No space left on device")
     assert done.status == 1
     after = (home / "state.json").read_bytes(), (home / "config.json").read_bytes()
-    assert (before == after) == words.startswith(("set-password", "purge", "import", "init", "bundle"))
+    assert (before == after) == words.startswith(("set-password", "api-key", "purge", "import", "init", "bundle"))
 
 
 @contextmanager
@@ -127,6 +129,7 @@ def test_a_file_that_cannot_be_replaced_keeps_everything(installation: Installat
     home = installation.home
     installation.add()
     call(home, "run", "task")
+    call(home, "api-key", "add", "known", "--role", "viewer")
     before = (home / "state.json").read_bytes(), installation.history()
 
     with immutable(home / file):

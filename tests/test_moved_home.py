@@ -20,7 +20,8 @@ from tests.installation import DOORS, Installation, asking, until, waits_for
 ASKED = {words.split()[0]: words.split() for words in (
     "add new -- true", "edit task --title t", "enable task", "disable task", "remove task --yes", "rename task new",
     "rotate-secret task", "url task --base https://example.org", "run task", "run-due", "cancel task",
-    "purge-logs --yes", "sync", "commands", "config set name n", "set-password alice", "doctor --offline", "import -",
+    "purge-logs --yes", "sync", "commands", "config set name n", "set-password alice",
+    "api-key add new --role viewer", "doctor --offline", "import -",
     "export json", "crontab install", "probe --base http://127.0.0.1:9", "status", "list", "logs", "show task",
     "next task", "shim php --base https://example.org")}  # fmt: skip
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .parser import Verb
 
 OF_TASKS = ("NAME", "[NAME]", "NAME...", "[NAME...]", "OLD")  # words that are names of tasks
-NEW = ("add",)  # whose NAME no task has yet
+NO_TASK = ("add", "api-key")  # whose NAME is not that of a task
 # Options and pipe after the program. Other names are not offered: a shell would expand what is in them.
 LISTED = "list --json 2>/dev/null | sed -n 's/^    \"name\": \"\\([A-Za-z0-9_.:@-]*\\)\",$/\\1/p'"
 
@@ -49,7 +49,7 @@ def verbs() -> list[Known]:
 
     for name in MODULES:
         _, sentence, *arguments = parser.verb(name)
-        tasks = name not in NEW and any(notation in OF_TASKS for notation, *_ in arguments)
+        tasks = name not in NO_TASK and any(notation in OF_TASKS for notation, *_ in arguments)
         known = Known(name, _short(sentence), tasks, [], [])
 
         for notation, about, *_ in arguments:

@@ -40,7 +40,7 @@ GROUPS = {
     "tasks": ("Tasks", "add edit list show remove rename enable disable url rotate-secret commands sync"),
     "runs": ("Runs", "run cancel status logs purge-logs"),
     "schedule": ("Schedule", "next run-due crontab"),
-    "panel": ("Panel", "set-password"),
+    "panel": ("Panel and API", "set-password api-key"),
     "moving": ("Moving", "export import bundle shim"),
     "completion": ("Shell", "completion"),
 }

@@ -63,7 +63,7 @@ def add(home: str, name: str, role: str, now: float, expires: float | None = Non
 
     with _changing(home) as found:
         if name in found:
-            raise BadInput(f"name: there is a key {name!r} already: revoke it first, or choose another name", "name")
+            raise BadInput(f"there is a key {name!r} already: revoke it first, or choose another name", "name")
 
         if len(found) >= MOST_KEYS:
             raise BadInput(f"there are {MOST_KEYS} keys, and no more are possible: revoke one first", "name")
@@ -79,7 +79,7 @@ def revoke(home: str, name: str) -> None:
     """Remove a key, which counts at once. Raises BadInput."""
     with _changing(home) as found:
         if name not in found:
-            raise BadInput(f"name: no key is named {name[:100]!r}{did_you_mean(name, found)}", "name")
+            raise BadInput(f"no key is named {name[:100]!r}{did_you_mean(name, found)}", "name")
 
         del found[name]
 
