@@ -7,14 +7,18 @@ Rule: pages are read as their readers see them, and commands are given to the re
 from __future__ import annotations
 
 import ast
+import datetime
+import functools
 import importlib.util
 import re
 import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import yaml
 
 from tests import CHECKOUT
 from tests.installation import Installation
@@ -189,9 +193,9 @@ def test_all_there_is_is_named(kind: str, names: dict[str, object]) -> None:
     assert not [each for each in names if not re.search(rf"`(?:webscheduler )?{each}`", reference)], kind
 
 
-@pytest.mark.parametrize("page", ["settings.md", "fields.md", "history.md", "../how-to/faults.md"])
-def test_the_reference_of_tables_is_fresh(page: str) -> None:
-    """settings.md, fields.md, history.md and the causes in faults.md are what their generator makes of the tables."""
+@functools.cache
+def tables() -> ModuleType:
+    """docs/reference/tables.py, which writes pages."""
     spec = importlib.util.spec_from_file_location("reference_tables", DOCS / "reference" / "tables.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -202,7 +206,38 @@ def test_the_reference_of_tables_is_fresh(page: str) -> None:
     finally:
         sys.path[:] = before
 
-    assert (DOCS / "reference" / page).read_text() == module.render()[page], "run python docs/reference/tables.py"
+    return module
+
+
+@pytest.mark.parametrize("page", ["settings.md", "fields.md", "history.md", "../how-to/faults.md",
+                                  "../how-to/callers.md"])
+def test_the_reference_of_tables_is_fresh(page: str) -> None:
+    """settings.md, fields.md, history.md, the causes in faults.md and callers.md are what their generator makes of the
+    tables."""
+    assert (DOCS / "reference" / page).read_text() == tables().render()[page], "run python docs/reference/tables.py"
+
+
+def test_what_is_said_of_a_caller_has_a_source() -> None:
+    """Each fact is "not known", or has sources, each an address and the day when it was read; none is left over."""
+    data = tables().facts()
+    known = [caller[key] for caller in data["callers"] for key in tables().FACTS if caller[key] != tables().UNKNOWN]
+    assert len(known) > 20
+    assert all(sorted(fact) == ["sources", "text"] and fact["text"] and fact["sources"] for fact in known)
+    assert {source for fact in known for source in fact["sources"]} == set(data["sources"])
+    today = datetime.date.today().isoformat()
+    assert not [source for source in data["sources"].values() if not source["address"].startswith("https://")
+                or not datetime.date.fromisoformat(source["read"]).isoformat() <= today]
+
+
+def test_what_is_pasted_for_a_caller_can_be_read() -> None:
+    """YAML is YAML, a curl line ends in time and shows errors, and nothing prints what it gets."""
+    for caller in tables().facts()["callers"]:
+        assert caller["lines"], caller["name"]
+
+        for lines in caller["lines"]:
+            text = "\n".join(lines["text"])
+            assert lines["language"] != "yaml" or isinstance(yaml.safe_load(text), dict)
+            assert "curl" not in text or re.search(r"curl\W+-fsS\W+-m\W+60\W+-o\W+/dev/null|image: curl", text), text
 
 
 def test_history_is_explained_whole(installation: Installation) -> None:
