@@ -570,3 +570,30 @@ def test_the_newest_entries_are_few_where_they_are_long(home: str) -> None:
 
     history.append(home, "long", {**timed(9, "huge"), "output": "x" * history_view.RECENT})
     assert [entry["run"] for entry in history_view.recent(home, "long")] == ["huge"]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 7])
+@pytest.mark.parametrize("gone", [1, 2, 5])
+def test_pages_go_on_after_a_clean_up(home: str, most: int, gone: int) -> None:
+    """Clean-up between two pages moves lines, also to where another line of the same length was: each run that stays is
+    on one page, and none is on two."""
+    from webscheduler.store import history_cleaning
+
+    for name, moments in (("a", (1, 2, 2, 3, 4, 4, 4, 5, 6, 7)), ("b", (1, 1, 2, 3, 4, 4, 5, 6))):
+        write(home, [timed(moment, f"{name}{number}") for number, moment in enumerate(moments)], name)
+
+    shown, cursor, kept = [], "", {f"{name}{number}" for name, last in (("a", 10), ("b", 8))
+                                   for number in range(gone, last)}
+
+    while True:
+        entries, cursor = history_view.page(home, ["a", "b"], (), 0.0, 10.0, cursor, most)
+        shown += [str(entry["run"]) for entry in entries]
+
+        if not cursor:
+            break
+
+        for name in "ab":
+            history_cleaning.clean(home, name, lambda entry: str(entry["run"]) in kept)
+
+    assert len(set(shown)) == len(shown)
+    assert set(shown) >= kept

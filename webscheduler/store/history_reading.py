@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import zlib
 from itertools import dropwhile, islice
 
 from ..errors import Unusable
@@ -35,11 +36,11 @@ CLOCK_ERROR = 60.0  # seconds: a line that is further ahead of the clock is from
 
 
 def lines(home: str, name: str, until: float = ALWAYS, about: bytes = b"",
-          place: int | None = None) -> Iterator[tuple[int, bytes]]:
+          place: int | None = None, mark: int = 0) -> Iterator[tuple[int, bytes]]:
     """(where it begins, the line) of the whole lines of the task's history, newest first; no more of the file is read
     than the caller takes. until: only runs that ended by then, Unix seconds, found by bisection. about: skip blocks
     without these bytes, which is faster. place: where the first of them ends, instead of `until`; if no line ends
-    there, clean-up has moved them. Raises Unusable."""
+    there, or the one that begins there has not this mark, clean-up has moved them. Raises Unusable."""
     inode, end = 0, 1
     rest = last = b""  # the end of a line whose beginning is not read yet; the last line that was returned
     in_damage = False  # the beginning of what is longer than any line is not read yet
@@ -55,7 +56,7 @@ def lines(home: str, name: str, until: float = ALWAYS, about: bytes = b"",
             before, inode = inode, os.fstat(file.fileno()).st_ino
 
             if not before:
-                end = _first_end(file, until, place)
+                end = _first_end(file, until, place, mark)
             elif inode != before:  # clean-up has replaced the file
                 yield from _after(lines(home, name, until, about), b"" if about else last)
                 return
@@ -87,12 +88,15 @@ def lines(home: str, name: str, until: float = ALWAYS, about: bytes = b"",
         yield 0, rest
 
 
-def _first_end(file: BinaryIO, until: float, place: int | None) -> int:
+def _first_end(file: BinaryIO, until: float, place: int | None, mark: int) -> int:
     """Where the newest line to read ends."""
     end = whole_end(file.fileno())
 
     if place is not None and place <= end and (not place or os.pread(file.fileno(), 1, place - 1) == b"\n"):
-        return place
+        file.seek(place)
+
+        if not mark or mark_of(file.readline(LONGEST_LINE)) == mark:
+            return place
 
     return end if until == ALWAYS else _offset(file, end, until)
 
@@ -184,22 +188,46 @@ def latest_before(home: str, name: str, place: int, latest: float) -> float:
 
 def entries(home: str, name: str, until: float = ALWAYS) -> Iterator[Entry]:
     """The entries of `lines`, without the lines that cannot be read; with the task's present name."""
-    return (entry for _, _, entry in placed(home, name, until))
+    return (entry for _, _, _, entry in placed(home, name, until))
 
 
-def placed(home: str, name: str, until: float = ALWAYS, place: int | None = None,
-           unless: bytes = b"") -> Iterator[tuple[int, int, Entry]]:
-    """The same, with where each line begins and ends. unless: lines with these bytes are left out, which is a hundred
-    times as fast as to parse them, but for one in a STRIDE, so that the caller can stop."""
+def placed(home: str, name: str, until: float = ALWAYS, place: int | None = None, mark: int = 0,
+           unless: bytes = b"") -> Iterator[tuple[int, int, int, Entry]]:
+    """The same, with where each line begins, where it ends, and its mark. mark: of the line that was read last.
+    unless: lines with these bytes are left out, which is a hundred times as fast as to parse them, but for one in a
+    STRIDE, so that the caller can stop."""
     returned = ALWAYS
+    found = lines(home, name, until, place=place, mark=mark)
 
-    for at, text in lines(home, name, until, place=place):
+    for at, text in _unread(found, until, mark) if mark else found:
         if unless and unless in text and returned - at < STRIDE:
             continue
 
         if (entry := parse(text)) is not None:
             returned = at
-            yield at, at + len(text) + 1, _named(entry, name)
+            yield at, at + len(text) + 1, mark_of(text), _named(entry, name)
+
+
+def mark_of(text: bytes) -> int:
+    """What tells a line from others, never 0."""
+    return zlib.crc32(text.rstrip(b"\n")) or 1
+
+
+def _unread(found: Iterator[tuple[int, bytes]], until: float, mark: int) -> Iterator[tuple[int, bytes]]:
+    """The lines without those that were read before: if an instant led to them, the one with the mark, and those after
+    it that ended at the same instant, may be among them."""
+    same: list[tuple[int, bytes]] = []
+
+    for each in found:
+        same.append(each)
+
+        if mark_of(each[1]) == mark:
+            same.clear()
+        elif ended(parse(each[1])) != until:
+            break
+
+    yield from same
+    yield from found
 
 
 def tail(path: str, most: int) -> tuple[bytes, int]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..shapes import Entry
 
-    Reader = Iterator[tuple[int, int, Entry]]
+    Reader = Iterator[tuple[int, int, int, Entry]]
 
 SCAN = 32 * 1024 * 1024  # bytes of history for one page
 RECENT = 256 * 1024  # bytes of history for `recent`
@@ -35,16 +35,23 @@ MOST_PLACES = 50  # in a cursor, which is a part of a URL
 
 
 class Cursor:
-    """Where to go on in several histories: those that were read from a place in each, others from an instant."""
+    """Where to go on in several histories: those that were read from a place in each, others from an instant. A place
+    is where a line begins, with its mark if it was returned (else 0): clean-up moves lines."""
 
-    def __init__(self, when: float, places: dict[str, int] | None = None) -> None:
+    def __init__(self, when: float, places: dict[str, tuple[int, int]] | None = None) -> None:
         self.when, self.places = when, places or {}
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
         """What `text` returned. Raises ValueError."""
         when, *places = text.split("~")
-        return cls(float(when), {name: abs(int(place)) for name, _, place in (each.rpartition("!") for each in places)})
+        found = {}
+
+        for each in places:
+            name, place, *mark = each.split("!")
+            found[name] = abs(int(place)), int(mark[0], 16) if mark else 0
+
+        return cls(float(when), found)
 
     def text(self, home: str) -> str:
         """All of it, for a URL. Of many histories, only of those where the instant does not lead to the place."""
@@ -52,9 +59,10 @@ class Cursor:
 
         if len(places) > MOST_PLACES:
             places = {name: place for name, place in places.items()
-                      if next(history_reading.placed(home, name, self.when), (0, 0))[1] != place}
+                      if next(history_reading.placed(home, name, self.when), (0, 0))[1] != place[0]}
 
-        return "~".join((repr(self.when), *(f"{name}!{place}" for name, place in places.items() if "~" not in name)))
+        return "~".join((repr(self.when), *(f"{name}!{place}!{mark:x}" for name, (place, mark) in places.items()
+                                            if not {"~", "!"} & set(name))))
 
 
 def names(home: str, tasks: Mapping[str, object]) -> list[str]:
@@ -90,35 +98,35 @@ def merged(home: str, names: Iterable[str], until: float = ALWAYS, since: float 
             continue
 
     waiting.sort()
-    heap: list[tuple[float, int, str, int, Entry, Reader]] = []
+    heap: list[tuple[float, int, str, tuple[int, int], Entry, Reader]] = []
 
     while heap or (waiting and waiting[-1][0] >= since):
         if waiting and (not heap or waiting[-1][0] >= -heap[0][0]):
             changed, name = waiting.pop()
             when, most, number = min(changed, start), start, len(waiting)
-            reader = history_reading.placed(home, name, start, places.get(name),
-                                            IDLE if name == DUE and not idle else b"")
+            reader = history_reading.placed(home, name, start, *places.get(name, (None, 0)),
+                                            unless=IDLE if name == DUE and not idle else b"")
         else:
             negative, number, name, place, entry, reader = heapq.heappop(heap)
             when = most = -negative
             yield when, entry
             cursor.when, places[name] = when, place
 
-        for place, end, entry in reader:
+        for begin, end, mark, entry in reader:
             ended = history.ended(entry)
 
             if until < ended <= latest:
                 continue
 
             if ended < since or 0.0 < ended < when - FAR:
-                ended = max(ended, history_reading.latest_before(home, name, place, latest))
+                ended = max(ended, history_reading.latest_before(home, name, begin, latest))
 
             # One that has no time, or one ahead of the clock, goes with the one after it; so does one ahead of that.
             ended = min(ended, most) if 0.0 < ended <= latest else when
 
             if ended >= since:
-                places.setdefault(name, end)
-                heapq.heappush(heap, (-ended, number, name, place, entry, reader))
+                places.setdefault(name, (end, 0))
+                heapq.heappush(heap, (-ended, number, name, (begin, mark), entry, reader))
 
             break
 
