@@ -209,11 +209,11 @@ def tables() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["settings.md", "fields.md", "history.md", "../how-to/faults.md",
+@pytest.mark.parametrize("page", ["settings.md", "fields.md", "history.md", "python.md", "../how-to/faults.md",
                                   "../how-to/callers.md"])
 def test_the_reference_of_tables_is_fresh(page: str) -> None:
-    """settings.md, fields.md, history.md, the causes in faults.md and callers.md are what their generator makes of the
-    tables."""
+    """settings.md, fields.md, history.md, python.md, the causes in faults.md and callers.md are what their generator
+    makes of the tables and docstrings."""
     assert (DOCS / "reference" / page).read_text() == tables().render()[page], "run python docs/reference/tables.py"
 
 
@@ -314,9 +314,10 @@ def test_there_are_french_pages() -> None:
     assert [page.name for page in FRENCH] == ["infomaniak.fr.md", "o2switch.fr.md", "ovh.fr.md"]
 
 
-@pytest.mark.parametrize("example", ["flask_site.py", "django_site.py"])
+@pytest.mark.parametrize("example", [
+    "flask_site.py", "django_site.py", "script.py", "django_command.py", "flask_command.py"])
 def test_the_examples_are_those_that_are_tested(example: str) -> None:
-    """What stands between the lines of dashes of a tested site stands in the documentation, word for word."""
+    """What stands between the lines of dashes of a tested file stands in the documentation, word for word."""
     shown = (CHECKOUT / "tests" / "embedding" / example).read_text().split("# " + "-" * 115 + "\n")[1]
     assert f"```python\n{shown.strip()}\n```" in (DOCS / "how-to" / "embedding.md").read_text()
 

@@ -8,7 +8,6 @@ HTTP alone.
 from __future__ import annotations
 
 import http.client
-import importlib.util
 import io
 import json
 import os
@@ -26,6 +25,7 @@ import pytest
 
 from tests import CHECKOUT, python_path
 from tests.commandline import call
+from tests.embedding import needs
 from tests.installation import PATIENCE, Installation, asking, python_options, until, waits_for
 from tests.servers.server import free_port
 from webscheduler import create_app
@@ -338,13 +338,6 @@ def test_functions_of_a_site_are_commands(installation: Installation, tmp_path: 
     run, = installation.history("shop:clean")
     assert run["output"] == "True CHF\n"
     assert installation.row("shop:clean")["expression"] == "0 3 * * *"
-
-
-def needs(package: str) -> None:
-    """Skip where the package is missing, unless everything has to be there."""
-    if not importlib.util.find_spec(package):
-        assert not os.environ.get("WEBSCHEDULER_REQUIRE_ALL"), f"{package} is missing: pip install {package}"
-        pytest.skip(f"{package} is missing: pip install {package}")
 
 
 def _panel(installation: Installation, way: str, user: object) -> tuple[int, str]:

@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypedDict
 
+    from .store.task import TaskRow as TaskRow
+
     class Entry(TypedDict, total=False):
         """One line of history: the keys of vocabulary.ENTRY, with what each means:
         docs/reference/history.md is made from that."""

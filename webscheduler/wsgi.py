@@ -39,9 +39,11 @@ LOADED = (addresses, pasted, status, dead_runs, health, lookup, marks, old_secre
 
 
 def create_app(home: str | None = None, user: User = None, clock: Callable[[], float] = time.time) -> Application:
-    """A WSGI application for the installation at `home`; without it, at WEBSCHEDULER_HOME as it is at each call.
+    """A WSGI application (PEP 3333) for the installation at `home`; without it, at WEBSCHEDULER_HOME as it is at each
+    call. It raises nothing: an installation that cannot work is answered 503.
 
-    user: tells the panel who is signed in at the site that embeds it (see `admin`). clock: what tells Unix seconds.
+    user: a function of the WSGI environ that tells the panel who is signed in at the site that embeds it, as {"name":
+    text, "role": "viewer", "editor" or "owner"}, or None. clock: what tells Unix seconds.
     """
 
     kept: dict[str, View] = {}

@@ -8,12 +8,15 @@ Rule: what stands between the two lines of dashes is shown in docs/how-to/embedd
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import django
 from django.conf import settings
 from django.contrib.auth import authenticate, login
+from django.core.handlers.wsgi import WSGIRequest
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
@@ -60,7 +63,7 @@ def front(request: HttpRequest) -> HttpResponse:
 scheduler = create_app()
 
 
-def scheduler_user(user):
+def scheduler_user(user: Any) -> dict[str, str] | None:
     """Who of the site's accounts may use the panel, and as what."""
     if user.is_active and user.is_staff:
         return {"name": user.get_username(), "role": "owner" if user.is_superuser else "viewer"}
@@ -69,7 +72,7 @@ def scheduler_user(user):
 
 
 @csrf_exempt  # triggers are signed, and the panel's forms have tokens of their own
-def cron(request, below=""):
+def cron(request: WSGIRequest, below: str = "") -> HttpResponseBase:
     """Hand the request over to the scheduler, mounted here."""
     mount = request.META["SCRIPT_NAME"] + request.path_info[:len(request.path_info) - len(below)]
     environ = {
@@ -79,9 +82,9 @@ def cron(request, below=""):
         "wsgi.input": request,  # also where a middleware has read the body
         "webscheduler.user": scheduler_user(request.user),
     }
-    started = []
+    started: list[Any] = []
 
-    def start_response(status, headers, exc_info=None):
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
         started[:] = [status, headers]
 
     body = scheduler(environ, start_response)
@@ -108,10 +111,10 @@ urlpatterns = [
 application = get_wsgi_application()
 
 if __name__ == "__main__":
-    from django.contrib.auth import get_user_model
+    from django.contrib.auth.models import User
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
 
     for name, staff, owner in (("olga", True, True), ("vera", True, False), ("nobody", False, False)):
-        get_user_model().objects.create_user(name, password=name, is_staff=staff, is_superuser=owner)
+        User.objects.create_user(name, password=name, is_staff=staff, is_superuser=owner)

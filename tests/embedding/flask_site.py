@@ -7,6 +7,7 @@ Rule: what stands between the two lines of dashes is shown in docs/how-to/embedd
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from flask import Flask, request, session
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -37,11 +38,12 @@ def front() -> str:
 
 # -------------------------------------------------------------------------------------------------------------------
 
-def scheduler_user(environ):
+def scheduler_user(environ: dict[str, Any]) -> dict[str, str] | None:
     """Who of the site's accounts may use the panel, and as what."""
     with site.request_context(environ):  # opens the site's own session: no header is believed
-        role = ACCOUNTS.get(session.get("account"))
-        return {"name": session["account"], "role": role} if role else None
+        name = session.get("account", "")
+        role = ACCOUNTS.get(name)
+        return {"name": name, "role": role} if role else None
 
 
 application = DispatcherMiddleware(site, {"/cron": create_app(user=scheduler_user)})

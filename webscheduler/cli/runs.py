@@ -14,10 +14,9 @@ import os
 import resource
 import sys
 import time
-from itertools import islice
 
 from .. import editing
-from ..errors import BadInput, NoSuchTask
+from ..errors import BadInput
 from ..printable import escaped
 from ..runs import cancel, recorder
 from ..runs.supervisor import run_by_hand
@@ -137,30 +136,15 @@ def _status(args: Namespace) -> int:
     return 0 if report["status"] == "healthy" else 1
 
 
-def _names(args: Namespace) -> list[str]:
-    """The histories to show: that of the task, which may be removed by now, or all."""
-    if args.name is None:
-        return history_view.names(args.home, state.read(args.home))
-
-    tasks = state.read(args.home)
-
-    if args.name not in tasks and not os.path.exists(history.path(args.home, args.name)):
-        raise NoSuchTask(args.name, tasks)
-
-    return [args.name]
-
-
 def _logs(args: Namespace) -> None:
     if args.run is not None:
         _one(args)
         return
 
-    names = _names(args)
+    names = history_view.chosen(args.home, args.name)
     # Before anything is read, so that no line is missed in between.
     followed = Followed(args.home, args.name) if args.follow else None
-    found = (entry for _, entry in history_view.merged(args.home, names)
-             if args.status in (None, entry.get("status")))
-    shown = list(islice(found, args.limit))
+    shown = history_view.newest(args.home, names, args.status, args.limit)
 
     if followed:
         _follow(followed, shown[::-1], args)
@@ -190,7 +174,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
 def _one(args: Namespace) -> None:
     """Show one run: how it ended and all its output, or what it has printed so far."""
     facts, outcome_only = processes.claimed_run(args.home, args.name, args.run)
-    entry: Any = history_reading.find(args.home, _names(args), args.run) or outcome_only
+    entry: Any = history_reading.find(args.home, history_view.chosen(args.home, args.name), args.run) or outcome_only
 
     if entry is None:
         if facts is None:
@@ -340,7 +324,7 @@ def _follow(followed: Followed, shown: list[Entry], args: Namespace) -> None:
 
 
 def _purge_logs(args: Namespace) -> None:
-    names = _names(args)
+    names = history_view.chosen(args.home, args.name)
     confirm(f"Remove the history of {'all tasks' if args.name is None else args.name}?", args.yes)
 
     with progress("removing history") as say:

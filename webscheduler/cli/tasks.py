@@ -221,20 +221,19 @@ def _next_start(settings: Settings, task: Task, now: float) -> str:
 
 def _list(args: Namespace) -> None:
     settings, now = load_settings(args.home), time.time()
-    rows, alive = health.as_they_are(args.home, read_tasks(args.home), now)
-    good, broken = load_tasks(shown(rows))
-    running = {facts.get("name") for facts in alive}
-    listed = [task for task in good.values() if args.group in (None, task["group"])]
+    tasks = read_tasks(args.home)
 
     if args.json:
-        print_json([*(editing.public(settings, task, now) for task in listed),
-                    *({"name": name, "error": problem} for name, problem in broken.items() if args.group is None)])
+        print_json(editing.listed(settings, tasks, now, args.group))
         return
 
+    rows, alive = health.as_they_are(args.home, tasks, now)
+    good, broken = load_tasks(shown(rows))
+    running = {facts.get("name") for facts in alive}
     print_table(("TASK", "ENABLED", "SCHEDULE", "LAST RUN", "STATUS", "NEXT", "RUNNING"), [
         (task.name, "yes" if task["enabled"] else "no", _schedule(task), local_time(task["lastRunAt"]),
          task["lastRunStatus"] or "-", _next_start(settings, task, now), "yes" if task.name in running else "-")
-        for task in listed])
+        for task in good.values() if args.group in (None, task["group"])])
 
     print_error(*(f"{problem}: correct it with `webscheduler edit`" for problem in broken.values()))
 

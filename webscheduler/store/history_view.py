@@ -11,10 +11,11 @@ from __future__ import annotations
 import heapq
 import os
 import time
+from itertools import islice
 
-from ..errors import Unusable
+from ..errors import NoSuchTask, Unusable
 from ..vocabulary import SUCCESS
-from . import history, history_reading
+from . import history, history_reading, state
 from .history_reading import ALWAYS, STRIDE
 from .task import DUE, file_name, is_internal
 
@@ -129,6 +130,25 @@ def merged(home: str, names: Iterable[str], until: float = ALWAYS, since: float 
                 heapq.heappush(heap, (-ended, number, name, (begin, mark), entry, reader))
 
             break
+
+
+def chosen(home: str, name: str | None) -> list[str]:
+    """Whose histories are meant: that of a task, which may be removed by now, or all. Raises NoSuchTask, Unusable."""
+    tasks = state.read(home)
+
+    if name is None:
+        return names(home, tasks)
+
+    if name not in tasks and not os.path.exists(history.path(home, name)):
+        raise NoSuchTask(name, tasks)
+
+    return [name]
+
+
+def newest(home: str, names: Iterable[str], status: str | None, limit: int) -> list[Entry]:
+    """The newest entries of the tasks (with that status), newest first, at most `limit`."""
+    found = (entry for _, entry in merged(home, names) if status in (None, entry.get("status")))
+    return list(islice(found, limit))
 
 
 def recent(home: str, name: str, most: int = 20) -> list[Entry]:

@@ -17,7 +17,9 @@ from .files import file_name as file_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Literal, overload
+    from typing import Any, Literal, TypedDict, overload
+
+    from typing_extensions import Required
 
     class Values(dict[str, Any]):
         """The kinds of values of fields; those that may be None are Any, since pyright would not narrow them."""
@@ -37,6 +39,56 @@ if TYPE_CHECKING:
         @overload
         def __getitem__(self, name: str) -> Any: ...
         def __getitem__(self, name: str) -> Any: ...
+
+    class TaskRow(TypedDict, total=False):
+        """A task as JSON shows it: its name and its fields, but for secrets, `oldSecretUntil`, until when URLs of the
+        secret before this one work (null: no more), and `url`, its trigger URL (null without `baseUrl`, or where only
+        timed URLs work). One that cannot be loaded has `name`, and what is wrong with it as `error`."""
+
+        name: Required[str]
+        enabled: bool
+        expression: str | None
+        intervalSeconds: int | None
+        lastRunAt: str | None
+        lastRunDuration: float | None
+        lastRunStatus: str | None
+        lastRunExitCode: int | None
+        nextRunAt: str | None
+        preventOverlap: bool
+        priority: int
+        timeout: int | None
+        arguments: str
+        slug: str | None
+        title: str
+        description: str
+        group: str
+        command: str | None
+        argv: list[str] | None
+        cwd: str | None
+        environment: dict[str, str]
+        strategy: str
+        minIntervalSeconds: int
+        ipAllowlist: list[str]
+        signature: str
+        timezone: str | None
+        catchUpSeconds: int | None
+        retries: int
+        retryDelaySeconds: int
+        notify: bool
+        pingUrl: str | None
+        failureStatus: int | None
+        logOutput: bool | None
+        logErrorOutput: bool | None
+        logRetentionDays: int | None
+        lastRunAttempt: int | None
+        scheduledSince: str | None
+        lastRunId: str | None
+        consecutiveFailures: int
+        createdAt: str | None
+        publicOnly: bool
+        oldSecretUntil: str | None
+        url: str | None
+        error: str
 else:
     Values = dict  # `typing` costs a CGI request 3 ms
 
