@@ -32,6 +32,7 @@ BAD: dict[str, list[str]] = {
     "choice": ["x", "", "FORK", "fork ", "\0", "\udcff"],
     "url": ["x", "http://", "ftp://x/", "http://x:y/", "http://a b/", "\0", "\udcff"],
     "map": ["NAME", "=x", "A=\0", "A=\udcff", "\udcff=1", "\0=1"],
+    "names": ["\0", "\udcff", "nobody", "@due", "a,b"],
     "networks": ["x", "1.2.3", "1.2.3.4/33", "1.2.3.4/-1", "::1/129", "\0", "\udcff", "127.0.0.1,x"],
 }
 
@@ -77,6 +78,8 @@ GOOD: dict[str, tuple[str, Any]] = {
     "failureStatus": ("500", 500),
     "pingUrl": ("https://hc-ping.com/x", "https://hc-ping.com/x"),
     "logRetentionDays": ("7", 7),
+    "onSuccess": ("after", ["after"]),
+    "onFailure": ("after", ["after"]),
 }
 
 
@@ -195,6 +198,7 @@ def test_two_names_that_would_share_their_files_cannot_both_be(here: Here) -> No
 def test_each_option_sets_its_field_and_no_other(field: str, here: Here) -> None:
     """add and edit store exactly what was said; --unset, and '' where unset is a value, take it back."""
     text, value = GOOD[field]
+    here.installation.add("after")
     added = here.document("add", "a", f"{option(field)}={text}", "--", "true")
     plain = here.document("add", "b", "--", "true")
     own = {"name", "slug", "secret", "createdAt", "scheduledSince", "nextRunAt", field}

@@ -55,3 +55,14 @@ def test_two_steps(installation: Installation) -> None:
     found = torment(installation, "steps", "double", count, seed)
     assert found["problems"] == [], f"seed {seed}"
     assert found["kills"] > count
+
+
+@pytest.mark.timeout(1800)
+def test_chain(installation: Installation) -> None:
+    """Processes of a chain of three are killed at random while ticks come: each run has one line, each success is
+    followed by one run, and nothing is followed twice."""
+    kills, seed = 1000 if FULL else 60, random.randrange(10**6)
+    found = torment(installation, "chain", kills, seed)
+    assert found["problems"] == [], f"seed {seed}: {found}"
+    assert found["kills"] >= kills
+    assert found["followed"] > kills / 2

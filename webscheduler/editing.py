@@ -12,7 +12,7 @@ from .commands import registry
 from .errors import BadInput, NoSuchTask, did_you_mean
 from .runs import health, task_files
 from .schedule import slots
-from .store import old_secret, state
+from .store import chains, old_secret, state
 from .store.fields import check
 from .store.settings import Settings, check_target, private_hosts
 from .store.task import (
@@ -48,6 +48,7 @@ def create(settings: Settings, name: str, fields: dict[str, Any], now: float, pa
         row = new_task(now, {"enabled": True, **fields, "publicOnly": panel})
         task = check_task(settings, name, row, panel)
         tasks[name] = row
+        chains.check(tasks, name)
         return task
 
     if panel:
@@ -85,6 +86,10 @@ def edit(settings: Settings, name: str, fields: dict[str, Any], now: float, pane
         _reset_wrong(row)
         task = check_task(settings, new or name, row, panel, before)
         tasks[name] = row
+
+        if any(row.get(field) != before.get(field) for field in chains.LINKS):
+            chains.check(tasks, name)
+
         return task
 
     if panel and not {"command", "arguments"}.isdisjoint(fields):
@@ -122,6 +127,7 @@ def rename(home: str, old: str, new: str, now: float, also: Callable[[state.Task
             tasks[old] = {**row, "command": old}  # it was that of its name
 
         result = also(tasks)
+        chains.rename(tasks, old, new)
         items = [(new if name == old else name, row) for name, row in tasks.items()]
         tasks.clear()
         tasks.update(items)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         reason: str | None
         # the strategy that was used: `fork`, `close` or `sync`
         strategy: str | None
-        # what started it: `url`, `cli`, `admin` (the panel) or `due`
+        # what started it: `url`, `cli`, `admin` (the panel), `due` or `after` (another task)
         trigger: str | None
         # when the request came
         triggeredAt: str | None
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
         attempt: int | None
         # of a skip or rejection: how many calls this line stands for
         count: int
+        # the id of the run that it followed (`onSuccess`, `onFailure`), else null
+        after: str | None
 
     class Result(Entry, total=False):
         """What a caller that waits for a run gets: its line of history; if that is not written, `recorded` False and
@@ -95,8 +97,8 @@ if TYPE_CHECKING:
 
     class Facts(TypedDict, total=False):
         """What a claim says about its run. A process: [pid, start time in clock ticks]; place: boot id and pid
-        namespace in which these are true; ending: why it is being ended; found: why it was taken for dead; deadline,
-        killAt, killedAt: monotonic seconds.
+        namespace in which these are true; free: no request waits for it; ending: why it is being ended; found: why it
+        was taken for dead; deadline, killAt, killedAt: monotonic seconds.
         """
 
         run: str
@@ -107,6 +109,8 @@ if TYPE_CHECKING:
         ip: str | None
         scheduledFor: str
         attempt: int
+        after: str
+        free: bool
         starter: list[int]
         place: str
         supervisor: list[int]

@@ -46,7 +46,8 @@ REASONS = {
 # new one goes to the end.
 COUNTED_REASONS = (LOCKED, RATE_LIMITED, DISABLED, TOO_LATE, IP_DENIED)
 
-TRIGGERS = {"url": "URL", "cli": "command line", "admin": "panel", "due": "schedule"}
+TRIGGERS = {"url": "URL", "cli": "command line", "admin": "panel", "due": "schedule",
+            "after": "another task"}
 
 # Where a run happens: from the strategy that survives most to the one that needs least. The index and the choice of
 # `auto` keep this order.
@@ -62,6 +63,7 @@ ENTRY: Entry = {
     "duration": None, "status": None, "exitCode": None,  # type: ignore[typeddict-item]
     "output": "", "errorOutput": "", "run": None, "reason": None, "strategy": None, "trigger": None,
     "triggeredAt": None, "ip": None, "scheduledFor": None, "signal": None, "attempt": None, "count": 1,
+    "after": None,
 }
 HISTORY_FORMAT = 1
 

@@ -178,7 +178,8 @@ PARTS = {"user": "Set by people", "run": "Written by runs", "key": "Written when
 KINDS = {"bool": "true or false", "int": "whole number", "seconds": "seconds, a whole number", "float": "number",
          "text": "text", "line": "printable text of one line", "prose": "printable text", "choice": "",
          "cron": "crontab(5) expression", "hex": "hexadecimal digits", "argv": "list of texts",
-         "lines": "list of texts", "map": "object of texts", "networks": "list of addresses and networks",
+         "lines": "list of texts", "names": "list of tasks", "map": "object of texts",
+         "networks": "list of addresses and networks",
          "time": "time", "commands": "object", "notify": "object", "url": "URL", "smtp": "text", "key": "text"}
 
 

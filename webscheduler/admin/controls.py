@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Callable
 
-SEVERAL_LINES = ("description", "ipAllowlist", "privateHosts")
+SEVERAL_LINES = ("description", "ipAllowlist", "onSuccess", "onFailure", "privateHosts")
 CHECKED = Html(" checked")
 CHANGED = "Somebody else changed this in the meantime. Look at it, and save again."
 

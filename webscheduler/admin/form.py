@@ -48,6 +48,7 @@ FIRST = {"Task": {"command": "Command", "schedule": "Schedule", "name": "Name", 
 MORE = {
     "What it is": {"arguments": "Arguments", "title": "Title", "group": "Group", "description": "Description"},
     "When it runs": {"timezone": "Time zone", "catchUpSeconds": "Catch up within", "priority": "Priority"},
+    "What follows it": {"onSuccess": "After success", "onFailure": "After a failure"},
     "When it fails": {"retries": "Retries", "retryDelaySeconds": "Delay before a retry", "notify": "Notify",
                       "pingUrl": "Ping URL"},
     "How it runs": {"timeout": "Time limit", "preventOverlap": "One run at a time", "strategy": "Strategy"},

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from ..errors import BadInput
 from ..runs import cancel, recorder
-from ..store import history, history_cleaning, history_reading, history_view, locks, processes, state
+from ..store import chains, history, history_cleaning, history_reading, history_view, locks, processes, state
 from ..store.task import file_name, shown
 from ..times import time_zone
 from ..vocabulary import FAILURES, RUNNING, STATUSES, TRIGGERS
@@ -163,10 +163,19 @@ def _ended(visit: Visit, entry: Entry) -> Html:
             ("Duration", duration(entry.get("duration"))), ("Started by", _by(visit, entry)),
             ("Strategy", entry.get("strategy") or "–"),
             ("Scheduled for", moment(visit, entry["scheduledFor"])) if entry.get("scheduledFor") else None,
+            ("Followed", _before(visit, name, entry["after"] or "")) if entry.get("after") else None,
             ("Attempt", entry["attempt"]) if (entry.get("attempt") or 1) > 1 else None,
             ("Run", h("<code>{run}</code>", run=run))]),
         streams=[_output(visit, title, str(entry.get(stream) or ""), visit.href("output", stream=stream, **query))
                  for title, stream in ((visit.t("Output"), "output"), (visit.t("Error output"), "errorOutput"))])
+
+
+def _before(visit: Visit, name: str, run: str) -> Html:
+    """The run that one of the task followed."""
+    leading = [each for each, row in state.read(visit.home).items() if name in chains.links(row)]
+    found = history_reading.find(visit.home, leading, run)
+    return h('<a href="{href}">{name}</a>', name=found["command"], href=visit.href(
+        "run", name=found["command"], run=run)) if found else h("{run}", run=run)
 
 
 def _output(visit: Visit, title: Html, text: str, raw: str) -> Html:

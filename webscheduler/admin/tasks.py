@@ -53,6 +53,11 @@ def label(task: Task) -> str:
     return str(task["title"] or task.name)
 
 
+def _names(visit: Visit, names: list[str]) -> list[Html]:
+    return [h('{comma}<a href="{href}">{name}</a>', comma=", " if at else "", name=name,
+              href=visit.href("task", name=name)) for at, name in enumerate(names)]
+
+
 def url_box(visit: Visit, task: Task) -> Html:
     """The trigger URL with a button that copies it, for people who may run the task."""
     base = visit.settings["baseUrl"]
@@ -173,6 +178,8 @@ def one(visit: Visit) -> Response:
             ("Last run", last_run(visit, task, entries, bool(alive))),
             ("Last call", call) if call else None, ("Group", task["group"]),
             ("Strategy", strategy(visit, task)), ("Time limit", duration(limit) if limit else "–"),
+            ("After success", _names(visit, task["onSuccess"])) if task["onSuccess"] else None,
+            ("After a failure", _names(visit, task["onFailure"])) if task["onFailure"] else None,
             ("Created", moment(visit, task["createdAt"], "–")),
             ("Old URL works until", h("{time} {end}", time=moment(visit, kept, exact=True), end=button(
                 visit, "secret", "End it now", name=task.name, fields={"old": "end"}) if editor else "")) if kept

@@ -14,6 +14,7 @@ import time
 
 from ..errors import BadInput
 from ..runs import due, health
+from ..runs.children import SKIPPED
 from ..runs.supervisor import run_by_hand
 from ..store import processes, state
 from ..store.settings import load_settings
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from .parser import Verb
 
-OUTCOMES = {0: "success", 1: "not successful", due.SKIPPED: "skipped"}  # by exit status of a due task's process
+OUTCOMES = {0: "success", 1: "not successful", SKIPPED: "skipped"}  # by exit status of a due task's process
 
 
 def _next(args: Namespace) -> None:

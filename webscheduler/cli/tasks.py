@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from .parser import Argument, Verb
 
-METAVARS = {"cron": "EXPR", "networks": "ADDRESS", "map": "NAME=VALUE", "text": "TEXT", "line": "TEXT",
+METAVARS = {"cron": "EXPR", "networks": "ADDRESS", "names": "TASK", "map": "NAME=VALUE", "text": "TEXT", "line": "TEXT",
             "prose": "TEXT", "int": "N", "url": "URL", "seconds": "SECONDS"}
-REPEATED = ("map", "networks")
+REPEATED = ("map", "names", "networks")
 CLEARED: dict[str, dict[str, Any]] = {"argv": {"command": None, "arguments": ""}, "command": {"argv": None},
                                       "expression": {"intervalSeconds": None}, "intervalSeconds": {"expression": None}}
 
@@ -81,7 +81,7 @@ def given_fields(args: Namespace) -> dict[str, Any]:
         elif row.kind == "map":
             fields[name] = check(name, row, _variables(name, given))
         else:
-            fields[name] = from_text(name, row, " ".join(given) if row.kind in REPEATED else given)
+            fields[name] = from_text(name, row, "\n".join(given) if row.kind in REPEATED else given)
 
     if args.argv is not None:
         fields["argv"] = check("argv", FIELDS["argv"], args.argv)

@@ -46,6 +46,7 @@ UNIT_PROGRAM = re.compile(r"""/[^"'\\\x00-\x1f\x7f]*|[^"'\\\x00-\x1f\x7f/@:+!|-]
 WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 PLACE = re.compile(r"\{(\w+)\}")
 BY_CLOCK, NO_RETRIES = "its interval counts by the clock there, not from the last start", "its retries are lost"
+NO_CHAIN = "what follows it is lost"
 
 
 class Export:
@@ -62,6 +63,7 @@ class Export:
         self.templates = dict(text.split("\n", 1) for text in files)
         self.files: dict[str, str] = {}
         self.zone = ""  # of the lines of a crontab so far
+        self.tasks: dict[str, Task] = {}
         self.resources: set[str] = set()
 
     @functools.cached_property
@@ -127,7 +129,9 @@ def export(kind: str, settings: Settings, tasks: Iterable[Task], image: str = "I
     """The tasks in a format of FORMATS. image: of the containers, for Kubernetes."""
     made = Export(kind, settings, image)
 
-    for task in tasks:
+    made.tasks = {task.name: task for task in tasks}
+
+    for task in made.tasks.values():
         if task.name != DUE and not is_internal(task.name, task):
             made.add(task, FORMATS[kind].row)
 
@@ -149,21 +153,40 @@ def _filled(template: str, values: Row) -> list[str]:
 def _crontab(export: Export, task: Task, program: Program, notes: list[str]) -> Row:
     """For Debian's cron or cronie, with flock(1) and timeout(1) where a task asks for them."""
     expression = _expression(task)
-    words = [shlex.quote(word) for word in program.argv]
 
     if _quartz(Cron(expression)):
         raise BadInput(f"cron does not know {expression!r}")
+
+    line = _line(export, task, program, notes)
+    notes += [BY_CLOCK] * (not task["expression"]) + [NO_RETRIES] * bool(task["retries"])
+    zone, export.zone = export.zone, program.zone
+    return {"zone": [program.zone] if zone != program.zone else [], "expression": expression,
+            "off": "" if task["enabled"] else "# disabled: ", "line": crontab.escaped(line)}
+
+
+def _line(export: Export, task: Task, program: Program, notes: list[str]) -> str:
+    """The command of a task for a shell, with what follows its success. Raises BadInput."""
+    words = [shlex.quote(word) for word in program.argv]
+    following = [] if program.own else [name for name in task["onSuccess"]
+                                        if name in export.tasks and export.tasks[name]["enabled"]]
+    notes += ["what follows its failure is lost"] * (bool(task["onFailure"]) and not program.own)
 
     if program.timeout:
         words = ["timeout", f"-k{GRACE}", str(program.timeout), *words]
 
     if task["preventOverlap"] and not program.own:
-        words = ["flock", "-n", "-E0", f'"$HOME"/.webscheduler-{file_name(task.name)}.lock', *words]
+        held = "-E75" if following else "-E0"  # exit status: nothing follows what did not run
+        words = ["flock", "-n", held, f'"$HOME"/.webscheduler-{file_name(task.name)}.lock', *words]
 
     if program.environment:
         words = ["env", *(shlex.quote(f"{name}={value}") for name, value in program.environment.items()), *words]
 
     line = f"cd {_directory(program.cwd)} && {' '.join(words)}" if program.cwd else " ".join(words)
+
+    if following:
+        after = [_line(export, export.tasks[name], Program(export, export.tasks[name]), notes) for name in following]
+        line = f"({line}) && " + (f"({after[0]})" if len(after) == 1 else "{ " + "".join(
+            f"({each}); " for each in after) + "}")
 
     if "\n" in line:
         raise BadInput("a line of a crontab cannot say a line break")
@@ -171,10 +194,7 @@ def _crontab(export: Export, task: Task, program: Program, notes: list[str]) -> 
     if escaped(line) != line:
         raise BadInput("a line of a crontab cannot say a character that is not printable")
 
-    notes += [BY_CLOCK] * (not task["expression"]) + [NO_RETRIES] * bool(task["retries"])
-    zone, export.zone = export.zone, program.zone
-    return {"zone": [program.zone] if zone != program.zone else [], "expression": expression,
-            "off": "" if task["enabled"] else "# disabled: ", "line": crontab.escaped(line)}
+    return line
 
 
 def _systemd(export: Export, task: Task, program: Program, notes: list[str]) -> Row:
@@ -184,7 +204,7 @@ def _systemd(export: Export, task: Task, program: Program, notes: list[str]) -> 
     notes += ["is disabled: do not enable its timer"] * (not task["enabled"])
     notes += ["may overlap here, and will not there"] * (not task["preventOverlap"] and not program.own)
     notes += ["what was missed is not run later at all: systemd knows no limit for that"] * (not late)
-    notes += [NO_RETRIES] * bool(task["retries"])
+    notes += [NO_RETRIES] * bool(task["retries"]) + [NO_CHAIN] * _leads_on(task, program)
 
     if program.cwd and (program.cwd[0] != "/" or program.cwd[-1] in " \\" or escaped(program.cwd, True) != program.cwd):
         raise BadInput(f"no WorkingDirectory= says {program.cwd!r}")
@@ -212,6 +232,7 @@ def _kubernetes(export: Export, task: Task, program: Program, notes: list[str]) 
     program.argv[0] = "python3" if program.own else program.argv[0]
     notes += ["may overlap, but not within webscheduler's own run"] * (not task["preventOverlap"] and program.own)
     notes += ["Kubernetes chooses the delay before a retry"] * bool(task["retries"])
+    notes += [NO_CHAIN] * _leads_on(task, program)
     # Its controller looks every ten seconds: with less it might never start a job.
     notes += ["a missed slot is run there for up to 10 seconds"] * (deadline is not None and deadline < 10)
     days = settings["logRetentionDays"] if task["logRetentionDays"] is None else task["logRetentionDays"]
@@ -247,6 +268,11 @@ FORMATS = {
     "systemd": Format("systemd", _systemd),
     "kubernetes": Format("Kubernetes", _kubernetes, lambda settings: {"WEBSCHEDULER_HOME": settings.home}),
 }
+
+
+def _leads_on(task: Task, program: Program) -> bool:
+    """Whether other tasks follow, which webscheduler does not start there."""
+    return bool(task["onSuccess"] or task["onFailure"]) and not program.own
 
 
 def _expression(task: Task) -> str:

@@ -20,7 +20,7 @@ from .. import signing
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
-from ..store import history, old_secret, people, state
+from ..store import chains, history, old_secret, people, state
 from ..store.fields import MOST_DEPTH, NAME_CHARACTERS, check_depth, parse_json
 from ..store.settings import SETTINGS, Settings, read_settings
 from ..store.task import DUE, SECRETS, check_name, check_printable, file_name, load_task, new_task, shown
@@ -454,6 +454,7 @@ def merge(tasks: state.Tasks, arriving: state.Tasks, row: Callable[..., dict[str
             kept = present.get(old_secret.FIELD) if found.get("secret") == present.get("secret") else None
             tasks[name] = {**found, old_secret.FIELD: kept}  # what was ended here does not come back
 
+    chains.check_all(tasks, arriving)
     owners: dict[tuple[str, str], str] = {}
 
     for name, task in tasks.items():

@@ -201,7 +201,8 @@ def _judge(home: str, name: str, known: Known, task: Task | None, gate: Gate, ca
         if slot is None:
             return Decision(words.SKIPPED, "not_due"), {}
 
-        facts = {"scheduledFor": format_time(slot.at), "attempt": slot.attempt}
+        facts = {"after": slot.after} if slot.after else {}
+        facts.update({} if slot.after else {"scheduledFor": format_time(slot.at), "attempt": slot.attempt})
 
         if slot.too_late:
             return Decision(words.SKIPPED, words.TOO_LATE), facts

@@ -12,18 +12,20 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
-from ..store import locks, lookup, old_secret, processes, state
+from ..store import chains, locks, lookup, old_secret, processes, state
 from ..store.files import close
 from ..store.index import Index, open_index
 from ..store.task import DUE, Task, is_internal, load_task, load_tasks
 from ..times import format_time, instant, parse_time
 from ..vocabulary import DETACHED, FAILED, INTERRUPTED, SUCCESS, SYNC, TOO_LATE
-from . import dead_runs, detach, indexing, recorder, retention
-from .admission import Cause, decide
+from . import dead_runs, indexing, recorder, retention
+from .admission import Cause
+from .children import run_one, start_child
 from .health import MIN_LATE, as_they_are, forgotten, may_be_due, patience, places, rhythm
 
 TYPE_CHECKING = False
@@ -31,12 +33,13 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from ..schedule.slots import Slot
-    from ..shapes import Outcome, Result
+    from ..shapes import Outcome
     from ..store.locks import Claim
     from ..store.settings import Settings
+    from .children import Supervise
     from .supervisor import Signals
 
-    Start = Callable[[str, Callable[[Task, float], "Slot | None"]], int]
+    Start = Callable[[str, Callable[[Task, float], "Slot | None"], str], int]
 
 # What the processes that a tick starts decide with: imported now, since the package may be replaced during the tick.
 LOADED = (dead_runs, indexing, lookup)
@@ -45,14 +48,23 @@ BUDGET = 55  # seconds in which a tick starts tasks
 BUDGET_IN_REQUEST = 25  # the same if a request waits for the tick
 LONGEST_IDLE = 3600.0  # seconds; then schedules are read again, since the rules of a time zone may have changed
 PAUSE = 0.02  # seconds
-SKIPPED = 3  # exit status of the process of a due task; 0: success, 1: not successful
 
 
 def select(settings: Settings, tasks: state.Tasks, now: float) -> tuple[list[tuple[str, Slot]], list[str]]:
     """(the due tasks, in the order to start them; a line for each task of which it cannot be told)."""
     good, broken = load_tasks({name: row for name, row in as_they_are(settings.home, tasks, now)[0].items()
                                if name != DUE and isinstance(row, dict) and row.get("enabled")})
-    return _select(settings, good, list(broken.values()), now)
+    found, problems = _select(settings, good, list(broken.values()), now)
+    return _to_follow(settings.home, tasks, now) + found, problems
+
+
+def _to_follow(home: str, tasks: state.Tasks, now: float) -> list[tuple[str, Slot]]:
+    if not any(map(chains.marks, tasks.values())):
+        return []
+
+    from .following import waiting
+
+    return [(name, slots.Slot(now, after=run)) for name, run in waiting(home, tasks)]
 
 
 def _select(settings: Settings, tasks: dict[str, Task], problems: list[str],
@@ -83,13 +95,15 @@ def tick(settings: Settings, tasks: state.Tasks, start: Start, budget: float, no
     the places for which the rest waits), `problems` (lines), `codes` (name -> exit status), `next` (Unix seconds before
     which nothing else is due), `duration`; names of tasks whose processes still run, by pid).
 
-    start(name, still_due) forks a process that decides and runs, and returns its pid, or raises OSError. told: whether
-    this process was told to end, so that no more are to start.
+    start(name, still_due, after) forks a process that decides and runs, and returns its pid, or raises OSError; after:
+    the id of a run that it is to follow, or empty. told: whether this process was told to end, so that no more are to
+    start.
     """
     home = settings.home
     enabled, problems = _refresh(settings, tasks, now)
     queue, problems = _select(settings, enabled, problems, now)
     late = _late(home, queue, now)
+    queue = _to_follow(home, tasks, now) + queue
     children: dict[int, str] = {}
     report: dict[str, Any] = {"started": [], "problems": problems, "codes": {}}
     report["next"] = min([instant(task["nextRunAt"]) for task in enabled.values() if task["nextRunAt"]]
@@ -107,9 +121,9 @@ def tick(settings: Settings, tasks: state.Tasks, start: Start, budget: float, no
         reap(children, report["codes"])
         others = [facts for facts in places(home) if facts.get("starter", [0])[0] not in children]
 
-        for name, _ in queue[: max(0, settings["maxConcurrentTasks"] - len(children) - len(others))]:
+        for name, slot in queue[: max(0, settings["maxConcurrentTasks"] - len(children) - len(others))]:
             try:
-                pid = start(name, lambda task, last: slots.slot(task, settings["timezone"], last, now))
+                pid = start(name, lambda task, last: slots.slot(task, settings["timezone"], last, now), slot.after)
             except OSError as error:
                 report["problems"].append(f"the host gave no process: {error.strerror}")
                 end = 0.0
@@ -243,7 +257,7 @@ def restart_schedule(home: str, name: str, now: float) -> None:
 
 
 def run_tick(settings: Settings, claim: Claim, clock: Callable[[], float],
-             supervise: Callable[[str, Claim, Callable[[], float]], Result],
+             supervise: Supervise,
              signals: Signals) -> tuple[Outcome, dict[str, Any], dict[int, str]]:
     """The run of @due: start what is due, each task under a supervisor of its own (`supervise`), which does not
     inherit our claim.
@@ -265,21 +279,9 @@ def run_tick(settings: Settings, claim: Claim, clock: Callable[[], float],
     # The next tick counts claims, so this tick ends only when each child has decided, and closed its copy of the pipe.
     reading, writing = os.pipe()
 
-    def start(name: str, still_due: Callable[[Task, float], Slot | None]) -> int:
-        def job() -> int:
-            decision = decide(home, name, Cause("due", still_due=still_due), clock())
-            close(writing)
-
-            if decision.reason == TOO_LATE:
-                restart_schedule(home, name, clock())
-
-            if decision.claim is None:
-                return SKIPPED
-
-            decision.claim.try_append({"strategy": strategy, "server": facts.get("server")})
-            return int(supervise(home, decision.claim, clock)["status"] != SUCCESS)
-
-        return start_child(job, signals, writing)
+    def start(name: str, still_due: Callable[[Task, float], Slot | None], after: str) -> int:
+        run: Callable[..., int] = partial(_run_after, after) if after else partial(_run_due, still_due)
+        return start_child(partial(run, home, name, clock, supervise, facts, lambda: close(writing)), signals, writing)
 
     changed = registry.may_have_changed(settings, None if idle else tasks)
 
@@ -317,6 +319,22 @@ def run_tick(settings: Settings, claim: Claim, clock: Callable[[], float],
     return outcome, report, children
 
 
+def _run_due(still_due: Callable[[Task, float], Slot | None], home: str, name: str, clock: Callable[[], float],
+             *how: Any) -> int:
+    status, why = run_one(home, name, Cause("due", still_due=still_due), clock, *how)
+
+    if why == TOO_LATE:
+        restart_schedule(home, name, clock())
+
+    return status
+
+
+def _run_after(run: str, *how: Any) -> int:
+    from .following import run_after
+
+    return run_after(run, *how)
+
+
 def _discover(settings: Settings, signals: Signals) -> None:
     """Look for commands in a process of its own, since that imports their code."""
     argv = registry.python(settings, "webscheduler.commands.discovery:sync", settings.home)
@@ -330,31 +348,6 @@ def _discover(settings: Settings, signals: Signals) -> None:
         start_child(job, signals)
     except OSError:
         pass  # there can be no process; if that lasts, the due tasks report it
-
-
-def start_child(job: Callable[[], int], signals: Signals, *keep: int) -> int:
-    """Run `job` in a child with a session of its own and no descriptor but `keep`; returns its pid. Its exit status is
-    what the job returns. Signals that tell it to end are blocked until it takes them. Raises OSError if no process can
-    be made."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, detach.TO_END)
-
-    try:
-        child = os.fork()
-
-        if child == 0:
-            status = 1
-
-            try:
-                os.setsid()
-                signals.__exit__()
-                detach.close_descriptors(set(keep))
-                status = job()
-            finally:
-                os._exit(status)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-    return child
 
 
 def _is_idle(home: str, index: Index, claim: Claim, now: float) -> bool:

@@ -125,7 +125,7 @@ def states(settings: Settings, tasks: state.Tasks, now: float) -> dict[str, str]
 
 def places(home: str) -> list[Facts]:
     """The due runs in progress, the oldest first: each holds one of the `maxConcurrentTasks` places until it ends."""
-    held = [facts for facts in processes.live_runs(home) if facts.get("trigger") == "due"]
+    held = [facts for facts in processes.live_runs(home) if facts.get("trigger") in ("due", "after")]
     return sorted(held, key=lambda facts: instant(facts.get("startedAt")))
 
 

@@ -41,7 +41,7 @@ def ping_start(task: Task, signals: Signals) -> int:
     if not task["pingUrl"]:
         return 0
 
-    from .due import start_child
+    from .children import start_child
 
     try:
         return start_child(lambda: int(channels.ping(task["pingUrl"], channels.START) != ""), signals)

@@ -12,7 +12,7 @@ import os
 
 from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
-from ..store import history, locks, state
+from ..store import chains, history, locks, state
 from ..store.files import remove
 from ..store.task import load_task
 from ..times import format_time, instant, parse_time
@@ -152,10 +152,16 @@ def update_state(home: str, claim: Claim, entry: Entry, zone: str | None = None,
 
         return take_outcome(row, entry, facts or {}, zone, still_due)
 
+    def others(tasks: state.Tasks | None, row: dict[str, Any]) -> object:
+        if not row.get("onSuccess") and not row.get("onFailure"):
+            return False
+
+        return chains.followers(row, entry) if tasks is None else chains.mark(tasks, claim.name, entry)
+
     failures, index = None, None
 
     try:
-        failures, index = state.update_row(home, claim.name, change)
+        failures, index = state.update_row(home, claim.name, change, others)
     except WebschedulerError:
         pass  # a state.json that cannot be parsed is never overwritten; history has the run
 
@@ -171,6 +177,9 @@ def take_outcome(row: dict[str, Any], entry: Entry, facts: Facts, zone: str | No
     row. facts: of its claim."""
     run, failures = entry["run"], row.get("consecutiveFailures")
     failures = failures if isinstance(failures, int) and failures > 0 else 0
+
+    if entry.get("after"):
+        chains.use(row, entry["after"] or "")
 
     if row.get("lastRunId") not in (run, None) and (
             instant(row.get("lastRunAt")) >= instant(entry["startedAt"])) and (

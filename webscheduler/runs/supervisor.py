@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from ..shapes import Result
+    from ..shapes import Facts, Result
     from ..store.locks import Claim
     from ..store.task import Task
 
@@ -113,6 +113,14 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float],
             # What state says before this run; that is older, even if the clock was set back since.
             claim.try_append({"previousRunAt": row.get("lastRunAt"), "previousRunId": row.get("lastRunId"),
                               "failuresBefore": row.get("consecutiveFailures") or 0})
+            following: Any = None
+            facts: Facts = {}
+
+            if task["onSuccess"] or task["onFailure"]:
+                from . import following
+
+                facts = claim.facts()
+
             report: dict[str, Any] = {}
             children: dict[int, str] = {}
 
@@ -130,6 +138,9 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float],
                 outcome = recorder.outcome(words.FAILED, words.NOT_STARTED, error_output=f"{error}\n")
 
             result, _, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
+
+            if following:
+                following.start(home, task, result, clock, supervise, facts, signals)
 
         result.update({key: report[key] for key in TOLD if key in report})  # type: ignore[typeddict-item]
         awaited = children and report["strategy"] not in words.DETACHED

@@ -13,7 +13,7 @@ import json
 import os
 
 from ..errors import BadInput, Busy, NoSuchTask, Unusable, WebschedulerError
-from ..store import history, history_cleaning, locks, state
+from ..store import chains, history, history_cleaning, locks, state
 from ..store.files import close, file_name, open_locked, replace_file
 from . import dead_runs
 
@@ -46,6 +46,7 @@ def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
             raise NoSuchTask(name, tasks)
 
         del tasks[name]
+        chains.rename(tasks, name, None)
 
     carry_out(home, {"old": name, "new": None, "keepLogs": keep_logs, "slug": None}, now,
               lambda: state.update(home, change))

@@ -30,12 +30,12 @@ CLOCK_ERROR = 60.0  # seconds that a stored time may be ahead of the clock befor
 
 class Slot:
     """A time at which a task is due, or was. at: Unix seconds; attempt: 1, or more for a retry; too_late: it is
-    older than the task's `catchUpSeconds`."""
+    older than the task's `catchUpSeconds`; after: the id of the run that it is to follow, or empty."""
 
-    __slots__ = ("at", "attempt", "too_late")
+    __slots__ = ("after", "at", "attempt", "too_late")
 
-    def __init__(self, at: float, attempt: int = 1, too_late: bool = False) -> None:
-        self.at, self.attempt, self.too_late = at, attempt, too_late
+    def __init__(self, at: float, attempt: int = 1, too_late: bool = False, after: str = "") -> None:
+        self.at, self.attempt, self.too_late, self.after = at, attempt, too_late, after
 
 
 def check_expression(text: str) -> None:

@@ -122,9 +122,10 @@ def from_text(field: str, row: Field, text: str) -> Any:
             raise BadInput(f"{field}: {text[:40]!r} must be true or false", field)
 
         value = text.lower() in ("true", "yes", "1", "on")
-    elif row.kind in ("networks", "lines") and not text.lstrip().startswith("["):
-        value = text.replace(",", " ").split()
-    elif row.kind in ("networks", "lines", "map", "commands", "notify", "argv"):
+    elif row.kind in ("networks", "lines", "names") and not text.lstrip().startswith("["):
+        words = text.splitlines() if row.kind == "names" else text.replace(",", " ").split()
+        value = [word.strip() for word in words if word.strip()]
+    elif row.kind in ("networks", "lines", "names", "map", "commands", "notify", "argv"):
         try:
             value = parse_json(text)
         except ValueError:
@@ -336,6 +337,7 @@ def _time(value: Any, _: Any) -> str:
 
 PROBLEMS = {
     "bool": _bool, "int": _int, "seconds": _int, "float": _float, "text": _text, "line": _text, "prose": _text,
-    "cron": _text, "hex": _hex, "choice": _choice, "argv": _argv, "lines": _lines, "map": _map, "networks": _networks,
-    "time": _time, "commands": _commands, "notify": _notify, "email": _email, "url": _url, "smtp": _smtp, "key": _key,
+    "cron": _text, "hex": _hex, "choice": _choice, "argv": _argv, "lines": _lines, "names": _lines, "map": _map,
+    "networks": _networks, "time": _time, "commands": _commands, "notify": _notify, "email": _email, "url": _url,
+    "smtp": _smtp, "key": _key,
 }

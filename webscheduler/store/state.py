@@ -132,9 +132,12 @@ def create(home: str) -> None:
         _write(home, _content(_parse(copy) if os.path.exists(copy) else {}))
 
 
-def update_row(home: str, name: str, change: Callable[[dict[str, Any]], T]) -> tuple[T | None, Index | None]:
+def update_row(home: str, name: str, change: Callable[[dict[str, Any]], T],
+               others: Callable[[Tasks | None, dict[str, Any]], object] | None = None) -> tuple[T | None, Index | None]:
     """`update` for the row of one task, by a run. Returns (what `change` returned, None without such a task; the index
     that was valid before, whose lines are true of what was written, since a run changes nothing that is in them).
+    others: called with None and the row, it says whether rows of other tasks change, too; then with all tasks, it
+    changes them, before `change`.
 
     Only the task's line is parsed and replaced, and the lock is taken without filelock. It is synced once: what is lost
     in a power cut is in history.
@@ -152,11 +155,16 @@ def update_row(home: str, name: str, change: Callable[[dict[str, Any]], T]) -> t
         # an edit by hand that broke another line would be copied over the last good state.json.bak.
         index = index if index and index.sources[0] == read else None
         found = line_of(content, name)
+        found = None if found and others and others(None, found[2]) else found
         tasks = {} if found and index else parse(content, path(home))
 
         if found is None:
-            row = tasks.get(name)
-            result = change(row) if isinstance(row, dict) else None
+            row, result = tasks.get(name), None
+
+            if isinstance(row, dict):
+                others and others(tasks, row)
+                result = change(row)
+
             after = _content(tasks)
         else:
             start, end, row = found

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         def __getitem__(self, name: Literal[
             "arguments", "title", "description", "group", "strategy", "signature"]) -> str: ...
         @overload
-        def __getitem__(self, name: Literal["ipAllowlist"]) -> list[str]: ...
+        def __getitem__(self, name: Literal["ipAllowlist", "onSuccess", "onFailure", "followUps"]) -> list[str]: ...
         @overload
         def __getitem__(self, name: Literal["environment"]) -> dict[str, str]: ...
         @overload
@@ -130,6 +130,8 @@ FIELDS: dict[str, Field] = {
     "retries": Field("int", 0, "How many times a run that failed or timed out is tried again.", (0, 100)),
     "retryDelaySeconds": Field("seconds", 60, "Seconds before a retry. Retries need calls of the @due URL.",
                               (0, MAX_SECONDS)),
+    "onSuccess": Field("names", [], "Tasks that run after each success of this one.", 16),
+    "onFailure": Field("names", [], "Tasks that run after it failed or timed out, once no retry is left.", 16),
     "notify": Field("bool", True, "Notify when it starts to fail and when it recovers (setting `notify`)."),
     "pingUrl": Field("url", None, "URL to call when it starts (URL/start), succeeds (URL) and fails (URL/fail), as "
                      "healthchecks.io takes it.", 2000, True),
@@ -147,6 +149,7 @@ FIELDS: dict[str, Field] = {
     "createdAt": Field("time", None, "When the task was created.", None, True, "key"),
     "publicOnly": Field("bool", False, "Whether its command `http` calls public addresses, `baseUrl`'s host and "
                         "`privateHosts` alone: true once the panel saved its command or arguments.", by="key"),
+    "followUps": Field("lines", [], "Runs that a run of this task is to follow, and followed.", by="run"),
     "oldSecret": Field("map", None, "The secret before this one, since when and until when its URLs stay valid.", None,
                        True, "key"),
 }
