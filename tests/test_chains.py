@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.admin.client import Browser
+from tests.admin.client import Browser, restore
 from tests.commandline import call
 from tests.installation import DOORS, Installation, until
 from webscheduler.store import chains, state
@@ -91,6 +91,13 @@ def test_a_cancelled_run_is_followed_by_nothing(chain: Installation) -> None:
     assert left(chain) == {} and ran(chain, "good") == ran(chain, "bad") == []
 
 
+def test_a_failure_of_a_disabled_task_is_followed_at_once(chain: Installation) -> None:
+    """Run by hand: no tick tries it again, so this was its last attempt."""
+    chain.edit(argv=list(FAILING), retries=3, enabled=False)
+    assert call(chain.home, "run", "task").status == 1
+    assert until(lambda: ran(chain, "bad"))
+
+
 @pytest.mark.parametrize("why", ["disabled", "locked"])
 def test_what_is_skipped_is_recorded_and_not_tried_again(chain: Installation, why: str) -> None:
     if why == "disabled":
@@ -103,8 +110,8 @@ def test_what_is_skipped_is_recorded_and_not_tried_again(chain: Installation, wh
     chain.trigger()
     until(lambda: ran(chain, "good"))
     until(lambda: left(chain) == {})
-    assert [(entry["status"], entry["reason"], entry["trigger"]) for entry in ran(chain, "good")] == [
-        ("skipped", why, "after")]
+    assert [(entry["status"], entry["reason"], entry["trigger"], entry["after"]) for entry in ran(chain, "good")] == [
+        ("skipped", why, "after", ran(chain, "task")[0]["run"])]
     chain.end()
     chain.edit("good", enabled=True, argv=["true"])
     call(chain.home, "run-due")
@@ -123,6 +130,32 @@ def test_a_tick_starts_what_nobody_started(chain: Installation) -> None:
     assert len(ran(chain, "good")) == 1 and left(chain) == {}
 
 
+def test_a_tick_leaves_what_runs_alone(chain: Installation) -> None:
+    """The mark of a run stays until that is recorded, and is neither used again nor skipped."""
+    go_on = chain.home / "go-on"
+    chain.edit("good", argv=["sh", "-c", f"while [ ! -e {go_on} ]; do sleep 0.02; done"])
+    chain.trigger()
+    until(lambda: any(facts.get("after") and "command" in facts for facts in chain.facts()))
+    assert call(chain.home, "run-due", "--json").document["tasks"] == []
+    assert call(chain.home, "run-due", "--dry-run").out.strip() == "nothing is due"
+    go_on.touch()
+    until(lambda: ran(chain, "last"))
+    assert [entry["status"] for entry in ran(chain, "good")] == ["success"]
+
+
+def test_no_more_start_than_there_are_places(chain: Installation) -> None:
+    """The others wait for a tick."""
+    assert call(chain.home, "config", "set", "maxConcurrentTasks", "1").status == 0
+    chain.edit(onSuccess=["good", "bad"])
+    chain.edit("good", onSuccess=[])
+    chain.trigger()
+    until(lambda: ran(chain, "good"))
+    chain.idle()
+    assert left(chain) == {"bad": 1}
+    call(chain.home, "run-due")
+    until(lambda: ran(chain, "bad"))
+
+
 def test_a_mark_of_an_earlier_copy_is_not_used_again(chain: Installation) -> None:
     """state.json is put back to where the run was still to come: history knows that it did."""
     chain.edit(strategy="sync")
@@ -135,10 +168,22 @@ def test_a_mark_of_an_earlier_copy_is_not_used_again(chain: Installation) -> Non
     call(chain.home, "run-due")
     chain.idle()
     assert len(ran(chain, "good")) == 1
+    assert left(chain) == {}
+
+
+@pytest.mark.parametrize("broken", [5, "text", [7, None], {"a": 1}])
+def test_what_a_hand_has_broken_stops_no_record(chain: Installation, broken: object) -> None:
+    """In the row of what follows: the run before is recorded all the same."""
+    chain.edit("good", followUps=broken)
+    chain.trigger()
+    until(lambda: ran(chain, "task"))
+    chain.idle()
+    assert chain.row()["lastRunStatus"] == "success"
 
 
 @pytest.mark.parametrize(("words", "problem"), [
     (["edit", "last", "--on-success", "task"], "--on-success: 'task' leads back to 'last'"),
+    (["edit", "last", "--on-success", "bad", "--on-failure", "task"], "--on-failure: 'task' leads back to 'last'"),
     (["edit", "last", "--on-failure", "last"], "--on-failure: 'last' leads back to 'last'"),
     (["edit", "last", "--on-success", "goood"], "--on-success: no task is named 'goood' (did you mean 'good'?)"),
     (["edit", "last", "--on-success", "@due"], "--on-success: no task is named '@due'"),
@@ -189,6 +234,39 @@ def test_an_import_takes_chains_along(chain: Installation, tmp_path: Path) -> No
     assert "good" not in state.read(str(third.home))
 
 
+def test_an_import_refuses_circles_and_what_is_too_long(chain: Installation, tmp_path: Path) -> None:
+    """However long, and in one sentence."""
+    file, other = tmp_path / "tasks.json", Installation(tmp_path / "other")
+
+    for count, last, problem in ((3, "t0", "leads back to"), (3000, "t2999", "more than 16 runs in a row")):
+        rows = {f"t{number}": {"argv": ["true"], "onSuccess": [f"t{number + 1}"]} for number in range(count - 1)}
+        rows[f"t{count - 1}"] = {"argv": ["true"], "onSuccess": [last] if last == "t0" else []}
+        file.write_text(json.dumps(rows))
+        done = call(other.home, "import", "json", str(file))
+        assert done.status == 2 and problem in done.complaint and done.complaint.startswith("task t")
+
+
+def test_what_was_still_to_follow_elsewhere_is_not_imported(chain: Installation, tmp_path: Path) -> None:
+    """A backup may be old."""
+    chain.edit(strategy="sync")
+    chain.trigger()
+    assert left(chain) == {"good": 1}
+    file, other = tmp_path / "tasks.json", Installation(tmp_path / "other")
+    file.write_text(json.dumps(call(chain.home, "export", "json").document))
+    assert call(other.home, "import", "json", str(file)).status == 0
+    assert left(other) == {}
+
+
+def test_a_backup_of_which_tasks_are_left_out_comes_back(chain: Installation) -> None:
+    """From a file that is not sealed, programs stay out: what leads to them leads nowhere. What is here stays."""
+    browser = Browser(chain, user=lambda environ: {"name": "owner", "role": "owner"})
+    rows = {"new": {"argv": ["true"], "onSuccess": ["newer"]}, "hi": {"command": "hello", "onSuccess": ["new", "last"]}}
+    backup = {"format": "webscheduler tasks", "version": 1, "tasks": rows}
+    restore(browser, backup)
+    assert chain.row("hi")["onSuccess"] == ["last"]
+    assert "new" not in state.read(str(chain.home))
+
+
 def test_a_crontab_says_what_it_can_of_a_chain(chain: Installation) -> None:
     """&& after the commands of a shell; nothing where webscheduler itself runs the task there."""
     chain.edit(expression="0 3 * * *", argv=["first"], onFailure=[], preventOverlap=False, timeout=0)
@@ -236,3 +314,14 @@ def test_the_panel_shows_and_sets_chains(chain: Installation) -> None:
     assert "leads back to" in page
     browser.submit("edit", onSuccess="bad", do="save")
     assert chain.row("last")["onSuccess"] == ["bad"]
+
+
+def test_lists_and_the_timeline_show_chains(chain: Installation) -> None:
+    """What a task follows stands with its schedule, and below what it follows on the next day."""
+    chain.edit(expression="0 3 * * *")
+    text = call(chain.home, "list").out
+    assert "after success of task" in text and "after failure of task" in text
+    assert call(chain.home, "show", "last").out.count("after success of good") == 1
+    page = Browser(chain, user=lambda environ: {"name": "viewer", "role": "viewer"}).get("")
+    assert "After success of <a href" in page
+    assert "↳ good" in page

@@ -195,7 +195,7 @@ def test_the_supervisor_is_killed_before_it_names_the_command(installation: Inst
     program = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
-from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.runs.by_hand import run_by_hand
 from webscheduler.store import locks, processes
 identity = locks.identity
 
@@ -781,7 +781,7 @@ def test_a_secret_that_changes_at_this_moment(installation: Installation) -> Non
 
 def test_by_hand(installation: Installation, go_on: Path) -> None:
     """A run by hand asks neither for enabled, least interval nor address, but always for the claim."""
-    from webscheduler.runs.supervisor import run_by_hand
+    from webscheduler.runs.by_hand import run_by_hand
 
     installation.add(enabled=False, minIntervalSeconds=3600, ipAllowlist=["192.0.2.99"])
 

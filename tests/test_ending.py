@@ -21,7 +21,7 @@ from tests import LIBRARY
 from tests.commandline import call, environment
 from tests.installation import DOORS, Installation, until, waits_for
 from webscheduler.runs import cancel
-from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.runs.by_hand import run_by_hand
 from webscheduler.store import locks, processes
 
 # Each leaves one process that writes its pid into the file that it is given, while the command itself goes on.

@@ -23,7 +23,7 @@ from tests.installation import DOORS, PATIENCE, REFUSED, Installation, asking, u
 from webscheduler import editing, signing
 from webscheduler.commands import registry
 from webscheduler.errors import BadInput
-from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.runs.by_hand import run_by_hand
 from webscheduler.schedule.describe import describe, render
 from webscheduler.store import history, history_cleaning, history_reading
 from webscheduler.store.settings import load_settings

@@ -14,7 +14,7 @@ import pytest
 
 from tests.commandline import call
 from tests.installation import Installation, until
-from webscheduler.runs import indexing, supervisor
+from webscheduler.runs import by_hand, indexing
 from webscheduler.store import index, state
 from webscheduler.store.task import DUE
 from webscheduler.times import format_time
@@ -65,7 +65,7 @@ def loaded(installation: Installation, clock: Callable[[], float] = time.time) -
     sys.setprofile(note)
 
     try:
-        assert supervisor.run_by_hand(str(installation.home), DUE, "cli", clock)
+        assert by_hand.run_by_hand(str(installation.home), DUE, "cli", clock)
     finally:
         sys.setprofile(None)
 

@@ -21,7 +21,7 @@ from tests import LIBRARY
 from tests.commandline import call, environment
 from tests.installation import DOORS, Installation, answered, until, waits_for
 from webscheduler.runs import cancel
-from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.runs.by_hand import run_by_hand
 from webscheduler.store import history, history_reading, processes, state
 from webscheduler.times import format_time
 
@@ -31,7 +31,7 @@ KILLED = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 from webscheduler.runs import dead_runs, recorder
-from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.runs.by_hand import run_by_hand
 from webscheduler.store import history, history_reading, locks, processes, state
 module, function = eval(sys.argv[3])
 real = getattr(module, function)
@@ -53,7 +53,7 @@ run_by_hand(sys.argv[2], "task", "cli", time.time)
 GOES_ON = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.runs.by_hand import run_by_hand
 run_by_hand(sys.argv[2], "task", "cli", time.time)
 print("went on")
 """

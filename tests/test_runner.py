@@ -21,7 +21,7 @@ from tests.installation import DOORS, Installation, until
 from tests.servers import give
 from tests.servers import python as readable
 from webscheduler.runs import ending, process
-from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.runs.by_hand import run_by_hand
 from webscheduler.store import history
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))

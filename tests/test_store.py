@@ -23,7 +23,7 @@ from webscheduler import editing
 from webscheduler.errors import Busy, Unusable, WebschedulerError
 from webscheduler.host.home import create_home
 from webscheduler.runs import due, retention
-from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.runs.by_hand import run_by_hand
 from webscheduler.store import index, settings, state
 from webscheduler.store.fields import Field
 from webscheduler.store.settings import SETTINGS, load_settings
@@ -300,7 +300,7 @@ def test_an_edit_by_hand_is_seen(home: Path) -> None:
 
 
 KINDS = {"bool": "bool", "int": "int", "seconds": "int", "text": "str", "line": "str", "prose": "str", "choice": "str",
-         "lines": "list[str]", "networks": "list[str]",
+         "lines": "list[str]", "names": "list[str]", "networks": "list[str]",
          "map": "dict[str, str]", "notify": "dict[str, str]", "commands": "dict[str, CommandRow]"}
 
 

@@ -218,6 +218,24 @@ def test_a_tick_goes_on_when_the_program_is_replaced(tmp_path: Path, form: str, 
         assert not home.claims()
 
 
+def test_what_follows_a_run_needs_no_program_any_more(tmp_path: Path) -> None:
+    """It is run by the program that the run before it began with, whatever it asks for."""
+    site = Site(tmp_path, "package", "today")
+
+    with installed(tmp_path / "home", site.library, site.script) as home:
+        for words in (["second", "--ping-url", "http://127.0.0.1:9/", "--", "echo", "second"],
+                      ["first", "--on-success", "second", "--", *waits_for(site.go)]):
+            assert home.cli("add", *words).status == 0
+
+        assert home.cgi(home.of_url(home.json("url", "first")["url"])).document["detached"]
+        until(lambda: any("begun" in log.read_text() for log in (home.home / "output").iterdir()), "the first run")
+        site.remove()
+        site.go.touch()
+        until(lambda: not home.processes() and home.history("second"), "the end of both")
+        assert [line["after"] for line in home.history("second")] == [home.history("first")[0]["run"]]
+        assert not home.claims() and home.history("second")[0]["status"] == "success"
+
+
 @pytest.mark.parametrize("version", ["0.1.0", "today"])
 def test_a_run_that_a_server_started_goes_on(tmp_path: Path, version: str) -> None:
     """Under WSGI the supervisor is a Python of its own."""

@@ -48,7 +48,7 @@ def create(settings: Settings, name: str, fields: dict[str, Any], now: float, pa
         row = new_task(now, {"enabled": True, **fields, "publicOnly": panel})
         task = check_task(settings, name, row, panel)
         tasks[name] = row
-        chains.check(tasks, name)
+        chains.check(tasks, [name])
         return task
 
     if panel:
@@ -88,7 +88,7 @@ def edit(settings: Settings, name: str, fields: dict[str, Any], now: float, pane
         tasks[name] = row
 
         if any(row.get(field) != before.get(field) for field in chains.LINKS):
-            chains.check(tasks, name)
+            chains.check(tasks, [name])
 
         return task
 

@@ -11,7 +11,7 @@ import time
 
 from . import editing, signing
 from .errors import BadInput
-from .runs.supervisor import run_by_hand
+from .runs.by_hand import run_by_hand
 from .store import history_view, state
 from .store.settings import find_home, load_settings
 from .store.task import DUE

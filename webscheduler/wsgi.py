@@ -15,9 +15,9 @@ from . import addresses, pasted, status, trigger
 from .commands import registry
 from .errors import foreseen
 from .http import Request, log
-from .runs import dead_runs, health, spawned, strategies
+from .runs import admission, dead_runs, health, spawned, strategies
 from .runs.detach import AfterResponse
-from .store import lookup, marks, old_secret, refusals
+from .store import chains, lookup, marks, old_secret, refusals
 from .store.settings import find_home
 
 TYPE_CHECKING = False
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 # All that a trigger may need, at once: a worker lives on when the package is replaced, and a run that is claimed is
 # not to end at an import.
-LOADED = (addresses, pasted, status, dead_runs, health, lookup, marks, old_secret, refusals, registry, spawned,
-          strategies)
+LOADED = (addresses, pasted, status, admission, dead_runs, health, chains, lookup, marks, old_secret, refusals,
+          registry, spawned, strategies)
 
 
 def create_app(home: str | None = None, user: User = None, clock: Callable[[], float] = time.time) -> Application:

@@ -16,7 +16,7 @@ from tests.admin.client import Browser
 from tests.admin.test_settings import restore
 from tests.installation import Installation
 from webscheduler import vocabulary
-from webscheduler.admin import account, controls, form, language, overview, settings, setup, show, web
+from webscheduler.admin import account, controls, form, language, overview, settings, setup, show, tasks, web
 from webscheduler.host import findings, url_check
 from webscheduler.runs import cancel
 from webscheduler.schedule.describe import MESSAGES
@@ -29,7 +29,8 @@ TABLES: list[Any] = [
     [text for _, text in show.MENU], form.KINDS, form.UNIT_NAMES, form.WEEKDAYS, "the last",
     [[*page.SECTIONS, page.SECTIONS, [rule.sentence for rule in page.RULES.values()]] for page in (form, settings)],
     account.ROLE_NAMES, account.SIGN_IN, account.CHANGE, account.PERSON, setup.LABELS,
-    findings.MARKS, cancel.ELSEWHERE, controls.CHANGED, overview.STATES, [text for _, text in overview.COLUMNS],
+    findings.MARKS, cancel.ELSEWHERE, controls.CHANGED, tasks.LED, overview.STATES,
+    [text for _, text in overview.COLUMNS],
 ]  # fmt: skip
 # Which arguments of these calls are messages.
 CALLS = {"t": slice(1), "count": slice(1, None), "tell": slice(1), "note": slice(1), "Refused": slice(1, None),
@@ -37,8 +38,8 @@ CALLS = {"t": slice(1), "count": slice(1, None), "tell": slice(1), "note": slice
          "button": slice(2, 3), "table": slice(1, 3), "paragraph": slice(1, 2), "field": slice(2, 3),
          "facts": slice(1, 2)}
 # Modules whose one-line errors reach the panel, and the parts of those errors that a person entered.
-ERRORS = ("store/task", "store/fields", "editing", "schedule/slots", "schedule/cron", "commands/registry", "host/home",
-          "trigger", "http", "host/doctor", "store/settings", "store/state", "zones")
+ERRORS = ("store/task", "store/fields", "store/chains", "editing", "schedule/slots", "schedule/cron",
+          "commands/registry", "host/home", "trigger", "http", "host/doctor", "store/settings", "store/state", "zones")
 RETURNED = ("store/task", "store/fields", "schedule/slots")  # these hand out what is wrong as text, too
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.admin.client import Browser, registered
+from tests.admin.client import Browser, registered, restore
 from tests.commandline import call
 from tests.installation import Installation, until
 from tests.listeners import listening
@@ -73,16 +73,6 @@ def backup(owner: Browser) -> dict[str, Any]:
     assert page.header("Content-Disposition") == 'attachment; filename="webscheduler-backup.json"'
     document: dict[str, Any] = json.loads(page.text)
     return document
-
-
-def restore(owner: Browser, document: object) -> Any:
-    """Send the file as a browser does."""
-    owner.get("settings")
-    content = document if isinstance(document, str) else json.dumps(document)
-    body = (f'--x\r\nContent-Disposition: form-data; name="token"\r\n\r\n{owner.token()}\r\n'
-            f'--x\r\nContent-Disposition: form-data; name="file"; filename="b.json"\r\nContent-Type: application/json'
-            f"\r\n\r\n{content}\r\n--x--\r\n").encode()
-    return owner.request("/cron/admin/backup", "POST", body, CONTENT_TYPE="multipart/form-data; boundary=x")
 
 
 def test_backup_and_restore(owner: Browser, inhabited: Installation) -> None:

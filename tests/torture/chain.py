@@ -19,7 +19,7 @@ import time
 
 from tests.torture.requests import LOADED
 from webscheduler.runs import following
-from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.runs.by_hand import run_by_hand
 from webscheduler.store import chains, history_reading, processes, state
 from webscheduler.store.task import DUE, new_task
 

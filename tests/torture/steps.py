@@ -23,7 +23,7 @@ import time
 from typing import Any, Callable
 
 from tests.torture.requests import LOADED
-from webscheduler.runs.supervisor import run_by_hand
+from webscheduler.runs.by_hand import run_by_hand
 from webscheduler.store import history, state
 from webscheduler.store.task import new_task
 

@@ -7,6 +7,7 @@ read only for the tasks on the page. Links to other pages keep the rest of the q
 
 from __future__ import annotations
 
+import html
 import re
 from itertools import islice, takewhile
 
@@ -19,7 +20,7 @@ from ..times import instant
 from ..vocabulary import FAILURES, RUNNING, SUCCESS
 from . import language, scripts, show
 from .show import badge, button, exit_words, link, moment, options, page, paragraph, roughly
-from .tasks import coming, command_line, label, last_call, next_run, url_box
+from .tasks import LED, coming, command_line, label, last_call, led, next_run, schedule, url_box
 from .web import Html, Visit, h
 
 TYPE_CHECKING = False
@@ -65,13 +66,14 @@ def index(visit: Visit) -> Response:
     commands = registry.registered(visit.settings).keys()
     listed = [tasks[name] for name in listed_names if name in tasks]
     next_starts = {task.name: coming(visit, task) for task in listed}
+    leaders = led(rows)
     editor = visit.may("editor")
     new = link(visit, "New task", "edit", "main") if editor else ""
 
     if names:
         found = visit.html(
             "list", head=[visit.html("pick-all") if editor else "", *_head(visit), Html("<td></td>" if editor else "")],
-            rows=[_row(visit, task, state_of(task.name), commands, next_starts[task.name]) for task in listed],
+            rows=[_row(visit, task, state_of(task.name), commands, next_starts[task.name], leaders) for task in listed],
             selection=visit.html("selection", one=visit.href("run-now"),
                                  action=visit.href("selection", **visit.query)) if editor else "",
             pages=_pages(visit, number, pages, len(names)))
@@ -86,7 +88,7 @@ def index(visit: Visit) -> Response:
             *show.undelivered(visit), *(show.warning(h(
                 "{name}: {why} {act}", name=name, why=language.error(visit.language, why),
                 act=link(visit, "Delete", "delete", name=name) if editor else "")) for name, why in broken.items())],
-        list=found, timeline=_timeline(visit, listed, next_starts, pages > 1)))
+        list=found, timeline=_timeline(visit, listed, next_starts, rows, pages > 1)))
 
 
 def _sorted(rows: state.Tasks) -> list[str]:
@@ -248,21 +250,30 @@ def _late(visit: Visit, rows: state.Tasks, names: list[str], whole: bool = False
     return late
 
 
-def _timeline(visit: Visit, tasks: list[Task], next_starts: dict[str, Coming], partial: bool) -> Html:
-    """The starts in the next 24 hours of the tasks on this page. partial: there are other pages."""
+def _timeline(visit: Visit, tasks: list[Task], next_starts: dict[str, Coming], others: state.Tasks,
+              partial: bool) -> Html:
+    """The starts in the next 24 hours of the tasks on this page, and what follows them. others: all tasks. partial:
+    there are other pages."""
     soon = sorted((at, place, task) for place, task in enumerate(tasks) if (task["expression"] or task[
         "intervalSeconds"]) and isinstance(at := next_starts[task.name], float) and at <= visit.now + DAY)
     rest = len(soon) - TIMELINE_TASKS
-    rows = [(label(task), list(takewhile(lambda at: at <= visit.now + DAY, slots.starts(
-        task, visit.settings["timezone"], visit.now, TIMELINE_SLOT))), show.in_words(visit, task))
-        for _, _, task in islice(soon, TIMELINE_TASKS)]
+    rows = []
+
+    for _, _, task in islice(soon, TIMELINE_TASKS):
+        starts = list(takewhile(lambda at: at <= visit.now + DAY, slots.starts(
+            task, visit.settings["timezone"], visit.now, TIMELINE_SLOT)))
+        rows.append((label(task), starts, show.in_words(visit, task)))
+        rows += [(f"↳ {name}", starts, html.unescape(visit.t(LED["onSuccess"], names=task.name)))
+                 for name in task["onSuccess"] if isinstance(row := others.get(name), dict) and row.get("enabled")]
+
     more = visit.count(rest, "And one more task.", "And {n} more tasks.") if rest > 0 else ""
     about = visit.t("For the tasks on this page.") if partial else ""
     return visit.html("timeline", picture=show.timeline(visit, rows), more=h(
         '<p class="sub">{about} {more}</p>', about=about, more=more) if about or more else "") if rows else Html("")
 
 
-def _row(visit: Visit, task: Task, state: str, commands: Collection[str], at: Coming) -> Html:
+def _row(visit: Visit, task: Task, state: str, commands: Collection[str], at: Coming,
+         leaders: dict[str, dict[str, list[str]]]) -> Html:
     entries = history_view.recent(visit.home, task.name)
     name = task.name
     notes = [h('<span class="sub">{text}</span> ', text=text)
@@ -279,7 +290,7 @@ def _row(visit: Visit, task: Task, state: str, commands: Collection[str], at: Co
         "run", name=name, run=task["lastRunId"])) if task["lastRunAt"] else "–"
     return visit.html(
         "row", state="" if task["enabled"] else "off", href=visit.href("task", name=name), title=label(task),
-        badge=status, notes=notes, group=task["group"], schedule=show.schedule(visit, task), last=last,
+        badge=status, notes=notes, group=task["group"], schedule=schedule(visit, task, leaders), last=last,
         next=next_run(visit, at), strip=show.strip(visit, entries), **{side: visit.html(
             side, name=name, run=visit.href("run-now", name=name)) if visit.may("editor") else "" for side in (
             "pick", "act")})

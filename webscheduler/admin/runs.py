@@ -172,7 +172,7 @@ def _ended(visit: Visit, entry: Entry) -> Html:
 
 def _before(visit: Visit, name: str, run: str) -> Html:
     """The run that one of the task followed."""
-    leading = [each for each, row in state.read(visit.home).items() if name in chains.links(row)]
+    leading = chains.leaders(state.read(visit.home)).get(name, [])
     found = history_reading.find(visit.home, leading, run)
     return h('<a href="{href}">{name}</a>', name=found["command"], href=visit.href(
         "run", name=found["command"], run=run)) if found else h("{run}", run=run)

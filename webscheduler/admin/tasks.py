@@ -15,7 +15,7 @@ from ..errors import BadInput
 from ..runs import admission, health
 from ..runs.strategies import start_run
 from ..schedule import slots
-from ..store import capabilities, history_view, old_secret, processes, state
+from ..store import capabilities, chains, history_view, old_secret, processes, state
 from ..store.task import DUE, Task, load_task, load_tasks, shown
 from ..times import format_time
 from ..vocabulary import RUNNING
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Coming = Union[float, None, Html]
 
 KEPT = 86400  # seconds that an old URL may stay valid
+LED = {"onSuccess": "After success of {names}.", "onFailure": "After failure of {names}."}
 CHOSEN = "task:"  # with a task's name: its box in the list
 
 
@@ -53,9 +54,25 @@ def label(task: Task) -> str:
     return str(task["title"] or task.name)
 
 
-def _names(visit: Visit, names: list[str]) -> list[Html]:
-    return [h('{comma}<a href="{href}">{name}</a>', comma=", " if at else "", name=name,
-              href=visit.href("task", name=name)) for at, name in enumerate(names)]
+def _names(visit: Visit, names: list[str]) -> Html:
+    return Html(", ".join(h('<a href="{href}">{name}</a>', name=name, href=visit.href("task", name=name))
+                          for name in names))
+
+
+def schedule(visit: Visit, task: Task, leaders: dict[str, dict[str, list[str]]]) -> Html:
+    """A task's schedule, and what it follows. leaders: of `led`."""
+    parts = [show.schedule(visit, task)]
+
+    for field, text in LED.items():
+        names = leaders[field].get(task.name)
+        parts += [h('<span class="sub">{text}</span>', text=visit.t(text, names=_names(visit, names)))] if names else []
+
+    return Html(" ".join(parts))
+
+
+def led(rows: state.Tasks) -> dict[str, dict[str, list[str]]]:
+    """By field of LED, and by the name of a task, the tasks that it follows."""
+    return {field: chains.leaders(shown(rows), (field,)) for field in LED}
 
 
 def url_box(visit: Visit, task: Task) -> Html:
@@ -173,7 +190,7 @@ def one(visit: Visit) -> Response:
                for text in (task.name if task["title"] else "", task["description"]) if text],
         actions=buttons(visit, task, bool(alive)), facts=facts(visit, [
             *([] if task.name == DUE else [
-                ("Command", command_line(task)), ("Schedule", show.schedule(visit, task)),
+                ("Command", command_line(task)), ("Schedule", schedule(visit, task, led(state.read(visit.home)))),
                 ("Next run", next_run(visit, coming(visit, task)))]),
             ("Last run", last_run(visit, task, entries, bool(alive))),
             ("Last call", call) if call else None, ("Group", task["group"]),

@@ -19,7 +19,7 @@ from .. import editing
 from ..errors import BadInput
 from ..printable import escaped
 from ..runs import cancel, recorder
-from ..runs.supervisor import run_by_hand
+from ..runs.by_hand import run_by_hand
 from ..store import history, history_cleaning, history_reading, history_view, processes, state
 from ..store.settings import load_settings
 from ..store.task import file_name, is_internal

@@ -14,8 +14,8 @@ import time
 
 from ..errors import BadInput
 from ..runs import due, health
+from ..runs.by_hand import run_by_hand
 from ..runs.children import SKIPPED
-from ..runs.supervisor import run_by_hand
 from ..store import processes, state
 from ..store.settings import load_settings
 from ..store.task import DUE, FIELDS, load_task

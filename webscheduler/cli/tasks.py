@@ -18,7 +18,7 @@ from ..printable import escaped
 from ..runs import health
 from ..schedule import slots
 from ..schedule.describe import describe, render
-from ..store import old_secret, state
+from ..store import chains, old_secret, state
 from ..store.fields import Field, check, from_text
 from ..store.settings import Settings, check_base_url, load_settings
 from ..store.task import DUE, FIELDS, SECRETS, Task, load_task, load_tasks, shown
@@ -203,11 +203,17 @@ def read_tasks(home: str, name: str | None = None) -> state.Tasks:
         return tasks
 
 
-def _schedule(task: Task) -> str:
+def _schedule(task: Task, tasks: state.Tasks) -> str:
     if task.name == DUE:
         return "When its URL is called"
 
-    return render(*describe(task["expression"], task["intervalSeconds"]), str)
+    said = [render(*describe(task["expression"], task["intervalSeconds"]), str)]
+
+    for what, field in (("after success of", "onSuccess"), ("after failure of", "onFailure")):
+        names = chains.leaders(tasks, (field,)).get(task.name)
+        said += [f"{what} {', '.join(names)}"] if names else []
+
+    return "; ".join(said)
 
 
 def _next_start(settings: Settings, task: Task, now: float) -> str:
@@ -231,7 +237,7 @@ def _list(args: Namespace) -> None:
     good, broken = load_tasks(shown(rows))
     running = {facts.get("name") for facts in alive}
     print_table(("TASK", "ENABLED", "SCHEDULE", "LAST RUN", "STATUS", "NEXT", "RUNNING"), [
-        (task.name, "yes" if task["enabled"] else "no", _schedule(task), local_time(task["lastRunAt"]),
+        (task.name, "yes" if task["enabled"] else "no", _schedule(task, rows), local_time(task["lastRunAt"]),
          task["lastRunStatus"] or "-", _next_start(settings, task, now), "yes" if task.name in running else "-")
         for task in good.values() if args.group in (None, task["group"])])
 
@@ -255,7 +261,7 @@ def _show(args: Namespace) -> None:
         print(escaped(task["description"]))
 
     old = public.pop("oldSecretUntil")
-    facts = [("schedule", _schedule(task)), ("next", _next_start(settings, task, now)),
+    facts = [("schedule", _schedule(task, rows)), ("next", _next_start(settings, task, now)),
              *([("old URLs", f"work until {local_time(old)}")] if old else []),
              *(("running", f"{facts.get('run')} since {local_time(facts.get('startedAt'))}") for facts in alive)]
     hidden = (*SECRETS, "title", "description", "nextRunAt", "name")

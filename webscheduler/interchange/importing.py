@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 FORMAT = "webscheduler tasks"
 VERSION = 1
 NO_HISTORY = "their history stays behind"
+KEYS = ("slug", "secret", "createdAt")  # made where none is given
 
 # Variables that cron reads itself, with what stands in their place here; others are for the command.
 REPORTED = {
@@ -443,7 +444,7 @@ def merge(tasks: state.Tasks, arriving: state.Tasks, row: Callable[..., dict[str
 
         present = present if isinstance(present, dict) else {}
         found = row(name, {field: value for field, value in given.items()
-                           if value is not None or field not in ("slug", "secret", "createdAt")}, present)
+                           if field != chains.FIELD and (value is not None or field not in KEYS)}, present)
 
         if found is not None:
             try:
@@ -454,7 +455,10 @@ def merge(tasks: state.Tasks, arriving: state.Tasks, row: Callable[..., dict[str
             kept = present.get(old_secret.FIELD) if found.get("secret") == present.get("secret") else None
             tasks[name] = {**found, old_secret.FIELD: kept}  # what was ended here does not come back
 
-    chains.check_all(tasks, arriving)
+    for name in arriving.keys() - tasks.keys():
+        chains.rename(tasks, name, None)
+
+    chains.check(tasks, [name for name in arriving if name in tasks], True)
     owners: dict[tuple[str, str], str] = {}
 
     for name, task in tasks.items():

@@ -48,14 +48,15 @@ class Cause:
 
     trigger: a key of vocabulary.TRIGGERS. ticket: of a signed request. by_hand: `enabled`, schedule, minimum interval
     and allowed addresses are ignored; the claim never is. still_due: called under the gate with the task and its last
-    start (Unix seconds); returns the slot that the run is for, or None if the task is no longer due.
+    start (Unix seconds); returns the slot that the run is for, or None if the task is no longer due. after: the id of
+    the run that it is to follow, else empty.
     """
 
-    __slots__ = ("by_hand", "still_due", "ticket", "trigger")
+    __slots__ = ("after", "by_hand", "still_due", "ticket", "trigger")
 
     def __init__(self, trigger: str, ticket: Ticket | None = None, by_hand: bool = False,
-                 still_due: Callable[[Task, float], Slot | None] | None = None) -> None:
-        self.trigger, self.ticket, self.by_hand, self.still_due = trigger, ticket, by_hand, still_due
+                 still_due: Callable[[Task, float], Slot | None] | None = None, after: str = "") -> None:
+        self.trigger, self.ticket, self.by_hand, self.still_due, self.after = trigger, ticket, by_hand, still_due, after
 
 
 class Decision:
@@ -128,7 +129,8 @@ def decide(home: str, name: str, cause: Cause, now: float, view: View | None = N
         history.append(home, name, history.entry(
             command=name, startedAt=moment, finishedAt=moment, duration=0.0, status=decision.status,
             reason=decision.reason, trigger=cause.trigger, triggeredAt=moment, count=count,
-            ip=cause.ticket.ip if cause.ticket else None, scheduledFor=facts.get("scheduledFor")))
+            ip=cause.ticket.ip if cause.ticket else None, scheduledFor=facts.get("scheduledFor"),
+            after=cause.after or None))
 
     return decision
 
@@ -171,7 +173,7 @@ def _by_name(home: str, name: str) -> Read:
 def _judge(home: str, name: str, known: Known, task: Task | None, gate: Gate, cause: Cause, now: float,
            living: bool) -> tuple[Decision, Facts]:
     """(the decision; the facts of the claim that only a tick knows)."""
-    ticket = cause.ticket
+    ticket, too_late = cause.ticket, False
     facts: Facts = {}
 
     # A stored time ahead of the clock counts as now; else a clock that was wrong once would block the task until then.
@@ -186,6 +188,16 @@ def _judge(home: str, name: str, known: Known, task: Task | None, gate: Gate, ca
     if ticket and not _may_call(known, ticket.ip):
         return Decision(words.REJECTED, words.IP_DENIED), {}
 
+    if cause.still_due is not None and task is not None:  # before all else: it may be locked by the run of this slot
+        slot = cause.still_due(task, gate.last_start)
+
+        if slot is None:
+            return Decision(words.SKIPPED, "not_due"), {}
+
+        too_late = slot.too_late
+        facts.update({"after": cause.after} if cause.after else {
+            "scheduledFor": format_time(slot.at), "attempt": slot.attempt})
+
     if not cause.by_hand and not known.enabled:
         return Decision(words.SKIPPED, words.DISABLED), {}
 
@@ -195,17 +207,8 @@ def _judge(home: str, name: str, known: Known, task: Task | None, gate: Gate, ca
     if ticket and now - gate.last_start < known.interval:
         return Decision(words.SKIPPED, words.RATE_LIMITED), {}
 
-    if cause.still_due is not None and task is not None:
-        slot = cause.still_due(task, gate.last_start)
-
-        if slot is None:
-            return Decision(words.SKIPPED, "not_due"), {}
-
-        facts = {"after": slot.after} if slot.after else {}
-        facts.update({} if slot.after else {"scheduledFor": format_time(slot.at), "attempt": slot.attempt})
-
-        if slot.too_late:
-            return Decision(words.SKIPPED, words.TOO_LATE), facts
+    if too_late:
+        return Decision(words.SKIPPED, words.TOO_LATE), facts
 
     run, moment = locks.new_run(now), format_time(now)
     claim = locks.make_claim(home, name, run, {

@@ -17,7 +17,7 @@ from functools import partial
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
-from ..store import chains, locks, lookup, old_secret, processes, state
+from ..store import locks, lookup, old_secret, processes, state
 from ..store.files import close
 from ..store.index import Index, open_index
 from ..store.task import DUE, Task, is_internal, load_task, load_tasks
@@ -58,13 +58,18 @@ def select(settings: Settings, tasks: state.Tasks, now: float) -> tuple[list[tup
     return _to_follow(settings.home, tasks, now) + found, problems
 
 
-def _to_follow(home: str, tasks: state.Tasks, now: float) -> list[tuple[str, Slot]]:
-    if not any(map(chains.marks, tasks.values())):
+def _to_follow(home: str, tasks: state.Tasks, now: float, clean: bool = False) -> list[tuple[str, Slot]]:
+    marked = {name: row for name, row in tasks.items() if isinstance(row, dict) and row.get("followUps")}
+
+    if marked:
+        from ..store import chains
+
+    if not marked or not any(map(chains.marks, marked.values())):
         return []
 
     from .following import waiting
 
-    return [(name, slots.Slot(now, after=run)) for name, run in waiting(home, tasks)]
+    return [(name, slots.Slot(now, after=run)) for name, run in waiting(home, marked, clean)]
 
 
 def _select(settings: Settings, tasks: dict[str, Task], problems: list[str],
@@ -103,7 +108,7 @@ def tick(settings: Settings, tasks: state.Tasks, start: Start, budget: float, no
     enabled, problems = _refresh(settings, tasks, now)
     queue, problems = _select(settings, enabled, problems, now)
     late = _late(home, queue, now)
-    queue = _to_follow(home, tasks, now) + queue
+    queue = _to_follow(home, tasks, now, clean=True) + queue
     children: dict[int, str] = {}
     report: dict[str, Any] = {"started": [], "problems": problems, "codes": {}}
     report["next"] = min([instant(task["nextRunAt"]) for task in enabled.values() if task["nextRunAt"]]

@@ -3,20 +3,20 @@
 
 The rules: a run that follows another goes through the same admission as all, with the trigger `after`. Its mark counts
 as used as soon as there is a claim that names the run before, or a line of history; so it is used at most once, whoever
-is killed. If it is skipped, because its task is disabled or running, that is recorded and not tried again.
+is killed. If it is skipped, because its task is disabled or running, that is recorded and not tried again. It holds one
+of the `maxConcurrentTasks` places; without a free one it waits for a tick.
 """
 
 from __future__ import annotations
 
-import os
+import json
 from functools import partial
-from itertools import islice
 
 from ..errors import WebschedulerError
 from ..schedule.slots import Slot
-from ..store import chains, history_reading, locks, state
-from ..store.files import close
+from ..store import chains, history, history_reading, lookup, old_secret, processes, state
 from ..vocabulary import DETACHED, DISABLED, FORK, LOCKED
+from . import dead_runs, health, notifications, process
 from .admission import Cause
 from .children import run_one, start_child
 
@@ -24,79 +24,83 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from ..shapes import Facts, Result
+    from ..shapes import Result
+    from ..store.locks import Claim
+    from ..store.settings import Settings
     from ..store.task import Task
     from .children import Supervise
     from .supervisor import Signals
 
-SEARCHED = 200  # lines of history
+# What a run that follows may need: imported now, since the package may be replaced during the run before.
+LOADED = (dead_runs, lookup, notifications, old_secret, process)
 
 
-def waiting(home: str, tasks: state.Tasks) -> list[tuple[str, str]]:
-    """(task, id of the run that it is to follow) for each mark that is not used."""
-    return [(name, run) for name, row in tasks.items() for run in chains.marks(row) if not _recorded(home, name, run)]
+def waiting(home: str, tasks: state.Tasks, clean: bool = False) -> list[tuple[str, str]]:
+    """(task, id of the run that it is to follow) for each mark that is not used. clean: a mark that history knows as
+    used, in an earlier copy of state.json that was put back, is noted as that."""
+    found = []
+
+    alive, ended = processes.claimed_runs(home)
+    claimed = {(facts.get("name"), facts.get("after")) for facts in alive + ended}
+
+    for name, row in tasks.items():
+        for run in chains.marks(row):
+            if (name, run) in claimed:
+                continue  # it runs
+
+            if not _recorded(home, name, run):
+                found.append((name, run))
+            elif clean:
+                _use(home, name, run)
+
+    return found
 
 
-def start(home: str, task: Task, result: Result, clock: Callable[[], float], supervise: Supervise, facts: Facts,
-          signals: Signals) -> None:
-    """Start what follows a run of the task, which ended with that result, each in a process of its own. Where the run
-    took place in a request, or there is no process, the next tick does it. facts: of its claim."""
-    if facts.get("strategy") not in DETACHED and facts.get("trigger") != "cli" and not facts.get("free"):
-        return
+def starter(settings: Settings, claim: Claim, clock: Callable[[], float], supervise: Supervise,
+            signals: Signals) -> Callable[[Result], None]:
+    """What starts, once the run of that claim is recorded, the runs that follow it, each in a process of its own. Where
+    the run takes place in a request, or there is no process or no place, the next tick does it."""
+    home, run, facts = settings.home, claim.run, claim.facts()
+    free = facts.get("strategy") in DETACHED or facts.get("trigger") == "cli" or facts.get("free")
+    facts["strategy"] = FORK
 
-    run = str(result["run"])
+    def start(_: Result) -> None:
+        try:
+            names = [name for name, row in state.read(home).items() if run in chains.marks(row)] if free else []
 
-    try:
-        rows = state.read(home)
-    except WebschedulerError:
-        return
+            for name in names[: max(0, settings["maxConcurrentTasks"] - len(health.places(home)))]:
+                start_child(partial(run_after, run, home, name, clock, supervise, facts), signals)
+        except (WebschedulerError, OSError):
+            pass
 
-    for name in chains.followers(task, result):
-        if run in chains.marks(rows.get(name)):
-            try:
-                start_child(partial(run_after, run, home, name, clock, supervise, {**facts, "strategy": FORK}), signals)
-            except OSError:
-                return
+    return start
 
 
 def run_after(run: str, home: str, name: str, clock: Callable[[], float], *how: Any) -> int:
     """Run the task after that run, in this process, which exists for it alone; returns an exit status. how: as of
-    `due.run_one`."""
+    `children.run_one`."""
     def still_due(task: Task, _: float) -> Slot | None:
         # The claims first: state.json has a mark as used before the claim of its run is gone.
-        free = not _claimed(home, name, run) and run in chains.marks(state.read_row(home, name))
-        return Slot(clock(), after=run) if free else None
+        claimed = any(facts.get("after") == run for found in processes.claimed_runs(home, name) for facts in found)
+        return None if claimed or run not in chains.marks(state.read_row(home, name)) else Slot(clock())
 
-    status, why = run_one(home, name, Cause("after", still_due=still_due), clock, *how)
+    status, why = run_one(home, name, Cause("after", still_due=still_due, after=run), clock, *how)
 
     if why in (LOCKED, DISABLED):
-        state.update_row(home, name, lambda row: chains.use(row, run))
+        _use(home, name, run)
 
     return status
 
 
-def _claimed(home: str, name: str, after: str) -> bool:
-    """Whether a run of the task that follows that run has a claim; the caller holds the gate."""
-    for taken in (False, True):
-        for each in locks.runs(home, name, taken):
-            try:
-                descriptor = os.open(locks.claim_path(home, name, each, taken), os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
-
-            try:
-                if locks.facts_of(descriptor).get("after") == after:
-                    return True
-            finally:
-                close(descriptor)
-
-    return False
+def _use(home: str, name: str, run: str) -> None:
+    try:
+        state.update_row(home, name, lambda row: chains.use(row, run))
+    except WebschedulerError:
+        pass  # history knows it
 
 
 def _recorded(home: str, name: str, after: str) -> bool:
-    """Whether history has a run of the task that follows that run, which an earlier copy of state.json does not
-    know."""
-    try:
-        return any(entry.get("after") == after for entry in islice(history_reading.entries(home, name), SEARCHED))
-    except WebschedulerError:
-        return False
+    """Whether history says that the task followed that run, or was skipped."""
+    needle = json.dumps(after).encode()
+    return any((history.parse(text) or {}).get("after") == after
+               for _, text in history_reading.lines(home, name, about=needle) if needle in text)

@@ -12,7 +12,7 @@ import os
 
 from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
-from ..store import chains, history, locks, state
+from ..store import history, locks, state
 from ..store.files import remove
 from ..store.task import load_task
 from ..times import format_time, instant, parse_time
@@ -153,10 +153,12 @@ def update_state(home: str, claim: Claim, entry: Entry, zone: str | None = None,
         return take_outcome(row, entry, facts or {}, zone, still_due)
 
     def others(tasks: state.Tasks | None, row: dict[str, Any]) -> object:
-        if not row.get("onSuccess") and not row.get("onFailure"):
-            return False
+        if row.get("onSuccess") or row.get("onFailure"):
+            from ..store import chains
 
-        return chains.followers(row, entry) if tasks is None else chains.mark(tasks, claim.name, entry)
+            return chains.mark(tasks, row, entry)
+
+        return None
 
     failures, index = None, None
 
@@ -179,6 +181,8 @@ def take_outcome(row: dict[str, Any], entry: Entry, facts: Facts, zone: str | No
     failures = failures if isinstance(failures, int) and failures > 0 else 0
 
     if entry.get("after"):
+        from ..store import chains
+
         chains.use(row, entry["after"] or "")
 
     if row.get("lastRunId") not in (run, None) and (

@@ -16,13 +16,12 @@ from ..store import state
 from ..store.files import close
 from ..store.settings import Settings, load_settings
 from . import detach
-from .admission import Cause, decide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from ..shapes import Facts, Result
+    from ..shapes import Result
     from ..store.locks import Claim
     from ..store.task import Task
 
@@ -103,7 +102,7 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float],
 
                 assert old_secret
 
-            notifier, pinging = None, 0
+            notifier, pinging, start_followers = None, 0, None
 
             if settings["notify"] or task["pingUrl"]:  # few have one; it is imported before the command starts
                 from . import notifications
@@ -113,13 +112,11 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float],
             # What state says before this run; that is older, even if the clock was set back since.
             claim.try_append({"previousRunAt": row.get("lastRunAt"), "previousRunId": row.get("lastRunId"),
                               "failuresBefore": row.get("consecutiveFailures") or 0})
-            following: Any = None
-            facts: Facts = {}
 
             if task["onSuccess"] or task["onFailure"]:
-                from . import following
+                from .following import starter
 
-                facts = claim.facts()
+                start_followers = starter(settings, claim, clock, supervise, signals)
 
             report: dict[str, Any] = {}
             children: dict[int, str] = {}
@@ -139,8 +136,8 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float],
 
             result, _, index = recorder.finish(home, claim, outcome, settings["timezone"], clock())
 
-            if following:
-                following.start(home, task, result, clock, supervise, facts, signals)
+            if start_followers:
+                start_followers(result)
 
         result.update({key: report[key] for key in TOLD if key in report})  # type: ignore[typeddict-item]
         awaited = children and report["strategy"] not in words.DETACHED
@@ -174,22 +171,3 @@ def _invocation(settings: Settings, task: Task) -> Any:
     keep: Any = tuple(settings[name] if task[name] is None else task[name] for name in ("logOutput", "logErrorOutput"))
     account = variables["HOME"] if os.path.isdir(variables["HOME"]) else settings.home
     return Invocation(argv, task["cwd"] or cwd or account, variables, timeout, keep)
-
-
-def run_by_hand(home: str, name: str, trigger: str, clock: Callable[[], float], strategy: str = words.SYNC,
-                own: bool = False) -> Result | None:
-    """Run a task now, in this process (one thread), whatever its schedule and limits say. None if it runs
-    already. strategy: with `fork`, @due does not wait for what it started; own: as in `supervise`. Raises NoSuchTask,
-    Unusable, Busy."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, detach.TO_END)  # from the claim on, a signal ends the run, not us
-
-    try:
-        claim = decide(home, name, Cause(trigger, by_hand=True), clock()).claim
-
-        if claim is None:
-            return None
-
-        claim.try_append({"strategy": strategy})
-        return supervise(home, claim, clock, own=own)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -13,7 +13,7 @@ import json
 import os
 
 from ..errors import BadInput, Busy, NoSuchTask, Unusable, WebschedulerError
-from ..store import chains, history, history_cleaning, locks, state
+from ..store import history, history_cleaning, locks, state
 from ..store.files import close, file_name, open_locked, replace_file
 from . import dead_runs
 
@@ -41,6 +41,8 @@ def carry_out(home: str, intent: Intent, now: float, commit: Callable[[], T]) ->
 
 def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
     """Remove a task and, unless `keep_logs`, its history. Raises NoSuchTask, and BadInput while it runs."""
+    from ..store import chains  # clean-up needs this module, and not that one
+
     def change(tasks: state.Tasks) -> None:
         if name not in tasks:  # a row that is not an object, after a wrong edit by hand, can be removed, too
             raise NoSuchTask(name, tasks)

@@ -28,13 +28,20 @@ KEPT = 100  # used marks of one task
 USED = "-"  # begins a mark that is used
 
 
+def texts(row: Any, *fields: str) -> list[str]:
+    """The texts in lists of the row; nothing of what a wrong edit by hand has left."""
+    found = [row.get(field) for field in fields] if isinstance(row, dict) else []
+    return [text for each in found if isinstance(each, list) for text in each if isinstance(text, str)]
+
+
 def followers(row: dict[str, Any], entry: Entry) -> list[str]:
     """The tasks that follow a run of the row's task that ended as `entry` says."""
     if entry["status"] == SUCCESS:
-        return list(row.get("onSuccess") or [])
+        return texts(row, "onSuccess")
 
-    last = (entry["attempt"] or 1) > (row.get("retries") or 0)
-    return list(row.get("onFailure") or []) if last and entry["status"] in (FAILED, TIMEOUT) else []
+    retries = row.get("retries") if row.get("enabled") else 0  # what is disabled is not tried again
+    left = isinstance(retries, int) and (entry["attempt"] or 1) <= retries
+    return [] if left or entry["status"] not in (FAILED, TIMEOUT) else texts(row, "onFailure")
 
 
 def marks(row: Any) -> dict[str, int]:
@@ -42,8 +49,8 @@ def marks(row: Any) -> dict[str, int]:
     row with it."""
     found = {}
 
-    for text in (row.get(FIELD) or []) if isinstance(row, dict) else []:
-        run, _, number = str(text).partition(" ")
+    for text in texts(row, FIELD):
+        run, _, number = text.partition(" ")
 
         if not run.startswith(USED) and number.isascii() and number.isdigit():
             found[run] = int(number)
@@ -51,94 +58,86 @@ def marks(row: Any) -> dict[str, int]:
     return found
 
 
-def mark(tasks: dict[str, Any], name: str, entry: Entry) -> list[str]:
-    """Mark the followers of a run of the task `name`, unless that was done; returns their names."""
-    run, before = entry["run"], tasks[name]
-    number = marks(before).get(entry.get("after") or "", 0) + 1
-    found = []
+def mark(tasks: dict[str, Any] | None, before: dict[str, Any], entry: Entry) -> object:
+    """Mark the followers of a run of the task with the row `before`, unless that was done. Without `tasks`: whether
+    there are any."""
+    run, number = entry["run"], marks(before).get(entry.get("after") or "", 0) + 1
+    found = followers(before, entry) if number < MOST_IN_A_ROW else []
 
-    for follower in followers(before, entry) if number < MOST_IN_A_ROW else []:
-        row = tasks.get(follower)
+    for row in map(tasks.get, found) if tasks else ():
+        known = texts(row, FIELD)
 
-        if isinstance(row, dict) and len(marks(row)) < MOST_WAITING and not any(
-                text.lstrip(USED).split(" ")[0] == run for text in row.get(FIELD) or []):
-            row[FIELD] = [*(row.get(FIELD) or []), f"{run} {number}"]
-            found.append(follower)
+        if isinstance(row, dict) and len(marks(row)) < MOST_WAITING and all(
+                text.lstrip(USED).split(" ")[0] != run for text in known):
+            row[FIELD] = [*known, f"{run} {number}"]
 
     return found
 
 
 def use(row: dict[str, Any], run: str) -> None:
     """The mark of that run is used."""
-    every = [f"{USED}{run}" if text.split(" ")[0] == run else text for text in row.get(FIELD) or []]
+    every = [f"{USED}{run}" if text.split(" ")[0] == run else text for text in texts(row, FIELD)]
     used = [text for text in every if text.startswith(USED)][-KEPT:]
     row[FIELD] = [*used, *(text for text in every if not text.startswith(USED))]
 
 
-def check(tasks: dict[str, Any], name: str) -> None:
-    """Refuse what the task `name` names as followers if it is no task, leads back to the task, or makes more than
-    MOST_IN_A_ROW runs in a row. Raises BadInput."""
-    for field in LINKS:
-        for follower in tasks[name].get(field) or []:
-            if follower == DUE or not isinstance(tasks.get(follower), dict):
-                raise BadInput(f"{field}: no task is named {follower!r}{did_you_mean(follower, tasks)}", field)
+def check(tasks: dict[str, Any], names: Iterable[str], told: bool = False) -> None:
+    """Refuse what these tasks name as followers if it is no task, leads back to the task, or makes more than
+    MOST_IN_A_ROW runs in a row. Raises BadInput, which with `told` says which task it is about."""
+    ahead = {name: texts(row, *LINKS) for name, row in tasks.items()}
+    behind = leaders(tasks)
 
-            if _reaches(tasks, follower, name):
-                raise BadInput(f"{field}: {follower!r} leads back to {name!r}: a chain must have an end", field)
+    for name in names:
+        try:
+            _check(tasks, name, ahead, behind)
+        except BadInput as error:
+            raise BadInput(f"task {name}: {error}", error.field) if told else error
 
-    if _longest(tasks, name, {}, True) + _longest(tasks, name, {}, False) - 1 > MOST_IN_A_ROW:
-        field = next(field for field in LINKS if tasks[name].get(field))
+
+def _check(tasks: dict[str, Any], name: str, ahead: dict[str, list[str]], behind: dict[str, list[str]]) -> None:
+    longest = {}
+
+    for field, follower in [(link, each) for link in LINKS for each in texts(tasks[name], link)]:
+        if follower == DUE or not isinstance(tasks.get(follower), dict):
+            raise BadInput(f"{field}: no task is named {follower!r}{did_you_mean(follower, tasks)}", field)
+
+        rest = _rows(ahead, follower)
+        longest[len(rest)] = field
+
+        if any(name in row for row in rest):
+            raise BadInput(f"{field}: {follower!r} leads back to {name!r}: a chain must have an end", field)
+
+    if longest and len(_rows(behind, name)) + max(longest) > MOST_IN_A_ROW:
+        field = longest[max(longest)]
         raise BadInput(f"{field}: that makes more than {MOST_IN_A_ROW} runs in a row", field)
 
 
-def check_all(tasks: dict[str, Any], names: Iterable[str]) -> None:
-    """`check` for several tasks; the error says which."""
-    for name in names:
-        try:
-            check(tasks, name)
-        except BadInput as error:
-            raise BadInput(f"task {name}: {error}", error.field)
+def rename(tasks: dict[str, Any], old: str, new: str | None) -> None:
+    """Let all that name `old` as a follower name `new`, or nothing."""
+    for row in tasks.values():
+        for field in LINKS:
+            if old in texts(row, field):
+                row[field] = [new if each == old else each for each in row[field] if new or each != old]
 
 
-def rename(tasks: dict[str, Any], old: str, new: str | None) -> list[str]:
-    """Let all that name `old` as a follower name `new`, or nothing; returns their names."""
-    found = []
+def leaders(tasks: dict[str, Any], fields: tuple[str, ...] = LINKS) -> dict[str, list[str]]:
+    """The tasks that name a task as a follower in one of the fields, by the follower's name."""
+    found: dict[str, list[str]] = {}
 
     for name, row in tasks.items():
-        for field in LINKS if isinstance(row, dict) else ():
-            if old in (row.get(field) or []):
-                row[field] = [new if each == old else each for each in row[field] if new or each != old]
-                found.append(name)
+        for follower in texts(row, *fields):
+            found.setdefault(follower, []).append(name)
 
     return found
 
 
-def links(row: Any) -> list[str]:
-    """The tasks that the row of a task names as its followers."""
-    return [each for field in LINKS for each in row.get(field) or []] if isinstance(row, dict) else []
+def _rows(ways: dict[str, list[str]], start: str) -> list[set[str]]:
+    """The task, those that are one step from it, two steps, and so on; at most one more than may be in a row."""
+    found: list[set[str]] = []
+    last = {start}
 
+    while last and len(found) <= MOST_IN_A_ROW:
+        found.append(last)
+        last = {each for name in last for each in ways.get(name, ())}
 
-def _reaches(tasks: dict[str, Any], start: str, goal: str) -> bool:
-    seen, left = set(), [start]
-
-    while left:
-        each = left.pop()
-
-        if each == goal:
-            return True
-
-        if each not in seen:
-            seen.add(each)
-            left += links(tasks.get(each))
-
-    return False
-
-
-def _longest(tasks: dict[str, Any], name: str, known: dict[str, int], back: bool) -> int:
-    """How many tasks there are at most in a row that begins, or with `back` ends, with the task."""
-    if name not in known:
-        known[name] = 1  # in a circle that was written by hand
-        next_ones = [each for each in tasks if name in links(tasks[each])] if back else links(tasks.get(name))
-        known[name] = 1 + max((_longest(tasks, each, known, back) for each in next_ones), default=0)
-
-    return known[name]
+    return found

@@ -124,7 +124,7 @@ def from_text(field: str, row: Field, text: str) -> Any:
         value = text.lower() in ("true", "yes", "1", "on")
     elif row.kind in ("networks", "lines", "names") and not text.lstrip().startswith("["):
         words = text.splitlines() if row.kind == "names" else text.replace(",", " ").split()
-        value = [word.strip() for word in words if word.strip()]
+        value = [*dict.fromkeys(word.strip() for word in words if word.strip())]
     elif row.kind in ("networks", "lines", "names", "map", "commands", "notify", "argv"):
         try:
             value = parse_json(text)

@@ -162,7 +162,9 @@ def update_row(home: str, name: str, change: Callable[[dict[str, Any]], T],
             row, result = tasks.get(name), None
 
             if isinstance(row, dict):
-                others and others(tasks, row)
+                if others:
+                    others(tasks, row)
+
                 result = change(row)
 
             after = _content(tasks)
