@@ -30,9 +30,10 @@ FOLDERS: dict[str, tuple[str, str]] = {
     "trigger status": ("a request for /run or /status, from environ to answer", f"{WORK} status"),
     "interchange": ("import from other schedulers, and export to them", f"{LEAVES} store schedule commands"),
     "editing": ("changes of tasks, for command line and panel", WORK),
+    "applying": ("tasks as a file says, for command line and panel", f"{WORK} interchange editing"),
     "host": ("what this host can do, and installing on it", f"{WORK} trigger interchange editing"),
     DOORS: ("entry points: for servers, programs, the command line, the panel and the API",
-            f"{WORK} trigger status interchange editing host {DOORS}"),
+            f"{WORK} trigger status interchange editing applying host {DOORS}"),
 }
 ALLOWED = {folder: others.split() for folders, (_, others) in FOLDERS.items() for folder in folders.split()}
 FORBIDDEN_ON_THE_WAY = {"dataclasses", "logging", "typing", "contextlib", "pathlib"}

@@ -135,12 +135,25 @@ def test_history_that_is_not_there_is_said(installation: Installation, other: In
 
 
 def test_a_name_that_is_taken_lets_no_line_in(installation: Installation, other: Installation) -> None:
+    installation.add("ta_sk")
+    other.add("ta/sk")
+    ran(installation, "ta_sk", 1)
+    done = call(other.home, "import", "--history", str(exported(installation, "--history")))
+    assert done.status == 2
+    assert other.history("ta/sk") == []
+
+
+def test_history_of_a_task_that_is_here_comes_in_once(installation: Installation, other: Installation) -> None:
+    """The task itself may be the same in both."""
     installation.add()
     other.add()
     ran(installation, "task", 1)
-    done = call(other.home, "import", "--history", str(exported(installation, "--history")))
-    assert done.status == 2
-    assert other.history() == []
+    file = exported(installation, "--history")
+
+    for _ in range(2):
+        done = call(other.home, "import", "--history", str(file))
+        assert (done.status, done.out) == (0, "nothing is different: all 2 tasks are as in the file\n")
+        assert [line["run"] for line in other.history()] == ["home-1"]
 
 
 @pytest.mark.parametrize("keep", [False, True])

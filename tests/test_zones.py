@@ -19,7 +19,7 @@ import pytest
 from tests.admin.client import Browser, populate
 from tests.commandline import Done, call, environment
 from tests.installation import Installation
-from webscheduler import zones
+from webscheduler import applying, zones
 from webscheduler.host import doctor
 from webscheduler.host.findings import ERROR
 from webscheduler.interchange import importing
@@ -88,7 +88,7 @@ def test_imports_say_that_there_is_no_data(installation: Installation, here: Non
     backup = json.dumps({"format": importing.FORMAT, "version": importing.VERSION, "tasks": {
         "task": {"argv": ["true"], "expression": "0 3 * * *", "timezone": "Europe/Paris"}}})
     arrival = importing.of_document(backup, "x")
-    importing.import_tasks(load_settings(str(installation.home)), arrival, time.time(), False)
+    applying.differences(load_settings(str(installation.home)), arrival, time.time())
     said = arrival.said
     assert [line for line in said if SAID in line] and not any("edited" in line for line in said)
 

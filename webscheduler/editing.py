@@ -52,7 +52,7 @@ def create(settings: Settings, name: str, fields: dict[str, Any], now: float, pa
         return task
 
     if panel:
-        _check_public(settings, name, fields)
+        check_reach(settings, name, fields)
 
     task_files.finish(settings.home, name)
     return state.update(settings.home, change)
@@ -75,14 +75,7 @@ def edit(settings: Settings, name: str, fields: dict[str, Any], now: float, pane
                 if present[field] != seen[field]:
                     raise BadInput(f"{field}: somebody else changed it just now: look at it, and save again", field)
 
-        scheduled = ("expression", "intervalSeconds", "timezone", "enabled")
-
-        if any(row.get(field) != before.get(field) for field in scheduled):
-            row.update(scheduledSince=format_time(now), nextRunAt=None)
-
-        if any(row.get(field) != before.get(field) for field in ("command", "arguments")):
-            row["publicOnly"] = panel  # whoever changes it with a shell could call any address anyway
-
+        follow(row, before, now, panel)
         _reset_wrong(row)
         task = check_task(settings, new or name, row, panel, before)
         tasks[name] = row
@@ -93,7 +86,7 @@ def edit(settings: Settings, name: str, fields: dict[str, Any], now: float, pane
         return task
 
     if panel and not {"command", "arguments"}.isdisjoint(fields):
-        _check_public(settings, name, {**row_of(state.read(settings.home), name), **fields})
+        check_reach(settings, name, {**row_of(state.read(settings.home), name), **fields})
 
     if new in ("", name):
         task_files.finish(settings.home, name)
@@ -101,6 +94,15 @@ def edit(settings: Settings, name: str, fields: dict[str, Any], now: float, pane
 
     made: Task = rename(settings.home, name, new, now, change)
     return made
+
+
+def follow(row: dict[str, Any], before: dict[str, Any], now: float, panel: bool) -> None:
+    """Let what the program writes follow the fields of a task that a person changed."""
+    if any(row.get(field) != before.get(field) for field in ("expression", "intervalSeconds", "timezone", "enabled")):
+        row.update(scheduledSince=format_time(now), nextRunAt=None)
+
+    if any(row.get(field) != before.get(field) for field in ("command", "arguments")):
+        row["publicOnly"] = panel  # whoever changes it with a shell could call any address anyway
 
 
 def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
@@ -254,7 +256,7 @@ def _check_command(settings: Settings, name: str, arguments: str) -> None:
     registry.arguments(command, arguments)
 
 
-def _check_public(settings: Settings, name: str, row: dict[str, Any]) -> None:
+def check_reach(settings: Settings, name: str, row: dict[str, Any]) -> None:
     """Refuse a URL that the task could not call, as its run would. It is asked before the tasks are locked, since the
     look-up of a name may take seconds. Raises BadInput."""
     command = registry.registered(settings).get(row.get("command") or name)

@@ -36,7 +36,7 @@ from zoneinfo import ZoneInfo
 from tests.admin.client import Form
 from tests.installation import Answer, Installation, asking
 from tests.listeners import Hook
-from webscheduler import cgi, cli, fetching, http, signing, trigger, wsgi
+from webscheduler import applying, cgi, cli, fetching, http, signing, trigger, wsgi
 from webscheduler.addresses import is_public
 from webscheduler.errors import WebschedulerError
 from webscheduler.interchange import crontab as crontabs
@@ -342,6 +342,18 @@ def crontab(text: str) -> None:
         assert all("\n" not in line for line in arrival.said)
 
 
+def imported(home: str, arrival: importing.Arrival) -> list[applying.Change]:
+    """What an import has changed. Once more, it would change nothing."""
+    settings = load_settings(home)
+    changes = applying.differences(settings, arrival, NOW)
+    applying.apply(settings, arrival, changes, NOW)
+
+    if arrival.changes:
+        assert {change.change for change in applying.differences(settings, arrival, NOW)} <= {"same"}
+
+    return changes
+
+
 def backup(one: Installation, text: str) -> None:
     """A backup is imported as a whole, or refused by a documented error, after which nothing has changed."""
     home, before = str(one.home), (one.home / "state.json").read_bytes()
@@ -351,7 +363,7 @@ def backup(one: Installation, text: str) -> None:
             arrival = documented(lambda: importing.of_document(text, "a file"))
 
         if isinstance(arrival, importing.Arrival):
-            names = documented(lambda: importing.import_tasks(load_settings(home), arrival, NOW, False))
+            names = documented(lambda: imported(home, arrival))
             after = (one.home / "state.json").read_bytes()
             assert names is not None or after == before
 
@@ -539,7 +551,7 @@ def export_file(one: Installation, content: bytes) -> None:
         before = (one.home / "state.json").read_bytes()
 
         try:
-            if documented(lambda: importing.import_tasks(load_settings(home), arrival, NOW, False)) is None:
+            if documented(lambda: imported(home, arrival)) is None:
                 assert (one.home / "state.json").read_bytes() == before
                 assert set(os.listdir(one.home / "logs")) == names
                 return

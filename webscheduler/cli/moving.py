@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 
-from .. import editing
+from .. import applying, editing
 from ..errors import BadInput
 from ..host import bundle, entry_files
 from ..interchange import exporting, histories, importing
@@ -19,9 +19,10 @@ from ..store import state
 from ..store.files import replace_file
 from ..store.settings import Settings, load_settings
 from ..store.task import DUE, FIELDS, load_task
-from .parser import BASE, checked
+from .changes import counted, described
+from .parser import BASE, JSON, YES, checked
 from .tasks import base_url
-from .terminal import done, line, print_error, progress
+from .terminal import confirm, done, line, print_error, print_json, progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,25 +39,35 @@ def _import(args: Namespace) -> None:
     settings = load_settings(args.home)
     _check_options(args)
 
+    now = time.time()
+
     with progress(f"reading {args.file}", args.file != "-" or not sys.stdin.isatty()) as say:
         arrival = _arrival(args, settings)
         importing.keep_zone(settings, arrival, args.keep_zone)
-        names = importing.import_tasks(settings, arrival, time.time(), args.dry_run, say)
+        changes = applying.differences(settings, arrival, now, args.prune)
 
-    if not args.dry_run:
-        done(f"{len(names)} tasks imported", show=False)
+    shown = [change._asdict() for change in changes]
+    gone = [change.task for change in changes if change.change == "remove"]
 
-    for name in names:
-        row = arrival.tasks[name]
-        schedule = row.get("expression") or (row.get("intervalSeconds") and f"every {row['intervalSeconds']} s")
-        print(f"{line(name)}: {line(schedule or 'no schedule')}{'' if row.get('enabled') else ', disabled'}")
+    if not args.json:
+        print("".join(f"{text}\n" for text in described(shown, args.keep_logs)), end="")
 
-    print(f"{len(names)} tasks {'would be imported' if args.dry_run else 'imported'}")
+    if gone and not args.dry_run:
+        histories_too = "" if args.keep_logs else f" and {'its history' if len(gone) == 1 else 'their histories'}"
+        confirm(f"Remove {', '.join(gone)}{histories_too}?", args.yes)
+
+    with progress("importing") as say:
+        written = not args.dry_run and applying.apply(settings, arrival, changes, now, False, args.keep_logs, say)
+
+    done(counted(shown, args.dry_run), not args.json)
+
+    if args.json:
+        print_json({"changes": shown, "written": written})
+
     sys.stdout.flush()
-
     print_error(*arrival.said)
 
-    if args.format == "crontab" and names and not args.dry_run and not args.disabled:
+    if args.format == "crontab" and shown and not args.dry_run and not args.disabled:
         print_error("both the crontab and the tasks run these now: remove the lines from the crontab, or `webscheduler "
                     "disable --group crontab`")
 
@@ -67,6 +78,9 @@ def _check_options(args: Namespace) -> None:
 
     if args.any_user and args.format != "crontab":
         raise BadInput("--any-user: only for a crontab")
+
+    if args.format == "crontab" and (args.prune or args.keep_logs):
+        raise BadInput("--prune and --keep-logs: not for a crontab, whose jobs are not all tasks")
 
     if args.format == "crontab" and (args.history or args.keep_zone):
         raise BadInput("--history and --keep-zone: not for a crontab, which has neither")
@@ -168,16 +182,19 @@ VERBS: dict[str, Verb] = {
                ("--history", "json: include the history of each task."),
                ("--image IMAGE", "kubernetes: the image; default: the placeholder IMAGE.", {"default": "IMAGE"}),
                ("--output PATH", "Write to this file, for systemd into this directory.")),
-    "import": (_import, "Import tasks from an export, a state.json, the directory of one, or a crontab.",
+    "import": (_import, ("Import tasks from an export, a state.json, the directory of one, or a crontab. An export "
+                         "also changes the tasks that are here already, after it was shown how."),
                ("[json|crontab]", "The format; default: json.", {"dest": "format", "default": "json"}),
                ("FILE", "The file or directory; -: standard input."),
                ("--dry-run", "Only show what would be imported."),
+               ("--prune", "json: remove tasks that are not in the file, and their histories; not @due."),
+               ("--keep-logs", "Keep the histories of tasks that --prune removes."), YES,
                ("--history", "Import the history that an export has, too; that of a directory always is."),
                ("--keep-zone", "Give tasks without a time zone of their own that of where they come from."),
                ("--disabled", "Import the jobs of a crontab as disabled tasks."),
                ("--any-user", "Import all lines of a system crontab, as jobs of this account."),
                ("--timeout SECONDS", "Time limit of the jobs of a crontab; default: none, as in cron.",
-                {"type": checked("--timeout", "seconds", FIELDS["timeout"].limit)})),
+                {"type": checked("--timeout", "seconds", FIELDS["timeout"].limit)}), JSON),
     "bundle": (_bundle, ("Write the whole program into one file that runs without installing anything. It is the "
                          "command line, too: `./webscheduler.cgi list`."),
                ("--output FILE", f"The file; default: {entry_files.NAME}.", {"default": entry_files.NAME}),

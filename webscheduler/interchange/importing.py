@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Tasks from elsewhere: a crontab, an export, or the directory of another scheduler.
 
-The rules: all tasks are imported or none, and nothing is overwritten. What cannot be imported is said. Fields that this
-version does not know are kept, history is copied line by line, and a task without a slug or secret gets its own.
+The rules: all tasks are imported or none. A task that is here already is changed only by a file with tasks, and never
+by a crontab or a directory: `applying` does it. What cannot be imported is said. Fields that this version does not know
+are kept, history is copied line by line, and a task without a slug or secret gets its own.
 """
 
 from __future__ import annotations
 
 import codecs
-import copy
 import json
 import os
 import re
@@ -23,7 +23,7 @@ from ..schedule import slots
 from ..store import chains, history, old_secret, people, state
 from ..store.fields import MOST_DEPTH, NAME_CHARACTERS, check_depth, parse_json
 from ..store.settings import SETTINGS, Settings, read_settings
-from ..store.task import DUE, SECRETS, check_name, check_printable, file_name, load_task, new_task, shown
+from ..store.task import DUE, SECRETS, check_name, check_printable, file_name, load_task, shown
 from ..times import time_zone
 from ..zones import NoZoneData
 from . import crontab, histories, user_column
@@ -58,12 +58,14 @@ OPERATOR = re.compile(r"[;&|<>]+|\d?>.*|-.*|[A-Za-z_]\w*=.*|\d+[smhd]?|\]|\)|\}|
 class Arrival(NamedTuple):
     """What to import. tasks: rows by name; logs: name of a history file -> what returns the lines for it, which are
     read one at a time; said: messages for the person; behind: what stays behind, of where they come from: `timezone`,
-    `settings` (names, or values by name) and `people` (how many), as far as that is known."""
+    `settings` (names, or values by name) and `people` (how many), as far as that is known; changes: tasks that are here
+    already become as they are in it."""
 
     tasks: state.Tasks
     logs: Logs
     said: list[str]
     behind: dict[str, Any] = {}
+    changes: bool = False
 
 
 def of_crontab(text: str, tasks: state.Tasks, zone: str, enabled: bool = True, timeout: int = 0, place: str = "",
@@ -262,7 +264,7 @@ def of_document(text: str, source: str) -> Arrival:
     tasks, written = shown(found), behind.get("history")
     logs: Logs = {file_name(name): [partial(histories.written, written[name])] for name in tasks
                   if isinstance(written, dict) and isinstance(written.get(name), list)}
-    return Arrival(tasks, logs, [], behind)
+    return Arrival(tasks, logs, [], behind, True)
 
 
 def of_export(file: IO[bytes], source: str, with_history: bool) -> Arrival:
@@ -317,7 +319,7 @@ def of_directory(directory: str) -> Arrival:
         if name != DUE and not row.get("command") and not row.get("argv"):
             row["command"] = name
 
-    return arrival._replace(behind=_behind(directory))
+    return arrival._replace(behind=_behind(directory), changes=False)
 
 
 def _behind(directory: str) -> dict[str, Any]:
@@ -331,20 +333,10 @@ def _behind(directory: str) -> dict[str, Any]:
                       "people": _people(directory)}
 
 
-def import_tasks(settings: Settings, arrival: Arrival, now: float, dry_run: bool,
-                 say: Callable[[str], object] = str) -> list[str]:
-    """Add the tasks with their history; returns their names. say: gets what it is at. If it raises BadInput, nothing
-    has changed."""
-    home = settings.home
+def prepare(settings: Settings, arrival: Arrival, now: float) -> None:
+    """What is done once before tasks are merged: keep their history from being deleted, and say which cannot run."""
     _keep_old(settings, arrival, now)
-    _merge(copy.deepcopy(state.read_strictly(home)), arrival, now)
     _advise(settings, arrival)
-
-    if dry_run:
-        return list(arrival.tasks)
-
-    histories.merge_in(home, arrival.logs, lambda: state.update(home, lambda tasks: _merge(tasks, arrival, now)), say)
-    return list(arrival.tasks)
 
 
 def stays_behind(settings: Settings, arrival: Arrival) -> dict[str, str]:
@@ -410,18 +402,9 @@ def _keep_old(settings: Settings, arrival: Arrival, now: float) -> None:
                                 f"`webscheduler edit {name} --log-retention-days ''` changes that")
 
 
-def _merge(tasks: state.Tasks, arrival: Arrival, now: float) -> None:
-    def row(name: str, given: dict[str, Any], present: dict[str, Any]) -> dict[str, Any]:
-        load_task(name, given)
-
-        if name != DUE:
-            return new_task(now, given)
-
-        # A panel calls its URL: it is replaced only by one that comes with its key.
-        whole = given.get("slug") and given.get("secret")
-        return new_task(now, {**present, **{field: given[field] for field in given if whole or field != "slug"}})
-
-    merge(tasks, arrival.tasks, row)
+def check_logs(tasks: state.Tasks, arrival: Arrival) -> None:
+    """Refuse a history that would go to a task that does not come with it. tasks: all, after the merge. Raises
+    BadInput."""
     files = {file_name(name): name for name in tasks}
 
     for file in arrival.logs:
@@ -433,7 +416,7 @@ def _merge(tasks: state.Tasks, arrival: Arrival, now: float) -> None:
 def merge(tasks: state.Tasks, arriving: state.Tasks, row: Callable[..., dict[str, Any] | None],
           replace: bool = False) -> None:
     """Put tasks among those that are here. row(name, given row, present row or an empty dict) returns the row to store,
-    or None to leave the task out. replace: a task with the same name is replaced, and no slug is changed. Raises
+    or None to leave the task as it is. replace: a task with the same name is replaced, and no slug is changed. Raises
     BadInput, after which the tasks must not be written."""
     for name, given in arriving.items():
         check_name(name)

@@ -54,6 +54,15 @@ def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
               lambda: state.update(home, change))
 
 
+def check_idle(home: str, name: str, now: float) -> None:
+    """Raises BadInput while the task runs, Busy while that cannot be told."""
+    finish(home, name)
+    dead_runs.record_dead_runs(home, name, now, locks.GATE_PATIENCE)
+
+    with locks.Gate(home, name) as gate:
+        _check_idle(home, name, gate)
+
+
 def _change(home: str, intent: Intent, now: float, names: list[str], gates: list[locks.Gate],
             commit: Callable[[], T]) -> T:
     """`carry_out`, under the gates of the names."""

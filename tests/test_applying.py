@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Tasks as code: what a file changes is shown first, and is no change the second time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commandline import Done, call
+from tests.installation import Installation
+from webscheduler import applying
+from webscheduler.errors import BadInput
+from webscheduler.interchange import importing
+from webscheduler.store import state
+from webscheduler.store.fields import HIDDEN
+from webscheduler.store.settings import load_settings
+from webscheduler.store.task import DUE, FIELDS
+
+
+@pytest.fixture
+def stocked(installation: Installation) -> Installation:
+    """An installation with two tasks, of which one has run."""
+    installation.add("report", ["printf", "r"], expression="0 3 * * *")
+    installation.add("clean", ["true"], intervalSeconds=3600, environment={"A": "b"})
+    call(installation.home, "run", "report")
+    return installation
+
+
+def exported(installation: Installation, *words: str) -> dict[str, Any]:
+    found = call(installation.home, "export", "json", *words).document
+    assert isinstance(found, dict)
+    return found
+
+
+def come(installation: Installation, document: dict[str, Any], *words: str) -> Done:
+    """`webscheduler import json FILE WORDS`, with this document in the file."""
+    file = installation.home.parent / "tasks.json"
+    file.write_text(json.dumps(document))
+    return call(installation.home, "import", "json", str(file), *words)
+
+
+def content(installation: Installation) -> tuple[bytes, int]:
+    file = installation.home / "state.json"
+    return file.read_bytes(), file.stat().st_mtime_ns
+
+
+@pytest.mark.parametrize("words", [[], ["--with-secrets"]])
+def test_an_export_changes_nothing(stocked: Installation, words: list[str]) -> None:
+    """The file is not even written; what runs wrote meanwhile is no difference, and URLs stay."""
+    document = exported(stocked, *words)
+    call(stocked.home, "run", "report")
+    before = content(stocked)
+
+    for more in ([], ["--dry-run"], ["--prune"], ["--prune", "--yes"]):
+        done = come(stocked, document, *more)
+        assert done == Done(0, "nothing is different: all 3 tasks are as in the file\n", "")
+        assert content(stocked) == before
+
+
+def test_a_difference_is_shown_field_by_field_and_then_made(stocked: Installation) -> None:
+    document = exported(stocked)
+    document["tasks"]["report"].update(expression="0 4 * * *", timeout=60, lastRunStatus="failed")
+    document["tasks"]["clean"]["environment"] = {"A": "c\x1b"}
+    document["tasks"]["new"] = {"argv": ["true"], "enabled": True}
+    keys = [stocked.row(name)[key] for name in ("report", "clean") for key in ("slug", "secret")]
+    before = content(stocked)
+    shown = ('report: changed\n  expression: 0 3 * * * -> 0 4 * * *\n  timeout: - -> 60\n'
+             'clean: changed\n  environment: {"A": "b"} -> {"A": "c\\u001b"}\nnew: no schedule\n')
+    assert come(stocked, document, "--dry-run") == Done(0, shown + "3 tasks would be imported, 1 the same\n", "")
+    assert content(stocked) == before
+    assert come(stocked, document) == Done(0, shown + "3 tasks imported, 1 the same\n", "")
+    row = stocked.row("report")
+    assert (row["expression"], row["timeout"], row["lastRunStatus"]) == ("0 4 * * *", 60, "success")
+    assert row["scheduledSince"]
+    assert keys == [stocked.row(name)[key] for name in ("report", "clean") for key in ("slug", "secret")]
+    before = content(stocked)
+    assert come(stocked, document).out == "nothing is different: all 4 tasks are as in the file\n"
+    assert content(stocked) == before
+
+
+def test_a_field_that_is_not_in_the_file_stays(stocked: Installation) -> None:
+    """An older version's export does not know newer fields; null empties one that can be empty."""
+    done = come(stocked, {"report": {"priority": 5, "expression": None, "theirs": [1]}})
+    assert done.out == ("report: changed\n  priority: 100 -> 5\n  expression: 0 3 * * * -> -\n  theirs: - -> [1]\n"
+                        "1 tasks imported\n")
+    row = stocked.row("report")
+    assert (row["priority"], row["expression"], row["theirs"], row["argv"]) == (5, None, [1], ["printf", "r"])
+
+
+def test_prune_removes_what_is_not_in_the_file(stocked: Installation) -> None:
+    """After a question, never @due, and with the history, unless that is to be kept."""
+    document = exported(stocked)
+    del document["tasks"]["report"], document["tasks"][DUE]
+    stocked.add("other")
+    before = content(stocked)
+    shown = "report: removed, and its history\nother: removed, and its history\n"
+    assert come(stocked, document, "--prune", "--dry-run").out == (
+        shown + "0 tasks would be imported, 2 would be removed, 1 the same\n")
+    refused = come(stocked, document, "--prune")
+    assert refused.status == 2
+    assert refused.complaint.startswith("Remove report, other and their histories? There is no terminal to ask on")
+    assert content(stocked) == before
+    assert come(stocked, document).out == "nothing is different: the task is as in the file\n"
+    done = come(stocked, document, "--prune", "--yes", "--keep-logs")
+    assert done.out == ("report: removed; its history is kept\nother: removed; its history is kept\n"
+                        "0 tasks imported, 2 removed, 1 the same\n")
+    assert sorted(state.read_strictly(str(stocked.home))) == [DUE, "clean"]
+    assert len(stocked.history("report")) == 1
+    come(stocked, document, "--prune", "--yes")
+    assert come(stocked, {"tasks": {}, "format": importing.FORMAT, "version": 1}, "--prune", "--yes").status == 0
+    assert list(state.read_strictly(str(stocked.home))) == [DUE]
+
+
+def test_a_task_with_another_name_in_the_file_is_renamed(stocked: Installation) -> None:
+    """By its slug, which an export without secrets has, too: URL and history stay."""
+    document = exported(stocked)
+    document["tasks"]["daily"] = {**document["tasks"].pop("report"), "title": "Daily"}
+    keys = stocked.row("report")["slug"], stocked.row("report")["secret"]
+    done = come(stocked, document, "--prune")
+    assert done.out == "daily: renamed from report\n  title:  -> Daily\n1 tasks imported, 2 the same\n"
+    row = stocked.row("daily")
+    assert ((row["slug"], row["secret"]), row["title"]) == (keys, "Daily")
+    assert len(stocked.history("daily")) == 1
+    assert "report" not in state.read_strictly(str(stocked.home))
+
+
+@pytest.mark.parametrize("gone", ["removed", "renamed"])
+def test_a_task_that_runs_is_neither_removed_nor_renamed(stocked: Installation, gone: str) -> None:
+    """And nothing else is done either; a dry run says so."""
+    stocked.add("long", ["sleep", "60"])
+    document = exported(stocked)
+    row = document["tasks"].pop("long")
+    document["tasks"]["report"]["priority"] = 7
+
+    if gone == "renamed":
+        document["tasks"]["longer"] = row
+
+    stocked.trigger(name="long")
+    before = {name: {field: stocked.row(name)[field] for field in ("slug", "priority")} for name in ("long", "report")}
+
+    try:
+        dry = come(stocked, document, "--prune", "--dry-run")
+        assert (dry.status, dry.complaint) == (0, f"long is running: it is {gone} only after its end")
+        done = come(stocked, document, "--prune", "--yes")
+        assert (done.status, done.complaint) == (
+            2, "long is running: wait for its end, or `webscheduler cancel long`")
+        assert before == {name: {field: stocked.row(name)[field] for field in ("slug", "priority")} for name in before}
+    finally:
+        call(stocked.home, "cancel", "long")
+        stocked.idle()
+
+    assert come(stocked, document, "--prune", "--yes").status == 0
+    assert "long" not in state.read_strictly(str(stocked.home))
+
+
+def test_json_tells_a_program_the_same(stocked: Installation) -> None:
+    document = exported(stocked, "--with-secrets")
+    document["tasks"]["report"]["priority"] = 7
+    document["tasks"]["clean"]["secret"] = "0" * 64
+    document["tasks"]["new"] = {"command": "hello", "enabled": True}
+    changes = [{"task": DUE, "change": "same", "fields": {}},
+               {"task": "report", "change": "edit", "fields": {"priority": [100, 7]}},
+               {"task": "clean", "change": "edit", "fields": {"secret": [HIDDEN, HIDDEN]}},
+               {"task": "new", "change": "add", "fields": {"command": [None, "hello"], "enabled": [None, True]}}]
+    assert come(stocked, document, "--dry-run", "--json").document == {"changes": changes, "written": False}
+    assert come(stocked, document, "--json").document == {"changes": changes, "written": True}
+    assert stocked.row("clean")["secret"] == "0" * 64
+    assert come(stocked, document, "--json").document["written"] is False
+
+
+@pytest.mark.parametrize(("row", "says"), [
+    ({"timeout": "60"}, "task report: timeout: "), ({"retries": -1}, "task report: retries: "),
+    ({"environment": []}, "task report: environment: "), ({"slug": "x"}, "task report: slug: "),
+    ({"title": "a\x1b[2J"}, "task report: title: "), ({"expression": "x" * 201}, "task report: expression: "),
+])  # fmt: skip
+def test_a_bad_file_says_the_field(stocked: Installation, row: dict[str, Any], says: str) -> None:
+    before = content(stocked)
+
+    for words in (["--dry-run"], ["--dry-run", "--json"], []):
+        done = come(stocked, {"clean": {"priority": 3}, "report": row}, *words)
+        assert (done.status, done.out) == (2, "")
+        assert done.complaint.startswith(says)
+
+    assert content(stocked) == before
+
+
+def test_slugs_are_never_taken_from_another_task(stocked: Installation) -> None:
+    """However often it is imported: each keeps the URL that it has."""
+    keys = {name: stocked.row(name)["slug"] for name in ("report", "clean")}
+    document = exported(stocked, "--with-secrets")
+    rows = document["tasks"]
+    rows["report"]["slug"], rows["clean"]["slug"] = rows["clean"]["slug"], rows["report"]["slug"]
+    rows["copy"] = {**rows["clean"]}
+    assert come(stocked, document).out.endswith("1 tasks imported, 3 the same\n")
+    copied = stocked.row("copy")["slug"]
+    assert copied not in keys.values()
+    assert come(stocked, document).out == "nothing is different: all 4 tasks are as in the file\n"
+    assert {name: stocked.row(name)["slug"] for name in (*keys, "copy")} == {**keys, "copy": copied}
+
+
+@pytest.mark.parametrize("prune", [["--prune"], ["--keep-logs"]])
+def test_a_crontab_is_not_all_tasks(stocked: Installation, prune: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "crontab"
+    file.write_text("@daily true\n")
+    done = call(stocked.home, "import", "crontab", str(file), "--yes", *prune)
+    assert done.status == 2
+    assert prune[0] in done.complaint
+
+
+SHELL = {"argv": ["sh", "-c", "id"], "cwd": "/srv", "environment": {"LD_PRELOAD": "x"}}
+
+
+def by_panel(installation: Installation, tasks: dict[str, Any], prune: bool = False) -> list[applying.Change]:
+    """As the API imports: without a shell's rights."""
+    settings, arrival = load_settings(str(installation.home)), importing.of_document(json.dumps(tasks), "the body")
+    changes = applying.differences(settings, arrival, 0.0, prune, panel=True)
+    applying.apply(settings, arrival, changes, 0.0, panel=True)
+    return changes
+
+
+@pytest.mark.parametrize("field", SHELL)
+@pytest.mark.parametrize("name", ["report", "new"])
+def test_without_a_shell_no_program_comes_in(stocked: Installation, name: str, field: str) -> None:
+    """Not for a new task, and not for one that is there; but a file that has what is there already is no change."""
+    before = content(stocked)
+
+    with pytest.raises(BadInput, match=rf"^task {name}: {field}: can only be changed on the command line") as raised:
+        by_panel(stocked, {name: {**({"command": "hello"} if name == "new" else {}), field: SHELL[field]}})
+
+    assert raised.value.field == field
+    by_panel(stocked, {"report": {field: stocked.row("report").get(field, FIELDS[field].default)}})
+    assert content(stocked) == before
+
+
+def test_without_a_shell_commands_reach_public_addresses_alone(stocked: Installation) -> None:
+    with pytest.raises(BadInput, match="arguments"):
+        by_panel(stocked, {"new": {"command": "http", "arguments": "http://127.0.0.1/"}})
+
+    by_panel(stocked, {"new": {"command": "hello", "enabled": True, "publicOnly": False}})
+    assert stocked.row("new")["publicOnly"] is True
+
+    with pytest.raises(BadInput, match="command: 'absent' is not registered"):
+        by_panel(stocked, {"new": {"command": "absent"}})
