@@ -42,6 +42,10 @@ ON_THE_WAY = ("cgi", "wsgi", "errors", "vocabulary", "times", "signing", "addres
 OFF_THE_WAY = ("store.people", "store.keys", "store.rows", "store.history_view", "store.change_lock", "runs.cancel")
 
 
+PICTURE = CHECKOUT / "docs" / "explanation" / "layers.svg"
+WIDTH, HEIGHT, STEP = 720, 44, 68  # of the picture, a box, and from one row to the next
+
+
 @functools.cache
 def modules() -> dict[str, Path]:
     """Every module of the package, by its name within it."""
@@ -123,6 +127,47 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def diagram() -> str:
+    """The folders as a picture (SVG): each stands above all that it may import. A line leads to what it may import and
+    that nothing else of that reaches already."""
+    group = {folder: folders for folders in FOLDERS for folder in folders.split()}
+    below = {folders: {group[folder] for folder in allowed.split()} - {folders}
+             for folders, (_, allowed) in FOLDERS.items()}
+    level: dict[str, int] = {}
+
+    while len(level) < len(below):  # a folder after all that it may import
+        level.update({folders: 1 + max([level[each] for each in others], default=-1)
+                      for folders, others in below.items() if folders not in level and others <= set(level)})
+
+    rows = [[folders for folders in below if level[folders] == number] for number in range(max(level.values()) + 1)]
+    middle = {folders: (WIDTH * (2 * place + 1) // (2 * len(row)), (len(rows) - 1 - number) * STEP + HEIGHT // 2 + 4)
+              for number, row in enumerate(rows) for place, folders in enumerate(row)}
+    shapes = []
+
+    for folders, others in below.items():
+        x, y = middle[folders]
+
+        for other in others - {far for each in others for far in below[each]}:
+            shapes.append(f'<path d="M{x} {y + HEIGHT // 2} L{middle[other][0]} {middle[other][1] - HEIGHT // 2}"/>')
+
+    for folders, (purpose, _) in FOLDERS.items():
+        x, y = middle[folders]
+        wide = WIDTH // max(len(row) for row in rows if folders in row) - 16
+        label = {LEAVES: "the leaves", DOORS: " ".join(sorted(set(DOORS.split()) - {"__main__", "bundle_head"}))}
+        purpose = purpose if len(purpose) * 6 < wide else purpose.partition(",")[0]
+        shapes += [f'<rect x="{x - wide // 2}" y="{y - HEIGHT // 2}" width="{wide}" height="{HEIGHT}" rx="5"/>',
+                   f'<text x="{x}" y="{y - 3}" class="name">{label.get(folders, folders)}</text>',
+                   f'<text x="{x}" y="{y + 14}">{purpose}</text>']
+
+    shapes.sort(key=lambda shape: not shape.startswith("<path"))  # boxes cover lines
+    return "\n".join((
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {(len(rows) - 1) * STEP + HEIGHT + 8}" '
+        'font-family="sans-serif" font-size="12" text-anchor="middle">',
+        "<title>What may import what: each folder those below it</title>",
+        "<style>rect{fill:#eef6f5;stroke:#4b8f88}text{fill:#1d2b2a}.name{font-weight:bold;font-size:13px}",
+        "path{stroke:#4b8f88;stroke-width:1.5}</style>", *shapes, "</svg>\n"))
+
+
 def test_every_module_has_its_folder() -> None:
     """Whoever adds a folder says what it may import; no name in the table is without a module."""
     assert {folder_of(name) for name in modules()} - {""} == set(ALLOWED)
@@ -165,6 +210,11 @@ def test_docs_show_the_table() -> None:
     assert table() in (CHECKOUT / "docs" / "explanation" / "structure.md").read_text()
 
 
+def test_docs_show_the_diagram() -> None:
+    """docs/explanation/layers.svg is a picture of the same."""
+    assert diagram() == PICTURE.read_text(), "run python -m tests.test_layers"
+
+
 @pytest.mark.parametrize("name", modules())
 def test_the_standard_library_and_filelock(name: str) -> None:
     """At run time the package needs filelock and nothing else that Python does not bring, and no private module."""
@@ -201,6 +251,7 @@ def test_every_module_says_what_it_is_for() -> None:
 if __name__ == "__main__":  # writes the table into the docs, and prints figures
     page = CHECKOUT / "docs" / "explanation" / "structure.md"
     before, _, rest = page.read_text().partition("| folder |")
+    PICTURE.write_text(diagram())
     page.write_text(before + table() + rest[rest.index("\n\n") + 1:])
     counts = collections.Counter(folder_of(name) for name in modules() if name)
     print(*(f"{folder} {count}" for folder, count in sorted(counts.items())), sep="  ")
