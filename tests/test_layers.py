@@ -147,7 +147,7 @@ def diagram() -> str:
     for folders, others in below.items():
         x, y = middle[folders]
 
-        for other in others - {far for each in others for far in below[each]}:
+        for other in sorted(others - {far for each in others for far in below[each]}):
             shapes.append(f'<path d="M{x} {y + HEIGHT // 2} L{middle[other][0]} {middle[other][1] - HEIGHT // 2}"/>')
 
     for folders, (purpose, _) in FOLDERS.items():
@@ -161,7 +161,7 @@ def diagram() -> str:
 
     shapes.sort(key=lambda shape: not shape.startswith("<path"))  # boxes cover lines
     return "\n".join((
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {(len(rows) - 1) * STEP + HEIGHT + 8}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {(len(rows) - 1) * STEP + HEIGHT + 8}"',
         'font-family="sans-serif" font-size="12" text-anchor="middle">',
         "<title>What may import what: each folder those below it</title>",
         "<style>rect{fill:#eef6f5;stroke:#4b8f88}text{fill:#1d2b2a}.name{font-weight:bold;font-size:13px}",
