@@ -19,7 +19,7 @@ import pytest
 
 from tests.commandline import call, environment, finished, start
 from tests.installation import PATIENCE, Installation, until, waits_for
-from webscheduler.cli import runs
+from webscheduler.cli import here
 from webscheduler.runs import recorder
 from webscheduler.store import history, history_cleaning
 from webscheduler.times import format_time
@@ -271,7 +271,7 @@ def test_whatever_happens_to_the_files_each_line_is_told_once(installation: Inst
     written: list[str] = []
     directory = installation.home / "logs"
     write(installation, entry(0), entry(1, "b"))
-    followed = runs.Followed(home, None)
+    followed = here.Followed(home, None)
 
     def look() -> None:
         told.extend(each["run"] for each in followed.new())

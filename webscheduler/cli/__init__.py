@@ -63,7 +63,7 @@ def _carry_out(words: Sequence[str]) -> int:
 
     terminal.home = args.home
 
-    if args.owner:
+    if args.owner and not args.place:
         from ..host.home import check_owner
 
         check_owner(args.home)
@@ -118,7 +118,7 @@ def parse(words: Sequence[str]) -> Namespace:
 
     args = parse_verb(rest)
     home = home if args.home is None else args.home
-    args.home_named = home is not None
+    args.home_named, args.place = home is not None, None
 
     if home == "":
         raise BadInput("--home: needs a directory")

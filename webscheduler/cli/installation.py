@@ -18,7 +18,7 @@ import time
 from contextlib import suppress
 
 from ..commands import registry
-from ..errors import BadInput, WebschedulerError, did_you_mean
+from ..errors import BadInput, did_you_mean
 from ..host import doctor, entry_files, probe, url_check
 from ..host.findings import ERROR, MARKS, OK, Finding
 from ..host.home import check_owner, create_home, make_directory, program_words
@@ -28,9 +28,9 @@ from ..store.files import find_home
 from ..store.settings import CHANNELS, SETTINGS, Settings, load_settings, parse_setting, read_settings, save_settings
 from ..store.task import load_tasks
 from ..times import system_zone
+from .here import base_url, of
 from .panel import account, typed_password
 from .parser import BASE, JSON, number
-from .tasks import base_url
 from .terminal import as_text, done, line, local_time, print_error, print_json, print_table, progress
 
 TYPE_CHECKING = False
@@ -280,11 +280,7 @@ def _try_channels(home: str) -> int:
 
 
 def _doctor(args: Namespace) -> int:
-    found = doctor.examine(args.home, time.time())
-
-    if not args.offline:
-        with suppress(WebschedulerError):  # it is already among the findings
-            found += url_check.examine(load_settings(args.home))
+    found = of(args).findings(args.offline)
 
     if args.json:
         print_json([{"state": each.state, "about": each.about, "text": each.text()} for each in found])

@@ -20,8 +20,8 @@ from ..store.files import replace_file
 from ..store.settings import Settings, load_settings
 from ..store.task import DUE, FIELDS, load_task
 from .changes import counted, described
+from .here import base_url
 from .parser import BASE, JSON, YES, checked
-from .tasks import base_url
 from .terminal import confirm, done, line, print_error, print_json, progress
 
 TYPE_CHECKING = False

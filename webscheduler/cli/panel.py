@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import pwd
 import sys
 import time
 
@@ -53,6 +52,8 @@ def _user(args: Namespace) -> str:
 def account() -> str:
     """The name of this account; empty if it has none."""
     try:
+        import pwd
+
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return ""

@@ -13,8 +13,7 @@ import sys
 import time
 
 from ..errors import BadInput
-from ..runs import due, health
-from ..runs.by_hand import run_by_hand
+from ..runs import health
 from ..runs.children import SKIPPED
 from ..store import processes, state
 from ..store.settings import load_settings
@@ -41,7 +40,7 @@ def _next(args: Namespace) -> None:
     from ..host.home import check_owner
     from ..schedule import slots
     from ..times import time_zone
-    from .tasks import read_tasks
+    from .here import read_tasks
 
     if (args.name is not None) + (args.cron is not None) + (args.every is not None) != 1:
         raise BadInput("next: give a task, --cron or --every")
@@ -97,6 +96,7 @@ def _run_due(args: Namespace) -> int:
     if args.dry_run:
         return _dry_run(args)
 
+    from ..runs.by_hand import run_by_hand
     from .runs import unrecorded  # the module of other verbs
 
     entry = run_by_hand(args.home, DUE, "cli", time.time, "fork" if args.no_wait else "sync")
@@ -136,6 +136,8 @@ def _run_due(args: Namespace) -> int:
 
 
 def _dry_run(args: Namespace) -> int:
+    from ..runs import due
+
     settings, now = load_settings(args.home), time.time()
     queue, problems = due.select(settings, state.read(settings.home), now)
     alive = {facts.get("name") for facts in processes.live_runs(args.home)}

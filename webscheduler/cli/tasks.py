@@ -11,17 +11,15 @@ from __future__ import annotations
 import sys
 import time
 
-from .. import editing, signing
-from ..commands import registry
-from ..errors import BadInput, NoSuchTask, Unusable, did_you_mean
+from .. import signing
+from ..errors import BadInput, did_you_mean
 from ..printable import escaped
-from ..runs import health
-from ..schedule import slots
 from ..schedule.describe import describe, render
-from ..store import chains, old_secret, state
+from ..store import old_secret
 from ..store.fields import Field, check, from_text
-from ..store.settings import Settings, check_base_url, load_settings
-from ..store.task import DUE, FIELDS, SECRETS, Task, load_task, load_tasks, shown
+from ..store.task import DUE, FIELDS, SECRETS
+from ..times import instant
+from .here import of
 from .parser import BASE, JSON, OPTIONS, YES, checked, kebab
 from .terminal import as_text, confirm, done, line, local_time, print_error, print_json, print_table
 
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any
 
+    from .here import Leaders
     from .parser import Argument, Verb
 
 METAVARS = {"cron": "EXPR", "networks": "ADDRESS", "names": "TASK", "map": "NAME=VALUE", "text": "TEXT", "line": "TEXT",
@@ -123,10 +122,8 @@ def _defaults(names: list[str]) -> dict[str, Any]:
 
 
 def _add(args: Namespace) -> None:
-    given = given_fields(args)
-    settings = load_settings(args.home)
-    task = editing.create(settings, args.name, given, time.time())
-    _print_with_secret(settings, task, args.json, f"Added {line(task.name)}" + (
+    task = of(args).create(args.name, given_fields(args))
+    _print_with_secret(task, args.json, f"Added {line(args.name)}" + (
         "." if task["enabled"] else ", disabled: `webscheduler enable` lets it run."))
 
 
@@ -138,135 +135,112 @@ def _edit(args: Namespace) -> None:
     if not change:
         raise BadInput("nothing to change is given: `webscheduler edit --help` lists the options")
 
-    settings = load_settings(args.home)
-    task = editing.edit(settings, args.name, change, time.time())
-
-    done(f"Changed {line(task.name)}: {', '.join(sorted(change))}.", not args.json)
+    task = of(args).edit(args.name, change)
+    done(f"Changed {line(args.name)}: {', '.join(sorted(change))}.", not args.json)
 
     if args.json:
-        print_json(editing.public(settings, task, time.time()))
+        print_json(task)
 
 
 def _rotate_secret(args: Namespace) -> None:
-    settings, now = load_settings(args.home), time.time()
-
     if args.end_old:
         if args.keep_old is not None:
             raise BadInput("--end-old: cannot be given with --keep-old: one ends what the other keeps")
 
-        task = editing.end_old_secret(args.home, args.name)
-        done(f"URLs of {line(task.name)} from before its present secret no longer work.", not args.json)
+        task = of(args).end_old_secret(args.name)
+        done(f"URLs of {line(args.name)} from before its present secret no longer work.", not args.json)
 
         if args.json:
-            print_json(editing.public(settings, task, now))
+            print_json(task)
 
         return
 
-    task = editing.rotate_secret(args.home, args.name, args.keep_old or 0, now)
-    until = old_secret.until(task, now)
+    task = of(args).rotate_secret(args.name, args.keep_old or 0)
+    until = task["oldSecretUntil"]
     what = f"go on working until {local_time(until)}" if until else "no longer work"
-    _print_with_secret(settings, task, args.json, f"{line(task.name)} has a new secret; its old URLs {what}.")
+    _print_with_secret(task, args.json, f"{line(args.name)} has a new secret; its old URLs {what}.")
 
 
-def _print_with_secret(settings: Settings, task: Task, as_json: bool, sentence: str) -> None:
+def _print_with_secret(task: dict[str, Any], as_json: bool, sentence: str) -> None:
     """Print a task whose secret was just made: the only time that it is shown."""
-    document = editing.public(settings, task, time.time())
     done(sentence, not as_json)
 
     if as_json:
-        print_json({**document, "secret": task["secret"]})
+        print_json(task)
         return
 
-    if document["url"]:
-        print(f"URL     {document['url']}")
+    name = line(task["name"])
+
+    if task["url"]:
+        print(f"URL     {line(task['url'])}")
     elif task["signature"] == "timed":
-        print(f"URL     a new one for each call: `webscheduler url {line(task.name)} --timed` prints it")
+        print(f"URL     a new one for each call: `webscheduler url {name} --timed` prints it")
     else:
-        print(f"URL     `webscheduler url {line(task.name)}` prints it after `webscheduler config set baseUrl https://...`")
+        print(f"URL     `webscheduler url {name}` prints it after `webscheduler config set baseUrl https://...`")
 
-    print(f"Slug    {task['slug']}")
-    print(f"Secret  {task['secret']}    (not shown again)")
+    if task.get("slug"):  # it is part of the URL
+        print(f"Slug    {task['slug']}")
 
-
-def read_tasks(home: str, name: str | None = None) -> state.Tasks:
-    """All tasks, raw; from the copy, with an error line that says so, where state.json cannot be read. name: of the
-    task that is asked for; if the copy does not have it, the one error is that of state.json. Raises Unusable."""
-    try:
-        return state.read_strictly(home)
-    except Unusable as error:
-        tasks = state.read(home)
-
-        if name is not None and name not in tasks:
-            raise
-
-        print_error(f"{error}; the tasks shown are from state.json.bak")
-        return tasks
+    print(f"Secret  {line(task['secret'])}    (not shown again)")
 
 
-def _schedule(task: Task, tasks: state.Tasks) -> str:
-    if task.name == DUE:
+def _schedule(task: dict[str, Any], leaders: Leaders) -> str:
+    if task["name"] == DUE:
         return "When its URL is called"
 
     said = [render(*describe(task["expression"], task["intervalSeconds"]), str)]
 
     for what, field in (("after success of", "onSuccess"), ("after failure of", "onFailure")):
-        names = chains.leaders(tasks, (field,)).get(task.name)
+        names = leaders[field].get(task["name"])
         said += [f"{what} {', '.join(names)}"] if names else []
 
     return "; ".join(said)
 
 
-def _next_start(settings: Settings, task: Task, now: float) -> str:
-    try:
-        at = slots.next_at(task, settings["timezone"], now)
-    except BadInput as error:
-        return f"never: {error}"
-
-    return "now" if at is not None and at <= now else local_time(at)
+def _next_start(task: dict[str, Any], problem: str, now: float) -> str:
+    at = task["nextRunAt"]
+    return f"never: {problem}" if problem else "now" if at and instant(at) <= now else local_time(at)
 
 
-def _list(args: Namespace) -> None:
-    settings, now = load_settings(args.home), time.time()
-    tasks = read_tasks(args.home)
+def _list(args: Namespace) -> int:
+    (listed, leaders), now = of(args).listed(args.group, args.failing), time.time()
+    good = [each for each in listed if "error" not in each[0]]
+    broken = [task for task, *_ in listed if "error" in task]
 
     if args.json:
-        print_json(editing.listed(settings, tasks, now, args.group))
-        return
+        print_json([*(task for task, *_ in good), *(broken if args.group is None else [])])
+    else:
+        print_table(("TASK", "ENABLED", "SCHEDULE", "LAST RUN", "STATUS", "NEXT", "RUNNING"), [
+            (task["name"], "yes" if task["enabled"] else "no", _schedule(task, leaders), local_time(task["lastRunAt"]),
+             task["lastRunStatus"] or "-", _next_start(task, problem, now), "yes" if alive else "-")
+            for task, alive, problem in good])
 
-    rows, alive = health.as_they_are(args.home, tasks, now)
-    good, broken = load_tasks(shown(rows))
-    running = {facts.get("name") for facts in alive}
-    print_table(("TASK", "ENABLED", "SCHEDULE", "LAST RUN", "STATUS", "NEXT", "RUNNING"), [
-        (task.name, "yes" if task["enabled"] else "no", _schedule(task, rows), local_time(task["lastRunAt"]),
-         task["lastRunStatus"] or "-", _next_start(settings, task, now), "yes" if task.name in running else "-")
-        for task in good.values() if args.group in (None, task["group"])])
+        print_error(*(f"{task['error']}: correct it with `webscheduler edit`" for task in broken))
 
-    print_error(*(f"{problem}: correct it with `webscheduler edit`" for problem in broken.values()))
+    return int(args.failing and bool(listed))
 
 
 def _show(args: Namespace) -> None:
-    settings, now = load_settings(args.home), time.time()
-    rows, runs = health.as_they_are(args.home, read_tasks(args.home, args.name), now)
-    task = load_task(args.name, editing.row_of(rows, args.name))
-    alive = [facts for facts in runs if facts.get("name") == args.name]
-    public = editing.public(settings, task, now)
+    task, alive, problem = of(args).shown(args.name)
 
     if args.json:
-        print_json(public)
+        print_json(task)
         return
 
-    print(line(task.name) + (f": {line(task['title'])}" if task["title"] else ""))
+    leaders = of(args).leaders()
+
+    print(line(task["name"]) + (f": {line(task['title'])}" if task["title"] else ""))
 
     if task["description"]:
         print(escaped(task["description"]))
 
-    old = public.pop("oldSecretUntil")
-    facts = [("schedule", _schedule(task, rows)), ("next", _next_start(settings, task, now)),
+    old = task.pop("oldSecretUntil", None)
+    facts = [("schedule", _schedule(task, leaders)), ("next", _next_start(task, problem, time.time())),
              *([("old URLs", f"work until {local_time(old)}")] if old else []),
              *(("running", f"{facts.get('run')} since {local_time(facts.get('startedAt'))}") for facts in alive)]
     hidden = (*SECRETS, "title", "description", "nextRunAt", "name")
     facts += [(field, local_time(value) if field in FIELDS and FIELDS[field].kind == "time" else as_text(value))
-              for field, value in public.items()
+              for field, value in task.items()
               if field not in hidden and value is not None and value not in ("", [], {})]
     width = max(len(label) for label, _ in facts)
 
@@ -275,23 +249,19 @@ def _show(args: Namespace) -> None:
 
 
 def _remove(args: Namespace) -> None:
-    tasks, names = state.read_strictly(args.home), list(dict.fromkeys(args.name))
-
-    for name in names:
-        if name not in tasks:
-            raise NoSuchTask(name, tasks)
-
+    place, names = of(args), list(dict.fromkeys(args.name))
+    place.check(names)
     history = "history" if len(names) == 1 else "histories"
     whose = f"{'its' if len(names) == 1 else 'their'} {history}"
     confirm(f"Remove {', '.join(names)}{'' if args.keep_logs else f' and {whose}'}?", args.yes)
 
     for name in names:
-        editing.remove(args.home, name, time.time(), args.keep_logs)
+        place.remove(name, args.keep_logs)
         done(f"Removed {line(name)}{'; its history is kept' if args.keep_logs else ' and its history'}.")
 
 
 def _rename(args: Namespace) -> None:
-    editing.rename(args.home, args.old, args.new, time.time())
+    of(args).rename(args.old, args.new)
     done(f"Renamed {line(args.old)} to {line(args.new)}; its URL is the same.")
 
 
@@ -299,65 +269,43 @@ def _enable(args: Namespace) -> None:
     if bool(args.name) == (args.group is not None):
         raise BadInput(f"{args.verb}: give either names of tasks or --group")
 
-    names = args.name or [name for name, row in shown(state.read_strictly(args.home)).items()
-                          if isinstance(row, dict) and row.get("group", "default") == args.group]
+    place = of(args)
+    names = args.name or place.names_in(args.group)
 
     if not names:
         raise BadInput(f"no task is in group {args.group!r}: `webscheduler list` shows the groups")
 
-    editing.set_enabled(args.home, names, args.verb == "enable", time.time())
+    place.set_enabled(names, args.verb == "enable")
     done(f"{args.verb}d: {', '.join(line(name) for name in names)}")
-
-
-def base_url(settings: Settings, given: str | None) -> str:
-    """The URL that trigger URLs start with: `given`, else the setting. Raises BadInput if there is none."""
-    base = settings["baseUrl"] if given is None else given
-
-    if not base and given is None:
-        raise BadInput("no baseUrl is set: `webscheduler config set baseUrl https://...`, or give --base", "baseUrl")
-
-    return check_base_url(base)
 
 
 def _url(args: Namespace) -> None:
     if args.status and args.timed:
         raise BadInput("url: --status is not allowed with --timed")
 
-    task = editing.with_keys(args.home, args.name)
-    base = base_url(load_settings(args.home), args.base)
-
-    if not args.status and task["signature"] == ("static" if args.timed else "timed"):
-        raise BadInput(f"{task.name} accepts no timed signatures: `webscheduler edit NAME --signature either`"
-                       if args.timed else
-                       f"{task.name} accepts timed signatures only: `webscheduler url NAME --timed` makes one")
-
-    if args.status:
-        url = signing.status_url(base, task["slug"], task["secret"])
-    else:
-        url = signing.trigger_url(base, task["slug"], task["secret"], int(time.time()) if args.timed else None)
-
+    url = of(args).url(args.name, "status" if args.status else "timed" if args.timed else "trigger", args.base)
     url = signing.by_query(url) if args.query else url
 
     if args.json:
-        print_json({"name": task.name, "url": url})
+        print_json({"name": args.name, "url": url})
     else:
-        print(url)
+        print(line(url))
 
 
 def _commands(args: Namespace) -> None:
-    found = registry.registered(load_settings(args.home)).values()
+    found = of(args).commands()
 
     if args.json:
-        print_json([{name: getattr(command, name) for name in ("name", "source", "description", "arguments", "cwd")}
-                    for command in found])
+        print_json(found)
     else:
         print_table(("COMMAND", "SOURCE", "ARGUMENTS", "DESCRIPTION"), [
-            (command.name, command.source, "yes" if command.arguments else "no", command.description)
+            (command["name"], command["source"], "yes" if command["arguments"] else "no", command["description"])
             for command in found])
 
 
 def _sync(args: Namespace) -> int:
     from ..commands import discovery
+    from ..store.settings import load_settings
 
     status, output, errors = discovery.search(load_settings(args.home))
     print(escaped(output) if output or errors else "nothing has changed\n", end="")
@@ -374,7 +322,8 @@ VERBS: dict[str, Verb] = {
     "edit": (_edit, "Change a task. Fields that are not given stay; '' clears a field that can be empty.", NAME,
              *field_options(), ("--unset FIELD", "Reset a field to its default. May be given several times.",
                                 {"action": "append", "default": []}), JSON),
-    "list": (_list, "List the tasks.", ("--group GROUP", "Only tasks of this group."), JSON),
+    "list": (_list, "List the tasks.", ("--group GROUP", "Only tasks of this group."),
+             ("--failing", "Only tasks that need attention; exit status 1 if there are any."), JSON),
     "show": (_show, "Show everything about a task.", NAME, JSON),
     "remove": (_remove, "Remove tasks and their histories.", ("NAME...", "The tasks."),
                ("--keep-logs", "Keep the history."), YES),

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import stat
 from urllib.parse import urlsplit
 
@@ -61,6 +59,9 @@ def of_calls(settings: Settings, tasks: state.Tasks) -> Iterator[Finding]:
 
 def of_account(home: str) -> Iterator[Finding]:
     """Who else can read the home, or put another in its place, and whether its owner is who runs this."""
+    import grp  # not all systems have them, and this module is read there too
+    import pwd
+
     status = os.stat(home)
     owner, path, others, group = name_of(pwd.getpwuid, status.st_uid), os.path.realpath(home), True, True
 

@@ -8,7 +8,6 @@ a web server might show state.json with every secret. Creating it again changes 
 from __future__ import annotations
 
 import os
-import pwd
 import shlex
 import sys
 
@@ -110,6 +109,8 @@ def check_owner(home: str) -> None:
         raise Unusable(f"there is no installation at {home}: `webscheduler init` creates one")
 
     if owner != os.geteuid():
+        import pwd  # not all systems have it, and this module is read there too
+
         name = name_of(pwd.getpwuid, owner)
         words = " ".join(shlex.quote(word) for word in (*program_words(), *sys.argv[1:]))
         raise Unusable(f"{home} belongs to {name}: sudo -u {shlex.quote(name)} WEBSCHEDULER_HOME={shlex.quote(home)} "
