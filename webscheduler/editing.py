@@ -7,9 +7,12 @@ is not renamed or removed while it runs. A secret is shown once, by the call tha
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 from . import signing
 from .commands import registry
-from .errors import BadInput, NoSuchTask, did_you_mean
+from .errors import BadInput, Conflict, NoSuchTask, Stale, did_you_mean
 from .runs import health, task_files
 from .schedule import slots
 from .store import chains, old_secret, state
@@ -32,10 +35,15 @@ from .times import format_time, time_zone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from typing import Any
 
     from .shapes import TaskRow
+
+    Stamps = Collection[str]  # of `stamp`; none: whatever it is
+
+OF_OWNERS = ("pingUrl",)  # fields that only they change, where roles count
+OF_COMMAND_LINE = ("argv", "cwd", "environment")  # fields that are changed there alone
 
 
 def create(settings: Settings, name: str, fields: dict[str, Any], now: float, panel: bool = False) -> Task:
@@ -59,13 +67,13 @@ def create(settings: Settings, name: str, fields: dict[str, Any], now: float, pa
 
 
 def edit(settings: Settings, name: str, fields: dict[str, Any], now: float, panel: bool = False, new: str = "",
-         seen: Task | None = None) -> Task:
+         seen: Task | None = None, stamps: Stamps = ()) -> Task:
     """Change fields of a task, and its name if `new` is given: all or nothing. Other fields stay. Once enabled, or with
     another schedule, it is due from now on. seen: the task as the person saw it; none of the fields may have changed
-    since. Raises BadInput."""
+    since. stamps: as in `row_of`. Raises BadInput."""
 
     def change(tasks: state.Tasks) -> Task:
-        row = {**row_of(tasks, name), **fields}
+        row = {**row_of(tasks, name, stamps), **fields}
         before = tasks[name]
 
         if seen is not None:
@@ -73,7 +81,7 @@ def edit(settings: Settings, name: str, fields: dict[str, Any], now: float, pane
 
             for field in fields:
                 if present[field] != seen[field]:
-                    raise BadInput(f"{field}: somebody else changed it just now: look at it, and save again", field)
+                    raise Stale(f"{field}: somebody else changed it just now: look at it, and save again", field)
 
         follow(row, before, now, panel)
         _reset_wrong(row)
@@ -105,12 +113,12 @@ def follow(row: dict[str, Any], before: dict[str, Any], now: float, panel: bool)
         row["publicOnly"] = panel  # whoever changes it with a shell could call any address anyway
 
 
-def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
-    """Remove a task, as `task_files.remove` does; not `@due`. Raises BadInput."""
+def remove(home: str, name: str, now: float, keep_logs: bool = False, stamps: Stamps = ()) -> None:
+    """Remove a task, as `task_files.remove` does; not `@due`. stamps: as in `row_of`. Raises BadInput."""
     if name == DUE:
         raise BadInput("@due is built in and cannot be removed: `webscheduler disable @due` turns it off", "name")
 
-    task_files.remove(home, name, now, keep_logs)
+    task_files.remove(home, name, now, keep_logs, lambda row: _check_stamp(name, row, stamps))
 
 
 def rename(home: str, old: str, new: str, now: float, also: Callable[[state.Tasks], Any] = lambda tasks: None) -> Any:
@@ -139,12 +147,12 @@ def rename(home: str, old: str, new: str, now: float, also: Callable[[state.Task
                                 lambda: state.update(home, change))
 
 
-def set_enabled(home: str, names: Iterable[str], enabled: bool, now: float) -> None:
-    """Enable or disable tasks: all, or on an error none."""
+def set_enabled(home: str, names: Iterable[str], enabled: bool, now: float, stamps: Stamps = ()) -> None:
+    """Enable or disable tasks: all, or on an error none. stamps: as in `row_of`."""
 
     def change(tasks: state.Tasks) -> None:
         for name in names:
-            row = row_of(tasks, name)
+            row = row_of(tasks, name, stamps)
 
             if row.get("enabled", False) != enabled:
                 row.update(enabled=enabled, nextRunAt=None, **({"scheduledSince": format_time(now)} if enabled else {}))
@@ -152,13 +160,13 @@ def set_enabled(home: str, names: Iterable[str], enabled: bool, now: float) -> N
     state.update(home, change)
 
 
-def rotate_secret(home: str, name: str, keep_old: int = 0, now: float = 0.0) -> Task:
+def rotate_secret(home: str, name: str, keep_old: int = 0, now: float = 0.0, stamps: Stamps = ()) -> Task:
     """Give the task a new secret, and a slug if it has none. URLs that were signed before are no longer valid, or for
     `keep_old` seconds from `now` on, if it had keys. Returns the task: reading it again could fail, and nobody would
-    ever see the secret."""
+    ever see the secret. stamps: as in `row_of`."""
 
     def change(tasks: state.Tasks) -> Task:
-        row = row_of(tasks, name)
+        row = row_of(tasks, name, stamps)
         old_secret.end(row)
 
         if keep_old and row.get("slug") and row.get("secret"):
@@ -216,14 +224,33 @@ def public(settings: Settings, task: Task, now: float) -> dict[str, Any]:
             "oldSecretUntil": old_secret.until(task, now), "url": url}
 
 
-def row_of(tasks: state.Tasks, name: str) -> dict[str, Any]:
-    """The task's row. Raises NoSuchTask."""
+def row_of(tasks: state.Tasks, name: str, stamps: Stamps = ()) -> dict[str, Any]:
+    """The task's row. stamps: if there are any, its stamp must be one of them. Raises NoSuchTask, Stale."""
     row = tasks.get(name)
 
     if not isinstance(row, dict):
         raise NoSuchTask(name, tasks)
 
+    _check_stamp(name, row, stamps)
     return row
+
+
+def stamp(name: str, row: Any) -> str:
+    """A hash of what people set of a task: edits and new secrets change it, runs do not. row: of state.json, or the
+    task."""
+    try:
+        task = load_task(name, row)
+        # An old secret goes by itself once its time is over.
+        kept = {field: task[field] for field, rule in FIELDS.items() if rule.by != "run" and field != "oldSecret"}
+    except BadInput:
+        kept = row
+
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _check_stamp(name: str, row: Any, stamps: Stamps) -> None:
+    if stamps and stamp(name, row) not in stamps:
+        raise Stale(f"somebody else changed {name} since it was read: read it again")
 
 
 def _reset_wrong(row: dict[str, Any]) -> None:
@@ -239,10 +266,10 @@ def _reset_wrong(row: dict[str, Any]) -> None:
 def _check_free(taken: Iterable[str], name: str) -> None:
     for other in taken:
         if other == name:
-            raise BadInput(f"name: a task named {name!r} exists already", "name")
+            raise Conflict(f"name: a task named {name!r} exists already", "name")
 
         if file_name(other) == file_name(name):
-            raise BadInput(f"name: {name!r} would share its files with {other!r}: choose another", "name")
+            raise Conflict(f"name: {name!r} would share its files with {other!r}: choose another", "name")
 
 
 def _check_command(settings: Settings, name: str, arguments: str) -> None:
@@ -286,7 +313,7 @@ def check_task(settings: Settings, name: str, row: dict[str, Any], panel: bool =
     check_printable(row, before)
 
     if panel:
-        for field in ("argv", "cwd", "environment"):
+        for field in OF_COMMAND_LINE:
             if task[field] != check(field, FIELDS[field], (before or {}).get(field, FIELDS[field].default)):
                 raise BadInput(f"{field}: can only be changed on the command line", field)
 

@@ -29,6 +29,14 @@ class BadInput(WebschedulerError):
         self.field = field
 
 
+class Conflict(BadInput):
+    """What is there stands against it: a name that is taken, a task that runs."""
+
+
+class Stale(BadInput):
+    """What is there was changed since the person saw it."""
+
+
 class NoSuchTask(BadInput):
     """No task of that name. known: the names that there are."""
 

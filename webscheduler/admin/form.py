@@ -63,7 +63,6 @@ RULES = {"name": NAME, **{name: FIELDS[name] for labels in SECTIONS.values() for
          **dict.fromkeys(SCHEDULE, Field("text", "", ""))}
 OF_DUE = ("title", "description", "enabled", "strategy", "signature", "minIntervalSeconds", "ipAllowlist", "notify",
           "pingUrl", "logRetentionDays")
-OF_OWNERS = ("pingUrl",)
 OF_COMMAND = ("command", "arguments")
 
 
@@ -74,7 +73,7 @@ def edit(visit: Visit) -> Response:
     source = task or (load_task(visit.query["copy"], copied) if copied else None)
     left_out = OF_COMMAND if task is not None and task["argv"] else ()
     names = OF_DUE if task is not None and task.name == DUE else [name for name in RULES if name not in left_out]
-    form = Form(visit, {name: RULES[name] for name in names if visit.may("owner") or name not in OF_OWNERS},
+    form = Form(visit, {name: RULES[name] for name in names if visit.may("owner") or name not in editing.OF_OWNERS},
                 _values(task, source))
     sent = visit.method == "POST"
     fields = {}

@@ -13,11 +13,11 @@ from itertools import islice, takewhile
 
 from ..commands import registry
 from ..runs import health
+from ..runs.health import STATES
 from ..schedule import slots
 from ..store import history_view, state
 from ..store.task import DUE, Task, load_tasks, shown
 from ..times import instant
-from ..vocabulary import FAILURES, RUNNING, SUCCESS
 from . import language, scripts, show
 from .show import badge, button, exit_words, link, moment, options, page, paragraph, roughly
 from .tasks import LED, coming, command_line, label, last_call, led, next_run, schedule, url_box
@@ -36,9 +36,6 @@ DAY = 86400.0
 TIMELINE_TASKS = 15
 TIMELINE_SLOT = DAY / 99  # closer starts would be drawn over each other
 LATE_NAMES = 5
-# State -> its name, in the order of a list sorted by state.
-STATES = {"failing": "Failing", "late": "Late", RUNNING: "Running", "never": "Never ran", SUCCESS: "Success",
-          "disabled": "Disabled"}
 # Columns: what the list can be sorted by -> heading. A key with a leading `-` sorts the other way round.
 COLUMNS = (("state", "State"), ("name", "Task"), ("group", "Group"), ("", "Schedule"), ("-last", "Last run"),
            ("next", "Next run"), ("", "Last runs"))
@@ -49,19 +46,17 @@ def index(visit: Visit) -> Response:
     rows, alive = health.as_they_are(visit.home, state.read(visit.home), visit.now)
     running = {str(known.get("name")) for known in alive}
     all_names = _sorted(rows)
-    late_names = _late(visit, rows, all_names, "late" in visit.query.get("state", "")
-                       or "state" in visit.query.get("sort", ""))
+    whole = "late" in visit.query.get("state", "") or "state" in visit.query.get("sort", "")
+    late_names = health.late(visit.settings, rows, all_names, visit.now, None if whole else LATE_NAMES)
     late = set(late_names)
 
     def state_of(name: str) -> str:
-        row = rows[name] if isinstance(rows[name], dict) else {}
-        return ("disabled" if not row.get("enabled") else RUNNING if name in running else "failing" if row.get(
-            "lastRunStatus") in FAILURES else "late" if name in late else SUCCESS if row.get("lastRunAt") else "never")
+        return health.state_of(rows[name], name in running, name in late)
 
     names = _asked_for(visit, rows, all_names, state_of)
     number, pages = _page_number(visit, len(names))
     listed_names = names[(number - 1) * PAGE:number * PAGE]
-    late.update(_late(visit, rows, listed_names, True))
+    late.update(health.late(visit.settings, rows, listed_names, visit.now))
     tasks, broken = load_tasks({name: rows[name] for name in (DUE, *listed_names) if name in rows})
     commands = registry.registered(visit.settings).keys()
     listed = [tasks[name] for name in listed_names if name in tasks]
@@ -230,24 +225,6 @@ def _places(visit: Visit) -> Html:
         visit, facts.get("startedAt"))) for facts in held))
     return paragraph(visit, visit.t("No other due task can start until one of these ends: {names}.", names=names),
                      "warning")
-
-
-def _late(visit: Visit, rows: state.Tasks, names: list[str], whole: bool = False) -> list[str]:
-    """The late tasks, at most some more than the strip shows unless `whole`. Only tasks whose stored `nextRunAt` is
-    past or unknown are examined; every tick keeps that field up to date."""
-    past = [name for name in names if isinstance(row := rows[name], dict) and row.get("enabled") and (
-        row.get("nextRunAt") or row.get("expression") or row.get("intervalSeconds"))
-        and instant(row.get("nextRunAt")) < visit.now - health.MIN_LATE]
-    late: list[str] = []
-
-    for place in range(0, len(past), PAGE):
-        states = health.states(visit.settings, {name: rows[name] for name in past[place:place + PAGE]}, visit.now)
-        late += [name for name, state in states.items() if state == "late"]
-
-        if len(late) > LATE_NAMES and not whole:
-            break
-
-    return late
 
 
 def _timeline(visit: Visit, tasks: list[Task], next_starts: dict[str, Coming], others: state.Tasks,

@@ -15,7 +15,7 @@ import time
 from typing import NoReturn
 
 from ..addresses import address, by_https, client
-from ..errors import BadInput, Busy, NoSuchTask, WebschedulerError, foreseen
+from ..errors import BadInput, Busy, Conflict, NoSuchTask, Stale, WebschedulerError, foreseen
 from ..http import NOSNIFF, NOT_FOUND, Response, log
 from ..store import keys, throttle
 from ..store.settings import Settings, load_settings
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_FORWARDED")
 BUSY_SECONDS = "5"
+STATUSES: dict[type[BadInput], int] = {NoSuchTask: 404, Conflict: 409, Stale: 412}
 
 
 def answer(environ: Environ, home: str, clock: Callable[[], float] = time.time, in_process: bool = False) -> Response:
@@ -46,10 +47,9 @@ def answer(environ: Environ, home: str, clock: Callable[[], float] = time.time, 
         response = _preflight(environ, settings) or _answer(environ, settings, clock, in_process)
     except Problem as problem:
         response = problem.response()
-    except NoSuchTask as error:
-        response = Problem(404, str(error)).response()
     except BadInput as error:
-        response = Problem(400, str(error), error.field).response()
+        status = next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 400)
+        response = Problem(status, str(error), error.field).response()
     except (WebschedulerError, OSError) as error:
         response = _unavailable(environ, home, error).response()
 

@@ -16,10 +16,14 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from ..body import MAX_FORM, receive, stated_length
+from ..editing import OF_COMMAND_LINE
 from ..errors import BadInput, did_you_mean
 from ..http import MAX_FIELDS, MAX_LENGTH, NOSNIFF, Response, fields, log
+from ..runs.health import STATES
 from ..store import people
 from ..store.fields import Field, check_entered, from_text, parse_json
+from ..store.old_secret import LONGEST
+from ..store.task import FIELDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +39,6 @@ if TYPE_CHECKING:
 MAX_ANSWER = 1024 * 1024  # bytes
 REQUIRED = object()  # as the default of a field: it must be given
 JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
-TEXT, FLAG = "text", "bool"
 
 
 class Problem(Exception):
@@ -67,29 +70,63 @@ class Route(NamedTuple):
     role: str
     function: str
     summary: str
-    query: Rules
-    body: Rules | int | None
-    answers: dict[int, Schema]
+    query: Rules = {}
+    body: Rules | int | None = None
+    answers: dict[int, Schema] = {}
 
 
+NAME = Field("text", REQUIRED, "The task's name: 1 to 100 printable characters, the first not - . or @.", 100)
+# The fields of a task that a body may have.
+OF_TASK = {name: row for name, row in FIELDS.items() if row.by == "user" and name not in OF_COMMAND_LINE}
+TASKS, TASK = "/api/v1/tasks", "/api/v1/tasks/{name}"
 ROUTES = (
-    Route("GET", "/api/v1", "viewer", "openapi:about", "What this is, and what the key may do.", {}, None,
-          {200: "About"}),
+    Route("GET", "/api/v1", "viewer", "openapi:about", "What this is, and what the key may do", answers={200: "About"}),
+    Route("GET", "/api/v1/openapi.json", "viewer", "openapi:document", "This document", answers={200: {}}),
+    Route("GET", TASKS, "viewer", "tasks:index", "List tasks by their names", {
+        "state": Field("choice", None, "Only tasks in this state.", tuple(STATES), True),
+        "group": Field("text", None, "Only tasks of this group.", 100, True),
+        "command": Field("text", None, "Only tasks that run this command.", 200, True),
+        "limit": Field("int", 100, "At most so many; fewer if they are long.", (1, 500)),
+        "after": Field("text", None, "Only tasks after this name: `next` of the answer before.", 100, True),
+    }, answers={200: "Tasks"}),
+    Route("POST", TASKS, "editor", "tasks:create", "Make a task that runs a registered command",
+          body={"name": NAME, **OF_TASK, "command": Field("text", REQUIRED, FIELDS["command"].sentence, 200)},
+          answers={201: "NewTask"}),
+    Route("GET", TASK, "viewer", "tasks:one", "Read a task", answers={200: "Task"}),
+    Route("PATCH", TASK, "editor", "tasks:edit", "Change a task; `name` renames it", body={
+        "name": Field("text", None, NAME.sentence, 100, True), **OF_TASK}, answers={200: "Task"}),
+    Route("DELETE", TASK, "editor", "tasks:remove", "Delete a task and its history", {
+        "keepLogs": Field("bool", False, "Keep the history.")}, answers={204: None}),
+    Route("POST", f"{TASK}/enable", "editor", "tasks:enable", "Let URL and schedule start a task", body={},
+          answers={200: "Task"}),
+    Route("POST", f"{TASK}/disable", "editor", "tasks:disable", "Let neither URL nor schedule start a task", body={},
+          answers={200: "Task"}),
+    Route("POST", f"{TASK}/duplicate", "editor", "tasks:duplicate", "Make a task like this one", body={"name": NAME},
+          answers={201: "NewTask"}),
+    Route("POST", f"{TASK}/rotate", "editor", "tasks:rotate", "Give a task a new secret", body={"keepOld": Field(
+          "seconds", 0, "Seconds for which URLs of the old secret still work.", (0, LONGEST))}, answers={200: "Keys"}),
+    Route("GET", f"{TASK}/url", "editor", "tasks:url", "A URL of a task", {"kind": Field(
+          "choice", "trigger", "`trigger` runs it, `timed` does so once and for minutes, `status` tells how it is.",
+          ("trigger", "status", "timed"))}, answers={200: "Url"}),
+    Route("GET", f"{TASK}/next", "viewer", "tasks:next_starts", "When a task starts next", {
+        "count": Field("int", 5, "So many starts.", (1, 100)),
+        "from": Field("time", None, "Counted from this time, not from now.", None, True)}, answers={200: "Next"}),
 )
 
 
 class Call:
     """One request that may be answered. path, query, body: the checked values of its route; body: bytes where that says
-    so. person: who has the key; address: of the client; now: Unix seconds; in_process: see `trigger.answer`."""
+    so. by_query: the path is in the query. person: who has the key; address: of the client; now: Unix seconds;
+    in_process: see `trigger.answer`."""
 
-    __slots__ = ("address", "body", "clock", "environ", "home", "in_process", "now", "path", "person", "query",
-                 "settings")
+    __slots__ = ("address", "body", "by_query", "clock", "environ", "home", "in_process", "now", "path", "person",
+                 "query", "settings")
 
     def __init__(self, environ: dict[str, Any], settings: Settings, person: Person, address: str, now: float,
                  clock: Callable[[], float], in_process: bool) -> None:
         self.environ, self.settings, self.home, self.person, self.address = (
             environ, settings, settings.home, person, address)
-        self.now, self.clock, self.in_process = now, clock, in_process
+        self.now, self.clock, self.in_process, self.by_query = now, clock, in_process, False
         self.path: dict[str, str] = {}
         self.query: dict[str, Any] = {}
         self.body: Any = {}
@@ -106,7 +143,7 @@ class Call:
 def dispatch(call: Call) -> Response:
     """Check the request against the table, call the route's function, and make its answer a response. Raises Problem,
     and what the function raises."""
-    query, path, by_query = _target(call.environ)
+    query, path, call.by_query = _target(call.environ)
     method = str(call.environ.get("REQUEST_METHOD", "GET")).upper()
     methods, groups = _match(path)
 
@@ -122,7 +159,7 @@ def dispatch(call: Call) -> Response:
     if not call.person.may(route.role):
         raise Problem(403, f"the key's role must be {route.role} for this")
 
-    call.path = {name: _segment(text, by_query) for name, text in groups.items()}
+    call.path = {name: _segment(text, call.by_query) for name, text in groups.items()}
     call.query = _checked_query(route.query, query)
 
     if method not in ("GET", "HEAD", "DELETE"):
@@ -212,12 +249,12 @@ def _checked_query(rules: Rules, query: list[tuple[str, str]]) -> dict[str, Any]
 
 
 def _checked(rules: Rules, given: dict[str, Any]) -> dict[str, Any]:
-    """The given values, and the defaults of all others."""
+    """The given values, and the defaults of all others but the fields of a task: those are left as they are."""
     for name, rule in rules.items():
         if rule.default is REQUIRED and name not in given:
             raise BadInput(f"{name}: must be given", name)
 
-    return {**{name: rule.default for name, rule in rules.items()}, **given}
+    return {**{name: rule.default for name, rule in rules.items() if rule is not FIELDS.get(name)}, **given}
 
 
 def _body(environ: dict[str, Any], route: Route) -> Any:
@@ -237,7 +274,7 @@ def _body(environ: dict[str, Any], route: Route) -> Any:
     if length and (kind.strip() not in kinds or parameters.replace('"', "").strip() not in ("", "charset=utf-8")):
         raise Problem(415, f"the body must be {' or '.join(kinds)}")
 
-    body = receive(environ, length) if length else b""
+    body = receive(environ, length) if length else b"" if route.method == "PATCH" else b"{}"
 
     if body is None or len(body) < length:
         raise Problem(400, "the body did not arrive as a whole")
@@ -245,13 +282,13 @@ def _body(environ: dict[str, Any], route: Route) -> Any:
     if isinstance(route.body, int):
         return body
 
-    return _checked_body(rules or {}, body, route.method == "PATCH")
+    return _checked_body(rules or {}, body)
 
 
-def _checked_body(rules: Rules, body: bytes, partial: bool) -> dict[str, Any]:
-    """partial: only what is given is returned. null stands for the default."""
+def _checked_body(rules: Rules, body: bytes) -> dict[str, Any]:
+    """The checked fields. null stands for the default."""
     try:
-        given = parse_json(body.decode() if body or partial else "{}", object_pairs_hook=_unique,
+        given = parse_json(body.decode(), object_pairs_hook=_unique,
                            parse_constant=_no_number)
     except ValueError as error:
         raise Problem(400, f"the body is not JSON: {str(error)[:200]}")
@@ -269,7 +306,7 @@ def _checked_body(rules: Rules, body: bytes, partial: bool) -> dict[str, Any]:
         values[name] = default if value is None and default is not REQUIRED else check_entered(
             name, rules[name], value)
 
-    return values if partial else _checked(rules, values)
+    return _checked(rules, values)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

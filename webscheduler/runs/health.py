@@ -14,7 +14,7 @@ from ..schedule import slots
 from ..store import file_name, locks, processes, state
 from ..store.task import load_task, shown
 from ..times import format_time, instant
-from ..vocabulary import DUE, FAILURES, INTERRUPTED, RUNNING
+from ..vocabulary import DUE, FAILURES, INTERRUPTED, RUNNING, SUCCESS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 MIN_LATE = 900.0  # seconds
 SAME_START = 0.01  # seconds by which two notes of the same start may differ
+# State of a task in lists -> its name, in the order of a list sorted by state.
+STATES = {"failing": "Failing", "late": "Late", RUNNING: "Running", "never": "Never ran", SUCCESS: "Success",
+          "disabled": "Disabled"}
+AT_ONCE = 50  # tasks that are looked at
 SEARCHED = 200  # lines of history, of which some may be skips since that start
 
 
@@ -121,6 +125,31 @@ def states(settings: Settings, tasks: state.Tasks, now: float) -> dict[str, str]
     tasks, alive = as_they_are(settings.home, tasks, now)
     running = {facts.get("name") for facts in alive}
     return {name: _state(settings, row, name, name in running, now) for name, row in tasks.items()}
+
+
+def state_of(row: Any, running: bool, late: bool) -> str:
+    """One of STATES, for the row of a task."""
+    row = row if isinstance(row, dict) else {}
+    return ("disabled" if not row.get("enabled") else RUNNING if running else "failing" if row.get(
+        "lastRunStatus") in FAILURES else "late" if late else SUCCESS if row.get("lastRunAt") else "never")
+
+
+def late(settings: Settings, rows: state.Tasks, names: list[str], now: float, most: int | None = None) -> list[str]:
+    """Those of the names whose tasks are late; some more than `most` are enough. Only tasks whose stored `nextRunAt` is
+    past or unknown are examined; every tick keeps that field up to date."""
+    past = [name for name in names if isinstance(row := rows[name], dict) and row.get("enabled") and (
+        row.get("nextRunAt") or row.get("expression") or row.get("intervalSeconds"))
+        and instant(row.get("nextRunAt")) < now - MIN_LATE]
+    found: list[str] = []
+
+    for place in range(0, len(past), AT_ONCE):
+        how = states(settings, {name: rows[name] for name in past[place:place + AT_ONCE]}, now)
+        found += [name for name, state in how.items() if state == "late"]
+
+        if most is not None and len(found) > most:
+            break
+
+    return found
 
 
 def places(home: str) -> list[Facts]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 
-from ..errors import BadInput, Busy, NoSuchTask, Unusable, WebschedulerError
+from ..errors import Busy, Conflict, NoSuchTask, Unusable, WebschedulerError
 from ..store import history, history_cleaning, locks, state
 from ..store.files import close, file_name, open_locked, replace_file
 from . import dead_runs
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def carry_out(home: str, intent: Intent, now: float, commit: Callable[[], T]) -> T:
-    """Rename or remove a task; returns what `commit` returned, which changes state.json. Raises BadInput while the task
+    """Rename or remove a task; returns what `commit` returned, which changes state.json. Raises Conflict while the task
     runs; Unusable, which says so if state.json has changed and its files have not."""
     names = _names(intent)
 
@@ -39,15 +39,17 @@ def carry_out(home: str, intent: Intent, now: float, commit: Callable[[], T]) ->
     return _under_gates(home, names, [], lambda gates: _change(home, intent, now, names, gates, commit))
 
 
-def remove(home: str, name: str, now: float, keep_logs: bool = False) -> None:
-    """Remove a task and, unless `keep_logs`, its history. Raises NoSuchTask, and BadInput while it runs."""
+def remove(home: str, name: str, now: float, keep_logs: bool = False,
+           check: Callable[[Any], object] = lambda row: None) -> None:
+    """Remove a task and, unless `keep_logs`, its history. check: is called with the row, and may raise. Raises
+    NoSuchTask, and Conflict while it runs."""
     from ..store import chains  # clean-up needs this module, and not that one
 
     def change(tasks: state.Tasks) -> None:
         if name not in tasks:  # a row that is not an object, after a wrong edit by hand, can be removed, too
             raise NoSuchTask(name, tasks)
 
-        del tasks[name]
+        check(tasks.pop(name))
         chains.rename(tasks, name, None)
 
     carry_out(home, {"old": name, "new": None, "keepLogs": keep_logs, "slug": None}, now,
@@ -112,7 +114,7 @@ def _check_idle(home: str, name: str, gate: locks.Gate) -> None:
         raise Busy(f"{name} is being renamed or removed: try again")
 
     if dead_runs.take_over(home, name):
-        raise BadInput(f"{name} is running: wait for its end, or `webscheduler cancel {file_name(name)}`")
+        raise Conflict(f"{name} is running: wait for its end, or `webscheduler cancel {file_name(name)}`")
 
     if locks.runs(home, name, taken=True):
         raise Busy(f"a run of {name} is being recorded: try again")
