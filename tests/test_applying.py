@@ -127,6 +127,28 @@ def test_a_task_with_another_name_in_the_file_is_renamed(stocked: Installation) 
     assert "report" not in state.read_strictly(str(stocked.home))
 
 
+def test_chains_follow_what_a_file_says(stocked: Installation) -> None:
+    """A follower with another name is no difference of its leader; one that would go, and is named, is an error."""
+    stocked.edit("report", onSuccess=["clean"])
+    document = exported(stocked)
+    document["tasks"]["tidy"] = document["tasks"].pop("clean")
+    before = content(stocked)
+    refused = come(stocked, document, "--prune", "--yes")
+    assert (refused.status, refused.complaint) == (2, "task report: onSuccess: no task is named 'clean'")
+    row = document["tasks"].pop("tidy")
+    refused = come(stocked, document, "--prune", "--yes")
+    assert refused.complaint == "task report: onSuccess: 'clean' is not in the file, and would be removed"
+    assert content(stocked) == before
+    document["tasks"].update(tidy=row)
+    document["tasks"]["report"]["onSuccess"] = ["tidy"]
+    assert come(stocked, document, "--prune").out == "tidy: renamed from clean\n1 tasks imported, 2 the same\n"
+    assert stocked.row("report")["onSuccess"] == ["tidy"]
+    document["tasks"].pop("tidy")
+    document["tasks"]["report"].pop("onSuccess")
+    assert come(stocked, document, "--prune", "--yes").out.startswith("tidy: removed, and its history\n")
+    assert stocked.row("report")["onSuccess"] == []
+
+
 @pytest.mark.parametrize("gone", ["removed", "renamed"])
 def test_a_task_that_runs_is_neither_removed_nor_renamed(stocked: Installation, gone: str) -> None:
     """And nothing else is done either; a dry run says so."""

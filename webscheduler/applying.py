@@ -17,7 +17,7 @@ from .errors import BadInput, Unusable, WebschedulerError
 from .interchange import histories, importing
 from .interchange.importing import Arrival
 from .runs import task_files
-from .store import processes, state
+from .store import chains, processes, state
 from .store.fields import HIDDEN, Field
 from .store.settings import Settings
 from .store.task import DUE, FIELDS, load_task, new_task, shown
@@ -51,6 +51,15 @@ def differences(settings: Settings, arrival: Arrival, now: float, prune: bool = 
         if name not in tasks and given.get("slug") in slugs:
             renamed[name] = old = slugs.pop(given["slug"])
             tasks[name] = tasks.pop(old)
+            chains.rename(tasks, old, name)
+
+    gone = [name for name in here if name not in renamed.values()]
+
+    for name, field in [(name, field) for name in arrival.tasks for field in chains.LINKS]:
+        lost = [each for each in chains.texts(arrival.tasks[name], field) if each in gone]
+
+        if lost:
+            raise BadInput(f"task {name}: {field}: {lost[0]!r} is not in the file, and would be removed", field)
 
     changes = _merge(settings, tasks, arrival, now, panel)
 
@@ -58,7 +67,6 @@ def differences(settings: Settings, arrival: Arrival, now: float, prune: bool = 
         if panel and not {"command", "arguments"}.isdisjoint(change.fields):
             editing.check_reach(settings, change.task, tasks[change.task])
 
-    gone = [name for name in here if name not in renamed.values()]
     running = {facts.get("name") for facts in processes.claimed_runs(settings.home)[0]}
     arrival.said.extend(f"{name} is running: it is {what} only after its end" for names, what in (
         (gone, "removed"), (renamed.values(), "renamed")) for name in names if name in running)
