@@ -69,6 +69,7 @@ BEFORE = {
     "notifications.md": "webscheduler add backup --command hello",
     "o2switch.md": "mkdir scheduler",
     "passenger.md": "mkdir scheduler",
+    "questions.md": "webscheduler add NAME --command hello",
     "uninstall.md": "webscheduler add backup --command hello",
 }
 
