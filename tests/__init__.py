@@ -38,7 +38,7 @@ def _package() -> Path:
     return Path(webscheduler.__file__).resolve().parent
 
 
-def _sources(folder: Path) -> dict[str, bytes]:
+def sources(folder: Path) -> dict[str, bytes]:
     """The files of a package by name, without what Python made of them."""
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*")
             if file.is_file() and "__pycache__" not in file.parts}
@@ -48,7 +48,7 @@ PACKAGE = _package()
 LIBRARY = PACKAGE.parent
 INSTALLED = LIBRARY != CHECKOUT
 
-if INSTALLED and _sources(PACKAGE) != _sources(CHECKOUT / "webscheduler"):
+if INSTALLED and sources(PACKAGE) != sources(CHECKOUT / "webscheduler"):
     raise ImportError(f"{PACKAGE} is not what lies beside these tests: install it again (pip install .)")
 
 # The CGI script as it comes with the package. Beside a checkout it would take that checkout's package.

@@ -11,12 +11,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
 
 import webscheduler
-from tests import CHECKOUT, INSTALLED, LIBRARY, PACKAGE, SCRIPT
+from tests import CHECKOUT, INSTALLED, LIBRARY, PACKAGE, SCRIPT, sources
 from tests.accounts import run
 from tests.commandline import environment
 from tests.installation import PATIENCE, Installation, answered
@@ -68,6 +69,22 @@ def test_the_script(installation: Installation, options: list[str]) -> None:
     (line,) = installation.runs()
     assert of_site_packages(line["output"].strip())
     assert SCRIPT.read_text() == (CHECKOUT / "cgi-bin" / SCRIPT.name).read_text()
+
+
+def test_the_wheel_of_a_release_holds_this_package() -> None:
+    """What `.ci/release` made of this checkout is, file by file, what is installed and tested here."""
+    found = {}
+
+    for file in (CHECKOUT / "dist").glob("webscheduler-*.whl"):
+        with zipfile.ZipFile(file) as wheel:
+            found = {name: wheel.read(name) for name in wheel.namelist() if ".dist-info/" not in name}
+
+    files = {f"webscheduler/{name}": data for name, data in sources(PACKAGE).items()}
+
+    if found != files and not os.environ.get("WEBSCHEDULER_REQUIRE_ALL"):
+        pytest.skip("dist/ has no wheel of this package: .ci/release --draft")
+
+    assert found == files
 
 
 def test_other_accounts_and_pythons() -> None:
