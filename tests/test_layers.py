@@ -39,7 +39,8 @@ ALLOWED = {folder: others.split() for folders, (_, others) in FOLDERS.items() fo
 FORBIDDEN_ON_THE_WAY = {"dataclasses", "logging", "typing", "contextlib", "pathlib"}
 ON_THE_WAY = ("cgi", "wsgi", "errors", "vocabulary", "times", "signing", "addresses", "http", "pasted", "store.",
               "schedule.cron", "schedule.slots", "commands.registry", "runs.", "trigger", "status")
-OFF_THE_WAY = ("store.people", "store.keys", "store.rows", "store.history_view", "store.change_lock", "runs.cancel")
+OFF_THE_WAY = ("store.people", "store.keys", "store.rows", "store.history_view", "store.change_lock", "runs.cancel",
+               "runs.output")
 
 
 PICTURE = CHECKOUT / "docs" / "explanation" / "layers.svg"

@@ -11,8 +11,8 @@ import os
 from datetime import datetime, timedelta
 
 from ..errors import BadInput
-from ..runs import cancel, recorder
-from ..store import chains, history, history_cleaning, history_reading, history_view, locks, processes, state
+from ..runs import cancel, output
+from ..store import chains, history_cleaning, history_reading, history_view, locks, processes, state
 from ..store.task import file_name, shown
 from ..times import time_zone
 from ..vocabulary import FAILURES, RUNNING, STATUSES, TRIGGERS
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ..http import Response
     from ..shapes import Entry, Facts
 
-LIVE_SHOWN = 128 * 1024
 REFRESH = 2  # seconds
 
 
@@ -126,11 +125,7 @@ def _asked(visit: Visit) -> tuple[str, str, Facts | None, Entry | None]:
     claim = f"{file_name(name)}@{run}"
 
     if len(claim) < 200:  # a longer one cannot be the name of a file
-        # The run, or its process, may end between one look and the next.
-        known, outcome = processes.claimed_run(visit.home, name, run)
-        entry = None if known else history_reading.find(visit.home, [name], run) or outcome
-        known = known or (None if entry else processes.claimed_run(visit.home, name, run)[0])
-
+        known, entry = output.look(visit.home, name, [name], run)
         claims = os.listdir(os.path.join(visit.home, "runs"))
 
         if known or entry or claim in claims or f"{locks.TAKEN}{claim}" in claims:
@@ -147,7 +142,8 @@ def _running(visit: Visit, name: str, run: str, known: Facts | None) -> Html:
         "running", seconds=REFRESH if known else 0, state=state,
         stop=button(visit, "cancel", "Cancel the run", "danger", name=name, run=run)
         if known and visit.may("editor") else "",
-        output=_output(visit, visit.t("Output so far"), _live(visit, run), visit.href("output", name=name, run=run)))
+        output=_output(visit, visit.t("Output so far"), output.so_far(visit.home, run),
+                       visit.href("output", name=name, run=run)))
 
 
 def _ended(visit: Visit, entry: Entry) -> Html:
@@ -182,19 +178,11 @@ def _output(visit: Visit, title: Html, text: str, raw: str) -> Html:
     return visit.html("output" if text else "no-output", title=title, raw=raw, text=show.output(text))
 
 
-def _live(visit: Visit, run: str) -> str:
-    try:
-        data, before = history_reading.tail(recorder.live_file(visit.home, run), LIVE_SHOWN)
-        return data[history.begins(data) if before else 0:].decode("utf-8", "backslashreplace")
-    except FileNotFoundError:
-        return ""
-
-
 def raw(visit: Visit) -> Response:
     """The output of a run as text/plain."""
     _, run, _, entry = _asked(visit)
     stream = "errorOutput" if visit.query.get("stream") == "errorOutput" else "output"
-    return respond(str(entry.get(stream) or "") if entry else _live(visit, run), kind="text/plain")
+    return respond(str(entry.get(stream) or "") if entry else output.so_far(visit.home, run), kind="text/plain")
 
 
 def stop(visit: Visit) -> Response:

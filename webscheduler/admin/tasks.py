@@ -12,8 +12,7 @@ import shlex
 
 from .. import editing, signing
 from ..errors import BadInput
-from ..runs import admission, health
-from ..runs.strategies import start_run
+from ..runs import by_hand, health
 from ..schedule import slots
 from ..store import capabilities, chains, history_view, old_secret, processes, state
 from ..store.task import DUE, Task, load_task, load_tasks, shown
@@ -240,19 +239,13 @@ def run_now(visit: Visit) -> Response:
 
 def _start(visit: Visit, name: str) -> tuple[str, Callable[[], object] | None] | None:
     """Start the task: (id of the run, what is to be called after the response); None if it is running already."""
-    cause = admission.Cause("admin", by_hand=True)
-    decided = admission.decide(visit.home, name, cause, visit.now)
+    found = by_hand.start(visit.home, name, "admin", visit.in_process, visit.clock, visit.server)
 
-    if decided.claim is None or decided.known is None or decided.view is None:
+    if found is None:
         return None
 
-    run = decided.claim.run
-    decided.known.strategy = "auto"  # whatever the URL does, the page should answer at once
-
-    started = start_run(visit.home, decided.claim, decided.known, decided.view, visit.in_process, visit.clock,
-                        visit.server)
     visit.note("ran", name)
-    return run, started.after
+    return found[0], found[1].after
 
 
 def enable(visit: Visit) -> Response:

@@ -7,7 +7,6 @@ the same JSON and the same exit status here and elsewhere.
 
 from __future__ import annotations
 
-import codecs
 import os
 import time
 
@@ -188,30 +187,35 @@ class Here:
 
     def one(self, name: str | None, run: str) -> dict[str, Any]:
         """A run with its output, even while it runs. name: of its task, if that is known."""
-        from ..store import history_reading, history_view
+        from ..runs import output
+        from ..store import history_view
 
-        facts, outcome_only = processes.claimed_run(self.home, name, run)
-        entry: Any = history_reading.find(self.home, history_view.chosen(self.home, name), run) or outcome_only
+        facts, entry = output.look(self.home, name, history_view.chosen(self.home, name), run)
+
+        if facts is not None:
+            return {**output.in_progress(facts, run), "output": output.so_far(self.home, run, output.LIVE_LIMIT)}
 
         if entry is None:
-            if facts is None:
-                raise BadInput(f"no run has the id {run[:60]!r}: `webscheduler logs` shows them")
+            raise BadInput(f"no run has the id {run[:60]!r}: `webscheduler logs` shows them")
 
-            entry = {"command": facts.get("name"), "run": run, "status": "running",
-                     **{field: facts.get(field) for field in ("startedAt", "trigger", "strategy")},
-                     "output": _live(self.home, run)[0].decode("utf-8", "backslashreplace")}
-
-        found: dict[str, Any] = entry
-        return found
+        return {**entry}
 
     def watch(self, name: str, run: str) -> Iterator[str]:
-        """What a run prints, until it ends."""
-        offset, decoder = 0, codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        """What a run prints, until it is recorded, or its process is gone."""
+        from ..runs import output
+        from ..store import history_view
 
-        while any(facts.get("run") == run for facts in processes.live_runs(self.home, name)):
-            data, offset = _live(self.home, run, offset)
-            yield decoder.decode(data)
-            time.sleep(PAUSE)
+        offset, goes_on = 0, True
+
+        while goes_on:
+            facts, entry = output.look(self.home, name, history_view.chosen(self.home, name), run)
+            goes_on = facts is not None
+
+            while (piece := output.piece(self.home, run, output.BOTH, offset, entry)).next > offset:
+                offset = piece.next
+                yield piece.text()
+
+            time.sleep(PAUSE if goes_on else 0)
 
     def follow(self, name: str | None) -> Followed:
         """The history of a task, or all, watched for new lines from now on."""
@@ -258,19 +262,6 @@ def _shown(settings: Settings, task: Task, alive: list[Facts], now: float) -> Sh
             problem = str(error)
 
     return document, [facts for facts in alive if facts.get("name") == task.name], problem
-
-
-def _live(home: str, run: str, offset: int = 0) -> tuple[bytes, int]:
-    """What the run printed from `offset` on, and the offset of what follows. The file of a run that prints very much is
-    started again."""
-    from ..runs import recorder
-
-    try:
-        with open(recorder.live_file(home, run), "rb") as file:
-            file.seek(offset if offset <= file.seek(0, os.SEEK_END) else 0)
-            return file.read(), file.tell()
-    except FileNotFoundError:
-        return b"", offset
 
 
 class Followed:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Runs a task by hand, in the process of whoever asked for it."""
+"""Runs a task by hand: in the process of whoever asked for it, or as its URL would."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 from ..vocabulary import SYNC
 from . import detach
 from .admission import Cause, decide
+from .strategies import start_run
 from .supervisor import supervise
 
 TYPE_CHECKING = False
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Callable
 
     from ..shapes import Result
+    from .strategies import Started
 
 
 def run_by_hand(home: str, name: str, trigger: str, clock: Callable[[], float], strategy: str = SYNC,
@@ -34,3 +36,18 @@ def run_by_hand(home: str, name: str, trigger: str, clock: Callable[[], float], 
         return supervise(home, claim, clock, own=own)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def start(home: str, name: str, trigger: str, in_process: bool, clock: Callable[[], float],
+          server: str) -> tuple[str, Started] | None:
+    """Start the task, so that the request can be answered at once if this host allows it: (id of the run, how it was
+    started); None if it is running already. in_process, server: see `strategies.start_run`. Raises NoSuchTask,
+    Unusable, Busy."""
+    decided = decide(home, name, Cause(trigger, by_hand=True), clock())
+
+    if decided.claim is None or decided.known is None or decided.view is None:
+        return None
+
+    run = decided.claim.run
+    decided.known.strategy = "auto"  # whatever the URL does
+    return run, start_run(home, decided.claim, decided.known, decided.view, in_process, clock, server)

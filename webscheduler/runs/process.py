@@ -44,6 +44,7 @@ LASTING = 1.0  # seconds after which state.json says that the run is in progress
 LONGEST_POLL = 3600.0
 LIVE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 LIVE_LIMIT = 1024 * 1024
+EARLIER = b"... [earlier output is not shown] ...\n... [truncated] "
 
 
 class Invocation:
@@ -82,13 +83,14 @@ class Stream:
 
 
 class Live:
-    """output/RUN.log: both streams as they come, for people who watch; at LIVE_LIMIT bytes it starts again. A character
-    of UTF-8 is written as a whole: its bytes may come one after the other, with the other stream between them."""
+    """output/RUN.log: both streams as they come, for people who watch; at LIVE_LIMIT bytes it starts again, and says
+    how many came before. A character of UTF-8 is written as a whole: its bytes may come one after the other, with the
+    other stream between them."""
 
-    __slots__ = ("begun", "descriptor", "size")
+    __slots__ = ("begun", "descriptor", "size", "total")
 
     def __init__(self, file: str) -> None:
-        self.size = 0
+        self.size = self.total = 0  # bytes in the file; bytes of output that there were
         self.begun: dict[int, bytes] = {}  # the first bytes of a character, by stream
 
         try:
@@ -98,28 +100,30 @@ class Live:
 
     def add(self, stream: int, data: bytes) -> None:
         """Append the next bytes of a stream."""
-        if self.descriptor < 0:
-            return
-
         data = self.begun.pop(stream, b"") + data
         end = whole(data)
-        self.begun[stream], data = data[end:], data[:end]
+        self.begun[stream] = data[end:]
+        self._append(data[:end])
+
+    def _append(self, data: bytes) -> None:
+        head = b""
 
         try:
             if self.size + len(data) > LIVE_LIMIT:
                 os.ftruncate(self.descriptor, 0)
-                data, self.size = b"... [earlier output is not shown] ...\n" + data, 0
+                head, self.size = b"%s%d bytes ...\n" % (EARLIER, self.total), 0
 
-            append_bytes(self.descriptor, data)
-            self.size += len(data)
+            append_bytes(self.descriptor, head + data)
+            self.size += len(head + data)
+            self.total += len(data)
         except OSError:
-            self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        if self.descriptor >= 0:
             close(self.descriptor)
             self.descriptor = -1
+
+    def close(self) -> None:
+        """Close the file, with what began a character that has no end."""
+        self._append(b"".join(self.begun.values()))
+        close(self.descriptor)
 
 
 def run(invocation: Invocation, claim: Claim, live_file: str, signals: Signals, lasts: Callable[[], object],

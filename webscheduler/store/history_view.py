@@ -105,13 +105,13 @@ def merged(home: str, names: Iterable[str], until: float = ALWAYS, since: float 
         if waiting and (not heap or waiting[-1][0] >= -heap[0][0]):
             changed, name = waiting.pop()
             when, most, number = min(changed, start), start, len(waiting)
-            reader = history_reading.placed(home, name, start, *places.get(name, (None, 0)),
-                                            unless=IDLE if name == DUE and not idle else b"")
+            place, mark = places.get(name, (None, 0))
+            reader = history_reading.placed(home, name, start, place, mark, IDLE if name == DUE and not idle else b"")
         else:
-            negative, number, name, place, entry, reader = heapq.heappop(heap)
+            negative, number, name, read, entry, reader = heapq.heappop(heap)
             when = most = -negative
             yield when, entry
-            cursor.when, places[name] = when, place
+            cursor.when, places[name] = when, read
 
         for begin, end, mark, entry in reader:
             ended = history.ended(entry)
