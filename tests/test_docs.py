@@ -293,8 +293,8 @@ def test_nothing_of_this_machine(page: Path) -> None:
 
 @pytest.mark.parametrize("page", FRENCH, ids=name)
 def test_french_pages_are_french_and_whole(page: Path) -> None:
-    """A French page has its accents and spaces, and the same commands, anchors and number of sections as the English
-    one, to which it leads and which leads to it."""
+    """A French page has its accents and spaces, and the same commands, blocks of code and number of sections as the
+    English one, to which it leads and which leads to it."""
     english = page.with_name(page.name.replace(".fr.md", ".md"))
     text = prose(page.read_text())
     words = re.findall(r"[^\W\d_]+", re.sub(r"`[^`]*`|\]\([^)]*\)|«[^»]*»", "", text).lower())
@@ -304,6 +304,7 @@ def test_french_pages_are_french_and_whole(page: Path) -> None:
     assert not re.search(r"[^\s\u202f\u00a0][;!?](?=\s)", re.sub(r"`[^`]*`", "", text)), "a space before ; ! ?"
 
     assert list(commands(page)) == list(commands(english))
+    assert list(blocks(page.read_text())) == list(blocks(english.read_text()))
     assert [len(found) for found in re.findall(r"^(#+) ", text, re.MULTILINE)] == [
         len(found) for found in re.findall(r"^(#+) ", prose(english.read_text()), re.MULTILINE)]
     assert f"]({english.name})" in text
@@ -311,8 +312,9 @@ def test_french_pages_are_french_and_whole(page: Path) -> None:
 
 
 def test_there_are_french_pages() -> None:
-    """The hosts of French-speaking countries have a page in French."""
-    assert [page.name for page in FRENCH] == ["infomaniak.fr.md", "o2switch.fr.md", "ovh.fr.md"]
+    """The tutorial, the panel and the hosts of French-speaking countries have a page in French."""
+    assert [page.name for page in FRENCH] == ["cpanel.fr.md", "infomaniak.fr.md", "o2switch.fr.md", "ovh.fr.md",
+                                              "panel.fr.md", "first-task.fr.md"]
 
 
 @pytest.mark.parametrize("example", [
