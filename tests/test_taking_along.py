@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from tests.commandline import call, finished, start
 from tests.installation import Installation
 from webscheduler.interchange.histories import LONGEST_FILE
-from webscheduler.store import history, people
+from webscheduler.store import history, keys, people
 from webscheduler.times import format_time
 
 NOW = time.time()
@@ -190,13 +191,16 @@ def test_settings_and_people_that_stay_behind_are_said(
     installation.add()
     installation.configure(baseUrl="https://example.org/cron", notify={"email": "me@example.org"}, defaultTimeout=300)
     people.set_password(str(installation.home), "alice", "correct horse battery", "owner", now=0.0)
+    key = keys.add(str(installation.home), "ci", "owner", 1.0)
     file = exported(installation)
     document = json.loads(file.read_text())
-    assert (document["settings"], document["people"]) == (["baseUrl", "notify"], 1)
-    assert "me@example.org" not in file.read_text()
+    assert (document["settings"], document["people"], document["keys"]) == (["baseUrl", "notify"], 1, 1)
+    assert not any(text in file.read_text() for text in ("me@example.org", key, sha256(key.encode()).hexdigest()))
     assert said(call(other.home, "import", str(file if source == "export" else installation.home))) == [
         "settings stay behind: baseUrl, notify: `webscheduler config set` sets them here",
-        "people of the panel stay behind: 1: `webscheduler set-password` lets them in here"]
+        "people of the panel stay behind: 1: `webscheduler set-password` lets them in here",
+        "keys of the API stay behind: 1: `webscheduler api-key add` makes new ones here"]
+    assert not keys.exists(str(other.home))
 
 
 @pytest.mark.parametrize(("words", "says"), [

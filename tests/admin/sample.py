@@ -31,7 +31,7 @@ PAGES = {"tasks": "", "task": "task?name=shop%3Aprices", "due": "task?name=%40du
          "new": "edit", "history": "history", "filtered": "history?status=problems",
          "delete": "delete?name=shop%3Areport", "secret": "secret?name=shop%3Areport", "clear": "clear",
          "diagnostics": "diagnostics", "settings": "settings", "account": "account", "people": "people",
-         "missing": "task?name=gone"}
+         "keys": "keys", "missing": "task?name=gone"}
 
 
 def entry(name: str, begun: float, took: float, status: str, code: int | None, **more: Any) -> dict[str, Any]:

@@ -16,7 +16,19 @@ from tests.admin.client import Browser
 from tests.admin.test_settings import restore
 from tests.installation import Installation
 from webscheduler import vocabulary
-from webscheduler.admin import account, controls, form, language, overview, settings, setup, show, tasks, web
+from webscheduler.admin import (
+    account,
+    controls,
+    form,
+    keys,
+    language,
+    overview,
+    settings,
+    setup,
+    show,
+    tasks,
+    web,
+)
 from webscheduler.host import findings, url_check
 from webscheduler.runs import cancel
 from webscheduler.schedule.describe import MESSAGES
@@ -29,6 +41,7 @@ TABLES: list[Any] = [
     [text for _, text in show.MENU], form.KINDS, form.UNIT_NAMES, form.WEEKDAYS, "the last",
     [[*page.SECTIONS, page.SECTIONS, [rule.sentence for rule in page.RULES.values()]] for page in (form, settings)],
     account.ROLE_NAMES, account.SIGN_IN, account.CHANGE, account.PERSON, setup.LABELS,
+    keys.LABELS, [rule.sentence for rule in keys.RULES.values()],
     findings.MARKS, cancel.ELSEWHERE, controls.CHANGED, tasks.LED, overview.STATES,
     [text for _, text in overview.COLUMNS],
 ]  # fmt: skip
@@ -39,7 +52,8 @@ CALLS = {"t": slice(1), "count": slice(1, None), "tell": slice(1), "note": slice
          "facts": slice(1, 2)}
 # Modules whose one-line errors reach the panel, and the parts of those errors that a person entered.
 ERRORS = ("store/task", "store/fields", "store/chains", "editing", "schedule/slots", "schedule/cron",
-          "commands/registry", "host/home", "trigger", "http", "host/doctor", "store/settings", "store/state", "zones")
+          "commands/registry", "host/home", "trigger", "http", "host/doctor", "store/settings", "store/state",
+          "store/keys", "zones")
 RETURNED = ("store/task", "store/fields", "schedule/slots")  # these hand out what is wrong as text, too
 
 

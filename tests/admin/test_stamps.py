@@ -20,14 +20,15 @@ from webscheduler.store.settings import load_settings, save_settings
 from webscheduler.store.task import load_task
 
 # Pages whose forms save what somebody typed or chose.
-SAVE = {"edit", "settings", "people", "crontab", "setup", "account"}
+SAVE = {"edit", "settings", "people", "keys", "crontab", "setup", "account"}
 # Pages that do one thing, which the button says, whatever else was saved.
 DO = {"run-now", "enable", "selection", "secret", "delete", "cancel", "clear", "check", "probe", "update",
       "notify-test", "permissions", "sign-in", "sign-out",
       "backup"}  # it says that tasks with the same name are replaced
 # What an owner sees, and what is in it to see.
 SEEN = ("", "task?name=task", "edit", "edit?name=task", "edit?name=%40due", "edit?copy=task", "secret?name=task",
-        "delete?name=task", "history", "clear", "diagnostics", "settings", "crontab", "account", "people")
+        "delete?name=task", "history", "clear", "diagnostics", "settings", "crontab", "account", "people",
+        "keys")
 
 
 def test_every_form_that_saves_has_a_stamp(owner: Browser, inhabited: Installation) -> None:

@@ -56,6 +56,7 @@ PAGES: dict[str, tuple[str, str | None, str | None]] = {
     "export": ("settings:export_page", "owner", None),
     "account": ("account:account", "viewer", "viewer"),
     "people": ("account:people_page", "owner", "owner"),
+    "keys": ("keys:index", "owner", "owner"),
     "setup": ("setup:setup", "", ""),
     "sign-in": ("account:sign_in", "", ""),
     "sign-out": ("account:sign_out", None, "viewer"),

@@ -110,7 +110,8 @@ def account(visit: Visit) -> Response:
                                                   fields={"everywhere": "yes"}))]
 
     if visit.person.may("owner"):
-        parts.append(paragraph(visit, link(visit, "All people…", "people")))
+        parts.append(paragraph(visit, h("{people} {keys}", people=link(visit, "All people…", "people"), keys=link(
+            visit, "Keys of the API…", "keys"))))
 
     return page(visit, "Your account", visit.html("account", who=who, parts=parts), 422 if form.errors else 200)
 
@@ -144,6 +145,7 @@ def people_page(visit: Visit) -> Response:
     return page(visit, "People", visit.html(
         "people", problem=warning(form.problem()),
         table=table(visit, "People", ["Name", "Since", "Role", "Actions"], rows),
+        keys=link(visit, "Keys of the API…", "keys"),
         form=stack(form, PERSON, visit.t("Save"), do="set")), 422 if form.errors else 200)
 
 

@@ -86,6 +86,7 @@ def index(visit: Visit) -> Response:
         if owner else visit.html("shown", facts=facts(visit, known)),
         others=visit.html("others", facts=facts(visit, others)) if owner else "",
         crontab=visit.html("to-crontab", link=link(visit, "Show the crontab", "crontab")) if owner else "",
+        keys=visit.html("to-keys", link=link(visit, "Keys of the API…", "keys")) if owner else "",
         backup=visit.html("backup", action=visit.href("backup"), download=button(
             visit, "backup", "Download a backup", fields={"do": "download"})) if owner else "",
         take=_elsewhere(visit) if visit.may("editor") else ""), 422 if form.errors else 200)

@@ -42,7 +42,8 @@ UNITS = ((86400, "one day", "{n} days"), (3600, "one hour", "{n} hours"), (60, "
 FEW = 40  # places in a chart, at least, or a few bars would be as wide as the page
 MENU = (("", "Tasks"), ("history", "History"), ("diagnostics", "Diagnostics"), ("settings", "Settings"))
 BELOW = {"run": "history", "clear": "history", "check": "diagnostics", "probe": "diagnostics", "crontab": "settings",
-         "update": "settings", "account": "account", "people": "account"}
+         "update": "settings", "account": "account", "people": "account",
+         "keys": "account"}
 
 
 def page(visit: Visit, title: str, body: Html, status: int = 200, head: Html | str = "") -> Response:

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shlex
+from contextlib import suppress
 from functools import partial
 from typing import IO, Any, Callable, NamedTuple
 
@@ -20,7 +21,7 @@ from .. import signing
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..schedule import slots
-from ..store import chains, history, old_secret, people, state
+from ..store import chains, history, keys, old_secret, people, state
 from ..store.fields import MOST_DEPTH, NAME_CHARACTERS, check_depth, parse_json
 from ..store.settings import SETTINGS, Settings, read_settings
 from ..store.task import DUE, SECRETS, check_name, check_printable, file_name, load_task, shown
@@ -58,8 +59,8 @@ OPERATOR = re.compile(r"[;&|<>]+|\d?>.*|-.*|[A-Za-z_]\w*=.*|\d+[smhd]?|\]|\)|\}|
 class Arrival(NamedTuple):
     """What to import. tasks: rows by name; logs: name of a history file -> what returns the lines for it, which are
     read one at a time; said: messages for the person; behind: what stays behind, of where they come from: `timezone`,
-    `settings` (names, or values by name) and `people` (how many), as far as that is known; changes: tasks that are here
-    already become as they are in it."""
+    `settings` (names, or values by name), `people` and `keys` (how many), as far as that is known; changes: tasks that
+    are here already become as they are in it."""
 
     tasks: state.Tasks
     logs: Logs
@@ -226,15 +227,19 @@ def document(settings: Settings, tasks: state.Tasks, with_secrets: bool) -> dict
             for name, row in shown(tasks).items() if isinstance(row, dict)}
     own = [name for name, row in SETTINGS.items() if name != "timezone" and settings[name] != row.default]
     return {"format": FORMAT, "version": VERSION, "timezone": settings["timezone"], "settings": own,
-            "people": _people(settings.home), "tasks": rows}
+            **_persons(settings.home), "tasks": rows}
 
 
-def _people(home: str) -> int:
-    """How many may sign in to the panel."""
-    try:
-        return len(people.read(home))
-    except WebschedulerError:
-        return 0
+def _persons(home: str) -> dict[str, int]:
+    """How many may sign in to the panel, and how many keys open the API, if any does."""
+    found = {"people": 0}
+
+    for what, listed in (("people", people.read), ("keys", keys.listed)):
+        with suppress(WebschedulerError):
+            if count := len(listed(home)):
+                found[what] = count
+
+    return found
 
 
 def of_document(text: str, source: str) -> Arrival:
@@ -330,7 +335,7 @@ def _behind(directory: str) -> dict[str, Any]:
         given = {}
 
     return given and {"timezone": given.get("timezone", SETTINGS["timezone"].default), "settings": given,
-                      "people": _people(directory)}
+                      **_persons(directory)}
 
 
 def prepare(settings: Settings, arrival: Arrival, now: float) -> None:
@@ -340,9 +345,9 @@ def prepare(settings: Settings, arrival: Arrival, now: float) -> None:
 
 
 def stays_behind(settings: Settings, arrival: Arrival) -> dict[str, str]:
-    """What stays behind of the installation that the tasks come from: a sentence for `timezone`, `settings` and
-    `people` each, as far as there is something to say."""
-    zone, given, known = (arrival.behind.get(part) for part in ("timezone", "settings", "people"))
+    """What stays behind of the installation that the tasks come from: a sentence for `timezone`, `settings`, `people`
+    and `keys` each, as far as there is something to say."""
+    zone, given = (arrival.behind.get(part) for part in ("timezone", "settings"))
     moved, found = _moved(arrival), {}
 
     if isinstance(zone, str) and zone != settings["timezone"] and moved:
@@ -356,8 +361,9 @@ def stays_behind(settings: Settings, arrival: Arrival) -> dict[str, str]:
     if names:
         found["settings"] = f"settings stay behind: {', '.join(names)}"
 
-    if isinstance(known, int) and known > 0:
-        found["people"] = f"people of the panel stay behind: {known}"
+    for part, what in (("people", "people of the panel"), ("keys", "keys of the API")):
+        if isinstance(known := arrival.behind.get(part), int) and known > 0:
+            found[part] = f"{what} stay behind: {known}"
 
     return found
 
@@ -377,7 +383,8 @@ def keep_zone(settings: Settings, arrival: Arrival, keep: bool) -> None:
         raise BadInput("--keep-zone: it is not known which time zone the tasks had")
 
     remedies = {"timezone": f"--keep-zone gives them {zone}", "settings": "`webscheduler config set` sets them here",
-                "people": "`webscheduler set-password` lets them in here"}
+                "people": "`webscheduler set-password` lets them in here",
+                "keys": "`webscheduler api-key add` makes new ones here"}
 
     for part, sentence in stays_behind(settings, arrival).items():
         if keep and part == "timezone":
