@@ -74,6 +74,8 @@ if TYPE_CHECKING:
         catchUpSeconds: int | None
         retries: int
         retryDelaySeconds: int
+        onSuccess: list[str]
+        onFailure: list[str]
         notify: bool
         pingUrl: str | None
         failureStatus: int | None
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
         consecutiveFailures: int
         createdAt: str | None
         publicOnly: bool
+        followUps: list[str]
         oldSecretUntil: str | None
         url: str | None
         error: str
