@@ -284,6 +284,16 @@ def test_every_page_can_be_found() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
+def test_a_page_begins_with_what_it_is_about(page: Path) -> None:
+    """One title, and then a sentence: no list, table, code or further title, and no word on how the page is made."""
+    title, first, *_ = re.sub(r"(?m)^\[(En français|In English)\]\(.*\)\n\n", "", page.read_text()).split("\n\n", 2)
+    assert re.fullmatch("# .+", title)
+    assert re.match(r"[\w`\[]", first)
+    assert re.search(r"[.:?](?!\w)", first)
+    assert "generated" not in first.partition(". ")[0]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_nothing_of_this_machine(page: Path) -> None:
     """No page names a path of the machine that it was written on."""
     text = page.read_text()

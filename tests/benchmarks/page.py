@@ -22,6 +22,8 @@ HEAD = f"{'work':54} {'against':38} {'measured':>9} {'bar':>9} {'aim':>9}  verdi
 INTRODUCTION = """\
 # What it costs
 
+What a call, a run and a tick cost, beside the least that they could cost and beside what others cost.
+
 This page is generated: `python -m tests.benchmarks --write-docs` measures every row, writes it and exits with 1 where a
 bar is missed. A number of milliseconds belongs to one machine, so each row is a ratio to the least that the same work
 could cost, or to a peer: both take turns in the same run, and the median of the pairs' ratios is what counts. *Bar* is
