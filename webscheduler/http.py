@@ -206,7 +206,8 @@ class Response:
 
     def all_headers(self) -> list[tuple[str, str]]:
         """Every header of the response."""
-        found = [("Content-Type", self.kind), ("Content-Length", str(len(self.body)))]
+        # What has no content (204) has neither (RFC 9110, 8.6).
+        found = [] if self.status == 204 else [("Content-Type", self.kind), ("Content-Length", str(len(self.body)))]
 
         if not any(name.lower() == "cache-control" for name, _ in self.headers):
             found.append(("Cache-Control", "no-store"))

@@ -46,7 +46,7 @@ def index(visit: Visit) -> Response:
     rows, alive = health.as_they_are(visit.home, state.read(visit.home), visit.now)
     running = {str(known.get("name")) for known in alive}
     all_names = _sorted(rows)
-    whole = "late" in visit.query.get("state", "") or "state" in visit.query.get("sort", "")
+    whole = visit.query.get("state") in health.UNLESS_LATE or "state" in visit.query.get("sort", "")
     late_names = health.late(visit.settings, rows, all_names, visit.now, None if whole else LATE_NAMES)
     late = set(late_names)
 

@@ -242,7 +242,7 @@ def _checked_query(rules: Rules, query: list[tuple[str, str]]) -> dict[str, Any]
             _unknown(name, rules)
 
         # What people may type is more than what the document says: `yes`, or nothing.
-        if (rules[name].kind == "bool" and value not in ("true", "false")) or (not value and rules[name].kind != "text"):
+        if value not in ("true", "false") if rules[name].kind == "bool" else not value and rules[name].kind != "text":
             raise BadInput(f"{name}: must be {'true or false' if rules[name].kind == 'bool' else 'given'}", name)
 
         if len(given[name]) > 1 and rules[name].kind != "lines":

@@ -19,7 +19,7 @@ from ..http import NOSNIFF, Response
 from ..runs import health
 from ..schedule import slots
 from ..store import state
-from ..store.task import FIELDS, Task, load_task, load_tasks, shown
+from ..store.task import FIELDS, Task, check_name, load_task, load_tasks, shown
 from ..times import parse_time, time_zone
 from .table import MAX_ANSWER, OF_TASK, Problem, respond
 
@@ -49,7 +49,7 @@ def index(call: Call) -> dict[str, Any]:
                 rows[name].get(field, FIELDS[field].default) or (name if field == "command" else ""))]
 
     if query["state"] is not None:
-        late = set(health.late(call.settings, rows, names, call.now) if query["state"] == "late" else ())
+        late = set(health.late(call.settings, rows, names, call.now) if query["state"] in health.UNLESS_LATE else ())
         names = [name for name in names if health.state_of(rows[name], name in running, name in late) == query["state"]]
 
     late = set(health.late(call.settings, rows, names[:query["limit"]], call.now))
@@ -129,7 +129,7 @@ def _task(call: Call) -> Task:
 def _stamps(call: Call) -> tuple[str, ...]:
     """What If-Match says (RFC 9110, 13.1.1); none if it leaves it open."""
     text = str(call.environ.get("HTTP_IF_MATCH", "")).strip()
-    return () if text in ("", "*") else (*re.findall(r'(?<!W/)"([^"]*)"', text), "")
+    return () if text in ("", "*") else ("", *(tag for weak, tag in re.findall(r'(W/)?"([^"]*)"', text) if not weak))
 
 
 def _given(call: Call) -> tuple[str | None, dict[str, Any]]:
@@ -172,7 +172,7 @@ def edit(call: Call) -> Response:
     """PATCH /tasks/{name}."""
     old, row = _row(call)
     new, fields = _given(call)
-    new = new or old
+    new = old if new is None else check_name(new)
 
     if not fields and new == old:
         editing.row_of({old: row}, old, _stamps(call))

@@ -29,6 +29,7 @@ SAME_START = 0.01  # seconds by which two notes of the same start may differ
 # State of a task in lists -> its name, in the order of a list sorted by state.
 STATES = {"failing": "Failing", "late": "Late", RUNNING: "Running", "never": "Never ran", SUCCESS: "Success",
           "disabled": "Disabled"}
+UNLESS_LATE = ("late", "never", SUCCESS)  # which of these it is, only its schedule tells
 AT_ONCE = 50  # tasks that are looked at
 SEARCHED = 200  # lines of history, of which some may be skips since that start
 
