@@ -140,8 +140,6 @@ PYTHON_PAGE = """# Python
 
 What programs in Python can use, with shapes, units and errors:
 
-What programs in Python can use, with shapes, units and errors.
-
     from webscheduler import schedulable, tasks, history, run, run_due, trigger_url, create_app, application
 
 [Inside your own site](../how-to/embedding.md) shows them at work, in a script, in a command of Django's or Flask's, and
