@@ -283,6 +283,15 @@ def test_every_page_can_be_found() -> None:
     assert not [name(page) for page in DOCS.rglob("*.md") if page not in linked and page != index]
 
 
+def test_every_page_is_in_the_navigation() -> None:
+    """The site's navigation has each page of docs/ once, and those that its hooks bring from the top."""
+    text = (DOCS / "site" / "mkdocs.yml").read_text()
+    listed = re.findall(r"^ +- (?:[^\n]*: )?([\w/.-]+\.md)$", text.partition("\nnav:")[2], re.MULTILINE)
+    assert sorted(listed) == sorted([
+        *(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")),
+        *(f"project/{page}.md" for page in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY"))])
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_a_page_begins_with_what_it_is_about(page: Path) -> None:
     """One title, and then a sentence: no list, table, code or further title, and no word on how the page is made."""
