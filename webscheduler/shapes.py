@@ -55,6 +55,12 @@ if TYPE_CHECKING:
         count: int
         # the id of the run that it followed (`onSuccess`, `onFailure`), else null
         after: str | None
+        # seconds of processor time, of the command and the children that it waited for; null where nobody was left
+        # to ask
+        cpuSeconds: float | None
+        # the most memory that the command, or a child that it waited for, had at once (resident set), bytes; at least
+        # what the supervisor that starts it has, some 15 MB; null likewise
+        maxRssBytes: int | None
 
     class Result(Entry, total=False):
         """What a caller that waits for a run gets: its line of history; if that is not written, `recorded` False and
@@ -68,7 +74,13 @@ if TYPE_CHECKING:
         held: list[Facts]
         codes: dict[str, int]
 
-    class Outcome(TypedDict):
+    class Cost(TypedDict, total=False):
+        """What a run cost, as the kernel tells it when the command is waited for (wait4(2))."""
+
+        cpuSeconds: float | None
+        maxRssBytes: int | None
+
+    class Outcome(Cost):
         """How a run ended, as its process shows it: the part of an entry that is not in the claim."""
 
         status: str

@@ -63,7 +63,7 @@ ENTRY: Entry = {
     "duration": None, "status": None, "exitCode": None,  # type: ignore[typeddict-item]
     "output": "", "errorOutput": "", "run": None, "reason": None, "strategy": None, "trigger": None,
     "triggeredAt": None, "ip": None, "scheduledFor": None, "signal": None, "attempt": None, "count": 1,
-    "after": None,
+    "after": None, "cpuSeconds": None, "maxRssBytes": None,
 }
 HISTORY_FORMAT = 1
 

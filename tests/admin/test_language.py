@@ -37,7 +37,7 @@ PACKAGE = Path(language.__file__).parent
 CORE = PACKAGE.parent
 TABLES: list[Any] = [
     vocabulary.STATUSES, [sentence for _, sentence in vocabulary.REASONS.values()], vocabulary.TRIGGERS,
-    vocabulary.STRATEGIES, show.EXITS, [texts[1:] for texts in show.UNITS],
+    vocabulary.STRATEGIES, show.EXITS, show.COSTS, [texts[1:] for texts in show.UNITS],
     [text for _, text in show.MENU], form.KINDS, form.UNIT_NAMES, form.WEEKDAYS, "the last",
     [[*page.SECTIONS, page.SECTIONS, [rule.sentence for rule in page.RULES.values()]] for page in (form, settings)],
     account.ROLE_NAMES, account.SIGN_IN, account.CHANGE, account.PERSON, setup.LABELS,

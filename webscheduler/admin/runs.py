@@ -156,7 +156,9 @@ def _ended(visit: Visit, entry: Entry) -> Html:
         "ended", outcome=[outcome(visit, entry), note], again=again, facts=facts(visit, [
             ("Started", moment(visit, entry.get("startedAt"), exact=True)),
             ("Ended", moment(visit, entry.get("finishedAt"), exact=True)),
-            ("Duration", duration(entry.get("duration"))), ("Started by", _by(visit, entry)),
+            ("Duration", duration(entry.get("duration"))),
+            *((title, show.amount(visit, key, value)) for key, title in show.COSTS.items()
+              if (value := history_view.cost(entry, key)) is not None), ("Started by", _by(visit, entry)),
             ("Strategy", entry.get("strategy") or "–"),
             ("Scheduled for", moment(visit, entry["scheduledFor"])) if entry.get("scheduledFor") else None,
             ("Followed", _before(visit, name, entry["after"] or "")) if entry.get("after") else None,

@@ -16,6 +16,7 @@ from itertools import accumulate
 
 from ..runs.notifications import failing
 from ..schedule.describe import describe, render
+from ..store import history_view
 from ..times import parse_time, time_zone
 from ..vocabulary import REASONS, STATUSES, SUCCESS
 from . import language
@@ -39,6 +40,8 @@ EXITS = {
 }
 UNITS = ((86400, "one day", "{n} days"), (3600, "one hour", "{n} hours"), (60, "one minute", "{n} minutes"),
          (1, "one second", "{n} seconds"))
+# What a run took, by its key in history.
+COSTS = {"cpuSeconds": "Processor time", "maxRssBytes": "Memory at most"}
 FEW = 40  # places in a chart, at least, or a few bars would be as wide as the page
 MENU = (("", "Tasks"), ("history", "History"), ("diagnostics", "Diagnostics"), ("settings", "Settings"))
 BELOW = {"run": "history", "clear": "history", "check": "diagnostics", "probe": "diagnostics", "crontab": "settings",
@@ -303,7 +306,7 @@ def chart(visit: Visit, entries: Sequence[Entry]) -> Html:
     counts = [(status, kinds.count(status)) for status in STATUSES if status in kinds]
     places = accumulate((count for _, count in counts), initial=0)
     return visit.html(
-        "chart", bars=_bars(runs, 60), width=max(len(runs), FEW) * 7 - 2, n=len(runs),
+        "chart", curves=_curves(visit, runs), bars=_bars(runs, 60), width=max(len(runs), FEW) * 7 - 2, n=len(runs),
         first=moment(visit, runs[0].get("startedAt")), last=moment(visit, runs[-1].get("startedAt")),
         took=visit.t("Duration of the last {n} runs: {least} to {most}, half of them at most {middle}.", n=len(runs),
                      least=duration(took[0]), most=duration(took[-1]), middle=duration(took[(len(took) - 1) // 2])),
@@ -312,6 +315,30 @@ def chart(visit: Visit, entries: Sequence[Entry]) -> Html:
         shares=[h('<path class="bar {kind}" d="M{at} 0h{n}v1h-{n}z"/>', kind=status, at=at, n=count)
                 for at, (status, count) in zip(places, counts)],
         ends=[h("<li>{badge} {n}</li>", badge=badge(visit, status), n=count) for status, count in counts])
+
+
+def amount(visit: Visit, key: str, value: float) -> Html | str:
+    """What a run took, in its unit."""
+    return duration(value) if key == "cpuSeconds" else visit.t("{n} MiB", n=f"{value / 2**20:.1f}")
+
+
+def _curves(visit: Visit, runs: Sequence[Entry]) -> list[Html]:
+    """A line for each of COSTS, as wide as the bars above, and a text that says the same."""
+    found = []
+
+    for key, title in COSTS.items():
+        known = [(place, value) for place, entry in enumerate(runs)
+                 if (value := history_view.cost(entry, key)) is not None]
+        sizes = sorted(value for _, value in known)
+
+        if len(sizes) > 1:
+            text = visit.t("{what} of the last {n} runs: {least} to {most}, half of them at most {middle}.",
+                           what=visit.t(title), n=len(sizes), least=amount(visit, key, sizes[0]),
+                           most=amount(visit, key, sizes[-1]), middle=amount(visit, key, sizes[(len(sizes) - 1) // 2]))
+            path = "L".join(f"{place * 7 + 2} {58 - 54 * value / (sizes[-1] or 1.0):.1f}" for place, value in known)
+            found.append(visit.html("curve", key=key, text=text, path="M" + path, width=max(len(runs), FEW) * 7 - 2))
+
+    return found
 
 
 def timeline(visit: Visit, rows: Sequence[tuple[str, Sequence[float], str]]) -> Html:

@@ -18,7 +18,19 @@ from ..vocabulary import FAILURES, FINISHED, SUCCESS
 from .here import PATIENCE, of
 from .parser import JSON, YES, number
 from .tasks import NAME
-from .terminal import confirm, done, holders, line, local_time, print_error, print_json, print_table, progress, seconds
+from .terminal import (
+    confirm,
+    done,
+    holders,
+    line,
+    local_time,
+    mebibytes,
+    print_error,
+    print_json,
+    print_table,
+    progress,
+    seconds,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,6 +185,10 @@ def _one(args: Namespace) -> None:
         print(outcome(entry.get("command", ""), entry) + (", not recorded yet" if "recorded" in entry else ""))
         print(f"started {local_time(entry.get('startedAt'))} by {line(entry.get('trigger'))}, "
               f"strategy {line(entry.get('strategy'))}")
+
+        if entry.get("maxRssBytes") is not None:
+            print(f"took {seconds(entry.get('cpuSeconds'))} of processor time, and at most "
+                  f"{mebibytes(entry['maxRssBytes'])} of memory")
 
         for title, field in (("output", "output"), ("error output", "errorOutput")):
             print(f"--- {title}")

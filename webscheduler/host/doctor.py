@@ -26,7 +26,7 @@ from ..store.task import DUE, Task, load_tasks, shown
 from ..times import format_time, parse_time
 from ..vocabulary import STRATEGIES
 from ..zones import NoZoneData
-from . import exposure, place
+from . import exposure, limits, place
 from .findings import ERROR, OK, WARNING, Finding
 
 TYPE_CHECKING = False
@@ -52,7 +52,8 @@ def examine(home: str, now: float, environ: dict[str, Any] | None = None) -> lis
         return [*_guarded("home", place.of_files(home)), Finding(ERROR, "files", "{error}", error=error)]
 
     checks = (("home", place.of_files(home)), ("home", place.of_place(home, environ)), ("disk", place.of_disk(home)),
-              ("clock", _clock(home, now)), ("processes", _processes()), ("python", _python(settings)),
+              ("clock", _clock(home, now)), ("processes", _processes()),
+              ("limits", limits.of_costs(home, shown(tasks))), ("python", _python(settings)),
               ("settings", _settings(settings)), ("tasks", exposure.of_calls(settings, tasks)),
               ("health", _health(settings, tasks, now)), ("runs", _runs(home, tasks, now)),
               ("refusals", _refusals(home, now)),

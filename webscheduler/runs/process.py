@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import select
 import subprocess
+import sys
 import time
 
 from .. import vocabulary as words
@@ -31,12 +33,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from ..shapes import Outcome
+    from ..shapes import Cost, Outcome
     from ..store.locks import Claim
     from .supervisor import Signals
 
 # What a run may need once its command was started: imported before, since the package may be replaced meanwhile.
-LOADED = (registry, cron, capabilities)
+LOADED = (registry, cron, capabilities, resource)  # the last one by wait4
 
 DRAIN = 0.3  # seconds in which output is still read after the command has ended
 ADOPTED_AFTER = 0.02  # seconds after which a run's orphans come to its supervisor; shorter runs save the import of that
@@ -45,6 +47,7 @@ LONGEST_POLL = 3600.0
 LIVE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 LIVE_LIMIT = 1024 * 1024
 EARLIER = b"... [earlier output is not shown] ...\n... [truncated] "
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of ru_maxrss (getrusage(2))
 
 
 class Invocation:
@@ -177,6 +180,7 @@ def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
     poller.register(signals.reading, select.POLLIN)
     command = locks.identity(child.pid)
     adopts = 0
+    cost: Cost = {}
     end: ending.Ending | None = None
     ended_at, over_at = None, None  # when the command had ended; when all had that was to end
     begun = time.monotonic()
@@ -191,7 +195,7 @@ def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
     while True:
         now = time.monotonic()
 
-        if _reap(child, adopts) and ended_at is None:
+        if _reap(child, adopts, cost) and ended_at is None:
             ended_at, look_at = now, now
             adopts_at = lasting_at = None
             over_at = None if end else now
@@ -234,7 +238,7 @@ def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
                 poller.unregister(descriptor)
                 open_streams.pop(descriptor)
 
-    return _result(child, end.facts["ending"] if end else None)
+    return {**_result(child, end.facts["ending"] if end else None), **cost}
 
 
 def _read(descriptor: int) -> bytes | None:
@@ -261,24 +265,23 @@ def _result(child: subprocess.Popen[bytes], ending: str | None) -> Outcome:
     return outcome(status, reason, exit_code=128 + number if number else code, signal=number)
 
 
-def _reap(child: subprocess.Popen[bytes], adopts: int) -> bool:
-    """Reap what has ended: the command, and the orphans that came to us. Whether the command has ended."""
-    if not adopts:
-        return child.poll() is not None
+def _reap(child: subprocess.Popen[bytes], adopts: int, cost: Cost) -> bool:
+    """Reap what has ended: the command, with what it cost, and the orphans that came to us. Whether the command has
+    ended."""
+    pid = child.pid
 
-    while True:
+    while pid and (adopts or child.returncode is None):
         try:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            pid, status, used = os.wait4(-1 if adopts else child.pid, os.WNOHANG)
         except ChildProcessError:
-            found = None
+            return child.poll() is not None  # nothing is left
 
-        if found is None:
-            return child.returncode is not None
+        if pid == child.pid:
+            child.returncode = os.waitstatus_to_exitcode(status)
+            cost["cpuSeconds"] = round(used.ru_utime + used.ru_stime, 3)
+            cost["maxRssBytes"] = used.ru_maxrss * RSS_UNIT
 
-        if found.si_pid == child.pid:
-            child.wait()
-        else:
-            os.waitpid(found.si_pid, 0)
+    return child.returncode is not None
 
 
 def _not_started(invocation: Invocation, error: OSError) -> Outcome:

@@ -22,6 +22,7 @@ from .task import DUE, file_name, is_internal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
     from ..shapes import Entry
 
@@ -164,6 +165,12 @@ def recent(home: str, name: str, most: int = 20) -> list[Entry]:
             break
 
     return found
+
+
+def cost(entry: Mapping[str, Any], key: str) -> float | None:
+    """What a run took, `cpuSeconds` or `maxRssBytes`, where its line knows it. A hand may have written the line."""
+    value = entry.get(key)
+    return value if isinstance(value, (int, float)) and 0 <= value < 1e18 else None
 
 
 def _is_idle(entry: Entry) -> bool:
