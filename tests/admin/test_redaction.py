@@ -17,6 +17,7 @@ from webscheduler import editing
 from webscheduler.admin import redaction
 from webscheduler.admin.redaction import hide
 from webscheduler.admin.session import keys
+from webscheduler.store import keys as api_keys
 from webscheduler.store.history import LIMIT
 
 # How a value that is printed may look.
@@ -141,3 +142,21 @@ def test_a_viewer_reads_no_secret_of_the_installation(inhabited: Installation, w
     inhabited.idle()
     assert not seen(inhabited, "victor", value)
     assert seen(inhabited, "alice", value)
+
+
+OF_KEYS = {"quoted": lambda text: f"curl -H 'Authorization: Bearer {text}' x", "cut": lambda text: text[:30],
+           **{look: LOOKS[look] for look in ("plain", "in other text", "coloured", "each digit coloured", "folded",
+                                             "with marks that are not seen")}}
+
+
+@pytest.mark.parametrize("look", OF_KEYS)
+def test_a_viewer_reads_no_key_of_the_api(inhabited: Installation, look: str) -> None:
+    """Which is known by its beginning alone. A word that begins like one stays."""
+    key = api_keys.add(str(inhabited.home), "ci", "owner", time.time())
+    inhabited.add("task", argv=["/bin/echo", f"zqz\n{OF_KEYS[look](key)}\nzyz"])
+    inhabited.trigger("wsgi", "task")
+    inhabited.idle()
+    assert not seen(inhabited, "victor", key)
+    assert seen(inhabited, "alice", key)
+    text = b"wsk_ begins each key, as in wsk_short"
+    assert hide(str(inhabited.home), text) == text

@@ -57,7 +57,7 @@ def index(visit: Visit) -> Response:
     rows = [visit.html(
         "key", name=name, role=Html(visit.t(ROLE_NAMES[row["role"]]).partition(":")[0]), addresses=[
             h("{each} ", each=each) for each in row["ipAllowlist"]] or visit.t("all"),
-        used=moment(visit, row["lastUsedAt"]), end=_end(visit, row), revoke=button(
+        used=moment(visit, row["lastUsedAt"], "not used yet"), end=_end(visit, row), revoke=button(
             visit, "keys", "Revoke", "danger", {"name": name, "do": "revoke", "was": form.stamp()}))
         for name, row in keys.listed(visit.home).items()]
     return page(visit, "Keys of the API", visit.html(
@@ -91,4 +91,4 @@ def _stamped(visit: Visit) -> str:
 def _end(visit: Visit, row: keys.Key) -> Html:
     ended = h('<span class="badge failed">{text}</span> ', text=visit.t("ended"))
     return h("{ended}{when}", ended=ended if keys.is_over(row, visit.now) else "", when=moment(
-        visit, row["expiresAt"]))
+        visit, row["expiresAt"], "no end"))

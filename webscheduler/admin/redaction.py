@@ -3,7 +3,8 @@
 installation.
 
 The rule: they are known by their value, also where they are folded, coloured or spaced, so that any other digest in an
-output can be read. What follows `sig=` is one, whatever its value: it may be timed, or cut.
+output can be read. What follows `sig=` is one, whatever its value: it may be timed, or cut. So is what looks like a key
+of the API.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ TAG = rb"</?span[^<>]{0,60}>"  # how the colours of an output are shown
 UNSEEN = (TAG + rb"|" + "⟨U\\+".encode() + rb"[0-9A-F]{4,6}" + "⟩".encode() + rb"|&(?:amp|lt|gt|quot|#x27);"
           rb"|(?:\x1b|\\x1b|" + "\u241b".encode() + rb")(?:\[[0-?]{0,40}[A-Za-z]|[()][0AB]"
           rb"|\][^0-9A-Za-z\x07\x1b]{0,9}[0-9A-Za-z][^\x07\x1b]{0,99}(?:\x07|\x1b\\))")
+# A key of the API, by its beginning: only its hash is known. It may be folded or, if less is left of it, cut.
+_BETWEEN = UNSEEN + rb"|\xe2\x80[\x8b-\x8f\xaa-\xae]|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf"
+_UNSEEN, _OF_KEY = rb"(?:" + _BETWEEN + rb"){0,200}", rb"[0-9A-Za-z_-]"
+KEY = re.compile(_UNSEEN.join([b"w", b"s", b"k", b"_"]) + rb"(?:(?:(?:" + _BETWEEN + rb"|[\r\n]){0,200}" + _OF_KEY
+                 + rb"){43}|(?:" + _UNSEEN + _OF_KEY + rb"){20,43})")
 FOLLOWING_SIG = re.compile(rb"(?<=sig=)[0-9a-f]+", re.IGNORECASE)
 # Of any length, so that a page is gone through once. The token of a form is no secret of others, and is passed over: a
 # stranger, who sees nothing else, costs no look at the tasks.
@@ -44,7 +50,7 @@ HIDDEN = "…".encode()
 
 def hide(home: str, body: bytes, markup: bool = True, settings: dict[str, Any] | None = None) -> bytes:
     """The page, or without `markup` the text, without secrets and signatures, nor those of the settings."""
-    body = FOLLOWING_SIG.sub(HIDDEN, body)
+    body = KEY.sub(lambda found: HIDDEN + b"".join(re.findall(TAG, found[0])), FOLLOWING_SIG.sub(HIDDEN, body))
 
     for word in _words(settings or {}):
         body = body.replace((escape(word) if markup else word).encode(), HIDDEN)
