@@ -185,6 +185,7 @@ def test_a_full_disk_leaves_no_half_a_bundle(built: Path, tmp_path: Path) -> Non
 def test_exports_with_the_templates_that_it_carries(built: Path, installation: Installation, kind: str) -> None:
     """Data files are in it as well as modules."""
     installation.add(argv=["/bin/echo", "hi"], expression="7 3 * * *")
+    installation.configure(baseUrl="https://example.org/cron")
     done = subprocess.run([sys.executable, "-IS", str(built), "export", kind], capture_output=True, text=True, cwd="/",
                           env={"WEBSCHEDULER_HOME": str(installation.home)})  # fmt: skip
     assert done.returncode == 0, done.stderr

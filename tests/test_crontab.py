@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ import pytest
 
 from tests.commandline import Done, call, environment
 from tests.installation import Installation, until
+from tests.test_exported_jobs import served
 from webscheduler.errors import BadInput
 from webscheduler.interchange import crontab
 from webscheduler.schedule.cron import Cron
@@ -42,6 +44,7 @@ case "$1" in
   *) cat > "$table" ;;
 esac
 """
+STRAY = 54321  # an account that no machine has
 # What Debian's has to itself: its spool, and the machine's settings without the machine's jobs.
 PRIVATE = ('mount --bind "$0/spool" /var/spool/cron/crontabs && mount --bind "$0/etc" /etc && '
            'mount -t tmpfs none /run && exec "$@"')
@@ -245,7 +248,8 @@ def test_the_line_runs_what_is_due_whatever_the_home_is_called(account: Account,
 @pytest.mark.skipif(not (FULL or REQUIRED), reason="cron starts jobs at full minutes only")
 @pytest.mark.timeout(200)
 def test_crons_own_daemon_runs_the_line(debian: Debian) -> None:
-    """And takes lines of others as the parser here says: escapes, standard input, variables, directory."""
+    """And takes lines of others as the parser here says: escapes, standard input, variables, directory. It runs what is
+    exported, too, for an account that is made for it."""
     account = debian.account
     home = account.home("a 100% home's")
     account.call(home, "add", "task", "--every", "86400", "--", "true")
@@ -258,18 +262,23 @@ def test_crons_own_daemon_runs_the_line(debian: Debian) -> None:
              "* * * * * echo hi > $OUT/four # 50\\% done"]
     account.write(("\n".join(lines) + "\n").encode())
     account.call(home, "crontab", "install")
-    daemon = subprocess.Popen(debian.argv("/usr/sbin/cron", "-f"))
 
-    try:
+    with ExitStack() as stack:
+        stray, called = exported_for_another(debian, stack)
+        daemon = subprocess.Popen(debian.argv("/usr/sbin/cron", "-f"))
+        stack.callback(daemon.wait)
+        stack.callback(daemon.send_signal, signal.SIGTERM)
         deadline = time.monotonic() + 130
 
         while time.monotonic() < deadline and not (out / "four").exists():
             time.sleep(1)
 
         until(lambda: list(history_reading.entries(str(home), "task")))
-    finally:
-        daemon.send_signal(signal.SIGTERM)
-        daemon.wait()
+        until(lambda: (stray / "words").exists() and called.runs("called"))
+        called.idle()
+        assert (stray / "words").read_text() == f"100%|a\\b|it's|b c|{stray}|"
+        assert (stray / "words").stat().st_uid == STRAY
+        assert {(line["trigger"], line["status"]) for line in called.runs("called")} == {("url", "success")}
 
     jobs, problems = crontab.parse("\n".join(lines))
     assert problems == []
@@ -282,6 +291,34 @@ def test_crons_own_daemon_runs_the_line(debian: Debian) -> None:
 
     assert {path.name: path.read_bytes() for path in out.iterdir()} == {
         path.name: path.read_bytes() for path in mine.iterdir()}
+
+
+def exported_for_another(debian: Debian, stack: ExitStack) -> tuple[Path, Installation]:
+    """Load what is exported for an account that is only there: a job that runs its command, and one that calls its
+    task's URL. (the account's home, the installation)."""
+    stray = debian.folder / "stray"
+    stray.mkdir()
+    debian.folder.chmod(0o711)
+    os.chown(stray, STRAY, STRAY)
+
+    for file, line in (("passwd", f"stray:x:{STRAY}:{STRAY}::{stray}:/bin/sh"), ("group", f"stray:x:{STRAY}:"),
+                       ("shadow", "stray:*:19000:0:99999:7:::")):
+        with open(debian.folder / "etc" / file, "a") as table:
+            table.write(f"{line}\n")
+
+    called = Installation(debian.account.home("called"))
+    called.add("words", ["sh", "-c", 'printf "%s|" "$@" "$A" "$PWD" > words.new && mv words.new words', "sh", "100%",
+                         "a\\b", "it's"], expression="* * * * *", environment={"A": "b c"}, cwd=str(stray), timeout=30)
+    text = call(called.home, "export", "crontab").out
+    called.edit("words", enabled=False, expression=None)
+    called.add("called", ["true"], expression="* * * * *")
+    address = stack.enter_context(served(called))
+    text += call(called.home, "export", "crontab", "--by-url", "--base", address).out
+    file = debian.account.directory / "exported"
+    file.write_text(text)
+    subprocess.run(debian.argv(str(CRONTAB), "-u", "stray", str(file)), check=True)
+    assert (debian.folder / "spool" / "stray").exists()
+    return stray, called
 
 
 # What may go wrong

@@ -883,4 +883,4 @@ def test_what_cannot_be_said_is_said_twice(installation: Installation, kind: str
 
 def test_an_unknown_kind_of_export(installation: Installation) -> None:
     done = call(installation.home, "export", "yaml")
-    assert (done.status, done.complaint) == (2, "export: must be one of json, crontab, systemd, kubernetes")
+    assert (done.status, done.complaint) == (2, "export: must be one of json, crontab, systemd, kubernetes, github")

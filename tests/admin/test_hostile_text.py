@@ -139,10 +139,14 @@ def loaded(installation: Installation) -> list[Any]:
 def test_nothing_in_an_export_is_obeyed_by_a_terminal(installation: Installation, kind: str) -> None:
     """Whatever the fields hold, also the image and what is said of a task."""
     hostile(installation)
-    made = exporting.export(kind, load_settings(str(installation.home)), loaded(installation), "\r\x1b[2J\nx: y")
-    text = str(made)
-    assert escaped(text) == text
-    assert all(escaped(line, one_line=True) == line for line in made.said)
+    installation.configure(baseUrl="https://example.org/cron")
+
+    for base in ("", "https://example.org/cron"):
+        made = exporting.export(kind, load_settings(str(installation.home)), loaded(installation),
+                                "\r\x1b[2J\nx: y", base)
+        text = str(made)
+        assert escaped(text) == text
+        assert all(escaped(line, one_line=True) == line for line in made.said)
 
 
 @pytest.mark.skipif(not REQUIRED and not shutil.which("systemd-analyze"), reason="systemd is not installed")

@@ -199,7 +199,7 @@ def test_no_link_leads_nowhere(owner: Browser, inhabited: Installation) -> None:
         assert page.status == 200, url
 
         for found in map(html.unescape, re.findall(r'<a [^>]*href="([^"#]*/admin/[^"#]*)', page.text)):
-            kind = re.sub(r"=(?!kubernetes|systemd|crontab)[^&]*", "", found)
+            kind = re.sub(r"=(?!kubernetes|systemd|crontab|github|url)[^&]*", "", found)
 
             if kind not in seen:
                 seen.add(kind)
@@ -215,6 +215,15 @@ def test_exports_and_shims(owner: Browser, inhabited: Installation) -> None:
     for kind in ("crontab", "systemd", "kubernetes"):
         page = owner.get("export", kind=kind)
         assert page.header("Content-Type") == "text/plain; charset=utf-8"
+        assert "task" in page
+
+    inhabited.configure(baseUrl="https://example.org/cron")
+    settings = owner.get("settings")
+
+    for kind in ("crontab", "systemd", "kubernetes", "github"):
+        assert f"export?kind={kind}&amp;by=url" in settings
+        page = owner.get("export", kind=kind, by="url")
+        assert "curl" in page
         assert "task" in page
 
     assert owner.get("export", kind="json").status == owner.get("export").status == 404

@@ -314,9 +314,11 @@ def _elsewhere(visit: Visit) -> Html:
     shims = [h("<li>{link}</li>", link=link(visit, h("{name}", name=label(task)), "shim", name=name))
              for name, task in load_tasks(shown(state.read(visit.home)))[0].items()
              if base and task["secret"] and task["signature"] != "timed"]
-    exports = [link(visit, h("{name}", name=format.title), "export", kind=kind)
-               for kind, format in exporting.FORMATS.items()]
-    return visit.html("take-along", shims=shims, exports=visit.html("exports", links=exports)
+    formats = [(h("{name}", name=format.title), kind, format.by_url) for kind, format in exporting.FORMATS.items()]
+    exports = [link(visit, title, "export", kind=kind) for title, kind, by_url in formats if not by_url]
+    calls = visit.html("exports-by-url", links=[link(visit, title, "export", kind=kind, by="url")
+                                                for title, kind, _ in formats]) if base else ""
+    return visit.html("take-along", shims=shims, exports=visit.html("exports", links=exports, calls=calls)
                       if visit.may("owner") else "")
 
 
@@ -340,7 +342,8 @@ def export_page(visit: Visit) -> Response:
     if wanted not in exporting.FORMATS:
         raise Refused(404, "There is no such page.")
 
-    return respond(str(exporting.export(wanted, visit.settings, tasks)), kind="text/plain")
+    base = visit.settings["baseUrl"] if visit.query.get("by") == "url" else ""
+    return respond(str(exporting.export(wanted, visit.settings, tasks, base=base)), kind="text/plain")
 
 
 def _download(name: str, content: str, kind: str) -> Response:

@@ -127,12 +127,17 @@ def _export(args: Namespace) -> None:
     if args.history and args.format != "json":
         raise BadInput("--history: only for json, no other scheduler reads it")
 
+    if args.by_url and args.format == "json":
+        raise BadInput("--by-url: not for json, which is for webscheduler itself")
+
     if args.format == "json":
         document = importing.document(settings, rows, args.with_secrets)
         content = (histories.exported(document, args.home, document["tasks"]) if args.history else
                    [json.dumps(document, indent=2).encode() + b"\n"])
     else:
-        text = exporting.export(args.format, settings, tasks, args.image)
+        by_url = args.by_url or exporting.FORMATS[args.format].by_url
+        base = base_url(settings, args.base) if by_url else ""
+        text = exporting.export(args.format, settings, tasks, args.image, base)
         content, files, said = [str(text).encode()], text.files, text.said
 
     if args.output:
@@ -180,8 +185,10 @@ VERBS: dict[str, Verb] = {
                ("|".join(TARGETS), "The format.", {"dest": "format"}),
                ("--with-secrets", "json: include the secrets, so that URLs stay valid."),
                ("--history", "json: include the history of each task."),
-               ("--image IMAGE", "kubernetes: the image; default: the placeholder IMAGE.", {"default": "IMAGE"}),
-               ("--output PATH", "Write to this file, for systemd into this directory.")),
+               ("--by-url", "Jobs that call the tasks' URLs instead of running their commands; github: always."), BASE,
+               ("--image IMAGE", "kubernetes: the image; default: the placeholder IMAGE, or one with curl.",
+                {"default": ""}),
+               ("--output PATH", "Write to this file; for systemd and github, into this directory.")),
     "import": (_import, ("Import tasks from an export, a state.json, the directory of one, or a crontab. An export "
                          "also changes the tasks that are here already, after it was shown how."),
                ("[json|crontab]", "The format; default: json.", {"dest": "format", "default": "json"}),

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""Tasks as another scheduler reads them: lines of a crontab, units of systemd, CronJobs of Kubernetes.
+"""Tasks as another scheduler reads them: lines of a crontab, units of systemd, CronJobs of Kubernetes, workflows of
+GitHub Actions.
 
 The rules: what the other scheduler does differently is said, as a comment in the text and to whoever asked; a task that
 it cannot run at the right times, or of which its format cannot say a value, is left out. Every value is escaped as its
 place in the format asks, and nothing is left that a terminal would obey. A task that runs code found by `sync`, or a
-built-in command, goes through `webscheduler run`, which keeps overlap, limits and history itself.
+built-in command, goes through `webscheduler run`, which keeps overlap, limits and history itself; so does a job that
+calls a task's URL, for those who only want another caller.
 
 A format is a row of FORMATS and a file in templates/: first what is to be said of it, then what is written for each
 task, with `{names}` of values. A line whose value is a list is there once for each of its items. `==== NAME` begins a
 file of its own.
 
-Sources: systemd.time(7) for calendars, systemd.timer(5), systemd.service(5), systemd.syntax(7) for quoting.
+Sources: systemd.time(7) for calendars, systemd.timer(5), systemd.service(5), systemd.syntax(7) for quoting;
+docs.github.com, "Events that trigger workflows" and "Workflow syntax".
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import shlex
 from itertools import count
 from typing import Callable, NamedTuple, Union
 
+from .. import signing
 from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..printable import escaped
@@ -47,17 +51,24 @@ WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 PLACE = re.compile(r"\{(\w+)\}")
 BY_CLOCK, NO_RETRIES = "its interval counts by the clock there, not from the last start", "its retries are lost"
 NO_CHAIN = "what follows it is lost"
+CALL_SECONDS = 60  # that a call may take; more where the run is over before its answer
+BY_URL = ("These jobs call URLs. A refused call looks like an accepted one: `webscheduler doctor` tells of it.",
+          "Whoever has a URL can start its task: keep it as you keep passwords.")
 
 
 class Export:
     """Tasks as another scheduler reads them. said: what whoever asked must know, which is in the text as well. files:
-    name -> content, where it is more than one; `str` is all in one text."""
+    name -> content, where it is more than one; `str` is all in one text. base: what the URLs begin with that jobs call
+    instead of running commands; empty: they run commands."""
 
-    def __init__(self, kind: str, settings: Settings, image: str) -> None:
+    def __init__(self, kind: str, settings: Settings, image: str, base: str) -> None:
         template = (pkgutil.get_data(__name__, f"templates/{kind}.template") or b"").decode()
         head, _, body = template.partition("\n\n")
-        self.settings, self.image, self.own = settings, image, FORMATS[kind].own
-        self.lines = _filled(head, {"image": escaped(image, one_line=True)})
+        self.by_url, self.base = bool(base) or FORMATS[kind].by_url, base or settings["baseUrl"]
+        self.image = image or ("curlimages/curl" if self.by_url else "IMAGE")
+        self.settings, self.own = settings, FORMATS[kind].own
+        self.lines = _filled(head, {"image": escaped(self.image, one_line=True)})
+        self.lines += [f"# {line}" for line in BY_URL] if self.by_url else []
         self.said = [line[2:] for line in self.lines]
         self.body, *files = body.split("==== ")
         self.templates = dict(text.split("\n", 1) for text in files)
@@ -81,6 +92,7 @@ class Export:
                 raise BadInput("it has no schedule")
 
             program = Program(self, task)
+            notes += ["its ipAllowlist must have the addresses that call"] * (self.by_url and bool(task["ipAllowlist"]))
             values = row(self, task, program, notes)
             notes[:0] = [f"runs through webscheduler, whose home {self.settings.home} must be there"] * program.own
         except (WebschedulerError, ValueError) as error:
@@ -102,19 +114,26 @@ class Export:
 
 
 class Program:
-    """What a task runs elsewhere. own: webscheduler runs it there, and keeps its limits. timeout: seconds; 0 for none,
-    or where it is kept already."""
+    """What a task runs elsewhere. own: webscheduler runs it there. kept: it does, or its URL is called; its limits and
+    what follows are kept. timeout: seconds; 0 for none, or where it is kept already."""
 
     def __init__(self, export: Export, task: Task) -> None:
         settings = export.settings
-        self.argv, cwd = registry.argv(settings, task)
-        self.cwd: str | None = task["cwd"] or cwd
-        self.environment = {**settings["environment"], **task["environment"]}
-        self.timeout: int = settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
         self.zone: str = task["timezone"] or settings["timezone"]
         time_zone(self.zone)
+        self.timeout: int = settings["defaultTimeout"] if task["timeout"] is None else task["timeout"]
+        self.own, self.kept, self.environment, self.cwd = False, export.by_url, {}, None
+
+        if export.by_url:
+            self.argv = _call(export, task, self.timeout)
+            self.timeout = 0
+            return
+
+        self.argv, cwd = registry.argv(settings, task)
+        self.cwd = task["cwd"] or cwd
+        self.environment = {**settings["environment"], **task["environment"]}
         free = task["argv"] or "argv" in settings["commands"].get(task["command"], {})
-        self.own = not free and registry.registered(settings)[task["command"]].source != "file"
+        self.own = self.kept = not free and registry.registered(settings)[task["command"]].source != "file"
 
         if self.own:
             self.argv = [registry.interpreter(settings), "-m", "webscheduler", "run", task.name]
@@ -125,10 +144,10 @@ class Program:
                 raise BadInput(f"no other scheduler can set a variable named {name!r}")
 
 
-def export(kind: str, settings: Settings, tasks: Iterable[Task], image: str = "IMAGE") -> Export:
-    """The tasks in a format of FORMATS. image: of the containers, for Kubernetes."""
-    made = Export(kind, settings, image)
-
+def export(kind: str, settings: Settings, tasks: Iterable[Task], image: str = "", base: str = "") -> Export:
+    """The tasks in a format of FORMATS. image: of the containers, for Kubernetes. base: what URLs begin with; then jobs
+    call the tasks' URLs instead of running their commands."""
+    made = Export(kind, settings, image, base)
     made.tasks = {task.name: task for task in tasks}
 
     for task in made.tasks.values():
@@ -136,6 +155,23 @@ def export(kind: str, settings: Settings, tasks: Iterable[Task], image: str = "I
             made.add(task, FORMATS[kind].row)
 
     return made
+
+
+def _call(export: Export, task: Task, timeout: int) -> list[str]:
+    """The program that calls a task's URL, without the answer on its output. Raises BadInput."""
+    if not export.base:
+        raise BadInput("no baseUrl is set: `webscheduler config set baseUrl https://...`")
+
+    if task["signature"] == "timed":
+        raise BadInput("it accepts timed signatures only, and a URL that stays the same has none: `webscheduler edit "
+                       "NAME --signature either`")
+
+    if not task["slug"] or not task["secret"]:
+        raise BadInput("it has no URL yet: `webscheduler url NAME` makes one")
+
+    seconds = CALL_SECONDS + (timeout or 3600) * (task["strategy"] == "sync")
+    return ["curl", "-fsS", "--max-time", str(seconds), "-o", "/dev/null",
+            signing.trigger_url(export.base, task["slug"], task["secret"])]
 
 
 def _filled(template: str, values: Row) -> list[str]:
@@ -158,7 +194,7 @@ def _crontab(export: Export, task: Task, program: Program, notes: list[str]) -> 
         raise BadInput(f"cron does not know {expression!r}")
 
     line = _line(export, task, program, notes)
-    notes += [BY_CLOCK] * (not task["expression"]) + [NO_RETRIES] * bool(task["retries"])
+    notes += [BY_CLOCK] * (not task["expression"]) + _no_retries(export, task)
     zone, export.zone = export.zone, program.zone
     return {"zone": [program.zone] if zone != program.zone else [], "expression": expression,
             "off": "" if task["enabled"] else "# disabled: ", "line": crontab.escaped(line)}
@@ -167,14 +203,14 @@ def _crontab(export: Export, task: Task, program: Program, notes: list[str]) -> 
 def _line(export: Export, task: Task, program: Program, notes: list[str]) -> str:
     """The command of a task for a shell, with what follows its success. Raises BadInput."""
     words = [shlex.quote(word) for word in program.argv]
-    following = [] if program.own else [name for name in task["onSuccess"]
+    following = [] if program.kept else [name for name in task["onSuccess"]
                                         if name in export.tasks and export.tasks[name]["enabled"]]
-    notes += ["what follows its failure is lost"] * (bool(task["onFailure"]) and not program.own)
+    notes += ["what follows its failure is lost"] * (bool(task["onFailure"]) and not program.kept)
 
     if program.timeout:
         words = ["timeout", f"-k{GRACE}", str(program.timeout), *words]
 
-    if task["preventOverlap"] and not program.own:
+    if task["preventOverlap"] and not program.kept:
         held = "-E75" if following else "-E0"  # exit status: nothing follows what did not run
         words = ["flock", "-n", held, f'"$HOME"/.webscheduler-{file_name(task.name)}.lock', *words]
 
@@ -202,9 +238,9 @@ def _systemd(export: Export, task: Task, program: Program, notes: list[str]) -> 
     times = [f"{when} {program.zone}" for when in calendar(task["expression"])] if task["expression"] else []
     late = task["catchUpSeconds"] is None
     notes += ["is disabled: do not enable its timer"] * (not task["enabled"])
-    notes += ["may overlap here, and will not there"] * (not task["preventOverlap"] and not program.own)
+    notes += ["may overlap here, and will not there"] * (not task["preventOverlap"] and not program.kept)
     notes += ["what was missed is not run later at all: systemd knows no limit for that"] * (not late)
-    notes += [NO_RETRIES] * bool(task["retries"]) + [NO_CHAIN] * _leads_on(task, program)
+    notes += _no_retries(export, task) + [NO_CHAIN] * _leads_on(task, program)
 
     if program.cwd and (program.cwd[0] != "/" or program.cwd[-1] in " \\" or escaped(program.cwd, True) != program.cwd):
         raise BadInput(f"no WorkingDirectory= says {program.cwd!r}")
@@ -227,11 +263,13 @@ def _systemd(export: Export, task: Task, program: Program, notes: list[str]) -> 
 
 def _kubernetes(export: Export, task: Task, program: Program, notes: list[str]) -> Row:
     """CronJob manifests (batch/v1), one document for each task."""
-    schedule, settings, deadline = _for_kubernetes(task), export.settings, task["catchUpSeconds"]
+    schedule, settings, deadline = _portable(task, "Kubernetes"), export.settings, task["catchUpSeconds"]
+    name = _resource(task.name, export)
     notes += [BY_CLOCK] * (not task["expression"])
     program.argv[0] = "python3" if program.own else program.argv[0]
     notes += ["may overlap, but not within webscheduler's own run"] * (not task["preventOverlap"] and program.own)
-    notes += ["Kubernetes chooses the delay before a retry"] * bool(task["retries"])
+    notes += _no_retries(export, task) if export.by_url else [
+        "Kubernetes chooses the delay before a retry"] * bool(task["retries"])
     notes += [NO_CHAIN] * _leads_on(task, program)
     # Its controller looks every ten seconds: with less it might never start a job.
     notes += ["a missed slot is run there for up to 10 seconds"] * (deadline is not None and deadline < 10)
@@ -241,38 +279,79 @@ def _kubernetes(export: Export, task: Task, program: Program, notes: list[str]) 
     # $(NAME) would be expanded; $$ stands for a dollar.
     variables = [f"{{name: {_yaml(name)}, value: {_yaml(value.replace('$(', '$$('))}}}"
                  for name, value in program.environment.items()]
-    return {"name": _yaml(_resource(task.name, export)), "schedule": _yaml(schedule), "image": _yaml(export.image),
+    words = [word.replace("$(", "$$(") for word in program.argv]
+
+    if export.by_url:
+        words[-1], secret = "$(URL)", f"webscheduler-{name}"
+        variables = [f"{{name: URL, valueFrom: {{secretKeyRef: {{name: {_yaml(secret)}, key: url}}}}}}"]
+        notes.append(f"kubectl create secret generic {secret} --from-literal=url=\"$({_url(task)})\"")
+
+    return {"name": _yaml(name), "schedule": _yaml(schedule), "image": _yaml(export.image),
             "zone": _yaml("Etc/UTC" if program.zone == "UTC" else program.zone),
             "policy": "Forbid" if task["preventOverlap"] else "Allow",
-            "suspend": "false" if task["enabled"] else "true", "retries": str(task["retries"]),
+            "suspend": "false" if task["enabled"] else "true",
+            "retries": "0" if export.by_url else str(task["retries"]),
             "deadline": [] if deadline is None else [str(max(10, deadline))],
             "timeout": [str(program.timeout)] if program.timeout else [],
             "kept": [str(days * 86400)] if days else [],
-            "word": [_yaml(word.replace("$(", "$$(")) for word in program.argv],
+            "word": [_yaml(word) for word in words],
             "cwd": [_yaml(program.cwd)] if program.cwd else [],
             "env": ["env:"] if variables else [], "variable": variables}
+
+
+def _github(export: Export, task: Task, program: Program, notes: list[str]) -> Row:
+    """Workflows that call URLs, which are secrets of the repository."""
+    if not task["enabled"]:
+        raise BadInput("it is disabled, and a workflow would be called all the same")
+
+    schedule = _portable(task, "GitHub")
+    cron = Cron(schedule)
+    minutes = sorted(cron.minutes)
+    gaps = [later - minute for minute, later in zip(minutes, [*minutes[1:], 60 + minutes[0]])]
+    finest = min(gaps if len(cron.hours) > 1 else gaps[:-1] or gaps)
+    seconds = int(program.argv[3])
+    name = "WEBSCHEDULER_" + _resource(task.name, export).upper().replace("-", "_")
+    notes += [BY_CLOCK] * (not task["expression"]) + _no_retries(export, task)
+    notes += ["is wanted more often than every 5 minutes, and runs every 5 minutes there"] * (finest < 5)
+    notes += ["what was missed is not run later"] * (task["catchUpSeconds"] is None)
+    notes.append(f"gh secret set {name} --body \"$({_url(task)})\"")
+    return {"file": file_name(task.name), "title": _yaml(f"webscheduler {task.name}".replace("${{", "$ {{")),
+            "schedule": _yaml(schedule), "zone": [] if program.zone == "UTC" else [_yaml(program.zone)],
+            "minutes": str(seconds // 60 + 2), "seconds": str(seconds), "secret": name}
 
 
 class Format(NamedTuple):
     """title: what it is called. row: the values of its template for a task, after what is to be said of the task was
     added to the notes; raises BadInput for a task that it cannot run. own: the environment in which webscheduler runs
-    there."""
+    there. by_url: jobs can only call URLs."""
 
     title: str
     row: Callable[[Export, Task, Program, list[str]], Row]
     own: Callable[[Settings], dict[str, str]] = crontab.variables
+    by_url: bool = False
 
 
 FORMATS = {
     "crontab": Format("crontab", _crontab),
     "systemd": Format("systemd", _systemd),
     "kubernetes": Format("Kubernetes", _kubernetes, lambda settings: {"WEBSCHEDULER_HOME": settings.home}),
+    "github": Format("GitHub Actions", _github, by_url=True),
 }
 
 
 def _leads_on(task: Task, program: Program) -> bool:
     """Whether other tasks follow, which webscheduler does not start there."""
-    return bool(task["onSuccess"] or task["onFailure"]) and not program.own
+    return bool(task["onSuccess"] or task["onFailure"]) and not program.kept
+
+
+def _no_retries(export: Export, task: Task) -> list[str]:
+    """What to say of retries, where webscheduler or nobody tries again."""
+    return ["its retries need calls of @due's URL" if export.by_url else NO_RETRIES] * bool(task["retries"])
+
+
+def _url(task: Task) -> str:
+    """The command line that prints the task's URL."""
+    return f"webscheduler url {shlex.quote(task.name)}"
 
 
 def _expression(task: Task) -> str:
@@ -359,16 +438,17 @@ def _resource(name: str, export: Export) -> str:
     return found
 
 
-def _for_kubernetes(task: Task) -> str:
-    """The schedule as its parser reads it: no signs of Quartz, Sunday is 0 alone, and a step of more than one makes
-    `*` an ordinary range, which is an "or" with the other field of days where ours is an "and". Raises BadInput."""
+def _portable(task: Task, reader: str) -> str:
+    """The schedule as a parser reads it that knows less: no signs of Quartz, Sunday is 0 alone, and a step of more than
+    one makes `*` an ordinary range, which is an "or" with the other field of days where ours is an "and". Raises
+    BadInput."""
     expression = _expression(task)
 
     cron, fields = Cron(expression), expression.split()
     stepped = [field[0] == "*" and not {"*", "*/1"} & set(field.split(",")) for field in (fields[2], fields[4])]
 
     if _quartz(cron) or (stepped[0] and fields[4] != "*") or (stepped[1] and fields[2] != "*"):
-        raise BadInput(f"Kubernetes does not read {expression!r} as we do")
+        raise BadInput(f"{reader} does not read {expression!r} as we do")
 
     if any("7" in day.partition("/")[0] for day in fields[4].split(",")):
         fields[4] = ",".join(map(str, sorted(cron.weekdays)))
