@@ -75,6 +75,22 @@ def test_a_failure_is_followed_after_the_last_attempt(chain: Installation) -> No
     assert ran(chain, "good") == []
 
 
+def test_a_failure_whose_retry_another_run_overtook_is_followed(chain: Installation) -> None:
+    """Once that has failed, too: a task that is due at each tick would never come to its last attempt."""
+    chain.edit(argv=list(FAILING), retries=1, retryDelaySeconds=3600)
+    first = chain.trigger().document["run"]
+    chain.idle()
+    assert ran(chain, "bad") == [] and left(chain) == {}
+    chain.trigger()
+    until(lambda: ran(chain, "bad"))
+    chain.idle()
+    chain.edit(argv=["true"])
+    chain.trigger()
+    until(lambda: ran(chain, "last"))
+    chain.idle()
+    assert [entry["after"] for entry in ran(chain, "bad")] == [first]
+
+
 def test_a_timeout_is_followed(chain: Installation) -> None:
     chain.edit(argv=["sleep", "60"], timeout=1)
     chain.trigger()

@@ -109,7 +109,8 @@ if TYPE_CHECKING:
 
     class Facts(TypedDict, total=False):
         """What a claim says about its run. A process: [pid, start time in clock ticks]; place: boot id and pid
-        namespace in which these are true; free: no request waits for it; ending: why it is being ended; found: why it
+        namespace in which these are true; overtakes: the failed run before whose retry it came before; free: no request
+        waits for it; ending: why it is being ended; found: why it
         was taken for dead; deadline, killAt, killedAt: monotonic seconds.
         """
 
@@ -122,6 +123,7 @@ if TYPE_CHECKING:
         scheduledFor: str
         attempt: int
         after: str
+        overtakes: str
         free: bool
         starter: list[int]
         place: str

@@ -13,6 +13,7 @@ import json
 from functools import partial
 
 from ..errors import WebschedulerError
+from ..schedule import slots
 from ..schedule.slots import Slot
 from ..store import chains, history, history_reading, lookup, old_secret, processes, state
 from ..vocabulary import DETACHED, DISABLED, FORK, LOCKED
@@ -56,19 +57,26 @@ def waiting(home: str, tasks: state.Tasks, clean: bool = False) -> list[tuple[st
     return found
 
 
-def starter(settings: Settings, claim: Claim, clock: Callable[[], float], supervise: Supervise,
+def starter(settings: Settings, task: Task, claim: Claim, clock: Callable[[], float], supervise: Supervise,
             signals: Signals) -> Callable[[Result], None]:
     """What starts, once the run of that claim is recorded, the runs that follow it, each in a process of its own. Where
     the run takes place in a request, or there is no process or no place, the next tick does it."""
-    home, run, facts = settings.home, claim.run, claim.facts()
+    home, facts = settings.home, claim.facts()
+
+    if task["onFailure"] and facts.get("attempt", 1) == 1 and task["lastRunId"] and slots.retry_at(task, 0.0):
+        facts["overtakes"] = task["lastRunId"]
+        claim.try_append({"overtakes": task["lastRunId"]})
+
+    runs = {claim.run, facts.get("overtakes")}
     free = facts.get("strategy") in DETACHED or facts.get("trigger") == "cli" or facts.get("free")
     facts["strategy"] = FORK
 
     def start(_: Result) -> None:
         try:
-            names = [name for name, row in state.read(home).items() if run in chains.marks(row)] if free else []
+            marked = [(run, name) for name, row in state.read(home).items() for run in chains.marks(row)
+                      if free and run in runs]
 
-            for name in names[: max(0, settings["maxConcurrentTasks"] - len(health.places(home)))]:
+            for run, name in marked[: max(0, settings["maxConcurrentTasks"] - len(health.places(home)))]:
                 start_child(partial(run_after, run, home, name, clock, supervise, facts), signals)
         except (WebschedulerError, OSError):
             pass

@@ -156,7 +156,7 @@ def update_state(home: str, claim: Claim, entry: Entry, zone: str | None = None,
         if row.get("onSuccess") or row.get("onFailure"):
             from ..store import chains
 
-            return chains.mark(tasks, row, entry)
+            return chains.mark(tasks, row, entry, (facts or {}).get("overtakes"))
 
         return None
 

@@ -116,7 +116,7 @@ def supervise(home: str, claim: Claim, clock: Callable[[], float],
             if task["onSuccess"] or task["onFailure"]:
                 from .following import starter
 
-                start_followers = starter(settings, claim, clock, supervise, signals)
+                start_followers = starter(settings, task, claim, clock, supervise, signals)
 
             report: dict[str, Any] = {}
             children: dict[int, str] = {}

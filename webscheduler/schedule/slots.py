@@ -76,7 +76,7 @@ def slot(task: Task, default_zone: str, last_start: float, now: float) -> Slot |
         limit = task["catchUpSeconds"]
         return Slot(at, 1, limit is not None and now - at > limit)
 
-    retry = _retry_at(task, last_start)
+    retry = retry_at(task, last_start)
 
     if retry is not None and retry <= now:
         return Slot(retry, (task["lastRunAttempt"] or 1) + 1)
@@ -89,7 +89,7 @@ def next_at(task: Task, default_zone: str, now: float) -> float | None:
     if not task["enabled"]:
         return None
 
-    times = (_slot_at(task, default_zone, 0.0, now), _retry_at(task, 0.0))
+    times = (_slot_at(task, default_zone, 0.0, now), retry_at(task, 0.0))
     return min((at for at in times if at is not None), default=None)
 
 
@@ -187,6 +187,20 @@ def _slot_at(task: Task, default_zone: str, last_start: float, now: float) -> fl
     return None
 
 
+def retry_at(task: Task, last_start: float) -> float | None:
+    """When the task is due for a retry, Unix seconds, or None. `interrupted` is not retried: nobody knows how far the
+    run got."""
+    if task["lastRunStatus"] not in (FAILED, TIMEOUT) or (task["lastRunAttempt"] or 1) > task["retries"]:
+        return None
+
+    begun = instant(task["lastRunAt"])
+
+    if last_start > begun + 0.01:
+        return None
+
+    return begun + (task["lastRunDuration"] or 0.0) + float(task["retryDelaySeconds"])
+
+
 def _read(task: Task, default_zone: str) -> tuple[Cron, tzinfo]:
     """The task's expression and its zone. Raises BadInput that names the task."""
     from .cron import CronError, parsed
@@ -207,17 +221,3 @@ def _nearest(expression: Cron, place: tzinfo, now: float, later: bool) -> float 
     moment = datetime.fromtimestamp(now, timezone.utc)
     found = expression.next(moment, place) if later else expression.previous(moment, place)
     return None if found is None else found.timestamp()
-
-
-def _retry_at(task: Task, last_start: float) -> float | None:
-    """When the task is due for a retry, Unix seconds, or None. `interrupted` is not retried: nobody knows how far the
-    run got."""
-    if task["lastRunStatus"] not in (FAILED, TIMEOUT) or (task["lastRunAttempt"] or 1) > task["retries"]:
-        return None
-
-    begun = instant(task["lastRunAt"])
-
-    if last_start > begun + 0.01:
-        return None
-
-    return begun + (task["lastRunDuration"] or 0.0) + float(task["retryDelaySeconds"])

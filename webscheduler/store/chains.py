@@ -2,7 +2,8 @@
 """Tasks that run after others: who follows whom, and which of such runs are still to start.
 
 The rules: `onSuccess` and `onFailure` name the tasks that a run of theirs is followed by. A failed run is followed only
-if it was the last attempt, and one that was interrupted, skipped or rejected by nothing. What is to start is a mark in
+if it was the last attempt, or if another run came before the next one and failed, too; one that was interrupted,
+skipped or rejected by nothing. What is to start is a mark in
 the follower's row (field `followUps`): the id of the run that it follows, and how many runs came before it in a row. It
 is written together with how that run ended, and is used in the same write as how the follower's run ended, or where it
 was skipped; used marks stay a while, so that no mark is made twice. Nothing here reads or writes a file.
@@ -58,20 +59,23 @@ def marks(row: Any) -> dict[str, int]:
     return found
 
 
-def mark(tasks: dict[str, Any] | None, before: dict[str, Any], entry: Entry) -> object:
-    """Mark the followers of a run of the task with the row `before`, unless that was done. Without `tasks`: whether
-    there are any."""
-    run, number = entry["run"], marks(before).get(entry.get("after") or "", 0) + 1
-    found = followers(before, entry) if number < MOST_IN_A_ROW else []
+def mark(tasks: dict[str, Any] | None, before: dict[str, Any], entry: Entry, overtakes: str | None = None) -> bool:
+    """Mark the followers of a run of the task with the row `before`, unless that was done. Returns whether there are
+    any, which is all without `tasks`. overtakes: the failed run before, if this one came before its retry."""
+    number = marks(before).get(entry.get("after") or "", 0) + 1
+    found = [(entry["run"], name) for name in followers(before, entry)]
+    found += [(overtakes, name) for name in texts(before, "onFailure")
+              if overtakes and entry["status"] in (FAILED, TIMEOUT)]
 
-    for row in map(tasks.get, found) if tasks else ():
+    for run, name in found if tasks and number < MOST_IN_A_ROW else ():
+        row = tasks.get(name) if tasks else None
         known = texts(row, FIELD)
 
         if isinstance(row, dict) and len(marks(row)) < MOST_WAITING and all(
                 text.lstrip(USED).split(" ")[0] != run for text in known):
             row[FIELD] = [*known, f"{run} {number}"]
 
-    return found
+    return bool(found)
 
 
 def use(row: dict[str, Any], run: str) -> None:
