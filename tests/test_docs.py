@@ -209,8 +209,8 @@ def tables() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["settings.md", "fields.md", "history.md", "python.md", "../how-to/faults.md",
-                                  "../how-to/callers.md"])
+@pytest.mark.parametrize("page", ["api.md", "settings.md", "fields.md", "history.md", "python.md",
+                                  "../how-to/faults.md", "../how-to/callers.md"])
 def test_the_reference_of_tables_is_fresh(page: str) -> None:
     """settings.md, fields.md, history.md, python.md, the causes in faults.md and callers.md are what their generator
     makes of the tables and docstrings."""
