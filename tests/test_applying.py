@@ -11,6 +11,7 @@ import pytest
 
 from tests.commandline import Done, call
 from tests.installation import Installation
+from tests.test_docs import DOCS
 from webscheduler import applying
 from webscheduler.errors import BadInput
 from webscheduler.interchange import importing
@@ -230,6 +231,13 @@ def test_a_crontab_is_not_all_tasks(stocked: Installation, prune: list[str], tmp
     done = call(stocked.home, "import", "crontab", str(file), "--yes", *prune)
     assert done.status == 2
     assert prune[0] in done.complaint
+
+
+def test_the_file_of_the_page_is_one(installation: Installation) -> None:
+    text = (DOCS / "how-to" / "tasks-as-code.md").read_text().partition("```json\n")[2].partition("```")[0]
+    done = come(installation, json.loads(text))
+    assert (done.status, done.err) == (0, "")
+    assert done.out == "report: 30 6 * * 1-5\nclean: every 3600 s\n2 tasks imported\n"
 
 
 SHELL = {"argv": ["sh", "-c", "id"], "cwd": "/srv", "environment": {"LD_PRELOAD": "x"}}
