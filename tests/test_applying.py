@@ -224,13 +224,14 @@ def test_slugs_are_never_taken_from_another_task(stocked: Installation) -> None:
     assert {name: stocked.row(name)["slug"] for name in (*keys, "copy")} == {**keys, "copy": copied}
 
 
-@pytest.mark.parametrize("prune", [["--prune"], ["--keep-logs"]])
-def test_a_crontab_is_not_all_tasks(stocked: Installation, prune: list[str], tmp_path: Path) -> None:
-    file = tmp_path / "crontab"
-    file.write_text("@daily true\n")
-    done = call(stocked.home, "import", "crontab", str(file), "--yes", *prune)
-    assert done.status == 2
-    assert prune[0] in done.complaint
+@pytest.mark.parametrize("prune", ["--prune", "--keep-logs"])
+def test_a_crontab_or_a_directory_is_not_all_tasks(stocked: Installation, prune: str, tmp_path: Path) -> None:
+    (tmp_path / "crontab").write_text("@daily true\n")
+    (tmp_path / "state.json").write_text("{}")
+
+    for words in (["crontab", str(tmp_path / "crontab")], [str(tmp_path)]):
+        done = call(stocked.home, "import", *words, "--yes", prune)
+        assert (done.status, done.complaint[:46]) == (2, "--prune and --keep-logs: only for a file of js")
 
 
 def test_the_file_of_the_page_is_one(installation: Installation) -> None:
@@ -238,6 +239,23 @@ def test_the_file_of_the_page_is_one(installation: Installation) -> None:
     done = come(installation, json.loads(text))
     assert (done.status, done.err) == (0, "")
     assert done.out == "report: 30 6 * * 1-5\nclean: every 3600 s\n2 tasks imported\n"
+
+
+def test_what_was_cut_off_is_done_by_the_next(stocked: Installation) -> None:
+    """After any of the steps: what was done already is no difference any more."""
+    document = exported(stocked)
+    document["tasks"]["daily"] = {**document["tasks"].pop("report"), "priority": 7}
+    del document["tasks"]["clean"]
+    document["tasks"]["new"] = {"argv": ["true"]}
+    settings, now = load_settings(str(stocked.home)), 1_800_000_000.0
+    arrival = importing.of_document(json.dumps(document), "the file")
+    changes = applying.differences(settings, arrival, now, True)
+    assert [change.change for change in changes] == ["same", "rename", "add", "remove"]
+    applying.apply(settings, arrival, [change for change in changes if change.change != "remove"], now)
+    again = applying.differences(settings, importing.of_document(json.dumps(document), "the file"), now, True)
+    assert [change.change for change in again] == ["same", "same", "same", "remove"]
+    assert come(stocked, document, "--prune", "--yes").out.endswith("0 tasks imported, 1 removed, 3 the same\n")
+    assert come(stocked, document, "--prune").out.startswith("nothing is different")
 
 
 SHELL = {"argv": ["sh", "-c", "id"], "cwd": "/srv", "environment": {"LD_PRELOAD": "x"}}

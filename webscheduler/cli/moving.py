@@ -79,8 +79,8 @@ def _check_options(args: Namespace) -> None:
     if args.any_user and args.format != "crontab":
         raise BadInput("--any-user: only for a crontab")
 
-    if args.format == "crontab" and (args.prune or args.keep_logs):
-        raise BadInput("--prune and --keep-logs: not for a crontab, whose jobs are not all tasks")
+    if (args.prune or args.keep_logs) and (args.format == "crontab" or os.path.isdir(args.file)):
+        raise BadInput("--prune and --keep-logs: only for a file of json, which may be all tasks")
 
     if args.format == "crontab" and (args.history or args.keep_zone):
         raise BadInput("--history and --keep-zone: not for a crontab, which has neither")
