@@ -140,6 +140,8 @@ def test_a_tick_starts_what_nobody_started(chain: Installation) -> None:
     chain.edit(strategy="sync")
     assert chain.trigger().status == 200
     assert left(chain) == {"good": 1}
+    said = [each for each in call(chain.home, "doctor", "--json").document if each["about"] == "ticks"]
+    assert said[0]["state"] == "mend" and "waiting to follow others: good" in said[0]["text"]
     chain.trigger(name=DUE)
     until(lambda: ran(chain, "last"))
     chain.idle()
@@ -297,6 +299,20 @@ def test_a_crontab_says_what_it_can_of_a_chain(chain: Installation) -> None:
 
     for kind in ("systemd", "kubernetes"):
         assert "# task: what follows it is lost" in call(chain.home, "export", kind).out
+
+
+def test_a_crontab_ends_what_would_never_end(installation: Installation) -> None:
+    """Of tasks that all lead to one another by many ways, as an import may bring them, or in circles, written by hand.
+    """
+    for number in range(15, 0, -1):
+        installation.add(f"t{number}", onSuccess=[f"t{number + 1}", f"u{number + 1}"] if number < 15 else [])
+        installation.add(f"u{number}", onSuccess=[f"t{number + 1}", f"u{number + 1}"] if number < 15 else [])
+
+    installation.edit("t1", expression="0 3 * * *")
+    installation.add("round", expression="0 4 * * *", onSuccess=["round"])
+    text = call(installation.home, "export", "crontab").out
+    assert "# t1: what follows it is lost" in text and "# round: what follows it is lost" in text
+    assert max(map(len, text.splitlines())) < 4000
 
 
 def test_the_line_of_a_crontab_does_so(chain: Installation, tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def _show(args: Namespace) -> None:
     facts = [("schedule", _schedule(task, leaders)), ("next", _next_start(task, problem, time.time())),
              *([("old URLs", f"work until {local_time(old)}")] if old else []),
              *(("running", f"{facts.get('run')} since {local_time(facts.get('startedAt'))}") for facts in alive)]
-    hidden = (*SECRETS, "title", "description", "nextRunAt", "name")
+    hidden = (*SECRETS, "followUps", "title", "description", "nextRunAt", "name")
     facts += [(field, local_time(value) if field in FIELDS and FIELDS[field].kind == "time" else as_text(value))
               for field, value in task.items()
               if field not in hidden and value is not None and value not in ("", [], {})]

@@ -18,7 +18,7 @@ from ..errors import BadInput, Unusable, WebschedulerError
 from ..runs import health, notifications
 from ..runs.retention import record_all_dead
 from ..schedule import slots
-from ..store import capabilities, clock, locks, marks, processes, state
+from ..store import capabilities, chains, clock, locks, marks, processes, state
 from ..store.files import lock_file
 from ..store.refusals import read_refusals
 from ..store.settings import SETTINGS, Settings, check_setting, load_settings, unknown_channels
@@ -320,7 +320,11 @@ def _ticks(home: str, tasks: dict[str, Task], now: float) -> Iterator[Finding]:
 
     if not any(task["enabled"] and (task["expression"] or task["intervalSeconds"] or task["retries"])
                for task in tasks.values()):
-        yield Finding(OK, "ticks", "not needed: no task has a schedule")
+        waiting = [name for name, task in tasks.items() if chains.marks(task)]
+        yield Finding(ERROR if waiting and last is None else OK, "ticks",
+                      "waiting to follow others: {names}; only calls of `@due` start them: let your hosting panel call "
+                      "the URL that `webscheduler url @due` prints" if waiting and last is None else
+                      "not needed: no task has a schedule", names=_list(waiting))
         return
 
     if DUE not in tasks or not tasks[DUE]["enabled"]:

@@ -31,6 +31,7 @@ from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..printable import escaped
 from ..schedule.cron import ALIASES, Cron
+from ..store.chains import MOST_IN_A_ROW
 from ..store.task import DUE, Task, file_name, is_internal
 from ..times import time_zone
 from . import crontab
@@ -193,19 +194,26 @@ def _crontab(export: Export, task: Task, program: Program, notes: list[str]) -> 
     if _quartz(Cron(expression)):
         raise BadInput(f"cron does not know {expression!r}")
 
-    line = _line(export, task, program, notes)
+    line = _line(export, task, program, notes, [task.name])
     notes += [BY_CLOCK] * (not task["expression"]) + _no_retries(export, task)
     zone, export.zone = export.zone, program.zone
     return {"zone": [program.zone] if zone != program.zone else [], "expression": expression,
             "off": "" if task["enabled"] else "# disabled: ", "line": crontab.escaped(line)}
 
 
-def _line(export: Export, task: Task, program: Program, notes: list[str]) -> str:
-    """The command of a task for a shell, with what follows its success. Raises BadInput."""
+def _line(export: Export, task: Task, program: Program, notes: list[str], chained: list[str]) -> str:
+    """The command of a task for a shell, with what follows its success. chained: what stands on its line already,
+    which grows. Raises BadInput."""
     words = [shlex.quote(word) for word in program.argv]
     following = [] if program.kept else [name for name in task["onSuccess"]
                                         if name in export.tasks and export.tasks[name]["enabled"]]
     notes += ["what follows its failure is lost"] * (bool(task["onFailure"]) and not program.kept)
+
+    if len(chained) + len(following) > MOST_IN_A_ROW:  # all ways through a net of tasks may be millions
+        notes += [NO_CHAIN] * (NO_CHAIN not in notes)
+        following = []
+
+    chained += following
 
     if program.timeout:
         words = ["timeout", f"-k{GRACE}", str(program.timeout), *words]
@@ -220,7 +228,8 @@ def _line(export: Export, task: Task, program: Program, notes: list[str]) -> str
     line = f"cd {_directory(program.cwd)} && {' '.join(words)}" if program.cwd else " ".join(words)
 
     if following:
-        after = [_line(export, export.tasks[name], Program(export, export.tasks[name]), notes) for name in following]
+        after = [_line(export, export.tasks[name], Program(export, export.tasks[name]), notes, chained)
+                 for name in following]
         line = f"({line}) && " + (f"({after[0]})" if len(after) == 1 else "{ " + "".join(
             f"({each}); " for each in after) + "}")
 

@@ -25,7 +25,7 @@ FIELD = "followUps"
 LINKS = ("onSuccess", "onFailure")
 MOST_IN_A_ROW = 16
 MOST_WAITING = 100  # marks of one task; later ones are not made
-KEPT = 100  # used marks of one task
+KEPT = 32  # used marks of one task
 USED = "-"  # begins a mark that is used
 
 
