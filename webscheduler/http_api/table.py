@@ -193,7 +193,11 @@ def _target(environ: dict[str, Any]) -> tuple[list[tuple[str, str]], str, bool]:
     if path.strip("/"):
         return query, "/" + path.strip("/"), False
 
-    path = next((value for name, value in query if name == "api"), "")
+    path, *more = [value for name, value in query if name == "api"] or [""]
+
+    if more:
+        raise BadInput("api: is given twice", "api")
+
     return [(name, value) for name, value in query if name != "api"], "/api/" + path.strip("/"), True
 
 
