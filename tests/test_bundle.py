@@ -313,6 +313,21 @@ def test_is_the_command_line_too(script: Path, installation: Installation) -> No
     assert {task["name"] for task in json.loads(done.stdout)} == {"@due", "task"}
 
 
+def test_serves_the_api(script: Path, installation: Installation) -> None:
+    """To a key that its own command line made; its document, too."""
+    made = subprocess.run([sys.executable, "-IS", str(script), "api-key", "add", "ci", "--role", "editor"],
+                          capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, check=True)  # fmt: skip
+
+    def ask(path: str) -> Any:
+        environ = asking(f"/api/v1{path}", HTTP_X_WEBSCHEDULER_KEY=made.stdout.split()[0], REMOTE_ADDR="127.0.0.1")
+        answer = answered(call(script, environ))
+        assert (answer.status, answer.errors) == (200, "")
+        return answer.document
+
+    assert [task["name"] for task in ask("/tasks")["tasks"]] == ["@due"]
+    assert "/api/v1/tasks" in ask("/openapi.json")["paths"]
+
+
 def test_carries_files_that_are_no_modules(script: Path) -> None:
     """What a package keeps beside its modules is read through its loader, as from a directory."""
     code = (f"exec(compile(open({str(script)!r}).read(), {str(script)!r}, 'exec'), "

@@ -45,10 +45,10 @@ class Server:
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.process, self.port, self.workers = process, port, frozenset[int]()
 
-    def ask(self, target: tuple[str, str], method: str = "GET", body: bytes = b"", cookie: str = "") -> bytes:
+    def ask(self, target: tuple[str, str], method: str = "GET", body: bytes = b"", header: str = "") -> bytes:
         """The whole response, head and body."""
         with socket.create_connection(("127.0.0.1", self.port)) as connection:
-            connection.sendall(_request(target, method, body, cookie))
+            connection.sendall(_request(target, method, body, header))
             parts = []
 
             while part := connection.recv(65536):
@@ -56,10 +56,10 @@ class Server:
 
         return b"".join(parts)
 
-    def seconds(self, target: tuple[str, str], expected: bytes, cookie: str = "") -> float:
+    def seconds(self, target: tuple[str, str], expected: bytes, header: str = "") -> float:
         """Until the response is whole and the connection closed."""
         begun = time.perf_counter()
-        response = self.ask(target, cookie=cookie)
+        response = self.ask(target, header=header)
         taken = time.perf_counter() - begun
         assert expected in response, response[:2000]
         return taken
@@ -112,12 +112,12 @@ def _runs(process: psutil.Process) -> bool:
         return False
 
 
-def _request(target: tuple[str, str], method: str = "GET", body: bytes = b"", cookie: str = "") -> bytes:
+def _request(target: tuple[str, str], method: str = "GET", body: bytes = b"", header: str = "") -> bytes:
     path = target[0] + ("?" + target[1] if target[1] else "")
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
 
-    if cookie:
-        lines.append(f"Cookie: {cookie}")
+    if header:
+        lines.append(header)
 
     if body:
         lines += ["Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(body)}"]
@@ -205,19 +205,32 @@ def panel(place: Installed, effort: Effort, tasks: int) -> Pairs:
                       lambda: place.bare().seconds, effort)  # fmt: skip
 
 
+def api(place: Installed, effort: Effort) -> Pairs:
+    """The API's list of 100 tasks against the panel's page of as many."""
+    home = place.home(100, "api")
+    place.cli(home.path, "init", "--password-stdin", USER, given=PASSWORD + "\n")
+    key = place.cli(home.path, "api-key", "add", "bench", "--role", "viewer").split()[0]
+
+    with served(place, "ours", OURS.format(home=str(home.path))) as server:
+        cookie, header = _sign_in(server), f"X-Webscheduler-Key: {key}"
+        return paired(lambda: server.seconds(("/api/v1/tasks", "limit=100"), b'"next"', header),
+                      lambda: server.seconds(("/admin/", ""), b"</html>", cookie), effort)  # fmt: skip
+
+
 def _sign_in(server: Server) -> str:
+    """The header that says who has signed in."""
     page = server.ask(("/admin/sign-in", ""))
     token = re.search(rb'name="token" value="([0-9a-f]+)"', page)
     assert token, page
     form = urlencode({"token": token[1].decode(), "user": USER, "password": PASSWORD}).encode()
     answer = server.ask(("/admin/sign-in", ""), "POST", form, _cookies(page))
     cookie = _cookies(answer)
-    assert b"sign-in" not in server.ask(("/admin/", ""), cookie=cookie).partition(b"\r\n\r\n")[0], answer
+    assert b"sign-in" not in server.ask(("/admin/", ""), header=cookie).partition(b"\r\n\r\n")[0], answer
     return cookie
 
 
 def _cookies(response: bytes) -> str:
-    return "; ".join(re.findall(r"(?im)^Set-Cookie: ([^;\r]+)", response.decode("latin-1")))
+    return "Cookie: " + "; ".join(re.findall(r"(?im)^Set-Cookie: ([^;\r]+)", response.decode("latin-1")))
 
 
 # A peer, for information

@@ -75,6 +75,7 @@ ROWS = [
     Row("gunicorn, 1,000 tasks: `sync` of /bin/true", BARE, "x", 6, 4, servers.waited_for),
     Row("panel's list of 100 tasks", PYTHON, "x", 8, 4, partial(servers.panel, tasks=100)),
     Row("panel's list of 1,000 tasks", PYTHON, "x", 20, 6, partial(servers.panel, tasks=1000)),
+    Row("API's list of 100 tasks", "panel's list of 100 tasks", "x", 3, 1, servers.api),
     Row("`webscheduler --version`", PYTHON, "x", 4, 2.5, console.version),
     Row("`webscheduler list` of 1,000 tasks", PYTHON, "x", 12, 8, console.listing),
     Row("tick, 1,000 tasks, none due", PYTHON, "x", 10, 5, console.tick),
