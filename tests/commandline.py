@@ -17,6 +17,26 @@ from typing import Any, NamedTuple
 from tests import python_path
 from tests.installation import PATIENCE, python_options
 
+WINDOWS = """
+import argparse, http.client, importlib.metadata, os, pathlib, shutil, signal, socket, subprocess, sys, tempfile
+import getpass, ssl, urllib.request, zoneinfo
+
+sys.modules.update(dict.fromkeys(("pwd", "grp", "fcntl", "resource", "termios", "tty", "pty", "syslog")))
+missing = {
+    os: "O_DIRECTORY O_CLOEXEC O_NOFOLLOW O_NONBLOCK fchmod chown fchown fork getuid geteuid getgid getegid getpgid "
+        "getsid setsid killpg posix_spawn pread pwrite mkfifo WNOHANG uname statvfs sysconf getgroups",
+    signal: "SIGKILL SIGHUP SIGCHLD SIGALRM SIGPIPE SIGUSR1 pthread_sigmask setitimer alarm"}
+
+for module, names in missing.items():
+    for name in names.split():
+        delattr(module, name)
+
+sys.platform = "win32"
+sys.argv[0] = "webscheduler"
+from webscheduler.cli import main
+sys.exit(main())
+"""  # what POSIX adds is not there; the standard library itself is loaded before, as Windows has its own
+
 
 class Done(NamedTuple):
     """What a call came to."""

@@ -22,9 +22,11 @@ import pytest
 
 from tests import LIBRARY
 from tests.admin.client import Form
+from tests.commandline import WINDOWS
 from tests.installation import REFUSED, Installation, answered, asking, until
 from tests.servers import KINDS, give, start, workplace
 from webscheduler import signing
+from webscheduler.cli import parser
 from webscheduler.errors import BadInput
 from webscheduler.host import bundle
 from webscheduler.interchange import exporting
@@ -33,24 +35,6 @@ from webscheduler.store.settings import load_settings
 from webscheduler.store.task import load_task
 
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
-WINDOWS = """
-import argparse, http.client, importlib.metadata, os, pathlib, shutil, signal, socket, subprocess, sys, tempfile
-
-sys.modules.update(dict.fromkeys(("pwd", "grp", "fcntl", "resource", "termios", "tty", "pty", "syslog")))
-missing = {
-    os: "O_DIRECTORY O_CLOEXEC O_NOFOLLOW O_NONBLOCK fchmod chown fchown fork getuid geteuid getgid getegid getpgid "
-        "getsid setsid killpg posix_spawn pread pwrite mkfifo WNOHANG uname statvfs sysconf getgroups",
-    signal: "SIGKILL SIGHUP SIGCHLD SIGALRM SIGPIPE SIGUSR1 pthread_sigmask setitimer alarm"}
-
-for module, names in missing.items():
-    for name in names.split():
-        delattr(module, name)
-
-sys.platform = "win32"
-sys.argv[0] = "webscheduler"
-from webscheduler.cli import main
-sys.exit(main())
-"""  # what POSIX adds is not there; the standard library itself is loaded before, as Windows has its own
 EVIL = marshal.dumps(compile("import os; os.write(2, b'code of somebody else ran'); os._exit(3)", "evil", "exec"))
 
 
@@ -157,16 +141,18 @@ def test_is_made_on_windows_too(built: Path, tmp_path: Path) -> None:
     assert (tmp_path / "webscheduler.cgi").read_bytes() == built.read_bytes()
     assert os.listdir(tmp_path) == ["webscheduler.cgi"]
     text = on_windows(tmp_path, "--help").stdout
-    assert re.findall(r"(?m)^  ([a-z][a-z-]+) ", text) == ["bundle"]
+    assert set(re.findall(r"(?m)^  ([a-z][a-z-]+) ", text)) == {"bundle", "site", *parser.FAR}
     assert "demo" not in text
 
 
 @pytest.mark.parametrize("verb", ["list", "init", "demo", "doctor", "run"])
 def test_says_on_windows_what_does_not_work_there(tmp_path: Path, verb: str) -> None:
+    """What works only for an installation elsewhere says so, too."""
     done = on_windows(tmp_path, verb)
+    elsewhere = "name an installation elsewhere by --at, or " if verb in parser.FAR else ""
     assert done.returncode == 2
-    assert done.stderr == (f"webscheduler: {verb} works on Linux and macOS: here, `webscheduler bundle` makes one file "
-                           "to upload\n")
+    assert done.stderr == (f"webscheduler: {verb} works on Linux and macOS: here, {elsewhere}`webscheduler bundle` "
+                           "makes one file to upload\n")
 
 
 def test_a_full_disk_leaves_no_half_a_bundle(built: Path, tmp_path: Path) -> None:

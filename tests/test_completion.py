@@ -82,6 +82,20 @@ def test_commands_options_choices_and_tasks_are_completed(ask: object, place: In
 
 
 @pytest.mark.parametrize("ask", [in_bash, in_fish])
+def test_sites_are_completed(ask: object, place: Installation) -> None:
+    """After --at come the names of sites, before the command or after it; then no task of this machine is offered."""
+    assert callable(ask)
+    folder = place.home.parent / ".config" / "webscheduler"
+    folder.mkdir(parents=True)
+    (folder / "sites.json").write_text('{"shop": {"url": "https://example.org", "key": "wsk_x"}}')
+    (folder / "sites.json").chmod(0o600)
+    assert ask(place, "webscheduler --a") == {"--at"}
+    assert ask(place, "webscheduler --at sh") == {"shop"}
+    assert ask(place, "webscheduler show --at a") == {"all"}
+    assert "backup" not in ask(place, "webscheduler --at shop show ba")
+
+
+@pytest.mark.parametrize("ask", [in_bash, in_fish])
 def test_no_name_of_a_task_is_expanded(ask: object, place: Installation) -> None:
     """A name that a shell would run is not offered, and not run."""
     assert callable(ask)
@@ -94,8 +108,9 @@ def test_bash_replaces_what_follows_the_last_colon(place: Installation) -> None:
     assert in_bash(place, "webscheduler show app:ma") == {"mail:send"}
 
 
-def test_home_counts_as_no_command(place: Installation) -> None:
-    """The value of --home before the command is not taken for it."""
+def test_home_and_site_count_as_no_command(place: Installation) -> None:
+    """The values of --home and --at before the command are not taken for it."""
+    assert in_bash(place, "webscheduler --at shop ren") == {"rename"}
     assert in_bash(place, f"webscheduler --home {place.home} ren") == {"rename"}
 
 

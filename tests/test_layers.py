@@ -32,8 +32,9 @@ FOLDERS: dict[str, tuple[str, str]] = {
     "editing": ("changes of tasks, for command line and panel", WORK),
     "applying": ("tasks as a file says, for command line and panel", f"{WORK} interchange editing"),
     "host": ("what this host can do, and installing on it", f"{WORK} trigger interchange editing"),
+    "remote": ("installations elsewhere, by their API", f"{LEAVES} store"),
     DOORS: ("entry points: for servers, programs, the command line, the panel and the API",
-            f"{WORK} trigger status interchange editing applying host {DOORS}"),
+            f"{WORK} trigger status interchange editing applying host remote {DOORS}"),
 }
 ALLOWED = {folder: others.split() for folders, (_, others) in FOLDERS.items() for folder in folders.split()}
 FORBIDDEN_ON_THE_WAY = {"dataclasses", "logging", "typing", "contextlib", "pathlib"}

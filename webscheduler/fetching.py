@@ -38,20 +38,23 @@ class NotPublic(OSError):
 class Answer:
     """status: of HTTP, 0 if none came. problem: why there is no whole answer, in a line; also if a body ended too soon.
     body: its first bytes; length: how many it has. url: where the answer came from, without user and password.
-    location: where a redirect leads that was not followed. seconds: until the body was read."""
+    headers: by their names in small letters. location: where a redirect leads that was not followed. seconds: until the
+    body was read."""
 
-    __slots__ = ("body", "length", "location", "problem", "seconds", "status", "url")
+    __slots__ = ("body", "headers", "length", "location", "problem", "seconds", "status", "url")
 
     def __init__(self, status: int = 0, seconds: float = 0.0, problem: str = "", url: str = "") -> None:
         self.status, self.seconds, self.problem, self.url = status, seconds, problem, url
         self.body, self.length, self.location = b"", 0, ""
+        self.headers: dict[str, str] = {}
 
 
 def fetch(url: str, limit: float, headers: dict[str, str] | None = None, data: bytes | None = None, *,
-          follow: bool = False, most: int = 4096, private: Container[str] | None = None) -> Answer:
+          follow: bool = False, most: int = 4096, private: Container[str] | None = None, method: str = "") -> Answer:
     """Call an http or https URL for at most `limit` seconds and keep `most` bytes. data: what to POST; else it is a
-    GET. follow: go where a redirect leads, but not where a POST would become a GET. private: the only hosts that may
-    have an address that is not public (then no proxy is used, since it would choose the address); None: all may."""
+    GET. method: in place of these. follow: go where a redirect leads, but not where a POST would become a GET. private:
+    the only hosts that may have an address that is not public (then no proxy is used, since it would choose the
+    address); None: all may."""
     import time
 
     begun, answer = time.monotonic(), Answer()
@@ -60,10 +63,11 @@ def fetch(url: str, limit: float, headers: dict[str, str] | None = None, data: b
     try:
         answer.url, sign_in = split_url(url)
         within(limit, lambda: _call(answer, sign_in, {"User-Agent": "webscheduler", **(headers or {})}, data, follow,
-                                    most, begun + limit, handlers))
+                                    most, begun + limit, handlers, method or None))
     except Exception as error:  # a server may answer anything
         found, answer = answer, Answer(answer.status, url=answer.url)  # its thread may go on with the first
         answer.body, answer.length, answer.problem = found.body, found.length, _problem(error, limit)
+        answer.headers = found.headers
 
     answer.seconds = round(time.monotonic() - begun, 3)
     return answer
@@ -128,7 +132,7 @@ def split_url(url: str) -> tuple[str, str]:
 
 
 def _call(answer: Answer, sign_in: str, headers: dict[str, str], data: bytes | None, follow: bool, most: int,
-          end: float, handlers: list[Any]) -> None:
+          end: float, handlers: list[Any], method: str | None) -> None:
     """Fill the answer. handlers: of urllib, in place of its own."""
     import base64
     import time
@@ -150,7 +154,7 @@ def _call(answer: Answer, sign_in: str, headers: dict[str, str], data: bytes | N
     origin = urlsplit(answer.url)[:2]
 
     for count in range(MOST_REDIRECTS + 1):
-        request = urllib.request.Request(answer.url, data, headers)  # noqa: S310 (split_url lets no others pass)
+        request = urllib.request.Request(answer.url, data, headers, method=method)  # noqa: S310 (split_url checks)
         answer.status = 0
 
         if sign_in and urlsplit(answer.url)[:2] == origin:
@@ -159,6 +163,7 @@ def _call(answer: Answer, sign_in: str, headers: dict[str, str], data: bytes | N
         with opener.open(request, timeout=max(0.001, end - time.monotonic())) as response:
             target = response.headers["Location"] if response.status in REDIRECTS else None
             answer.status = response.status
+            answer.headers = {name.lower(): value for name, value in response.headers.items()}
             _read(answer, response, most, end)
 
         if not target:

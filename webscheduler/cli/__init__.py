@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
+NEEDS = {"--home": "a directory", "--at": "a site"}
 ENDED_BY_PIPE, ENDED_BY_KEYBOARD = 128 + 13, 128 + 2  # how a shell reports the end by SIGPIPE and SIGINT
 
 
@@ -61,9 +62,16 @@ def _carry_out(words: Sequence[str]) -> int:
 
     from . import terminal
 
-    terminal.home = args.home
+    terminal.home, terminal.at = args.home, ""
 
-    if args.owner and not args.place:
+    if args.at is not None:
+        from .elsewhere import connect, everywhere
+
+        if args.at == "all":
+            return everywhere(args)
+
+        args.place = connect(args.at)
+    elif args.owner:
         from ..host.home import check_owner
 
         check_owner(args.home)
@@ -88,7 +96,38 @@ def parse(words: Sequence[str]) -> Namespace:
     """What a command line asks for: verb, act (the function that does it), owner (whether only the owner of the home
     may), home, argv (what followed `--`, or None), and the verb's own arguments. Raises BadInput; SystemExit when help
     or version was printed."""
-    rest, home = list(words), None
+    rest, before = _before_verb(words)
+
+    from ..store.settings import find_home
+    from .parser import FAR, parse_verb
+
+    if sys.platform == "win32" and rest[0] in FAR and not {"--at", "-h", "--help"} & {
+            word.partition("=")[0] for word in (*rest, *before)}:
+        raise BadInput(f"{rest[0]} works on Linux and macOS: here, name an installation elsewhere by --at, or "
+                       "`webscheduler bundle` makes one file to upload")
+
+    args = parse_verb(rest)
+    home: str | None = before.get("--home") if args.home is None else args.home
+    args.at = before.get("--at") if args.at is None else args.at
+    args.home_named, args.place = home is not None, None
+
+    for name, value in (("--home", home), ("--at", args.at)):
+        if value == "":
+            raise BadInput(f"{name}: needs {NEEDS[name]}")
+
+    if args.at is not None:
+        _check_far(args)
+        args.home = ""
+        return args
+
+    args.home = find_home(None if home is None else {"WEBSCHEDULER_HOME": os.path.abspath(os.path.expanduser(home))})
+    return args
+
+
+def _before_verb(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """(the words from the verb on, the values of the options before it). Raises as `parse`."""
+    rest = list(words)
+    found: dict[str, str] = {}
 
     while rest and rest[0].startswith("-"):
         word = rest.pop(0)
@@ -102,29 +141,33 @@ def parse(words: Sequence[str]) -> Namespace:
 
             print(overview())
             raise SystemExit
-        if name != "--home":
-            meant = did_you_mean(name, ("--home", "--help", "--version"))
+        if name not in NEEDS:
+            meant = did_you_mean(name, (*NEEDS, "--help", "--version"))
             raise BadInput(f"unknown option {word}{meant}: `webscheduler --help` lists the commands")
-        if not equals and not rest:
-            raise BadInput("--home: needs a directory")
 
-        home = value if equals else rest.pop(0)
+        found[name] = value if equals else rest.pop(0) if rest else ""
+
+        if not found[name]:
+            raise BadInput(f"{name}: needs {NEEDS[name]}")
 
     if not rest:
         raise BadInput("no command is given: `webscheduler --help` lists them, `webscheduler demo` shows how it works")
 
-    from ..store.settings import find_home
-    from .parser import parse_verb
+    return rest, found
 
-    args = parse_verb(rest)
-    home = home if args.home is None else args.home
-    args.home_named, args.place = home is not None, None
 
-    if home == "":
-        raise BadInput("--home: needs a directory")
+def _check_far(args: Namespace) -> None:
+    """Refuse what cannot be done elsewhere."""
+    from .parser import FAR
 
-    args.home = find_home(None if home is None else {"WEBSCHEDULER_HOME": os.path.abspath(os.path.expanduser(home))})
-    return args
+    if args.home_named:
+        raise BadInput("--at: cannot be given with --home")
+
+    if args.verb == "run-due":
+        raise BadInput("run-due: only on the host itself: `webscheduler run @due --at SITE` runs all due tasks there")
+
+    if args.verb not in FAR:
+        raise BadInput(f"{args.verb}: only on the host itself, not with --at")
 
 
 def _by_option(error: BadInput, words: Sequence[str]) -> BadInput:

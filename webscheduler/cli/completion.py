@@ -2,7 +2,8 @@
 """The verb `completion`: a script that lets a shell complete commands, options and names of tasks.
 
 The rules: the script is made from what the verbs say of themselves, so it knows each of them. Pressing Tab runs
-`webscheduler list` for the names of tasks, as the person who types, and nothing else.
+`webscheduler list` for the names of tasks and `webscheduler site list` for those of sites, as the person who types, and
+nothing else: it calls no server, so after --at there are no names of tasks.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from .parser import Verb
 
 OF_TASKS = ("NAME", "[NAME]", "NAME...", "[NAME...]", "OLD")  # words that are names of tasks
-NO_TASK = ("add", "api-key")  # whose NAME is not that of a task
+NO_TASK = ("add", "api-key", "site")  # whose NAME is not that of a task
 # Options and pipe after the program. Other names are not offered: a shell would expand what is in them.
-LISTED = "list --json 2>/dev/null | sed -n 's/^    \"name\": \"\\([A-Za-z0-9_.:@-]*\\)\",$/\\1/p'"
+NAMES = "--json 2>/dev/null | sed -n 's/^    \"name\": \"\\([A-Za-z0-9_.:@-]*\\)\",$/\\1/p'"
+LISTED, SITES = f"list {NAMES}", f"site list {NAMES}"
 
 
 class Option(NamedTuple):
@@ -58,6 +60,7 @@ def verbs() -> list[Known]:
             known.options.extend(Option(each, _short(about), bool(metavar), choices) for each in names)
             known.words.extend([] if names else choices)
 
+        known.options.extend([Option("--at", _short(parser.AT), True, [])] if name in parser.FAR else [])
         known.options.extend([Option("--home", _short(parser.HOME), True, []),
                               Option("--help", "Explain the command.", False, [])])
         found.append(known)
@@ -72,7 +75,7 @@ def _short(sentence: str) -> str:
 def _script(shell: str, **values: str) -> str:
     """The script of that shell beside this file, with its `{names}` replaced by the values."""
     text = (pkgutil.get_data(__name__, f"completion.{shell}") or b"").decode()
-    return re.sub(r"\{(\w+)\}", lambda found: {"listed": LISTED, **values}[found[1]], text)
+    return re.sub(r"\{(\w+)\}", lambda found: {"listed": LISTED, "sites": SITES, **values}[found[1]], text)
 
 
 def bash() -> str:
@@ -81,7 +84,7 @@ def bash() -> str:
     words = "\n".join(f'    {each.name}) words="{" ".join(each.words + [option.name for option in each.options])}" ;;'
                       for each in found)
     values = "\n".join(f'    "{each.name} {option.name}") words="{" ".join(option.choices)}" ;;'
-                       for each in found for option in each.options if option.value)
+                       for each in found for option in each.options if option.value and option.name != "--at")
     return _script("bash", verbs=" ".join(MODULES), words=words, values=values,
                    with_tasks="|".join(each.name for each in found if each.tasks))
 
@@ -97,12 +100,14 @@ def zsh() -> str:
         cases.append(f"    {each.name}) _arguments {options} {more} ;;")
 
     described = "\n".join(f"    '{each.name}:{each.about.replace(':', ' -')}'" for each in verbs())
-    return _script("zsh", described=described, home=_short(parser.HOME), cases="\n".join(cases))
+    return _script("zsh", described=described, home=_short(parser.HOME), at=_short(parser.AT),
+                   cases="\n".join(cases))
 
 
 def _zsh(option: Option) -> str:
     about = "".join("\\" + c if c in "[]:\\" else c for c in option.about)
-    value = f":value:({' '.join(option.choices)})" if option.choices else ":value:_files" if option.value else ""
+    value = (":site:_webscheduler_sites" if option.name == "--at" else f":value:({' '.join(option.choices)})"
+             if option.choices else ":value:_files" if option.value else "")
     return f"{option.name}[{about}]{value}"
 
 
@@ -110,19 +115,28 @@ def fish() -> str:
     """fish-completions(7)."""
     lines = ["# fish completion of webscheduler: webscheduler completion fish | source",
              "complete -c webscheduler -f",
-             "complete -c webscheduler -n __fish_use_subcommand -l version -d 'Print the version'"]
+             "complete -c webscheduler -n __fish_use_subcommand -l version -d 'Print the version'",
+             f"complete -c webscheduler -l at -x -a 'all (webscheduler {_fish(SITES)})' -d '{_short(parser.AT)}'"]
 
     for each in verbs():
         lines.append(f"complete -c webscheduler -n __fish_use_subcommand -a {each.name} -d '{each.about}'")
         where = f"complete -c webscheduler -n '__fish_seen_subcommand_from {each.name}'"
-        lines += [f"{where} -a '(webscheduler {LISTED.replace(chr(39), chr(92) + chr(39))})'"] if each.tasks else []
+        here = f"{where[:-1]}; and not __fish_contains_opt at'"
+        lines += [f"{here} -a '(webscheduler {_fish(LISTED)})'"] if each.tasks else []
         lines += [f"{where} -a '{' '.join(each.words)}'"] if each.words else []
 
         for option in each.options:
+            if option.name == "--at":
+                continue  # known of all commands
+
             value = f" -x -a '{' '.join(option.choices)}'" if option.choices else " -r" if option.value else ""
             lines.append(f"{where} -l {option.name[2:]}{value} -d '{option.about}'")
 
     return "\n".join(lines) + "\n"
+
+
+def _fish(text: str) -> str:
+    return text.replace("'", r"\'")
 
 
 SHELLS: dict[str, Callable[[], str]] = {"bash": bash, "zsh": zsh, "fish": fish}

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
     from ..host.findings import Finding
     from ..shapes import Entry, Facts, Result
+    from .elsewhere import Elsewhere
 
     # A task's document; the facts of its runs in progress; why its schedule never runs, or empty. Of a task that cannot
     # be loaded the document is its `name` and the `error`.
     Shown = tuple[dict[str, Any], list[Facts], str]
     Leaders = dict[str, dict[str, list[str]]]  # by field: the tasks that name a task in it, by that task's name
-    Place = Union["Here"]
+    Place = Union["Here", Elsewhere]
 
 PATIENCE = 12.0  # seconds for a run to end
 PAUSE = 0.25
@@ -179,8 +180,9 @@ class Here:
         ended = cancel.end(self.home, name, run, PATIENCE)
         return ended, history_reading.find(self.home, [name], run) if ended else None
 
-    def entries(self, name: str | None, status: str | None, limit: int) -> list[Entry]:
-        """The last lines of history of a task, or of all, newest first; status: only those that ended so."""
+    def entries(self, name: str | None, status: str | None, limit: int, whole: bool) -> list[Entry]:
+        """The last lines of history of a task, or of all, newest first; status: only those that ended so; whole: their
+        output is needed, too."""
         from ..store import history_view
 
         return history_view.newest(self.home, history_view.chosen(self.home, name), status, limit)

@@ -15,6 +15,7 @@ from .. import applying, editing
 from ..errors import BadInput
 from ..host import bundle, entry_files
 from ..interchange import exporting, histories, importing
+from ..printable import escaped
 from ..store import state
 from ..store.files import replace_file
 from ..store.settings import Settings, load_settings
@@ -28,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterable, Mapping
-    from typing import IO
+    from typing import IO, Any
 
     from .parser import Verb
 
@@ -36,10 +37,13 @@ TARGETS = ("json", *exporting.FORMATS)
 
 
 def _import(args: Namespace) -> None:
-    settings = load_settings(args.home)
     _check_options(args)
 
-    now = time.time()
+    if args.place:
+        _import_elsewhere(args)
+        return
+
+    settings, now = load_settings(args.home), time.time()
 
     with progress(f"reading {args.file}", args.file != "-" or not sys.stdin.isatty()) as say:
         arrival = _arrival(args, settings)
@@ -47,7 +51,22 @@ def _import(args: Namespace) -> None:
         changes = applying.differences(settings, arrival, now, args.prune)
 
     shown = [change._asdict() for change in changes]
-    gone = [change.task for change in changes if change.change == "remove"]
+    _show_and_ask(args, shown)
+
+    with progress("importing") as say:
+        written = not args.dry_run and applying.apply(settings, arrival, changes, now, False, args.keep_logs, say)
+
+    _print_imported(args, shown, written)
+    print_error(*arrival.said)
+
+    if args.format == "crontab" and shown and not args.dry_run and not args.disabled:
+        print_error("both the crontab and the tasks run these now: remove the lines from the crontab, or `webscheduler "
+                    "disable --group crontab`")
+
+
+def _show_and_ask(args: Namespace, shown: list[dict[str, Any]]) -> None:
+    """Show the changes, and ask before tasks are removed."""
+    gone = [change["task"] for change in shown if change["change"] == "remove"]
 
     if not args.json:
         print("".join(f"{text}\n" for text in described(shown, args.keep_logs)), end="")
@@ -56,20 +75,40 @@ def _import(args: Namespace) -> None:
         histories_too = "" if args.keep_logs else f" and {'its history' if len(gone) == 1 else 'their histories'}"
         confirm(f"Remove {', '.join(gone)}{histories_too}?", args.yes)
 
-    with progress("importing") as say:
-        written = not args.dry_run and applying.apply(settings, arrival, changes, now, False, args.keep_logs, say)
 
+def _print_imported(args: Namespace, shown: list[dict[str, Any]], written: bool) -> None:
     done(counted(shown, args.dry_run), not args.json)
 
     if args.json:
         print_json({"changes": shown, "written": written})
 
     sys.stdout.flush()
-    print_error(*arrival.said)
 
-    if args.format == "crontab" and shown and not args.dry_run and not args.disabled:
-        print_error("both the crontab and the tasks run these now: remove the lines from the crontab, or `webscheduler "
-                    "disable --group crontab`")
+
+def _import_elsewhere(args: Namespace) -> None:
+    from .elsewhere import only_there
+
+    for option, given in (("crontab", args.format == "crontab"), ("a directory", os.path.isdir(args.file)),
+                          ("--history", args.history), ("--keep-zone", args.keep_zone),
+                          ("--keep-logs", args.keep_logs)):
+        if given:
+            raise only_there(option)
+
+    source = "standard input" if args.file == "-" else args.file
+
+    try:
+        with sys.stdin.buffer if args.file == "-" else open(args.file, "rb") as file:
+            document = histories.read(file, source)[0]
+    except OSError as error:
+        raise BadInput(f"{source}: {error.strerror}")
+
+    shown, written = args.place.imported(document, args.prune, True)
+    _show_and_ask(args, shown)
+
+    if not args.dry_run:
+        shown, written = args.place.imported(document, args.prune, False)
+
+    _print_imported(args, shown, written)
 
 
 def _check_options(args: Namespace) -> None:
@@ -117,6 +156,10 @@ def _arrival(args: Namespace, settings: Settings) -> importing.Arrival:
 
 
 def _export(args: Namespace) -> None:
+    if args.place:
+        _export_elsewhere(args)
+        return
+
     settings = load_settings(args.home)
     rows = state.read_strictly(args.home)
     tasks = [load_task(name, row) for name, row in rows.items()]
@@ -147,6 +190,24 @@ def _export(args: Namespace) -> None:
 
     sys.stdout.flush()
     print_error(*said)
+
+
+def _export_elsewhere(args: Namespace) -> None:
+    from .elsewhere import only_there
+
+    for option, given in (("--history", args.history), ("--image", args.image != "IMAGE"),
+                          ("--output for systemd", args.output and args.format == "systemd")):
+        if given:
+            raise only_there(option)
+
+    content = args.place.exported(args.format, args.with_secrets)
+
+    if args.output:
+        _write(os.path.abspath(args.output), {"": [content]})
+    elif sys.stdout.isatty():
+        print(escaped(content.decode("utf-8", "replace")), end="")
+    else:
+        sys.stdout.buffer.write(content)
 
 
 def _write(place: str, files: Mapping[str, Iterable[bytes]]) -> None:

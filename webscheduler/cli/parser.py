@@ -42,15 +42,21 @@ GROUPS = {
     "schedule": ("Schedule", "next run-due crontab"),
     "panel": ("Panel and API", "set-password api-key"),
     "moving": ("Moving", "export import bundle shim"),
+    "sites": ("Elsewhere", "site"),
     "completion": ("Shell", "completion"),
 }
 MODULES = {verb: module for module, (_, verbs) in GROUPS.items() for verb in verbs.split()}
 
 # What people call these fields; any other field's option is its name.
 OPTIONS = {"expression": "--cron, --expression", "intervalSeconds": "--every, --interval-seconds"}
-ELSEWHERE = ("bundle",)  # works on Windows too, where files cannot be locked as here and nothing can be detached
-FOR_ANYBODY = ("init", "demo", "next", "bundle", "completion")  # not only for the owner of the home
+# What also works with --at, for an installation elsewhere.
+FAR = ("add", "edit", "list", "show", "remove", "rename", "enable", "disable", "url", "rotate-secret", "commands",
+       "run", "cancel", "status", "logs", "next", "export", "import", "doctor")
+ELSEWHERE = ("bundle", "site", *FAR)  # works on Windows too, where files cannot be locked, nor runs detached, as here
+FOR_ANYBODY = ("init", "demo", "next", "bundle", "completion", "site")  # not only for the owner of the home
 TAKES_PROGRAM = {"add": "(--command REGISTERED | -- PROGRAM [ARGUMENT...])", "edit": "[-- PROGRAM [ARGUMENT...]]"}
+AT = ("An installation elsewhere, over its API: a name of `webscheduler site list`, its URL, or `all` of them. With "
+      f"{', '.join(FAR)}.")
 HOME = "The installation to use; default: WEBSCHEDULER_HOME, else ~/.webscheduler."
 JSON = ("--json", "Print one JSON document.")
 YES = ("--yes", "Do not ask.")
@@ -135,6 +141,7 @@ def build(name: str) -> Parser:
     parser = Parser(f"webscheduler {name}", usage(name), sentence, allow_abbrev=False,
                     formatter_class=lambda prog: argparse.HelpFormatter(prog, width=_width()))
     parser.add_argument("--home", help=argparse.SUPPRESS)
+    parser.add_argument("--at", help=argparse.SUPPRESS)
 
     for notation, about, *rest in arguments:
         names, metavar = split_notation(notation)
@@ -187,7 +194,7 @@ def overview() -> str:
 
     groups = {title: [row(name, verb(name)[1]) for name in usable]
               for title, verbs in GROUPS.values() if (usable := _usable(verbs.split()))}
-    groups["Before COMMAND, or after it"] = [row("--home DIR", HOME)]
+    groups["Before COMMAND, or after it"] = [row("--home DIR", HOME), row("--at SITE", AT)]
     usage = "usage: webscheduler COMMAND ...\n       webscheduler --version"
     return "\n\n".join([usage, textwrap.fill(DESCRIPTION, width),
                         *("\n".join([f"{title}:", *rows]) for title, rows in groups.items()),

@@ -140,7 +140,7 @@ def _logs(args: Namespace) -> None:
 
     place = of(args)
     followed = place.follow(args.name) if args.follow else None  # before anything is read: no line is missed in between
-    shown = place.entries(args.name, args.status, args.limit)
+    shown = place.entries(args.name, args.status, args.limit, args.json)
 
     if followed:
         _follow(followed, shown[::-1], args)

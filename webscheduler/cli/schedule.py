@@ -33,6 +33,13 @@ OUTCOMES = {0: "success", 1: "not successful", SKIPPED: "skipped"}  # by exit st
 
 
 def _next(args: Namespace) -> None:
+    if (args.name is not None) + (args.cron is not None) + (args.every is not None) != 1:
+        raise BadInput("next: give a task, --cron or --every")
+
+    if args.place and args.name is not None:
+        _next_elsewhere(args)
+        return
+
     from datetime import datetime, timezone
     from itertools import islice
 
@@ -41,9 +48,6 @@ def _next(args: Namespace) -> None:
     from ..schedule import slots
     from ..times import time_zone
     from .here import read_tasks
-
-    if (args.name is not None) + (args.cron is not None) + (args.every is not None) != 1:
-        raise BadInput("next: give a task, --cron or --every")
 
     start = time.time() if args.start is None else args.start
     name, row = args.name or "next", {"expression": args.cron, "intervalSeconds": args.every}
@@ -61,8 +65,9 @@ def _next(args: Namespace) -> None:
         raise BadInput(f"{name} has no schedule: `webscheduler edit NAME --cron EXPR` gives it one")
 
     # Anybody may ask about an expression, but the settings are read only for the owner.
-    mine = os.path.isdir(args.home) and os.stat(args.home).st_uid == os.geteuid()
-    default = load_settings(args.home)["timezone"] if mine or args.name else "UTC"
+    mine = not args.place and os.path.isdir(args.home) and os.stat(args.home).st_uid == os.geteuid()
+    default = (args.place.site.timezone or "UTC") if args.place else (
+        load_settings(args.home)["timezone"] if mine or args.name else "UTC")
     zone_name = (task["timezone"] or default) if args.timezone is None else args.timezone
     zone = time_zone(zone_name)
 
@@ -83,6 +88,21 @@ def _next(args: Namespace) -> None:
     else:
         for moment in local:
             print(moment.isoformat(" ", "seconds"))
+
+
+def _next_elsewhere(args: Namespace) -> None:
+    if args.timezone is not None:
+        raise BadInput("--timezone: with --at only for --cron and --every")
+
+    found = args.place.starts(args.name, args.start, args.count)
+
+    if not found:
+        raise BadInput(f"{args.name} has no schedule: `webscheduler edit NAME --cron EXPR` gives it one")
+
+    if args.json:
+        print_json(found)
+    else:
+        print("\n".join(line(each.replace("T", " ")) for each in found))
 
 
 def _start(text: str) -> float:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PAUSE = 0.5  # seconds between two looks at how far work is
 
 was_done: list[str] = []  # by this command line so far
+at = ""  # what --at names, if anything
 home = ""  # the installation in whose time zone times are shown; set once a command line is read
 _zones: dict[str, tzinfo | None] = {}  # by home, looked up once
 
@@ -53,8 +54,27 @@ def done(sentence: str, show: bool = True) -> None:
 def print_error(*messages: object) -> None:
     """Print a line each on standard error; the exit status is the same where that cannot be written."""
     for message in messages:
+        text = line(message)
+
+        if at:  # what it says to type is for the same installation
+            import re
+
+            from .parser import FAR
+
+            text = re.sub(rf"`webscheduler (?=({'|'.join(FAR)})\b)", lambda _: f"`webscheduler --at {line(at)} ", text)
+
         with suppress(OSError):
-            print(f"webscheduler: {line(message)}", file=sys.stderr)
+            print(f"webscheduler: {text}", file=sys.stderr)
+
+
+def use_site(name: str, zone: str | None) -> None:
+    """Show times in the zone of an installation elsewhere, and have errors name it in what they say to type."""
+    global at, home
+    at, home = name, f"{name}\n"
+    _zones[home] = None
+
+    with suppress(WebschedulerError):
+        _zones[home] = time_zone(zone) if zone else None
 
 
 @contextmanager

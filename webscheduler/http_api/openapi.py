@@ -45,7 +45,7 @@ PROBLEMS = {400: "Something in the request is wrong; `field` names it.", 401: "T
 def about(call: Call) -> Json:
     """GET /api/v1."""
     return {"version": __version__, "api": 1, "key": call.person.name.partition(" ")[2], "role": call.person.role,
-            "time": format_time(call.now)}
+            "time": format_time(call.now), "timezone": call.settings["timezone"]}
 
 
 def document(call: Call) -> Json:
@@ -164,7 +164,8 @@ def _schemas() -> Json:
     return {
         "Problem": shape({"type": TEXT, "title": TEXT, "status": {"type": "integer"}, "detail": TEXT, "field": TEXT},
                          ("field",)),
-        "About": shape({"version": TEXT, "api": {"const": 1}, "key": TEXT, "role": TEXT, "time": TIME}),
+        "About": shape({"version": TEXT, "api": {"const": 1}, "key": TEXT, "role": TEXT, "time": TIME,
+                        "timezone": TEXT}),
         "Task": {"anyOf": [shape(task, optional), broken]},
         "NewTask": shape({**task, "secret": TEXT}, optional),
         "Tasks": shape({"tasks": {"type": "array", "items": _ref("Task")}, "next": MAYBE}),

@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""Installations elsewhere, by `--at`: what is printed is what is printed on the host itself."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from tests import LIBRARY
+from tests.commandline import WINDOWS, Done, call, environment, start
+from tests.installation import Installation, until
+from tests.released import unpack
+from tests.servers import KINDS, give, workplace
+from tests.servers import start as serving
+from tests.servers.serve import __file__ as serve
+from tests.servers.server import free_port
+from webscheduler.cli import parser
+from webscheduler.store import keys
+
+WSGI = "from webscheduler.wsgi import application\n"
+KEY = "wsk_" + "A" * 43
+
+
+class Lab:
+    """An installation behind a server on loopback, a folder of settings, and both ways to ask it."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.installation = Installation(folder / "home")
+        self.home, self.folder, self.url = self.installation.home, folder, url
+        self.environ = {**environment(folder / "nowhere"), "XDG_CONFIG_HOME": str(folder / "config")}
+        (self.home / "config.json").write_text(json.dumps({"baseUrl": url, "timezone": "Europe/Paris"}))
+        self.keys = {role: keys.add(str(self.home), role, role, time.time()) for role in ("viewer", "editor", "owner")}
+
+    def add(self, name: str, key: str, url: str = "") -> Done:
+        """`site add`, with the key from standard input."""
+        file = self.folder / "key"
+        file.write_text(f"{key}\n")
+        return call(self.home, "site", "add", name, url or self.url, "--key-file", str(file), env=self.environ)
+
+    def far(self, *words: str, site: str = "lab", **variables: str) -> Done:
+        return call(self.home, "--at", site, *words, env={**self.environ, **variables})
+
+    def near(self, *words: str) -> Done:
+        return call(self.home, *words)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """An installation with some tasks and runs; the site `lab` has its owner's key."""
+    folder, port = tmp_path_factory.mktemp("lab"), free_port()
+    made = Lab(folder, f"http://127.0.0.1:{port}/sub")
+    made.near("add", "backup", "--command", "hello", "--every", "1h", "--group", "night")
+    made.near("add", "broken", "--title", "It fails", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+    made.near("add", "quiet", "--command", "hello", "--cron", "7 3 * * *", "--disabled")
+    assert made.near("run", "backup").status == 0
+    assert made.near("run", "broken").status == 1
+    (folder / "application.py").write_text(WSGI)
+    words = [sys.executable, serve, "wsgiref", str(port), "/sub", str(folder / "application.py")]
+
+    with (folder / "log").open("wb") as log, subprocess.Popen(words, env=environment(made.home), stdout=subprocess.PIPE, stderr=log) as server:
+        try:
+            assert server.stdout
+            server.stdout.readline()
+            added = made.add("lab", made.keys["owner"])
+            assert (added.status, added.err) == (0, "")
+            yield made
+        finally:
+            server.terminate()
+            made.installation.end()
+
+
+SAME = ["list", "list --group night", "list --failing", "show backup", "show quiet", "url backup", "url backup --status",
+        "url @due --query", "url backup --base https://example.org/x", "next backup", "next quiet --count 3",
+        "next quiet --from 2026-03-01T00:00:00+00:00", "next --cron 1,2*9*7", "status", "logs", "logs backup --limit 1",
+        "logs --status failed", "logs nobody", "show nobody", "show backip", "edit nobody --every 5", "rename nobody x",
+        "rename backup @due", "remove @due --yes", "edit backup --cron * ", "cancel backup", "cancel nobody",
+        "enable nobody", "enable --group nobody", "next broken", "commands", "export crontab"]
+
+
+@pytest.mark.parametrize("line", SAME)
+def test_the_words_are_those_of_the_host(line: str, lab: Lab) -> None:
+    """Table, sentence, error and exit status are the same; a command to type names the site besides."""
+    words = [word.replace("*", " * ").strip() or " " for word in line.split(" ")]
+    far, near = lab.far(*words), lab.near(*words)
+    assert (far.status, far.out) == (near.status, _without(near.out))
+    assert far.err.replace("`webscheduler --at lab ", "`webscheduler ") == near.err
+
+
+def _without(text: str) -> str:
+    """The text without what nobody is told elsewhere: the slug beside the URL."""
+    return re.sub(r"(?m)^  (slug|argv) .*\n", "", text)
+
+
+@pytest.mark.parametrize("line", [line for line in SAME if line.split()[0] in (
+    "list", "show", "url", "next", "status", "logs", "commands") and "--query" not in line])
+def test_the_documents_are_those_of_the_host(line: str, lab: Lab) -> None:
+    """With --json as well, but for what is not told elsewhere: programs, directories, environments, slugs."""
+    words = [word.replace("*", " * ").strip() for word in f"{line} --json".split(" ")]
+    far, near = lab.far(*words), lab.near(*words)
+    assert far.status == near.status
+
+    if near.status < 2 and near.out:
+        hidden = {"slug", "argv", "cwd", "environment"}
+
+        def told(value: Any) -> Any:
+            return [told(each) for each in value] if isinstance(value, list) else {
+                name: each for name, each in value.items() if name not in hidden} if isinstance(value, dict) else value
+
+        assert far.document == told(near.document)
+
+
+def test_a_task_is_made_changed_and_removed(lab: Lab) -> None:
+    """Each verb says what it says on the host, and the installation has what was asked for."""
+    made = lab.far("add", "new", "--command", "hello", "--every", "5m", "--title", "A title", "--json")
+    assert made.status == 0, made.err
+    assert (made.document["intervalSeconds"], len(made.document["secret"])) == (300, 64)
+    assert made.document["url"] == lab.near("url", "new").out.strip()
+    assert lab.far("edit", "new", "--cron", "0 4 * * *", "--no-notify").out == "Changed new: expression, intervalSeconds, notify.\n"
+    assert lab.installation.row("new")["expression"] == "0 4 * * *"
+    assert lab.far("edit", "new", "--unset", "notify", "--json").document["notify"] is True
+    assert lab.far("disable", "new").out == "disabled: new\n"
+    assert lab.far("enable", "new", "backup").out == "enabled: new, backup\n"
+    assert lab.far("rename", "new", "newer/één").out == "Renamed new to newer/één; its URL is the same.\n"
+    rotated = lab.far("rotate-secret", "newer/één", "--json")
+    assert rotated.document["secret"] == lab.installation.row("newer/één")["secret"] != made.document["secret"]
+    assert "no terminal" in lab.far("remove", "newer/één").complaint
+    assert lab.far("remove", "newer/één", "--yes").out == "Removed newer/één and its history.\n"
+    assert lab.far("show", "newer/één").status == 2
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["add", "x", "--", "true"], "only on the host itself, not with --at"),
+    (["edit", "backup", "--cwd", "/"], "--cwd: only on the host itself, not with --at"),
+    (["edit", "backup", "--environment", "A=1"], "--environment: only on the host itself, not with --at"),
+    (["edit", "backup", "--timezone", "Europe/Pariss"], "--timezone: "),
+    (["edit", "backup", "--every", "-5"], "--every: "),
+    (["edit", "backup", "--ip-allowlist", "nonsense"], "--ip-allowlist: "),
+    (["add", "x", "--command", "helo"], "--command: 'helo' is not registered (did you mean 'hello'?)"),
+    (["rotate-secret", "backup", "--end-old"], "--end-old: only on the host itself"),
+    (["doctor", "--offline"], "--offline: only on the host itself"),
+    (["import", "crontab", "-"], "crontab: only on the host itself"),
+    (["run-due"], "run-due: only on the host itself: `webscheduler run @due --at SITE`"),
+])
+def test_what_cannot_be_is_one_line_that_names_the_option(words: list[str], says: str, lab: Lab) -> None:
+    """As on the host, with exit status 2."""
+    done = lab.far(*words)
+    assert (done.status, done.out) == (2, "")
+    assert says in done.complaint
+
+
+@pytest.mark.parametrize("verb", sorted(set(parser.MODULES) - set(parser.FAR)))
+def test_what_is_of_the_host_alone_says_so(verb: str, lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each other verb refuses --at, before and after it, with one line."""
+    words = {"crontab": ["install"], "site": ["list"], "api-key": ["list"], "shim": ["php"], "completion": ["bash"]}
+    done = lab.far(verb, *words.get(verb, []))
+    assert (done.status, done.out) == (2, "")
+    assert f"{verb}: only on the host itself" in done.complaint
+    assert verb != "sync" or call(lab.home, verb, "--at=lab", env=lab.environ) == done
+
+
+def test_a_key_may_do_what_its_role_may(lab: Lab) -> None:
+    """What is refused says which role it takes; viewers see no URL."""
+    assert lab.add("reader", lab.keys["viewer"]).status == 0
+    assert "url" not in lab.far("show", "backup", site="reader").out
+    done = lab.far("edit", "backup", "--every", "7200", site="reader")
+    assert (done.status, done.out) == (1, "")
+    assert "reader: the key's role must be editor for this: `webscheduler api-key add` on that host" in done.complaint
+    wrong = lab.far("list", WEBSCHEDULER_API_KEY=KEY)
+    assert (wrong.status, wrong.out) == (1, "")
+    assert "lab: the key is not accepted" in wrong.complaint
+
+
+def test_a_url_and_a_key_of_the_environment_do(lab: Lab) -> None:
+    """So a job of a CI server needs no file; the URL may be one of a task."""
+    url = lab.near("url", "backup").out.strip()
+    done = lab.far("list", site=url, WEBSCHEDULER_API_KEY=lab.keys["viewer"], XDG_CONFIG_HOME="/nowhere")
+    assert (done.status, done.out) == (0, lab.near("list").out)
+    none = lab.far("list", site=url, XDG_CONFIG_HOME="/nowhere")
+    assert none.status == 2
+    assert "no key is known for it" in none.complaint
+
+
+def test_a_site_is_kept_as_a_secret(lab: Lab) -> None:
+    """0600, only after its key was accepted, never shown; a file that others can read is refused."""
+    file = lab.folder / "config" / "webscheduler" / "sites.json"
+    assert file.stat().st_mode & 0o777 == 0o600
+    before = file.read_bytes()
+    assert lab.add("more", KEY).status == 1
+    assert "that is no key" in lab.add("more", "password\x1b[31m").complaint
+    assert "must be letters" in lab.add("all", lab.keys["owner"]).complaint
+    assert "there is no terminal" in call(lab.home, "site", "add", "more", lab.url, env=lab.environ).complaint
+    assert file.read_bytes() == before
+    assert lab.add("more", lab.keys["editor"], lab.url + "/admin/tasks").status == 0
+    listed = call(lab.home, "site", "list", env=lab.environ)
+    assert "wsk_" not in listed.out
+    assert f"more    {lab.url}" in re.sub(" +", "    ", listed.out)
+    assert call(lab.home, "site", "remove", "more", env=lab.environ).status == 0
+    assert "did you mean 'lab'" in lab.far("list", site="lap").complaint
+    file.chmod(0o640)
+
+    try:
+        assert f"chmod 600 {file}" in lab.far("list").complaint
+    finally:
+        file.chmod(0o600)
+
+
+def test_a_key_is_typed_at_a_terminal(lab: Lab) -> None:
+    """Nothing of it is shown."""
+    import pty
+
+    leader, follower = pty.openpty()
+    process = start(lab.home, "site", "add", "typed", lab.url, env=lab.environ, stdin=follower, stdout=follower,
+                    stderr=follower, start_new_session=True)
+    os.close(follower)
+    seen = os.read(leader, 65536).decode()  # the question: what is typed before it is dropped
+
+    with process:
+        os.write(leader, lab.keys["viewer"].encode() + b"\n")
+
+        while process.poll() is None or select.select([leader], [], [], 0.5)[0]:
+            try:
+                seen += os.read(leader, 65536).decode()
+            except OSError:  # EIO: nobody has the other end any more
+                break
+
+    os.close(leader)
+    assert process.returncode == 0
+    assert "has the role viewer" in seen
+    assert lab.keys["viewer"] not in seen
+
+
+def test_doctor_says_what_is_seen_from_outside(lab: Lab) -> None:
+    """How long it takes, how it is called, clocks, versions, the key, and the tasks."""
+    done = lab.far("doctor")
+    assert done.status == 1
+    lines = [re.split(r"\s+", text, maxsplit=2) for text in done.out.splitlines()]
+    found = {(mark, about) for mark, about, _ in lines}
+    assert found >= {("ok", "api"), ("ok", "clock"), ("ok", "version"), ("ok", "key"), ("error", "tasks")}
+    assert "broken is failing" in done.out
+    assert {each["state"] for each in lab.far("doctor", "--json").document} >= {"ok", "mend"}
+
+
+def test_works_where_nothing_of_posix_is(lab: Lab) -> None:
+    """A Python without fcntl, pwd, fork and the like, as on Windows: help, and the verbs that work elsewhere."""
+    environ = {**lab.environ, "PYTHONPATH": str(LIBRARY), "APPDATA": str(lab.folder / "config")}
+
+    def windows(*words: str) -> Done:
+        done = subprocess.run([sys.executable, "-c", WINDOWS, *words], env=environ, cwd=lab.folder, text=True,
+                              capture_output=True, timeout=60)
+        assert "Traceback" not in done.stderr, done.stderr
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    assert windows("--help").status == 0
+    assert all(windows(verb, "--help").status == 0 for verb in ("list", "site", "run"))
+
+    for words in (["list"], ["show", "backup"], ["status"], ["logs"], ["url", "backup"], ["next", "quiet"], ["commands"],
+                  ["export", "json"]):
+        assert windows("--at", "lab", *words) == lab.far(*words)
+
+    assert windows("--at", "lab", "doctor").status == 1
+    assert windows("--at", "lab", "edit", "backup", "--priority", "7").status == 0
+    assert windows("site", "add", "second", lab.url, "--key-file", str(lab.folder / "key")).status == 0
+    assert windows("--at", "all", "status").status == 1
+
+
+class Hostile(BaseHTTPRequestHandler):
+    """Answers by the first part of the path."""
+
+    protocol_version = "HTTP/1.1"
+    ABOUT = {"version": "9", "api": 1, "key": "k", "role": "owner", "time": "2026-01-01T00:00:00+00:00"}
+
+    def do_GET(self) -> None:
+        case = self.path.partition("?")[0].split("/")[1]
+        body, kind, status, more = json.dumps(self.ABOUT).encode(), "application/json", 200, {}
+        inner = not re.search(r"/api/v1(\?.*)?$", self.path)
+
+        if case == "html":
+            body, kind = b"<html><body>Welcome \x1b[31m</body></html>", "text/html"
+        elif case == "none":
+            body, status = b'{"found": false}', 404
+        elif case == "huge":
+            body = b'"' + b"x" * (5 * 1024 * 1024) + b'"'
+        elif case == "deep":
+            body = b"[" * 100000
+        elif case == "bomb":
+            body, more = gzip.compress(bytes(10**7)), {"Content-Encoding": "gzip"}
+        elif case == "cut":
+            more = {"Content-Length": "100000"}
+        elif case == "types":
+            body = b'{"version": 1, "api": "x", "key": null, "role": [], "time": {}}'
+        elif case == "list" and inner:
+            body = b'{"tasks": [{"name": "\\u001b[2J", "enabled": "no", "state": 7, "running": {}}], "next": null}'
+        elif case == "endless" and inner:
+            body = b'{"tasks": [], "next": "again"}'
+        elif case == "escape" and inner:
+            status, kind = 400, "application/problem+json"
+            body = b'{"status": 400, "detail": "\\u001b[2J\\nsecond line", "field": {}}'
+        elif case in ("away", "plain", "loop"):
+            place = {"away": "http://example.invalid/", "plain": "ftp://127.0.0.1/", "loop": self.path}[case]
+            body, status, more = b"", 302, {"Location": place}
+        elif case == "moved" and "/there/" not in self.path:
+            body, status, more = b"", 301, {"Location": self.path.replace("/moved/", "/moved/there/", 1)}
+
+        self.send_response(status)
+
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **more}.items():
+            self.send_header(name, value)
+
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = True
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def hostile() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hostile)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(("case", "says"), [
+    ("html", "answers HTTP 200 'Welcome \\x1b[31m', which is not from webscheduler"),
+    ("none", "has no API: it is an installation of 0.1.0, or has no key yet: `webscheduler api-key add`"),
+    ("huge", "its answer is longer than 4 MiB"), ("deep", "its answer (HTTP 200) is no JSON"),
+    ("bomb", "its answer (HTTP 200) is no JSON"), ("cut", "ended too soon"),
+    ("types", "its answer is not what this version knows"), ("list", "its answer is not what this version knows"),
+    ("escape", "\\x1b[2J\\nsecond line"),
+    ("away", "leads to http://example.invalid/, another host, so the key was not sent there"),
+    ("plain", "leads to ftp://127.0.0.1/, which is not https, so the key was not sent there"),
+    ("loop", "leads from one redirect to the next"), ("endless", "its list of tasks does not end"),
+])
+def test_whatever_a_server_answers_is_one_sentence(case: str, says: str, hostile: str, tmp_path: Path) -> None:
+    """Never a traceback, nothing that a terminal would obey, and the key goes nowhere else."""
+    environ = {**environment(tmp_path), "WEBSCHEDULER_API_KEY": KEY, "XDG_CONFIG_HOME": str(tmp_path)}
+    done = call(tmp_path, "--at", f"{hostile}/{case}", "list", env=environ)
+    assert (done.status, done.out) == (2 if case == "escape" else 1, "")
+    assert says in done.complaint
+
+
+def test_reading_follows_a_redirect_on_the_same_host_and_writing_does_not(hostile: str, tmp_path: Path) -> None:
+    """The one that is not followed names where it leads."""
+    environ = {**environment(tmp_path), "WEBSCHEDULER_API_KEY": KEY, "XDG_CONFIG_HOME": str(tmp_path)}
+    done = call(tmp_path, "--at", f"{hostile}/moved", "disable", "x", env=environ)
+    assert "only reading follows redirects" in done.complaint
+    assert "/moved/there/api/v1/tasks/x/disable" in done.complaint

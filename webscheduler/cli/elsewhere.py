@@ -1,0 +1,452 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""What verbs ask of an installation elsewhere, over its API: as `here` does of one on this machine.
+
+The rule: what a verb gets has the shapes that `here` gives, so that it is printed by the same lines. What comes from
+elsewhere is checked before (`client.shaped`), and printed as any text of others is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+
+from ..errors import BadInput, Conflict, WebschedulerError
+from ..printable import escaped
+from ..remote import client, sites
+from ..remote.client import Refused, shaped
+from ..store.history import ended
+from ..store.task import FIELDS, check_name, load_task
+from ..times import format_time, parse_time
+from ..vocabulary import RUNNING
+from . import terminal
+from .here import PATIENCE, leaders
+from .terminal import local_time, print_error, print_json, print_table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ..host.findings import Finding
+    from ..remote.sites import Site
+    from ..shapes import Entry, Facts, Result
+    from .here import Leaders, Shown
+
+POLL = (0.3, 2.0)  # seconds between two looks at a run: at first, and at most
+FOLLOW = 2.0  # seconds between two looks at history
+MOST_AT_ONCE = 8  # sites
+TRIES = 5  # calls in a row that may fail while a run is followed
+ADDED = ("state", "running", "nextRuns")  # what the API adds to a task's document
+NULL = type(None)
+TASK = {"name": str, "enabled": bool, "state": str, "running": list}
+ENTRY = {"command": str, "status": str, "run": (str, NULL)}
+HEALTH = {"status": str, "tasks": int, "unhealthy": [{"name": str, "status": str}],
+          "running": [{"name": str, "run": str, "startedAt": (str, NULL)}], "places": {"held": [dict]},
+          "lastTickAt": (str, NULL), "warnings": [str], "errors": [str]}
+
+
+def connect(given: str) -> Elsewhere:
+    """The installation that --at names. Raises BadInput, Refused."""
+    site = sites.find(given)
+
+    if site.by_query is None:
+        print_error(*filter(None, [client.warning(site)]))
+        client.connect(site)
+
+    terminal.use_site(given, site.timezone)
+    return Elsewhere(site)
+
+
+class Elsewhere:
+    """The installation at a site. Raises BadInput for what it refuses as such, else Refused."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    def call(self, method: str, *path: str, like: Any = dict, **more: Any) -> Any:
+        """The document that the API answers, which must be like that."""
+        found = client.call(self.site, method, *path, **more)
+        return found if like is None else shaped(self.site, found, like)
+
+    def _task(self, found: dict[str, Any]) -> Shown:
+        """A task as `here` has it, each field checked by its own rule."""
+        if isinstance(found.get("error"), str):
+            return {"name": shaped(self.site, found, {"name": str})["name"], "error": found["error"]}, [], ""
+
+        task = shaped(self.site, found, TASK)
+
+        try:
+            load_task(task["name"], {name: task[name] for name in FIELDS.keys() & task.keys()})
+        except BadInput:
+            shaped(self.site, None, dict)
+
+        alive: list[Facts] = [{"run": str(run), "startedAt": task.get("lastRunAt")} for run in task["running"]]
+        document = {name: value for name, value in task.items() if name not in ADDED}
+        return {**document, **{name: document.get(name) for name in ("nextRunAt", "oldSecretUntil", "url")}}, alive, ""
+
+    def _documents(self, group: str | None = None) -> list[dict[str, Any]]:
+        return client.pages(self.site, "tasks", "tasks", query={"group": group, "limit": 500}, more="after")
+
+    def listed(self, group: str | None, failing: bool) -> tuple[list[Shown], Leaders]:
+        """See `Here`."""
+        everything = [self._task(each) for each in self._documents()]
+        ill = {each["name"] for each in self.report()["unhealthy"]} if failing else set()
+        found = [shown for shown in everything if (not failing or shown[0]["name"] in ill) and (
+            group is None or "error" in shown[0] or shown[0].get("group") == group)]
+        return found, leaders({shown[0]["name"]: shown[0] for shown in everything})
+
+    def shown(self, name: str) -> Shown:
+        """See `Here`."""
+        found = self._task(self.call("GET", "tasks", name))
+
+        if "error" in found[0]:
+            raise BadInput(found[0]["error"])
+
+        return found
+
+    def leaders(self) -> Leaders:
+        """See `Here`."""
+        return leaders({str(each.get("name")): each for each in self._documents()})
+
+    def create(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """See `Here`."""
+        found = self.call("POST", "tasks", body={"name": check_name(name), **_allowed(fields)})
+        return {**self._task(found)[0], "secret": shaped(self.site, found, {"secret": str})["secret"]}
+
+    def edit(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """See `Here`."""
+        return self._task(self.call("PATCH", "tasks", name, body=_allowed(fields)))[0]
+
+    def check(self, names: list[str]) -> None:
+        """See `Here`."""
+        for name in names:
+            self.call("GET", "tasks", name)
+
+    def remove(self, name: str, keep_logs: bool) -> None:
+        """See `Here`."""
+        self.call("DELETE", "tasks", name, query={"keepLogs": "true"} if keep_logs else {}, like=None)
+
+    def rename(self, old: str, new: str) -> None:
+        """See `Here`."""
+        self.call("PATCH", "tasks", old, body={"name": check_name(new)})
+
+    def names_in(self, group: str) -> list[str]:
+        """See `Here`."""
+        return [str(each.get("name")) for each in self._documents(group)]
+
+    def set_enabled(self, names: list[str], enabled: bool) -> None:
+        """See `Here`; an error may come after some are changed."""
+        self.check(names)
+
+        for name in names:
+            self.call("POST", "tasks", name, "enable" if enabled else "disable", body={})
+
+    def url(self, name: str, kind: str, base: str | None) -> str:
+        """See `Here`."""
+        url = str(self.call("GET", "tasks", name, "url", query={"kind": kind}, like={"url": str})["url"])
+
+        if base is not None:
+            from ..store.settings import check_base_url
+
+            url = check_base_url(base).rstrip("/") + re.sub(r".*?(?=/(?:run|status)/[0-9a-f]{32}\?)", "", url)
+
+        return url
+
+    def rotate_secret(self, name: str, keep_old: int) -> dict[str, Any]:
+        """See `Here`."""
+        found = self.call("POST", "tasks", name, "rotate", body={"keepOld": keep_old}, like={"secret": str})
+        return {**self.shown(name)[0], "secret": found["secret"]}
+
+    def end_old_secret(self, name: str) -> dict[str, Any]:
+        """See `Here`."""
+        raise only_there("--end-old")
+
+    def commands(self) -> list[dict[str, Any]]:
+        """See `Here`."""
+        found = self.call("GET", "commands", like={"commands": [
+            {"name": str, "source": str, "description": str, "arguments": bool}]})
+        commands: list[dict[str, Any]] = found["commands"]
+        return commands
+
+    def report(self, limit: float = client.LIMIT) -> dict[str, Any]:
+        """See `Here`."""
+        found: dict[str, Any] = self.call("GET", "health", like=HEALTH, limit=limit)
+        return found
+
+    def findings(self, offline: bool) -> list[Finding]:
+        """What can be seen of it from outside."""
+        from .outside import examine
+
+        if offline:
+            raise only_there("--offline")
+
+        return examine(self)
+
+    def starts(self, name: str, start: float | None, count: int) -> list[str]:
+        """When the task starts next, ISO 8601."""
+        found: list[str] = self.call("GET", "tasks", name, "next", like={"next": [str]}, query={
+            "count": count, "from": None if start is None else format_time(start)})["next"]
+        return found
+
+    def run(self, name: str, quiet: bool) -> Result | None:
+        """See `Here`; what is printed as it comes is not in the entry again. Ctrl-C ends the watching, not the run."""
+        try:
+            run = str(self.call("POST", "tasks", name, "run", body={}, like={"run": str})["run"])
+        except Conflict:
+            return None
+
+        try:
+            for stream, text in self._stream(name, run):
+                if not quiet:
+                    print(escaped(text), end="", flush=True, file=sys.stderr if stream == "stderr" else sys.stdout)
+
+            found = self._ended(name, run)
+        except KeyboardInterrupt:
+            print_error(f"{name} goes on: `webscheduler logs {name} --run {run} --follow` shows it, "
+                        f"`webscheduler cancel {name} {run}` ends it")
+            raise
+
+        if found and not quiet:
+            found["output"] = found["errorOutput"] = ""
+
+        return found
+
+    def _stream(self, name: str, run: str) -> Iterator[tuple[str, str]]:
+        """What a run prints, until it ends: pieces of `stdout` and `stderr`."""
+        offsets, pause, over = {"stdout": 0, "stderr": 0}, POLL[0], False
+        like = {"next": int, "text": str, "ended": bool}
+
+        while not over:
+            over, came = True, False
+
+            for stream, offset in offsets.items():
+                query = {"stream": stream, "offset": offset}
+                found = self._patiently("tasks", name, "runs", run, "output", query=query, like=like)
+                over, came = over and found["ended"] and not found["text"], came or bool(found["text"])
+                offsets[stream] = found["next"]
+
+                if found["text"]:
+                    yield stream, found["text"]
+
+            pause = POLL[0] if came else min(POLL[1], 1.5 * pause)
+            time.sleep(0 if over else pause)
+
+    def _patiently(self, *path: str, **more: Any) -> Any:
+        """What is read there. A server that does not answer for a moment is asked again: the run goes on."""
+        for _ in range(TRIES):
+            try:
+                return self.call("GET", *path, **more)
+            except Refused as error:
+                if error.status not in (0, 429, 502, 503, 504):
+                    raise
+
+                time.sleep(POLL[1])
+
+        return self.call("GET", *path, **more)
+
+    def _ended(self, name: str, run: str, patience: float | None = None) -> Result | None:
+        """The entry of a run, once it is there; None if it is not after `patience` seconds."""
+        begun = time.monotonic()
+
+        while True:
+            found: Result = self._patiently("tasks", name, "runs", run)
+
+            if shaped(self.site, found, {"status": str})["status"] != RUNNING:
+                return found
+
+            if patience is not None and time.monotonic() - begun > patience:
+                return None
+
+            time.sleep(POLL[1] / 2)
+
+    def exported(self, target: str, secrets: bool) -> bytes:
+        """The tasks for another scheduler, or as JSON for `import`."""
+        answer = client.ask(self.site, "GET", "export", query={
+            "format": target, "secrets": "true" if secrets else None})
+        kind = answer.headers.get("content-type", "")
+
+        if answer.status == 200 and target != "json" and kind.startswith("text/") and "html" not in kind:
+            client.check_length(self.site, answer)
+            return answer.body
+
+        return json.dumps(shaped(self.site, client.read(self.site, answer), {"tasks": dict}), indent=2).encode() + b"\n"
+
+    def imported(self, document: bytes, prune: bool, dry_run: bool) -> tuple[list[dict[str, Any]], bool]:
+        """(what importing the document changes, whether it was changed)."""
+        query = {"prune": "true" if prune else None, "dryRun": "true" if dry_run else None}
+        found = self.call("POST", "import", query=query, body=document, like={
+            "changes": [{"task": str, "change": str, "fields": dict}], "written": bool})
+
+        for change in found["changes"]:
+            for pair in change["fields"].values():
+                if shaped(self.site, pair, list) and len(pair) != 2:
+                    shaped(self.site, None, list)
+
+        return found["changes"], found["written"]
+
+    def live_runs(self, name: str) -> list[Facts]:
+        """See `Here`."""
+        return self.shown(name)[1]
+
+    def cancel(self, name: str, run: str) -> tuple[bool, Entry | None]:
+        """See `Here`."""
+        try:
+            self.call("POST", "tasks", name, "runs", run, "cancel", body={})
+        except Conflict:
+            pass  # it has ended by now
+
+        entry = self._ended(name, run, PATIENCE)
+        return entry is not None, entry
+
+    def entries(self, name: str | None, status: str | None, limit: int, whole: bool) -> list[Entry]:
+        """See `Here`."""
+        query = {"task": name, "status": status, "limit": min(limit, 200), "output": "true" if whole else None}
+        found: list[Entry] = client.pages(self.site, "runs", "runs", query=query, more="cursor", limit=limit) if (
+            limit) else []
+        return shaped(self.site, found, [ENTRY])  # type: ignore[no-any-return]
+
+    def one(self, name: str | None, run: str) -> dict[str, Any]:
+        """See `Here`."""
+        found: dict[str, Any] = self.call("GET", "tasks", name or self._task_of(run), "runs", run)
+        return shaped(self.site, {"command": found.get("task"), **found}, ENTRY)  # type: ignore[no-any-return]
+
+    def _task_of(self, run: str) -> str:
+        """The task of a run, by the time that its id begins with. Raises BadInput."""
+        running = {each["run"]: each["name"] for each in self.report()["running"]}
+
+        if run in running:
+            return str(running[run])
+
+        begun = re.match(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)", run)
+
+        if begun:
+            at = parse_time("{}-{}-{}T{}:{}:{}+00:00".format(*begun.groups()))
+            found = client.pages(self.site, "runs", "runs", more="cursor", query={
+                "since": format_time(at - 5), "limit": 200})
+
+            for entry in found:
+                if entry.get("run") == run:
+                    return str(entry.get("command"))
+
+        raise BadInput(f"no run has the id {run[:60]!r}: `webscheduler logs` shows them")
+
+    def watch(self, name: str, run: str) -> Iterator[str]:
+        """See `Here`."""
+        return (text for _, text in self._stream(name, run))
+
+    def follow(self, name: str | None) -> Following:
+        """See `Here`."""
+        return Following(self, name)
+
+
+class Following:
+    """A history elsewhere that is watched for new lines."""
+
+    def __init__(self, place: Elsewhere, name: str | None) -> None:
+        self.place, self.name, self.pause = place, name, FOLLOW
+        self.known = self._look()
+
+    def new(self) -> list[Entry]:
+        """The entries that were added since the last call, oldest first."""
+        found = self._look()
+        since = max(map(ended, self.known), default=0.0) - 60  # an older one comes up where a later one was removed
+        fresh = [entry for entry in found if entry not in self.known and ended(entry) > since]
+        self.known = found
+        return fresh[::-1]
+
+    def _look(self) -> list[Entry]:
+        return self.place.entries(self.name, None, 200, True)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def only_there(what: str) -> BadInput:
+    """The error for what can only be done on the host itself."""
+    return BadInput(f"{what}: only on the host itself, not with --at")
+
+
+def _allowed(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields for the API. Raises BadInput for those that are set on the host itself alone."""
+    if fields.get("argv"):
+        raise only_there("a program after --, instead of a registered command (--command),")
+
+    for field in ("cwd", "environment"):
+        if field in fields:
+            raise BadInput(f"{field}: only on the host itself, not with --at", field)
+
+    return {field: value for field, value in fields.items() if field != "argv"}
+
+
+def everywhere(args: Namespace) -> int:
+    """`status`, and `list --failing`, of all sites in one table; exit status 1 if one is ill."""
+    if args.verb != "status" and not (args.verb == "list" and args.failing and args.group is None):
+        raise BadInput("--at all: only for `status` and `list --failing`")
+
+    known = sites.read()
+
+    if not known:
+        raise BadInput("--at all: no sites are known: `webscheduler site add NAME URL` adds one")
+
+    found = _asked(list(known.values()))
+
+    if args.json:
+        print_json([{"site": name, **row} for name, report in found for row in (
+            [report] if args.verb == "status" or "error" in report else report["unhealthy"])])
+    elif args.verb == "status":
+        print_table(("SITE", "STATUS", "TASKS", "LAST TICK", "NEED ATTENTION"), [
+            (name, "error", "-", "-", report["error"]) if "error" in report else
+            (name, report["status"], str(report["tasks"]), local_time(report["lastTickAt"]),
+             ", ".join(each["name"] for each in report["unhealthy"]) or "-") for name, report in found])
+    else:
+        print_table(("SITE", "TASK", "STATE", "LAST RUN", "STATUS"), [
+            (name, each["name"], each["status"], local_time(each.get("lastRunAt")), each.get("lastRunStatus") or "-")
+            for name, report in found for each in report.get("unhealthy", [
+                {"name": "-", "status": "error", "lastRunStatus": report.get("error")}])])
+
+    return int(any(report.get("status") != "healthy" for _, report in found))
+
+
+def _asked(known: list[Site]) -> list[tuple[str, dict[str, Any]]]:
+    """(name, what `status` says of it, or the `error`) of each site, in their order. At most MOST_AT_ONCE are asked
+    side by side, and each may take `client.LIMIT` seconds in all."""
+    from queue import Empty, SimpleQueue
+    from threading import Thread
+
+    waiting: SimpleQueue[Site] = SimpleQueue()
+    found: dict[str, dict[str, Any]] = {}
+
+    def report(site: Site) -> dict[str, Any]:
+        begun = time.monotonic()
+
+        try:
+            if site.by_query is None:
+                client.connect(site)
+
+            return Elsewhere(site).report(max(0.1, begun + client.LIMIT - time.monotonic()))
+        except WebschedulerError as error:
+            return {"error": re.sub(f"^{re.escape(site.name)}: ", "", str(error))}
+
+    def work() -> None:
+        try:
+            while True:
+                site = waiting.get_nowait()
+                found[site.name] = report(site)
+        except Empty:
+            pass
+
+    for site in known:
+        waiting.put(site)
+
+    threads = [Thread(target=work, daemon=True) for _ in known[:MOST_AT_ONCE]]
+
+    for thread in threads:
+        thread.start()
+
+    for thread in threads:
+        thread.join()
+
+    return [(site.name, found[site.name]) for site in known]

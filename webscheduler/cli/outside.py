@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: LGPL-3.0-or-later
+"""`doctor` for an installation elsewhere: what can be seen of it from outside, by its API.
+
+The rule: what an answer says is a value of a finding, never a part of its message.
+"""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import urlsplit
+
+from .. import __version__
+from ..errors import WebschedulerError
+from ..host.findings import ERROR, OK, WARNING, Finding
+from ..remote import client
+from ..remote.sites import Site, shown
+from ..times import format_time, instant
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .elsewhere import Elsewhere
+
+SLOW = 3.0  # seconds for an answer
+CLOCKS = 30.0  # seconds by which two clocks may differ
+CERTIFICATE = 14 * 86400.0  # seconds that a certificate should still be valid
+NO_TICK = 86400.0  # seconds after which ticks are missed where their rhythm is not known
+
+
+def examine(place: Elsewhere) -> list[Finding]:
+    """All findings."""
+    return list(_examine(place))
+
+
+def _examine(place: Elsewhere) -> Iterator[Finding]:
+    known = place.site
+    site = Site(known.name, known.url, known.key)  # how it can be called is found out anew
+    yield from _certificate(site)
+
+    try:
+        client.connect(site)
+        begun = time.time()
+        about, took = client.connect(site), time.time() - begun
+    except WebschedulerError as error:
+        yield Finding(ERROR, "api", "{error}", error=error)
+        return
+
+    yield Finding(WARNING if took > SLOW else OK, "api", "{url} answers in {n} s", url=shown(site.url), n=f"{took:.2f}")
+    yield Finding(OK, "api", "calls put the path {where}, and the key into {header}",
+                  where="into the query (`?api=`), since it does not arrive after the script" if site.by_query
+                  else "after the URL", header="X-Webscheduler-Key, since Authorization does not arrive"
+                  if site.by_header else "Authorization")
+    apart = instant(about["time"]) - (begun + took / 2)
+
+    if abs(apart) > CLOCKS + took:
+        yield Finding(WARNING, "clock", "the clock there is {n} s {way} the one here", n=f"{abs(apart):.0f}",
+                      way="ahead of" if apart > 0 else "behind")
+    else:
+        yield Finding(OK, "clock", "the clocks there and here agree")
+
+    yield Finding(OK if about["version"] == __version__ else WARNING, "version", "{there} there, {here} here",
+                  there=about["version"], here=__version__)
+    until = about.get("expiresAt")
+    yield Finding(OK, "key", "{name} has the role {role}" + (", and is valid until {until}" if until else ""),
+                  name=about["key"], role=about["role"], until=until)
+    place.site = site
+    yield from _health(place, instant(about["time"]))
+
+
+def _certificate(site: Site) -> Iterator[Finding]:
+    """Until when the server's certificate is valid; nothing where that cannot be seen, as through a proxy."""
+    import socket
+    import ssl
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(site.url)
+    host = parts.hostname or ""
+
+    if parts.scheme != "https":
+        yield from (Finding(WARNING, "tls", "{text}", text=text) for text in [client.warning(site)] if text)
+        return
+
+    if "https" in getproxies() and not proxy_bypass(host):
+        return
+
+    try:
+        with socket.create_connection((host, parts.port or 443), client.LIMIT) as plain, (
+                ssl.create_default_context().wrap_socket(plain, server_hostname=host)) as secure:
+            found = secure.getpeercert() or {}
+    except (OSError, ValueError):
+        return  # the call says it, too
+
+    until = ssl.cert_time_to_seconds(str(found["notAfter"])) if "notAfter" in found else 0.0
+
+    if until:
+        state = WARNING if until - time.time() < CERTIFICATE else OK
+        yield Finding(state, "tls", "its certificate is valid until {until}", until=format_time(until))
+
+
+def _health(place: Elsewhere, now: float) -> Iterator[Finding]:
+    try:
+        report = place.report()
+    except WebschedulerError as error:
+        yield Finding(ERROR, "tasks", "{error}", error=error)
+        return
+
+    ill = [each for each in report["unhealthy"] if each["status"] != "healthy"]
+
+    for each in ill:
+        yield Finding(ERROR, "tasks", "{name} is {status}", name=each["name"], status=each["status"])
+
+    if not ill:
+        yield Finding(OK, "tasks", "{n} tasks, none is failing or late", n=report["tasks"])
+
+    for text in report["warnings"]:
+        yield Finding(ERROR if text in report["errors"] else WARNING, "tasks", "{text}", text=text)
+
+    last, every = report["lastTickAt"], report.get("tickEverySeconds")
+    patience = 2 * every + 60 if isinstance(every, (int, float)) else NO_TICK
+
+    if last is None:
+        yield Finding(WARNING, "ticks", "the URL of @due was never called: `webscheduler url @due` prints it, to paste "
+                      "into a hosting panel")
+    elif now - instant(last) > patience:
+        yield Finding(WARNING, "ticks", "@due was last called {when}, and nothing that is due runs until its next call",
+                      when=last)
+    else:
+        yield Finding(OK, "ticks", "@due was last called {when}", when=last)
