@@ -9,7 +9,6 @@ them.
 from __future__ import annotations
 
 import os
-import resource
 
 from ..store import history_view
 from .findings import OK, WARNING, Finding
@@ -26,6 +25,8 @@ PAGE = 4096  # bytes; LVE counts in these, whatever the processor has
 
 def of_costs(home: str, names: Iterable[str], root: str = "/") -> Iterator[Finding]:
     """What the last runs of the tasks took of what the account may have. root: where /proc and /sys are."""
+    import resource  # not all systems have it, and this module is read there too
+
     memory, source = min(_memory(root), default=(0, ""))
     seconds = max(0, resource.getrlimit(resource.RLIMIT_CPU)[0])  # no limit is -1
 
@@ -68,6 +69,8 @@ def _most(home: str, name: str) -> tuple[int, float]:
 
 def _memory(root: str) -> Iterator[tuple[int, str]]:
     """(bytes, what says so) for each limit of memory. That of addresses counts, too: a process has no more memory."""
+    import resource
+
     addresses = resource.getrlimit(resource.RLIMIT_AS)[0]
     found = [(addresses, "RLIMIT_AS"), *((most, "cgroup") for most in _cgroup(root)), (_lve(root), "LVE")]
     return ((most, source) for most, source in found if 0 < most < NONE)

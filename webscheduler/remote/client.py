@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LIMIT = 10.0  # seconds for a call
 MOST = 4 * 1024 * 1024  # bytes of an answer, which should have at most one MiB
 MOST_REDIRECTS = 3
-MOST_PAGES = 1000
+MOST_PAGES = 500
 JSON = ("application/json", "application/problem+json")
 NO_PATH = "there is no such path"  # how the API begins to say that it does not know one
 LOOPBACK = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1")
@@ -196,6 +196,9 @@ def pages(site: Site, name: str, *path: str, query: dict[str, Any], more: str, l
 
         if page["next"] is None or (limit is not None and len(found) >= limit):
             return found[:limit]
+
+        if page["next"] == query.get(more):
+            break
 
         query[more] = page["next"]
 
