@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_FORM = 65536  # bytes
+MAX_BACKUP = 4 * 1024 * 1024  # bytes: one with a thousand tasks
 STALL, LONGEST = 5.0, 60.0  # seconds
 STANDARD_INPUT = "webscheduler.input"  # in the environ: the body comes on descriptor 0; when waiting for it ends
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         reason: str | None
         # the strategy that was used: `fork`, `close` or `sync`
         strategy: str | None
-        # what started it: `url`, `cli`, `admin` (the panel), `due` or `after` (another task)
+        # what started it: `url`, `cli`, `admin` (the panel), `api`, `due` or `after` (another task)
         trigger: str | None
         # when the request came
         triggeredAt: str | None

@@ -47,7 +47,7 @@ REASONS = {
 COUNTED_REASONS = (LOCKED, RATE_LIMITED, DISABLED, TOO_LATE, IP_DENIED)
 
 TRIGGERS = {"url": "URL", "cli": "command line", "admin": "panel", "due": "schedule",
-            "after": "another task"}
+            "after": "another task", "api": "API"}
 
 # Where a run happens: from the strategy that survives most to the one that needs least. The index and the choice of
 # `auto` keep this order.

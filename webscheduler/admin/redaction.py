@@ -21,7 +21,7 @@ from .web import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 TAG = rb"</?span[^<>]{0,60}>"  # how the colours of an output are shown
@@ -48,27 +48,43 @@ NO_DIGIT = re.compile(UNSEEN + rb"|[^0-9A-Fa-f]")
 HIDDEN = "…".encode()
 
 
-def hide(home: str, body: bytes, markup: bool = True, settings: dict[str, Any] | None = None) -> bytes:
-    """The page, or without `markup` the text, without secrets and signatures, nor those of the settings."""
-    body = KEY.sub(lambda found: HIDDEN + b"".join(re.findall(TAG, found[0])), FOLLOWING_SIG.sub(HIDDEN, body))
+def hide(home: str, body: bytes, markup: bool = True, settings: dict[str, Any] | None = None,
+         part: tuple[int, int] | None = None) -> bytes:
+    """The page, or without `markup` the text, without secrets and signatures, nor those of the settings. part: only
+    what is between these places; of a secret that goes over one of them, nothing is left."""
+    at, end = part or (0, len(body))
+    shown = []
 
-    for word in _words(settings or {}):
-        body = body.replace((escape(word) if markup else word).encode(), HIDDEN)
+    for first, last in sorted(_hidden(home, body, markup, settings or {})):
+        if at < last and first < end:
+            first = max(at, first)
+            shown += [body[at:first], HIDDEN, *re.findall(TAG, body[first:min(last, end)])]
+            at = last
 
+    return b"".join([*shown, body[at:end]])
+
+
+def _hidden(home: str, body: bytes, markup: bool, settings: dict[str, Any]) -> Iterator[tuple[int, int]]:
+    """Where what is hidden begins and ends."""
     known: list[bytes] = []
 
-    def shown(found: re.Match[bytes]) -> bytes:
+    for word in _words(settings):
+        for found in re.finditer(re.escape((escape(word) if markup else word).encode()), body):
+            yield found.span()
+
+    for rule in (FOLLOWING_SIG, KEY):
+        for found in rule.finditer(body):
+            yield found.span()
+
+    for found in (DIGITS if markup else DIGITS_OF_TEXT).finditer(body):
         plain = found[0].startswith(b'"') or len(found[0]) < LENGTH
         digits = b"" if plain else NO_DIGIT.sub(b"", found[0]).lower()
 
-        if len(digits) < LENGTH:
-            return found[0]
+        if len(digits) >= LENGTH:
+            known.extend([] if known else _values(home))
 
-        known.extend([] if known else _values(home))
-        secret = any(value in digits for value in known)
-        return HIDDEN + b"".join(re.findall(TAG, found[0])) if secret else found[0]
-
-    return (DIGITS if markup else DIGITS_OF_TEXT).sub(shown, body)
+            if any(value in digits for value in known):
+                yield found.span()
 
 
 def hide_in(home: str, value: Any, settings: dict[str, Any]) -> Any:

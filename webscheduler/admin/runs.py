@@ -7,13 +7,12 @@ the last part of its output file is read. A run is found by its id; nothing from
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timedelta
 
 from ..errors import BadInput
 from ..runs import cancel, output
-from ..store import chains, history_cleaning, history_reading, history_view, locks, processes, state
-from ..store.task import file_name, shown
+from ..store import chains, history_cleaning, history_reading, history_view, processes, state
+from ..store.task import shown
 from ..times import time_zone
 from ..vocabulary import FAILURES, RUNNING, STATUSES, TRIGGERS
 from . import show
@@ -119,19 +118,14 @@ def one(visit: Visit) -> Response:
 
 
 def _asked(visit: Visit) -> tuple[str, str, Facts | None, Entry | None]:
-    """(task, run id, facts of the run while it is alive, else its line of history) of the run that the query names. The
-    last two are None for a run whose process is gone and that nobody has recorded yet. Raises Refused."""
+    """(task, run id, `output.look`) of the run that the query names. Raises Refused."""
     name, run = visit.query.get("name", ""), visit.query.get("run", "")
-    claim = f"{file_name(name)}@{run}"
+    found = output.of_task(visit.home, name, run)
 
-    if len(claim) < 200:  # a longer one cannot be the name of a file
-        known, entry = output.look(visit.home, name, [name], run)
-        claims = os.listdir(os.path.join(visit.home, "runs"))
+    if found is None:
+        raise Refused(404, "There is no such run; its history may have been cleared.")
 
-        if known or entry or claim in claims or f"{locks.TAKEN}{claim}" in claims:
-            return name, run, known, entry
-
-    raise Refused(404, "There is no such run; its history may have been cleared.")
+    return (name, run, *found)
 
 
 def _running(visit: Visit, name: str, run: str, known: Facts | None) -> Html:

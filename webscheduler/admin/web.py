@@ -16,7 +16,7 @@ import time
 from urllib.parse import quote, urlencode
 
 from ..addresses import by_https, client
-from ..body import MAX_FORM, receive, stated_length
+from ..body import MAX_BACKUP, MAX_FORM, receive, stated_length
 from ..http import MAX_FIELDS, NOSNIFF, Response, fields, log
 from ..printable import pictured
 from . import language
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ..store.people import Person
     from ..store.settings import Settings
 
-MAX_BACKUP = 4 * 1024 * 1024  # bytes: one with a thousand tasks is restored through a form
 MOST_PARTS = 10
 POLICY = ("default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
           "form-action 'self'; base-uri 'none'; frame-ancestors 'none'")

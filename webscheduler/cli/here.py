@@ -135,8 +135,7 @@ class Here:
 
     def commands(self) -> list[dict[str, Any]]:
         """The registered commands."""
-        return [{name: getattr(command, name) for name in ("name", "source", "description", "arguments", "cwd")}
-                for command in registry.registered(load_settings(self.home)).values()]
+        return registry.documents(load_settings(self.home))
 
     def report(self) -> dict[str, Any]:
         """How it is as a whole: see `overall`."""

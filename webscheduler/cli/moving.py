@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import shutil
 import sys
@@ -176,7 +175,7 @@ def _export(args: Namespace) -> None:
     if args.format == "json":
         document = importing.document(settings, rows, args.with_secrets)
         content = (histories.exported(document, args.home, document["tasks"]) if args.history else
-                   [json.dumps(document, indent=2).encode() + b"\n"])
+                   [exporting.whole("json", settings, rows, args.with_secrets)])
     else:
         by_url = args.by_url or exporting.FORMATS[args.format].by_url
         base = base_url(settings, args.base) if by_url else ""

@@ -64,6 +64,12 @@ def registered(config: Settings) -> dict[str, Command]:
     return found
 
 
+def documents(config: Settings) -> list[dict[str, Any]]:
+    """All commands, as lists show them."""
+    return [{field: getattr(command, field) for field in ("name", "source", "description", "arguments", "cwd")}
+            for command in registered(config).values()]
+
+
 def discovered(home: str) -> dict[str, Declared]:
     """The commands that the last `sync` found in Python code, by name."""
     return _last_sync(home, "commands", dict)

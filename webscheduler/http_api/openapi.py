@@ -15,6 +15,7 @@ from ..runs.health import STATES
 from ..store.fields import Field
 from ..store.task import FIELDS, SECRETS
 from ..times import format_time
+from ..vocabulary import ENTRY, RUNNING
 from . import table
 
 TYPE_CHECKING = False
@@ -172,4 +173,27 @@ def _schemas() -> Json:
         "Keys": shape({"url": MAYBE, "secret": TEXT}),
         "Url": shape({"url": TEXT}),
         "Next": shape({"next": NAMES}),
+        **_of_runs(),
+    }
+
+
+def _of_runs() -> Json:
+    """The schemas of runs and of the installation. What a line of history holds, another version or program may have
+    written, so it is described without being promised."""
+    run = {"type": "object", "properties": {key: {"description": f"docs/reference/history.md: {key}"} for key in ENTRY},
+           "required": ["command", "status"]}
+    change = shape({"task": TEXT, "change": {"type": "string", "enum": ["add", "edit", "rename", "remove", "same"]},
+                    "fields": {"type": "object", "additionalProperties": {"type": "array"}}})
+    command = shape({"name": TEXT, "source": TEXT, "description": TEXT, "arguments": BOOL})
+    number = {"type": "integer"}
+    return {
+        "Run": run, "Runs": shape({"runs": {"type": "array", "items": _ref("Run")}, "next": MAYBE}),
+        "Started": shape({"task": TEXT, "run": TEXT, "status": {"const": RUNNING}, "strategy": TEXT}),
+        "Output": shape({"stream": TEXT, "offset": number, "next": number, "text": TEXT, "ended": BOOL}),
+        "Cancelled": shape({"task": TEXT, "run": TEXT, "ended": BOOL}),
+        "Health": {"type": "object", "properties": {"status": {"enum": ["healthy", "failing", "late"]}},
+                   "required": ["status", "tasks", "unhealthy", "running", "places", "lastTickAt", "tickEverySeconds",
+                                "warnings", "errors"]},
+        "Commands": shape({"commands": {"type": "array", "items": command}}),
+        "Imported": shape({"changes": {"type": "array", "items": change}, "written": BOOL, "said": NAMES}),
     }

@@ -15,7 +15,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from ..body import MAX_FORM, receive, stated_length
+from ..body import MAX_BACKUP, MAX_FORM, receive, stated_length
 from ..editing import OF_COMMAND_LINE
 from ..errors import BadInput, did_you_mean
 from ..http import MAX_FIELDS, MAX_LENGTH, NOSNIFF, Response, fields, log
@@ -24,6 +24,7 @@ from ..store import people
 from ..store.fields import Field, check_entered, from_text, parse_json
 from ..store.old_secret import LONGEST
 from ..store.task import FIELDS
+from ..vocabulary import FINISHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Route(NamedTuple):
 NAME = Field("text", REQUIRED, "The task's name: 1 to 100 printable characters, the first not - . or @.", 100)
 # The fields of a task that a body may have.
 OF_TASK = {name: row for name, row in FIELDS.items() if row.by == "user" and name not in OF_COMMAND_LINE}
-TASKS, TASK = "/api/v1/tasks", "/api/v1/tasks/{name}"
+TASKS, TASK, RUN = "/api/v1/tasks", "/api/v1/tasks/{name}", "/api/v1/tasks/{name}/runs/{run}"
 ROUTES = (
     Route("GET", "/api/v1", "viewer", "openapi:about", "What this is, and what the key may do", answers={200: "About"}),
     Route("GET", "/api/v1/openapi.json", "viewer", "openapi:document", "This document", answers={200: {}}),
@@ -111,6 +112,44 @@ ROUTES = (
     Route("GET", f"{TASK}/next", "viewer", "tasks:next_starts", "When a task starts next", {
         "count": Field("int", 5, "So many starts.", (1, 100)),
         "from": Field("time", None, "Counted from this time, not from now.", None, True)}, answers={200: "Next"}),
+    Route("POST", f"{TASK}/run", "editor", "runs:run_now", "Run a task now, whatever its schedule", body={"wait": Field(
+          "int", 0, ("Seconds to wait for its end, where the run is detached. Where the host lets no run outlive its "
+                     "request, the answer comes after the run."), (0, 60))}, answers={200: "Run", 202: "Started"}),
+    Route("GET", RUN, "viewer", "runs:one", "Read a run with its output", answers={200: "Run"}),
+    Route("GET", f"{RUN}/output", "viewer", "runs:output_of", "Follow the output of a run", {
+        "stream": Field("choice", "both", (
+            "`both`: what it prints, in its order, while it runs; `stdout` and `stderr`: as recorded, once it has "
+            "ended. Keep to one of them."), ("both", "stdout", "stderr")),
+        "offset": Field("int", 0, "Where the piece begins, in bytes: `next` of the answer before.", (0, None))},
+        answers={200: "Output"}),
+    Route("POST", f"{RUN}/cancel", "editor", "runs:cancel_run", "End a run in progress", body={},
+          answers={202: "Cancelled"}),
+    Route("GET", "/api/v1/runs", "viewer", "runs:index", "List past runs, newest first", {
+        "task": Field("lines", None, "Only runs of this task; may be given several times.", 100, True),
+        "status": Field("lines", None, f"Only runs that ended so; several times: {', '.join(FINISHED)}.", 10, True),
+        "since": Field("time", None, "Only runs that ended from then on.", None, True),
+        "until": Field("time", None, "Only runs that ended by then.", None, True),
+        "limit": Field("int", 20, "At most so many; fewer if they are long, or few are found.", (1, 200)),
+        "cursor": Field("text", None, "Where to go on: `next` of the answer before.", 8000, True),
+        "output": Field("bool", False, "With what the runs printed.")}, answers={200: "Runs"}),
+    Route("POST", "/api/v1/run-due", "editor", "runs:run_due", "Run all due tasks", body={},
+          answers={200: "Run", 202: "Started"}),
+    Route("GET", "/api/v1/health", "viewer", "installation:health_of", "How the installation is",
+          answers={200: "Health"}),
+    Route("GET", "/api/v1/commands", "viewer", "installation:commands", "List the registered commands",
+          answers={200: "Commands"}),
+    Route("GET", "/api/v1/export", "owner", "installation:export", "The tasks, as `webscheduler export` prints them", {
+        "format": Field("choice", "json", "json: for `import`; others: for another scheduler.",
+                        ("json", "crontab", "systemd", "kubernetes", "github")),
+        "secrets": Field("bool", False, "json: with the secrets, so that URLs stay valid.")},
+        answers={200: {"content": {"application/json": {"schema": {"type": "object"}},
+                                   "text/plain": {"schema": {"type": "string"}}}}}),
+    Route("POST", "/api/v1/import", "owner", "installation:import_tasks", "Make the tasks what an export says", {
+        "dryRun": Field("bool", False, "Only tell what would change."),
+        "prune": Field("bool", False, "Remove the tasks that are not in it.")}, body=MAX_BACKUP,
+        answers={200: "Imported"}),
+    Route("GET", "/api/v1/metrics", "viewer", "installation:metrics", "Metrics for Prometheus", answers={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}),
 )
 
 

@@ -32,14 +32,15 @@ from ..errors import BadInput, WebschedulerError
 from ..printable import escaped
 from ..schedule.cron import ALIASES, Cron
 from ..store.chains import MOST_IN_A_ROW
-from ..store.task import DUE, Task, file_name, is_internal
+from ..store.task import DUE, Task, file_name, is_internal, load_task
 from ..times import time_zone
-from . import crontab
+from . import crontab, importing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ..store import state
     from ..store.settings import Settings
 
     Row = dict[str, Union[str, list[str]]]
@@ -112,6 +113,20 @@ class Export:
     def __str__(self) -> str:
         text = "\n".join(["# Made by `webscheduler export`.", *self.lines]) + "\n"
         return text + "".join(f"\n# ---- {name}\n{content}" for name, content in self.files.items())
+
+
+def whole(kind: str, settings: Settings, rows: state.Tasks, with_secrets: bool = False) -> bytes:
+    """What `webscheduler export` prints of these tasks. kind: `json`, or one of FORMATS. Raises BadInput."""
+    if kind == "json":
+        return json.dumps(importing.document(settings, rows, with_secrets), indent=2).encode() + b"\n"
+
+    base = settings["baseUrl"] if FORMATS[kind].by_url else ""
+
+    if FORMATS[kind].by_url and not base:
+        raise BadInput("no baseUrl is set: `webscheduler config set baseUrl https://...`", "baseUrl")
+
+    tasks = [load_task(name, row) for name, row in rows.items()]
+    return str(export(kind, settings, tasks, base=base)).encode()
 
 
 class Program:

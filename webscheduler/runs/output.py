@@ -17,7 +17,7 @@ import os
 import re
 from typing import NamedTuple
 
-from ..store import close, file_name, history, history_reading, processes
+from ..store import close, file_name, history, history_reading, locks, processes
 from ..vocabulary import RUNNING
 from .process import EARLIER
 from .process import LIVE_LIMIT as LIVE_LIMIT
@@ -45,6 +45,17 @@ def look(home: str, name: str | None, names: Iterable[str], run: str) -> tuple[F
     entry: Entry | None = None if known else history_reading.find(home, names, run) or outcome
     # It, or its process, may have ended between one look and the next, or have begun.
     return known or (None if entry else processes.claimed_run(home, name, run)[0]), entry
+
+
+def of_task(home: str, name: str, run: str) -> tuple[Facts | None, Entry | None] | None:
+    """`look`, for a run of a task; None if there is no such run."""
+    claim = f"{file_name(name)}@{run}"
+
+    if len(claim) >= 200:  # it cannot be the name of a file
+        return None
+
+    found = look(home, name, [name], run)
+    return found if any(found) or {claim, locks.TAKEN + claim} & set(locks.runs(home)) else None
 
 
 def in_progress(facts: Facts, run: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ recorded, and hides none that was recorded before it.
 from __future__ import annotations
 
 import heapq
+import json
 import os
 import time
 from itertools import islice
@@ -21,7 +22,7 @@ from .task import DUE, file_name, is_internal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from ..shapes import Entry
@@ -184,22 +185,25 @@ def _size(entry: Entry) -> int:
 
 
 def page(home: str, names: Sequence[str], statuses: Sequence[str], since: float, until: float, cursor: str = "",
-         most: int = 50, idle: bool = True) -> tuple[list[Entry], str]:
+         most: int = 50, idle: bool = True, room: float = ALWAYS,
+         shown: Callable[[Entry], Entry] = lambda entry: entry) -> tuple[list[Entry], str]:
     """(entries of the tasks that ended from `since` to `until` with one of the statuses (none: all), newest first, from
-    a cursor on; the cursor of the next page, or "" when there is no more). idle: also ticks that started nothing.
-    Raises ValueError for what is no cursor."""
+    a cursor on; the cursor of the next page, or "" when there is no more). idle: also ticks that started nothing. room:
+    characters of JSON after which no entry is added; shown: what is returned of an entry. Raises ValueError for what is
+    no cursor."""
     found: list[Entry] = []
     at = Cursor.parse(cursor) if cursor else Cursor(until)
     scanned = 0
 
     for _, entry in merged(home, names, until, since, at, idle):
-        if len(found) >= most or scanned > SCAN:
+        if len(found) >= most or scanned > SCAN or room < 0:
             return found, at.text(home)
 
         hidden = not idle and _is_idle(entry)
         scanned += STRIDE if hidden else _size(entry)
 
         if not hidden and (not statuses or entry.get("status") in statuses):
-            found.append(entry)
+            found.append(shown(entry))
+            room -= len(json.dumps(found[-1])) if room < ALWAYS else 0
 
     return found, ""
