@@ -16,9 +16,11 @@ import pytest
 
 from tests import CHECKOUT
 
+BUILT_WITH = ("pyproject.toml", "README.md", "LICENSE")
+
 
 def unpack(version: str, folder: Path) -> Path:
-    """`folder`, with the package and `cgi-bin` of a version in it."""
+    """`folder`, with the package and `cgi-bin` of a version in it, and what builds them."""
     heading = f"## [{version}] - "
 
     try:
@@ -26,7 +28,7 @@ def unpack(version: str, folder: Path) -> Path:
         assert _git("rev-parse", "--is-shallow-repository").strip() == b"false", "a shallow clone"
         commits = _git("log", "--reverse", "--format=%H", f"-S{heading}", "--", "CHANGELOG.md").decode().split()
         assert commits, f"no commit has {heading!r} in CHANGELOG.md"
-        archive = _git("archive", commits[0], "webscheduler", "cgi-bin")
+        archive = _git("archive", commits[0], "webscheduler", "cgi-bin", *BUILT_WITH)
     except (AssertionError, OSError, subprocess.CalledProcessError) as error:
         why = f"version {version} is not in the repository's history: {error}"
         (pytest.fail if os.environ.get("WEBSCHEDULER_REQUIRE_ALL") else pytest.skip)(why)
