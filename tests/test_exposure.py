@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from tests.admin.client import Browser, populate
-from tests.commandline import call
+from tests.commandline import call, environment
 from tests.installation import SIMPLE, Installation, until
 from tests.servers import as_user, give, python
 from webscheduler.host import doctor
 from webscheduler.host.findings import OK, WARNING, Finding
-from webscheduler.store import state
+from webscheduler.store import keys, state
 from webscheduler.store.settings import load_settings
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs to give files away")
@@ -151,3 +153,41 @@ def test_diagnostics_show_them(installation: Installation) -> None:
     browser = Browser(installation, HTTP_ACCEPT_LANGUAGE="fr")
     browser.sign_in()
     assert "http://example.org/cron est sans chiffrement" in browser.get("diagnostics")
+
+
+def test_keys_that_travel_without_encryption(installation: Installation) -> None:
+    """If there are any, and a setting lets them."""
+    home = str(installation.home)
+    installation.configure(apiOverHttp=True)
+    assert warnings(installation) == []
+    keys.add(home, "ci", "viewer", time.time())
+    line = ("settings: `apiOverHttp` lets keys of the API travel without encryption: others on the network can read "
+            "them; use https if your host offers it")
+    assert warnings(installation) == [line]
+    installation.configure(apiOverHttp=False)
+    assert warnings(installation) == []
+
+
+@pytest.mark.parametrize("file", ["users.json", "api-keys.json"])
+@pytest.mark.parametrize("content", ["{", '{"version": 7}'])
+def test_people_and_keys_that_cannot_be_read(installation: Installation, file: str, content: str) -> None:
+    """An error that says what to do, before somebody finds the panel or the API answering 503."""
+    (installation.home / file).write_text(content)
+    (installation.home / file).chmod(0o600)
+    done = call(installation.home, "doctor", "--offline")
+    (line,) = [line for line in done.out.splitlines() if file in line]
+    assert (done.status, line.split()[0]) == (1, "error")
+    assert ("update this one" if "version" in content else "mend it, or remove it and") in line
+
+
+def test_others_cannot_read_what_keys_are_kept_in(installation: Installation) -> None:
+    """Nor the lock and the record beside it, whatever the umask; a key is in none of them."""
+    program = f"{sys.executable} -m webscheduler api-key"
+    script = f"umask 0; {program} add ci --role owner; {program} revoke ci; {program} add cd --role owner"
+    made = subprocess.run(["/bin/sh", "-c", script], env=environment(installation.home), capture_output=True, text=True,
+                          check=True).stdout.split()
+
+    for name in ("api-keys.json", "api-keys.json.lock", "audit.jsonl"):
+        file = installation.home / name
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, name
+        assert not any(word in file.read_text() for word in made if word.startswith("wsk_")), name

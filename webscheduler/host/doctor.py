@@ -67,6 +67,7 @@ def of_tasks(settings: Settings, tasks: state.Tasks, now: float) -> list[Finding
     started."""
     good, broken = load_tasks(shown(tasks))
     checks = (("home", exposure.of_account(settings.home)), ("url", exposure.of_address(settings)),
+              ("files", exposure.of_people(settings)),
               ("tasks", _tasks(settings, good, broken, now)), ("tasks", exposure.of_haste(settings.home, good, now)),
               ("commands", _commands(settings)), ("ticks", _ticks(settings.home, good, now)),
               ("notify", _notify(settings)))

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 from ..accounts import name_of
 from ..commands import registry
-from ..errors import BadInput
+from ..errors import BadInput, Unusable
 from ..fetching import NotPublic, check_public, within
-from ..store import history, history_view
+from ..store import history, history_view, keys, people
 from ..store.settings import Settings, private_hosts
 from ..store.task import DUE, Task, load_tasks, shown
 from ..times import instant
-from .findings import WARNING, Finding
+from .findings import ERROR, WARNING, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,6 +100,17 @@ def of_address(settings: Settings) -> Iterator[Finding]:
     if host and host not in ("localhost", "::1") and not host.startswith("127."):
         yield Finding(WARNING, "url", "{base} is without encryption: others on the network can read trigger URLs and "
                       "passwords; use https if your host offers it", base=settings["baseUrl"])
+
+
+def of_people(settings: Settings) -> Iterator[Finding]:
+    """Whether it can be read who may use panel and API, and whether their keys travel without encryption."""
+    for read in (people.read, keys.listed):
+        try:
+            if read(settings.home) and read is keys.listed and settings["apiOverHttp"]:
+                yield Finding(WARNING, "settings", "`apiOverHttp` lets keys of the API travel without encryption: "
+                              "others on the network can read them; use https if your host offers it")
+        except Unusable as error:
+            yield Finding(ERROR, "files", "{error}", error=error)
 
 
 def of_haste(home: str, tasks: dict[str, Task], now: float) -> Iterator[Finding]:
