@@ -135,28 +135,28 @@ def test_each_role_at_each_route(site: Site) -> None:
     """What a path takes is 405 otherwise; who may not is 403 before anything is looked at, so the same for a task that
     there is and one that there is not; who may gets an answer of the route. A viewer changes nothing, whatever is asked
     for."""
-    for path in {route.path: 0 for route in ROUTES}:
-        for method in METHODS:
+    asked = {(route.path, method) for route in ROUTES for method in METHODS}
+    before = site.content("api-keys.json", "api-keys.json.lock")
+
+    for role in ROLES:
+        for path, method in sorted(asked):
             route = next((each for each in ROUTES if (each.path, each.method) == (path, {"HEAD": "GET"}.get(
                 method, method))), None)
+            answer = site.api(method, filled(path)[7:], role)
+            case = method, path, role, answer
+            assert answer.status < 500, case
 
-            for role in ROLES:
-                before = site.content("api-keys.json", "api-keys.json.lock") if role == "viewer" else {}
-                answer = site.api(method, filled(path)[7:], role)
-                case = method, path, role, answer
-                assert answer.status < 500, case
+            if route is None:
+                assert answer.status == 405, case
+                assert set(answer.headers["allow"].split(", ")) == methods_of(path), case
+            elif ROLES.index(role) < ROLES.index(route.role):
+                assert answer.status == 403, case
+                assert site.api(method, filled(path, "shell")[7:], role).seen == answer.seen, case
+            else:
+                assert answer.status not in (401, 403, 405, 429), case
 
-                if route is None:
-                    assert answer.status == 405, case
-                    assert set(answer.headers["allow"].split(", ")) == methods_of(path), case
-                elif ROLES.index(role) < ROLES.index(route.role):
-                    assert answer.status == 403, case
-                    assert site.api(method, filled(path, "shell")[7:], role).seen == answer.seen, case
-                else:
-                    assert answer.status not in (401, 403, 405, 429), case
-
-                if role == "viewer":
-                    assert site.content("api-keys.json", "api-keys.json.lock") == before, case
+            if role == "viewer":
+                assert site.content("api-keys.json", "api-keys.json.lock") == before, case
 
 
 def test_no_bad_key_opens_a_route(site: Site) -> None:
@@ -299,8 +299,8 @@ def test_a_query_does_not_smuggle_in_another_path(site: Site) -> None:
 
     for path in ("v1/../../admin", "../admin", "v1/%2e%2e/admin", "/v1//tasks", "v1/tasks/../../../run", "v2/tasks",
                  "admin", "run", "v1/tasks%00"):
-        assert site.ask("GET", f"/?api={quote(path)}", "owner").status == 404, path
-        assert site.ask("GET", f"/api/{path}", "owner").status == 404, path
+        for target in (f"/?api={quote(path)}", f"/api/{path}"):
+            assert site.ask("GET", target, "owner").status in (404, 405), target  # a name may be `..`, of no task
 
     for query in ("api=v1&api=v1/tasks", "api=v1/tasks&api=v1"):
         assert site.ask("GET", f"/?{query}", "owner").document["field"] == "api"
