@@ -175,13 +175,16 @@ def test_version_0_1_0_uses_a_home_of_today_and_keeps_what_it_does_not_know(tmp_
 @pytest.mark.parametrize("version", ["0.1.0", "today"])
 def test_a_home_of_a_newer_format_is_refused_in_a_sentence(tmp_path: Path, version: str) -> None:
     """The `version` in config.json is that of all files of the home: whoever meets one that is newer touches nothing.
-    The command line says it, a trigger with a valid signature is answered 503."""
+    The command line says it, the panel too to those who are signed in; a valid trigger is answered 503."""
     library = unpack(version, tmp_path / "old") if version != "today" else PACKAGE.parent
     script = library / "cgi-bin" / "webscheduler.cgi"
 
     with installed(tmp_path / "home", library, *([script] if version != "today" else [])) as home:
         assert home.cli("add", "task", "--", "true").status == 0
         url = home.json("url", "task")["url"]
+        assert home.cli("set-password", OWNER, given=PASSWORD + "\n").status == 0
+        signed_in = home.sign_in(home.cgi, OWNER, PASSWORD)
+        cookies = "; ".join(value.partition(";")[0] for name, value in signed_in.headers if name == "Set-Cookie")
         config = home.home / "config.json"
         config.write_text(json.dumps({**json.loads(config.read_bytes()), "version": 2}))
         before = {path: path.read_bytes() for path in home.home.rglob("*.json")}
@@ -192,8 +195,12 @@ def test_a_home_of_a_newer_format_is_refused_in_a_sentence(tmp_path: Path, versi
             assert done.status == 1, words
             assert NEWER in done.err and done.err.count("\n") == 1, words
 
-        answer = home.cgi(home.of_url(url))
-        assert (answer.code, answer.document) == (503, {"accepted": False})
+        for door in (home.cgi, home.wsgi) if version == "today" else (home.cgi,):
+            answer = door(home.of_url(url))
+            assert (answer.code, answer.document) == (503, {"accepted": False})
+            page = door(home.request("/admin/", HTTP_COOKIE=cookies))
+            assert page.code == 503 and NEWER in page.body.decode()
+
         assert {path: path.read_bytes() for path in home.home.rglob("*.json")} == before
         assert not home.claims() and not home.history("task")
 
