@@ -138,7 +138,7 @@ ROUTES = (
           answers={200: "Health"}),
     Route("GET", "/api/v1/commands", "viewer", "installation:commands", "List the registered commands",
           answers={200: "Commands"}),
-    Route("GET", "/api/v1/export", "owner", "installation:export", "The tasks, as `webscheduler export` prints them", {
+    Route("GET", "/api/v1/export", "owner", "installation:export", "The tasks, as the command line exports them", {
         "format": Field("choice", "json", "json: for `import`; others: for another scheduler.",
                         ("json", "crontab", "systemd", "kubernetes", "github")),
         "secrets": Field("bool", False, "json: with the secrets, so that URLs stay valid.")},
