@@ -8,6 +8,7 @@ elsewhere is checked before (`client.shaped`), and printed as any text of others
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .here import Leaders, Shown
 
 POLL = (0.3, 2.0)  # seconds between two looks at a run: at first, and at most
+LONGEST = 300.0  # seconds for the answer of a host that lets no run outlive its request
 FOLLOW = 2.0  # seconds between two looks at history
 MOST_AT_ONCE = 8  # sites
 TRIES = 5  # calls in a row that may fail while a run is followed
@@ -192,16 +194,19 @@ class Elsewhere:
         return found
 
     def run(self, name: str, quiet: bool) -> Result | None:
-        """See `Here`; what is printed as it comes is not in the entry again. Ctrl-C ends the watching, not the run."""
+        """See `Here`; what was printed as it came is not in the entry again. Ctrl-C ends the watching, not the run."""
+        self.check([name])  # a site that does not answer is noticed sooner than a host that answers after the run
+
         try:
-            run = str(self.call("POST", "tasks", name, "run", body={}, like={"run": str})["run"])
+            run = str(self.call("POST", "tasks", name, "run", body={}, like={"run": str}, limit=LONGEST)["run"])
         except Conflict:
             return None
 
+        streamed = not quiet and _is_one_place()
+
         try:
-            for stream, text in self._stream(name, run):
-                if not quiet:
-                    print(escaped(text), end="", flush=True, file=sys.stderr if stream == "stderr" else sys.stdout)
+            for text in self.watch(name, run) if streamed else ():
+                print(escaped(text), end="", flush=True)
 
             found = self._ended(name, run)
         except KeyboardInterrupt:
@@ -209,30 +214,23 @@ class Elsewhere:
                         f"`webscheduler cancel {name} {run}` ends it")
             raise
 
-        if found and not quiet:
+        if found and streamed:
             found["output"] = found["errorOutput"] = ""
 
         return found
 
-    def _stream(self, name: str, run: str) -> Iterator[tuple[str, str]]:
-        """What a run prints, until it ends: pieces of `stdout` and `stderr`."""
-        offsets, pause, over = {"stdout": 0, "stderr": 0}, POLL[0], False
+    def watch(self, name: str, run: str) -> Iterator[str]:
+        """See `Here`."""
+        offset, pause, ended = 0, POLL[0], False
         like = {"next": int, "text": str, "ended": bool}
 
-        while not over:
-            over, came = True, False
-
-            for stream, offset in offsets.items():
-                query = {"stream": stream, "offset": offset}
-                found = self._patiently("tasks", name, "runs", run, "output", query=query, like=like)
-                over, came = over and found["ended"] and not found["text"], came or bool(found["text"])
-                offsets[stream] = found["next"]
-
-                if found["text"]:
-                    yield stream, found["text"]
-
-            pause = POLL[0] if came else min(POLL[1], 1.5 * pause)
-            time.sleep(0 if over else pause)
+        while not ended:
+            found = self._patiently("tasks", name, "runs", run, "output", like=like, query={
+                "stream": "both", "offset": offset})
+            offset, ended = found["next"], found["ended"] and not found["text"]
+            yield found["text"]
+            pause = POLL[0] if found["text"] else min(POLL[1], 1.5 * pause)
+            time.sleep(0 if found["ended"] else pause)
 
     def _patiently(self, *path: str, **more: Any) -> Any:
         """What is read there. A server that does not answer for a moment is asked again: the run goes on."""
@@ -310,8 +308,14 @@ class Elsewhere:
 
     def one(self, name: str | None, run: str) -> dict[str, Any]:
         """See `Here`."""
-        found: dict[str, Any] = self.call("GET", "tasks", name or self._task_of(run), "runs", run)
-        return shaped(self.site, {"command": found.get("task"), **found}, ENTRY)  # type: ignore[no-any-return]
+        path = "tasks", name or self._task_of(run), "runs", run
+        found: dict[str, Any] = shaped(self.site, self.call("GET", *path), ENTRY)
+
+        if found["status"] == RUNNING:
+            found["output"] = self.call("GET", *path, "output", query={"stream": "both"}, like={"text": str})["text"]
+
+        found.pop("task", None)
+        return found
 
     def _task_of(self, run: str) -> str:
         """The task of a run, by the time that its id begins with. Raises BadInput."""
@@ -332,10 +336,6 @@ class Elsewhere:
                     return str(entry.get("command"))
 
         raise BadInput(f"no run has the id {run[:60]!r}: `webscheduler logs` shows them")
-
-    def watch(self, name: str, run: str) -> Iterator[str]:
-        """See `Here`."""
-        return (text for _, text in self._stream(name, run))
 
     def follow(self, name: str | None) -> Following:
         """See `Here`."""
@@ -362,6 +362,13 @@ class Following:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _is_one_place() -> bool:
+    """Whether both streams lead to the same place, as a terminal or the log of a CI server. Else an output is not to be
+    printed as it comes, since nobody knows yet which part of it is of which stream."""
+    one, other = (os.fstat(stream.fileno()) for stream in (sys.__stdout__, sys.__stderr__) if stream)
+    return os.path.samestat(one, other)
 
 
 def only_there(what: str) -> BadInput:
