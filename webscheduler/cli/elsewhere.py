@@ -85,7 +85,7 @@ class Elsewhere:
         except BadInput:
             shaped(self.site, None, dict)
 
-        alive: list[Facts] = [{"run": str(run), "startedAt": task.get("lastRunAt")} for run in task["running"]]
+        alive: list[Facts] = [{"run": str(run)} for run in task["running"]]
         document = {name: value for name, value in task.items() if name not in ADDED}
         return {**document, **{name: document.get(name) for name in ("nextRunAt", "oldSecretUntil", "url")}}, alive, ""
 
@@ -106,6 +106,11 @@ class Elsewhere:
 
         if "error" in found[0]:
             raise BadInput(found[0]["error"])
+
+        if found[1]:  # a task's document does not say since when
+            begun = {each["run"]: each["startedAt"] for each in self.report()["running"]}
+            found[1][:] = [{"run": facts["run"], "startedAt": begun[facts["run"]]} for facts in found[1]
+                           if facts["run"] in begun]
 
         return found
 
@@ -367,8 +372,13 @@ class Following:
 def _is_one_place() -> bool:
     """Whether both streams lead to the same place, as a terminal or the log of a CI server. Else an output is not to be
     printed as it comes, since nobody knows yet which part of it is of which stream."""
-    one, other = (os.fstat(stream.fileno()) for stream in (sys.__stdout__, sys.__stderr__) if stream)
-    return os.path.samestat(one, other)
+    if os.isatty(1) or sys.platform == "win32":
+        return os.isatty(1) and os.isatty(2)
+
+    try:
+        return os.path.samestat(os.fstat(1), os.fstat(2))
+    except OSError:  # one of them is closed
+        return False
 
 
 def only_there(what: str) -> BadInput:

@@ -194,8 +194,9 @@ def _export(args: Namespace) -> None:
 def _export_elsewhere(args: Namespace) -> None:
     from .elsewhere import only_there
 
-    for option, given in (("--history", args.history), ("--image", args.image != "IMAGE"),
-                          ("--output for systemd", args.output and args.format == "systemd")):
+    for option, given in (("--history", args.history), ("--image", args.image), ("--by-url", args.by_url),
+                          ("--base", args.base), (f"--output for {args.format}",
+                                                  args.output and args.format in ("systemd", "github"))):
         if given:
             raise only_there(option)
 
