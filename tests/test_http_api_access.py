@@ -523,3 +523,38 @@ def test_keys_that_cannot_be_read_are_never_none(site: Site, content: str) -> No
     assert site.ask("GET", "/admin/sign-in").status in (200, 303)
     assert Path(site.home, keys.FILE).read_text() == content
     assert OWNER not in site.ask("GET", "/admin/").seen
+
+
+@pytest.mark.parametrize(("name", "fields"), [
+    *(("new", {"command": "backup", field: value}) for field, value in OF_A_SHELL.items()),
+    *(("shell", {field: value}) for field, value in OF_A_SHELL.items()),
+    ("new", {"argv": ["/bin/sh", "-c", "id"]}), ("new", {"command": "/bin/sh"}), ("new", {}),
+    ("new", {"command": "http", "arguments": "http://127.0.0.1:9/"}), ("new", {"command": "backup", "group": "@probe"}),
+    ("@due", {"command": "backup"}), ("@due", {"argv": ["/bin/id"]}), ("@new", {"command": "backup"}),
+    ("a\nb", {"command": "backup"}), ("new", {"command": "backup", "title": "\u202ex"})], ids=str)
+def test_no_import_is_a_shell(site: Site, name: str, fields: dict[str, Any]) -> None:
+    """What an owner's key may not set by itself does not come along with a document, as a new task or as a change of
+    one, nor beside a good task: all or nothing. Nobody else may import at all."""
+    document = json.loads(call(site.installation.home, "export", "json").out)
+    rows = document["tasks"]
+    document["tasks"] = {**rows, "good": {"command": "backup"}, name: {**rows.get(name, {}), **fields}}
+    before = site.content("api-keys.json", "api-keys.json.lock")
+
+    for role, status in (("viewer", 403), ("editor", 403), ("owner", 400)):
+        for query in ("", "?dryRun=true", "?prune=true"):
+            answer = site.api("POST", f"/import{query}", role, document)
+            assert answer.status == status, (role, query, answer)
+            after = site.content("api-keys.json", "api-keys.json.lock")
+            assert {file: text for file, text in after.items() if before.get(file) != text and not file.startswith(
+                "locks/")} == {}
+
+
+def test_an_import_keeps_tasks_from_calling_inside(site: Site) -> None:
+    """What comes with a document of a key calls public addresses alone, whatever the document says."""
+    document = json.loads(call(site.installation.home, "export", "json").out)
+    calling = {"command": "http", "arguments": "https://example.org/", "publicOnly": False}
+    document["tasks"].update({"good": {"command": "backup"}, "new": calling})
+    answer = site.api("POST", "/import", "owner", document)
+    assert (answer.status, answer.document["written"]) == (200, True)
+    assert site.installation.row("new")["publicOnly"] is True
+    assert site.installation.row("shell")["argv"] == ["/bin/echo", HIDDEN]
