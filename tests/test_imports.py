@@ -39,8 +39,9 @@ FORBIDDEN = {"argparse", "logging", "dataclasses", "subprocess", "filelock", "ty
              "pathlib", "tempfile", "threading", "asyncio", "secrets", "random", "zoneinfo", "ipaddress", "signal",
              "select", "pwd", "json", "hmac", "hashlib", "datetime", "re", "urllib", "urllib.parse", "http",
              "http.client", "email", "importlib", "functools", "collections",
-             "importlib.metadata", "traceback", "webscheduler.admin", "webscheduler.http_api", "webscheduler.store.keys",
-             "webscheduler.runs.process", "webscheduler.runs.recorder", "webscheduler.schedule",
+             "importlib.metadata", "traceback", "webscheduler.admin", "webscheduler.http_api",
+             "webscheduler.store.keys", "webscheduler.runs.process", "webscheduler.runs.recorder",
+             "webscheduler.schedule",
              "webscheduler.addresses", "webscheduler.commands"}  # fmt: skip
 
 
