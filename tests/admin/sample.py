@@ -15,7 +15,7 @@ from typing import Any
 from tests.admin.client import OWNER, populate
 from tests.installation import Installation
 from webscheduler import __version__, editing
-from webscheduler.store import history, locks, state
+from webscheduler.store import history, keys, locks, state
 from webscheduler.store.refusals import add_refusal
 from webscheduler.store.settings import load_settings
 from webscheduler.times import format_time
@@ -49,6 +49,8 @@ def fill(installation: Installation, base: str) -> dict[str, str]:
     installation.configure(baseUrl=base, timezone="Europe/Paris", commands=COMMANDS, name="Example shop",
                            notify={"email": "admin@example.org"})
     populate(installation)
+    keys.add(home, "deployment", "editor", now - 9 * 86400, now + 81 * 86400, ["203.0.113.0/24", "2001:db8::/32"])
+    keys.add(home, "dashboard", "viewer", now - 90 * 86400, now - 86400)
     settings = load_settings(home)
 
     def add(name: str, **fields: Any) -> None:
