@@ -3,15 +3,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import python_path
 from tests.commandline import Done, call
 from tests.installation import Installation
 from tests.test_docs import DOCS
+from tests.test_pages import served
 from webscheduler import applying
 from webscheduler.errors import BadInput
 from webscheduler.interchange import importing
@@ -19,6 +26,8 @@ from webscheduler.store import state
 from webscheduler.store.fields import HIDDEN
 from webscheduler.store.settings import load_settings
 from webscheduler.store.task import DUE, FIELDS
+
+REQUIRED = bool(os.environ.get("WEBSCHEDULER_REQUIRE_ALL"))
 
 
 @pytest.fixture
@@ -256,6 +265,67 @@ def test_what_was_cut_off_is_done_by_the_next(stocked: Installation) -> None:
     assert [change.change for change in again] == ["same", "same", "same", "remove"]
     assert come(stocked, document, "--prune", "--yes").out.endswith("0 tasks imported, 1 removed, 3 the same\n")
     assert come(stocked, document, "--prune").out.startswith("nothing is different")
+
+
+JOBS = {"vendor.github-workflows": ".github/workflows/tasks.yml", "vendor.gitlab-ci": ".gitlab-ci.yml"}
+
+
+def jobs(schema: str) -> str:
+    """The jobs of the page that are in this file."""
+    text = (DOCS / "how-to" / "tasks-as-code.md").read_text().partition(f"`{JOBS[schema]}`")[2]
+    return text.partition("```yaml\n")[2].partition("```")[0]
+
+
+@pytest.mark.skipif(not REQUIRED and importlib.util.find_spec("check_jsonschema") is None,
+                    reason="check_jsonschema is missing")
+@pytest.mark.parametrize("schema", JOBS)
+def test_the_jobs_of_the_page_follow_the_schemas(schema: str, tmp_path: Path) -> None:
+    """Those that check-jsonschema carries; a word that they do not know is an error."""
+    for text, status in ((jobs(schema), 0), (jobs(schema).replace("\n    - if:", "\n    - unless:").replace(
+            "runs-on:", "runs-off:"), 1)):
+        (tmp_path / "jobs.yml").write_text(text)
+        done = subprocess.run([sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema,
+                               str(tmp_path / "jobs.yml")], capture_output=True, text=True)
+        assert done.returncode == status, done.stdout
+
+
+@pytest.mark.parametrize("schema", JOBS)
+def test_the_jobs_of_the_page_do_what_they_say(installation: Installation, schema: str, tmp_path: Path) -> None:
+    """Their lines, as they stand, with a key of the API: what is shown before is made then, and only once."""
+    lines = re.findall(r"^ +(?:run:|-) (webscheduler .*)$", jobs(schema), re.MULTILINE)
+    assert [line.rpartition(" ")[2] for line in lines] == ["--dry-run", "--yes"]
+    call(installation.home, "add", "old", "--command", "hello")
+    key = call(installation.home, "api-key", "add", "deployment", "--role", "owner").out.strip()
+    (tmp_path / "tasks.json").write_text(json.dumps({
+        DUE: {}, "report": {"enabled": True, "expression": "30 6 * * 1-5", "command": "hello"}}))
+    (tmp_path / "webscheduler").write_text(f'#!/bin/sh\nexec {sys.executable} -m webscheduler "$@"\n')
+    (tmp_path / "webscheduler").chmod(0o755)
+
+    def ran(line: str, address: str, key: str = key) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, env={
+            "PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8", **python_path(),
+            "SITE": f"{address}/cgi-bin/webscheduler.cgi", "WEBSCHEDULER_API_KEY": key})
+
+    shown = "report: 30 6 * * 1-5\nold: removed, and its history\n"
+    dry, wet = lines
+
+    with served(installation.home) as address:
+        before = content(installation)
+        done = ran(dry, address)
+        assert (done.returncode, done.stdout) == (
+            0, f"{shown}1 tasks would be imported, 1 would be removed, 1 the same\n"), done.stderr
+        assert content(installation) == before
+        assert ran(wet, address).stdout == f"{shown}1 tasks imported, 1 removed, 1 the same\n"
+        assert sorted(state.read_strictly(str(installation.home))) == [DUE, "report"]
+        before = content(installation)
+        done = ran(wet, address)
+        assert (done.returncode, done.stdout) == (0, "nothing is different: all 2 tasks are as in the file\n")
+        assert content(installation) == before
+        (tmp_path / "tasks.json").write_text('{"report": {"timeout": "soon"}}')
+        done = ran(dry, address)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "timeout" in done.stderr
+        assert ran(dry, address, "wsk_" + "0" * 43).returncode in (1, 2)
 
 
 SHELL = {"argv": ["sh", "-c", "id"], "cwd": "/srv", "environment": {"LD_PRELOAD": "x"}}
