@@ -308,8 +308,13 @@ def test_a_run_is_streamed_and_ends_as_on_the_host(lab: Lab) -> None:
         assert process.wait(60) == 1
 
     assert rest.startswith("thr\\x1b[31mee\nlong: failed, exit status 3 after ")
-    assert b"one\ntwo\n" in finished(followed).out.encode()
-    go_on.unlink()
+
+    with followed:
+        seen = heading + followed.stdout.read()
+        assert followed.wait(60) == 0
+
+    assert b"one\ntwo\nthr\\x1b[31mee\n" in seen
+    assert lab.near("remove", "long", "--yes").status == 0  # a list here is in the order of adding, there by name
 
 
 def test_a_run_prints_each_stream_to_its_own(lab: Lab) -> None:
@@ -338,6 +343,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(lab: Lab) -> None:
     assert (ended.status, ended.err) == (0, "")
     assert ended.out.startswith("endless: interrupted (cancelled)")
     assert lab.far("cancel", "endless").complaint == "endless is not running"
+    assert lab.near("remove", "endless", "--yes").status == 0
 
 
 def test_history_is_followed(lab: Lab) -> None:
