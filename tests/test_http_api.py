@@ -295,7 +295,8 @@ def test_states_are_those_of_the_panel(program: Program) -> None:
 def test_a_long_list_is_cut(program: Program) -> None:
     """At less than 1 MiB, however long the tasks are: the next page begins there."""
     for number in range(60):
-        program.add(f"t{number:03}", command="backup", arguments="é\x01" * 1900, description="\U0001f600" * 2000)
+        program.add(f"t{number:03}", command="backup", arguments="\U0001f600" * 3900, title="é\x01" * 100,
+                    description="\U0001f600" * 2000)
 
     names: list[str] = []
     after: str | None = "@due"
@@ -506,3 +507,15 @@ def test_every_function_of_the_table_exists() -> None:
         module, _, function = route.function.partition(":")
         assert callable(getattr(importlib.import_module(f"webscheduler.http_api.{module}"), function))
         assert (route.role in ROLES, set(route.answers) <= {200, 201, 202, 204}) == (True, True)
+
+
+def test_a_signed_url_is_never_for_the_api(installation: Installation) -> None:
+    """A task runs by the URL that was pasted, whatever a panel adds to its query."""
+    installation.add("task")
+    program = Program(installation)
+    query = f"task={installation.row()['slug']}&sig={installation.signature()}&api=v1"
+    assert installation.call("cgi", asking("", query)).document["accepted"] is True
+    installation.idle()
+    # Filters of the API have the names of other requests.
+    found = program.ask("GET", "", PATH_INFO="", QUERY_STRING="api=v1/runs&task=task&status=success")
+    assert [run["command"] for run in found.document["runs"]] == ["task"]

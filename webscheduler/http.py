@@ -171,11 +171,11 @@ def _target(path: str, query: list[tuple[str, str]]) -> tuple[str, str]:
     if segments:
         return (segments[0], "") if segments[0] in ("run", "status", "admin", "api") else ("none", "")
 
-    # `api` first: the others may be filters of its lists.
+    # `api` first, since the others may be filters of its lists; but a signature is never for it.
     for key, kind in (("api", "api"), ("task", "run"), ("admin", "admin"), ("status", "status")):
         found = [value for name, value in query if name.partition("=")[0] == key]  # `%3D` for `=` is to be named
 
-        if found:
+        if found and not (kind == "api" and _values(query, "sig")):
             return kind, found[0] if len(found) == 1 else ""
 
     return "", ""

@@ -8,6 +8,7 @@ What an answer shows of a task is what was written, not what another has written
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime
 from itertools import islice
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ..shapes import Facts
     from .table import Call
 
-ROOM = MAX_ANSWER // 4  # characters of a list, each of which may become a `\\uXXXX` of six bytes
+ROOM = MAX_ANSWER - 4096  # bytes of the tasks in a list
 NEXT_RUNS = 5
 LATEST = parse_time("9999-01-01T00:00:00+00:00")
 HIDDEN = (*editing.OF_COMMAND_LINE, "slug")
@@ -60,7 +61,7 @@ def index(call: Call) -> dict[str, Any]:
     for name in names[:query["limit"]]:
         row = _public(call, tasks[name], alive, name in late) if name in tasks else {
             "name": name, "error": broken[name]}
-        room -= len(str(row))
+        room -= len(json.dumps(row)) + 2
 
         if room < 0 and found:
             break
