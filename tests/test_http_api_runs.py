@@ -479,11 +479,23 @@ def test_an_import_is_no_shell(program: Program, task: str, rows: Any) -> None:
     assert (program.installation.home / "state.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"tasks"', b"[" * 100000, b'{"format": 1}'])
+@pytest.mark.parametrize("body", [b"", b"{", b"null", b"7", b"\xff\xfe", b'{"tasks"', b"[" * 100000, b'{"format": 1}'])
 def test_what_is_no_export(program: Program, body: bytes) -> None:
-    answer = program.ask("POST", "/import", body)
-    assert answer.status == 400 or (answer.status == 200 and answer.document["changes"] == [])
-    assert "Traceback" not in answer.errors
+    program.installation.add("task", ["true"])
+
+    for prune in ("false", "true"):
+        assert program.problem(400, "POST", "/import", body, prune=prune)["detail"]
+
+    assert program.installation.row("task")
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"format": "webscheduler tasks", "version": 1, "tasks": {}}'])
+def test_an_export_without_tasks_removes_none(program: Program, body: bytes) -> None:
+    """It is what a command that failed leaves in a file."""
+    program.installation.add("task", ["true"])
+    assert program.problem(400, "POST", "/import", body, prune="true")["field"] == "prune"
+    assert program.good("POST", "/import", body)["changes"] == []
+    assert program.installation.row("task")
 
 
 def test_metrics_are_what_prometheus_reads(program: Program) -> None:

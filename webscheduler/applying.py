@@ -39,6 +39,9 @@ def differences(settings: Settings, arrival: Arrival, now: float, prune: bool = 
                 panel: bool = False) -> list[Change]:
     """What `apply` would do, and in arrival.said what there is to say of it. prune: tasks that are not in the file go,
     or take the name of one in it that has their slug. panel: as in `editing.create`. Raises BadInput."""
+    if prune and not arrival.tasks:
+        raise BadInput("there is no task in it, and --prune would remove all others: is it the right file?", "prune")
+
     importing.prepare(settings, arrival, now)
     tasks = copy.deepcopy(state.read_strictly(settings.home))
     here = {name: row for name, row in shown(tasks).items() if prune and name not in (DUE, *arrival.tasks)}

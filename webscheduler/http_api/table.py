@@ -321,7 +321,8 @@ def _body(environ: dict[str, Any], route: Route) -> Any:
     if length and (kind.strip() not in kinds or parameters.replace('"', "").strip() not in ("", "charset=utf-8")):
         raise Problem(415, f"the body must be {' or '.join(kinds)}")
 
-    body = receive(environ, length) if length else b"" if route.method == "PATCH" else b"{}"
+    optional = route.method != "PATCH" and not isinstance(route.body, int)
+    body = receive(environ, length) if length else b"{}" if optional else b""
 
     if body is None or len(body) < length:
         raise Problem(400, "the body did not arrive as a whole")
