@@ -72,7 +72,7 @@ def test_what_a_command_does_not_wait_for_is_not_counted(installation: Installat
 
 
 def test_a_run_that_lasts_and_is_ended_tells_it_too(installation: Installation) -> None:
-    installation.add(argv=["sh", "-c", '"$@"; sleep 60', "sh", *burning(100, 0.2)], timeout=8)
+    installation.add(argv=["sh", "-c", '"$@"; sleep 60', "sh", *burning(100, 0.2)], timeout=2)
     assert call(installation.home, "run", "task").status == 1
     line = last(installation)
     assert line["status"] == "timeout"
