@@ -19,7 +19,8 @@ import pytest
 
 from tests.admin.client import Browser, populate
 from tests.commandline import call
-from tests.installation import DOORS, Installation, until
+from tests.installation import DOORS, Installation, asking, until
+from webscheduler.store import keys
 
 REQUIRED = bool(os.environ.get("WEBSCHEDULER_REQUIRE_ALL"))
 PRINTS = ["sh", "-c", "head -c 20000 /dev/zero | tr '\\0' x; exit 3"]
@@ -185,3 +186,25 @@ def test_a_disk_that_says_so_when_it_syncs(loop: Disk, door: str) -> None:
     assert len({line["run"] for line in lines}) == len(lines) == ran
     assert [(line["status"], line["exitCode"], len(line["output"])) for line in lines] == [("failed", 3, 20000)] * ran
     assert installation.claims() == []
+
+
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_a_key_works_where_its_use_cannot_be_written(memory: Disk, how: str) -> None:
+    """When it was used last is not worth a refusal. A wrong key that cannot be counted gets 503, so that nobody may try
+    without limit; what is there stays as it was."""
+    installation = Installation(memory.place / "home")
+    home = str(installation.home)
+    key = keys.add(home, "ci", "viewer", 1000.0)
+    before = keys.listed(home)
+
+    if how == "full":
+        memory.fill()
+    else:
+        system("mount", "-o", "remount,ro", memory.place)
+
+    def ask(given: str) -> int:
+        return installation.wsgi(asking("/api/v1/tasks", REMOTE_ADDR="127.0.0.1", HTTP_X_WEBSCHEDULER_KEY=given)).status
+
+    assert [ask(given) for given in (key, key, "wsk_x", "")] == [200, 200, 503, 401]
+    assert keys.listed(home) == before
+    assert sorted(name for name in os.listdir(home) if ".tmp" in name) == []
