@@ -120,8 +120,9 @@ def test_prune_removes_what_is_not_in_the_file(stocked: Installation) -> None:
     assert sorted(state.read_strictly(str(stocked.home))) == [DUE, "clean"]
     assert len(stocked.history("report")) == 1
     come(stocked, document, "--prune", "--yes")
-    assert come(stocked, {"tasks": {}, "format": importing.FORMAT, "version": 1}, "--prune", "--yes").status == 0
-    assert list(state.read_strictly(str(stocked.home))) == [DUE]
+    refused = come(stocked, {"tasks": {}, "format": importing.FORMAT, "version": 1}, "--prune", "--yes")
+    assert (refused.status, "--prune would remove all others" in refused.complaint) == (2, True)  # a failed export's
+    assert list(state.read_strictly(str(stocked.home))) == [DUE, "clean"]
 
 
 def test_a_task_with_another_name_in_the_file_is_renamed(stocked: Installation) -> None:
