@@ -63,9 +63,10 @@ def test_a_detached_run(installation: Installation, door: str) -> None:
 
     (line,) = installation.history()
     times = {name: line.pop(name) for name in ("startedAt", "finishedAt", "triggeredAt", "duration")}
+    assert line.pop("cpuSeconds") >= 0 and line.pop("maxRssBytes") > 0
     assert line == {"command": "task", "status": "failed", "exitCode": 3, "output": "out\n", "errorOutput": "err\n",
                     "run": run, "reason": None, "strategy": "fork", "trigger": "url", "ip": "192.0.2.1",
-                    "scheduledFor": None, "signal": None, "attempt": 1, "count": 1}
+                    "scheduledFor": None, "signal": None, "attempt": 1, "count": 1, "after": None}
     assert parse_time(times["triggeredAt"]) <= parse_time(times["startedAt"]) <= parse_time(times["finishedAt"])
     assert 0 <= times["duration"] <= PATIENCE
     row = installation.row()
