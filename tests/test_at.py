@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,9 +22,12 @@ from typing import Any
 
 import pytest
 
-from tests import LIBRARY
+from tests import LIBRARY, SCRIPT
 from tests.commandline import WINDOWS, Done, call, environment, finished, start
-from tests.installation import Installation
+from tests.installation import Installation, until
+from tests.released import unpack
+from tests.servers import KINDS, give, workplace
+from tests.servers import start as serving
 from tests.servers.serve import __file__ as serve
 from tests.servers.server import free_port
 from webscheduler.cli import parser
@@ -386,6 +391,94 @@ def test_an_import_is_shown_and_repeating_it_changes_nothing(lab: Lab) -> None:
     bad = lab.folder / "bad.json"
     bad.write_text("{")
     assert lab.far("import", "json", str(bad)).status == 2
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A configuration with sites of three kinds, one that is dead, one that does not answer in time, one with a wrong
+    key and one of 0.1.0."""
+    folder = tmp_path_factory.mktemp("many")
+    old = unpack("0.1.0", folder / "old")
+    rows: dict[str, Any] = {}
+
+    with contextlib.ExitStack() as stack:
+        for name, kind in {"cgi": KINDS["apache-cgi"], "gunicorn": KINDS["gunicorn-sync"],
+                           "passenger": KINDS["passenger-apache"]}.items():
+            directory = stack.enter_context(workplace(kind))
+            installation = Installation(directory / "home")
+            stack.callback(installation.end)
+            key = keys.add(str(installation.home), "test", "owner", time.time())
+            give(directory, kind.user)
+            application = folder / f"{name}.py"
+            application.write_text(WSGI)
+            server = stack.enter_context(serving(kind, directory, SCRIPT if kind.family == "cgi" else application,
+                                                 env={"WEBSCHEDULER_HOME": str(installation.home)}))
+            rows[name] = {"url": server.url, "key": key}
+
+        rows["wrong"] = {"url": rows["gunicorn"]["url"], "key": KEY}
+        rows["dead"] = {"url": f"http://127.0.0.1:{free_port()}/x", "key": KEY}
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        rows["slow"] = {"url": f"http://127.0.0.1:{listening.getsockname()[1]}/x", "key": KEY}
+        port = free_port()
+        program = ("import sys; sys.path.insert(0, sys.argv[1]); import webscheduler, os; from wsgiref.simple_server "
+                   "import make_server; from webscheduler.wsgi import create_app; "
+                   "make_server('127.0.0.1', int(sys.argv[2]), create_app(sys.argv[3])).serve_forever()")
+        home = Installation(folder / "home").home
+        process = subprocess.Popen([sys.executable, "-c", program, str(old), str(port), str(home)], cwd=folder,
+                                   env={"PATH": os.environ["PATH"]}, stderr=subprocess.DEVNULL)
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        until(lambda: answers(port), "the server of 0.1.0")
+        rows["old"] = {"url": f"http://127.0.0.1:{port}", "key": KEY}
+        file = folder / "config" / "webscheduler" / "sites.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(rows))
+        file.chmod(0o600)
+        yield folder
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+SAYS = {"cgi": "healthy", "gunicorn": "healthy", "passenger": "healthy", "dead": "does not answer: ",
+        "slow": "does not answer: no whole answer within 10 s", "wrong": "the key is not accepted",
+        "old": "has no API: it is an installation of 0.1.0, or has no key yet: `webscheduler api-key add`"}
+
+
+def test_all_sites_are_one_table(many: Path) -> None:
+    """Apache with CGI, Passenger and gunicorn say how they are; each other is a line that says why. All are asked at
+    once, so it takes no longer than the slowest."""
+    environ = {**environment(many / "nowhere"), "XDG_CONFIG_HOME": str(many / "config")}
+    begun = time.monotonic()
+    done = call(many / "home", "--at", "all", "status", env=environ)
+    took = time.monotonic() - begun
+    assert (done.status, done.err) == (1, "")
+    found = {line.split()[0]: line for line in done.out.splitlines()[1:]}
+    assert list(found) == sorted(SAYS)
+    assert {name: says for name, says in SAYS.items() if says not in found[name]} == {}
+    assert took < 2 * 10  # not one after the other, which would be 10 s for each way to call the slow one
+    ill = call(many / "home", "--at", "all", "list", "--failing", env=environ)
+    assert ill.status == 1
+    assert {line.split()[0] for line in ill.out.splitlines()[1:]} == {"dead", "slow", "wrong", "old"}
+    document = call(many / "home", "status", "--at=all", "--json", env=environ).document
+    assert [each["site"] for each in document] == sorted(SAYS)
+    assert {each["site"] for each in document if "error" in each} == {"dead", "slow", "wrong", "old"}
+
+
+@pytest.mark.parametrize("name", sorted(SAYS))
+def test_each_kind_of_server_works_or_says_why_not(name: str, many: Path) -> None:
+    """`list` and `doctor`, with how it is called found out."""
+    environ = {**environment(many / "nowhere"), "XDG_CONFIG_HOME": str(many / "config")}
+    done = call(many / "home", "--at", name, "list", env=environ)
+    assert done.status == int(SAYS[name] != "healthy")
+    assert "@due" in done.out if done.status == 0 else SAYS[name] in done.complaint or (
+        name == "wrong" and "there were too many wrong keys: wait: try again in " in done.complaint)
+
+    if name == "cgi":
+        doctor = call(many / "home", "--at", name, "doctor", env=environ)
+        assert "the key into X-Webscheduler-Key, since Authorization does not arrive" in doctor.out
 
 
 class Hostile(BaseHTTPRequestHandler):

@@ -27,6 +27,8 @@ Every command with its options, what it prints, and how it ends.
   standard error.
 - **`--home DIR`**, before or after any command, names the installation; the default is `WEBSCHEDULER_HOME`, else
   `~/.webscheduler`.
+- **`--at SITE`**, before or after a command, asks an installation elsewhere over its API: a name of `webscheduler site
+  list`, its URL, or `all` sites (for `status` and `list --failing`). [How](../how-to/many-sites.md).
 - **`--json`** prints one JSON document (with `logs --follow` one a line). Times in it are ISO 8601 with their offset;
   other times are shown in the local zone.
 - Options cannot be abbreviated. Control characters in what a command printed are shown as text, like `\\x1b`.

@@ -212,7 +212,7 @@ def connect(site: Site, limit: float = LIMIT) -> dict[str, Any]:
         (False, False), (False, True), (True, False), (True, True)]
 
     for by_query, by_header in ways:
-        if by_header and not (problem and problem.status == 401):
+        if by_header and len(ways) > 1 and not (problem and problem.status == 401):
             continue  # it is not the key that did not arrive
 
         site.by_query, site.by_header = by_query, by_header
