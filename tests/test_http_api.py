@@ -294,7 +294,7 @@ def test_states_are_those_of_the_panel(program: Program) -> None:
 
 def test_a_long_list_is_cut(program: Program) -> None:
     """At less than 1 MiB, however long the tasks are: the next page begins there."""
-    for number in range(60):
+    for number in range(30):
         program.add(f"t{number:03}", command="backup", arguments="\U0001f600" * 3900, title="é\x01" * 100,
                     description="\U0001f600" * 2000)
 
@@ -306,7 +306,7 @@ def test_a_long_list_is_cut(program: Program) -> None:
         names += [row["name"] for row in found["tasks"]]
         after = found["next"]
 
-    assert names == [f"t{number:03}" for number in range(60)]
+    assert names == [f"t{number:03}" for number in range(30)]
 
 
 BODIES: list[tuple[Any, str]] = [
@@ -368,6 +368,7 @@ def test_methods_paths_types_and_lengths(at_door: Program) -> None:
     at_door.problem(413, "PATCH", "/tasks/a", b" " * 65535 + b"{}")
     at_door.good("PATCH", "/tasks/a", b" " * 65534 + b"{}")
     at_door.problem(400, "PATCH", "/tasks/a", CONTENT_TYPE="application/json")
+    at_door.problem(400, "POST", "/import?prune=true")  # no document is not one without tasks
     at_door.problem(400, "PATCH", "/tasks/a", {"title": "b"}, CONTENT_LENGTH="1x")
     at_door.problem(400, "PATCH", "/tasks/a", {"title": "b"}, CONTENT_LENGTH="5000")
     at_door.problem(400, "PATCH", "/tasks/a", {"title": "b"}, CONTENT_LENGTH="-5")

@@ -23,10 +23,10 @@ from webscheduler.store.task import load_tasks
 
 FULL = bool(os.environ.get("WEBSCHEDULER_FULL"))
 CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance",
-          "negative_data_rejection", "allow_header_conformance", "unsupported_method")
+          "negative_data_rejection")
 # Server -> phases and how many examples of each operation; by default under CGI only some, since each is a process.
-AMOUNTS = {"gunicorn-sync": ("coverage,fuzzing", 300 if FULL else 3),
-           "apache-cgid": ("coverage,fuzzing", 20) if FULL else ("fuzzing", 5)}
+AMOUNTS = {"gunicorn-sync": ("coverage,fuzzing", 300 if FULL else 2),
+           "apache-cgid": ("coverage,fuzzing", 20) if FULL else ("fuzzing", 2)}
 WSGI = "from webscheduler.wsgi import application\n"
 
 
@@ -52,8 +52,9 @@ def test_each_answer_is_as_described(name: str, tmp_path: Path) -> None:
         installation.add("task", ["true"])
         key = keys.add(str(installation.home), "owner", "owner", time.time())
         give(installation.home, kind.user)
-        # gunicorn's own limit is shorter than some fields of a query.
-        extra = ["--limit-request-line", "8190"] if kind.family == "wsgi" else []
+        # gunicorn's own limit is shorter than some fields of a query; Apache answers TRACE itself.
+        extra = ["--limit-request-line", "0"] if kind.family == "wsgi" else []
+        checks = [*CHECKS, *(["unsupported_method", "allow_header_conformance"] if kind.family == "wsgi" else [])]
 
         try:
             with start(kind, directory, SCRIPT if kind.family == "cgi" else file, extra=extra,
@@ -67,7 +68,7 @@ def test_each_answer_is_as_described(name: str, tmp_path: Path) -> None:
                     document = json.load(response)
 
                 done = subprocess.run(
-                    [sys.executable, "-m", "schemathesis.cli", "run", url, "-H", given, "--checks", ",".join(CHECKS),
+                    [sys.executable, "-m", "schemathesis.cli", "run", url, "-H", given, "--checks", ",".join(checks),
                      "--phases", phases, "--max-examples", str(examples), "--continue-on-failure", "--no-color",
                      "--suppress-health-check", "all", *([] if FULL else ["--seed", "1"])],
                     cwd=tmp_path, capture_output=True, text=True, check=False,

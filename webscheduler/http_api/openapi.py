@@ -80,7 +80,7 @@ def _operation(route: Route) -> Json:
     parameters = [{"name": name, "in": "path", "required": True, "schema": {**TEXT, "minLength": 1}} for name in names]
     parameters += [{"name": name, "in": "query", "required": row.default is table.REQUIRED, "schema": of_field(
         row, nullable=False), "description": row.sentence} for name, row in route.query.items()]
-    problems = {400, 401, 403, 429, 503, *((404,) if names else ()), *((409,) if writes or names else ())}
+    problems = {400, 401, 403, 404, 429, 503, *((409,) if writes or names else ())}
     found: Json = {"operationId": route.function.replace(":", "-"), "summary": route.summary,
                    "description": f"Least role: {route.role}."}
 

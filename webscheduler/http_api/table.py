@@ -306,7 +306,8 @@ def _checked(rules: Rules, given: dict[str, Any]) -> dict[str, Any]:
 
 def _body(environ: dict[str, Any], route: Route) -> Any:
     """The body: its checked fields, or the bytes of a document."""
-    rules, most = (route.body, MAX_FORM) if not isinstance(route.body, int) else ({}, route.body)
+    rules = None if isinstance(route.body, int) else route.body or {}
+    most = route.body if isinstance(route.body, int) else MAX_FORM
     length = stated_length(environ) if environ.get("CONTENT_LENGTH") else 0
 
     if length is None or environ.get("HTTP_TRANSFER_ENCODING"):
@@ -321,16 +322,13 @@ def _body(environ: dict[str, Any], route: Route) -> Any:
     if length and (kind.strip() not in kinds or parameters.replace('"', "").strip() not in ("", "charset=utf-8")):
         raise Problem(415, f"the body must be {' or '.join(kinds)}")
 
-    optional = route.method != "PATCH" and not isinstance(route.body, int)
-    body = receive(environ, length) if length else b"{}" if optional else b""
+    # Only where each field may be left out, all may be: no body must never pass for a document without tasks.
+    body = receive(environ, length) if length else b"" if route.method == "PATCH" or rules is None else b"{}"
 
-    if body is None or len(body) < length:
+    if body is None or len(body) < length or (rules is None and not body):
         raise Problem(400, "the body did not arrive as a whole")
 
-    if isinstance(route.body, int):
-        return body
-
-    return _checked_body(rules or {}, body)
+    return body if rules is None else _checked_body(rules, body)
 
 
 def _checked_body(rules: Rules, body: bytes) -> dict[str, Any]:
