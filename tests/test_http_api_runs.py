@@ -262,7 +262,8 @@ def test_there_is_no_such_run(program: Program, run: str) -> None:
         program.problem(404, "GET", f"/tasks/task/runs/{run}{path}")
 
 
-@pytest.mark.parametrize("printed", [b"\1" * 400000, b"\xff" * 400000, "é".encode() * 200000, "😀".encode() * 100000])
+@pytest.mark.parametrize("printed", [b"\1" * 400000, b"\xff" * 400000, "é".encode() * 200000, "😀".encode() * 100000],
+                         ids=["controls", "bytes", "two bytes", "four bytes"])
 def test_pieces_of_an_output_fit_into_an_answer(program: Program, printed: bytes) -> None:
     """Whatever JSON makes of them; together they are the whole."""
     program.installation.add(argv=["sh", "-c", "cat file; sleep 600"], cwd=str(program.installation.home))
@@ -479,7 +480,8 @@ def test_an_import_is_no_shell(program: Program, task: str, rows: Any) -> None:
     assert (program.installation.home / "state.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"null", b"7", b"\xff\xfe", b'{"tasks"', b"[" * 100000, b'{"format": 1}'])
+@pytest.mark.parametrize("body", [b"", b"{", b"null", b"7", b"\xff\xfe", b'{"tasks"', b"[" * 100000, b'{"format": 1}'],
+                         ids=range(8))
 def test_what_is_no_export(program: Program, body: bytes) -> None:
     program.installation.add("task", ["true"])
 

@@ -130,7 +130,7 @@ ROUTES = (
         "since": Field("time", None, "Only runs that ended from then on.", None, True),
         "until": Field("time", None, "Only runs that ended by then.", None, True),
         "limit": Field("int", 20, "At most so many; fewer if they are long, or few are found.", (1, 200)),
-        "cursor": Field("text", None, "Where to go on: `next` of the answer before.", 8000, True),
+        "cursor": Field("text", None, "Where to go on: `next` of the answer before.", 2000, True),
         "output": Field("bool", False, "With what the runs printed.")}, answers={200: "Runs"}),
     Route("POST", "/api/v1/run-due", "editor", "runs:run_due", "Run all due tasks", body={},
           answers={200: "Run", 202: "Started"}),

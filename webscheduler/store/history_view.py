@@ -34,7 +34,7 @@ RECENT = 256 * 1024  # bytes of history for `recent`
 FAR = 3600.0  # seconds: how much earlier a line is than the one after it, before it is doubted
 # What the line of a tick that started nothing and met no problem holds.
 IDLE = b'"status": "success", "exitCode": 0, "output": "", "errorOutput": ""'
-MOST_PLACES = 50  # in a cursor, which is a part of a URL
+LONGEST = 1500  # characters of a cursor, which is a part of a URL
 
 
 class Cursor:
@@ -58,14 +58,20 @@ class Cursor:
 
     def text(self, home: str) -> str:
         """All of it, for a URL. Of many histories, only of those where the instant does not lead to the place."""
-        places = self.places
+        found = self._texts(self.places)
 
-        if len(places) > MOST_PLACES:
-            places = {name: place for name, place in places.items()
-                      if next(history_reading.placed(home, name, self.when), (0, 0))[1] != place[0]}
+        if len("~".join(found)) > LONGEST:
+            found = self._texts({name: place for name, place in self.places.items()
+                                 if next(history_reading.placed(home, name, self.when), (0, 0))[1] != place[0]})
 
-        return "~".join((repr(self.when), *(f"{name}!{place}!{mark:x}" for name, (place, mark) in places.items()
-                                            if not {"~", "!"} & set(name))))
+            while len("~".join(found)) > LONGEST:
+                found.pop()
+
+        return "~".join(found)
+
+    def _texts(self, places: dict[str, tuple[int, int]]) -> list[str]:
+        return [repr(self.when), *(f"{name}!{place}!{mark:x}" for name, (place, mark) in places.items()
+                                   if not {"~", "!"} & set(name))]
 
 
 def names(home: str, tasks: Mapping[str, object]) -> list[str]:
