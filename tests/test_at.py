@@ -31,6 +31,7 @@ from tests.servers import start as serving
 from tests.servers.serve import __file__ as serve
 from tests.servers.server import free_port
 from webscheduler.cli import parser
+from webscheduler.remote import client, sites
 from webscheduler.store import keys
 
 WSGI = "from webscheduler.wsgi import application\n"
@@ -327,6 +328,8 @@ def test_a_run_prints_each_stream_to_its_own(lab: Lab) -> None:
     done = lab.far("run", "broken")
     assert (done.status, done.out) == (1, "out\n")
     assert re.fullmatch(r"err\nbroken: failed, exit status 7 after [\d.]+ s, run [\w-]+\n", done.err)
+    hint = lab.far("logs", "broken").err
+    assert re.fullmatch(r"`webscheduler --at lab logs --run [\w-]+` shows what the failed run printed\n", hint)
     entry = lab.far("run", "backup", "--json")
     assert entry.status == 0
     assert entry.document == lab.near("logs", "backup", "--limit", "1", "--json").document[0]
@@ -381,6 +384,11 @@ def test_an_import_is_shown_and_repeating_it_changes_nothing(lab: Lab) -> None:
     far, near = (way("import", "json", str(file), "--dry-run", "--prune") for way in (lab.far, lab.near))
     assert (far.status, far.out) == (0, near.out)
     assert "no terminal" in lab.far("import", "json", str(file), "--prune").err
+
+    with file.open("rb") as source:
+        piped = call(lab.home, "--at", "lab", "import", "json", "-", "--prune", env=lab.environ, stdin=source)
+
+    assert (piped.status, "no terminal" in piped.err) == (2, True), piped.err
     assert "imported" not in lab.near("list").out
     done = lab.far("import", "json", str(file))
     assert done.status == 0, done.err
@@ -486,13 +494,20 @@ class Hostile(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     ABOUT = {"version": "9", "api": 1, "key": "k", "role": "owner", "time": "2026-01-01T00:00:00+00:00"}
+    asked: list[tuple[str, str]] = []  # (method, case) of each call
 
     def answer(self, case: str, inner: bool) -> tuple[bytes, str, int, dict[str, str]]:
         """Body, type, status, headers; inner: not for what it says of itself, which must be good for some cases."""
         about, place, kind = json.dumps(self.ABOUT).encode(), self.path, "application/json"
         tasks = b'{"tasks": [{"name": "\\u001b[2J", "enabled": "no", "state": 7, "running": {}}], "next": null}'
         problem = b'{"status": 400, "detail": "\\u001b[2J\\nsecond line", "field": {}}'
+        task = b'{"name": "x", "enabled": true, "state": "never", "running": [], "signature": "static"}'
+        rotated = (about if not inner else b'{"url": "http://a.example/run/x", "secret": "seen"}'
+                   if self.command == "POST" else task)
         found: dict[str, tuple[bytes, str, int, dict[str, str]]] = {
+            "rotated": (b"", kind, 500, {}) if self.command == "GET" and ("POST", case) in self.asked else (
+                rotated, kind, 200, {}),
+            "stuck": (b"{", kind, 200, {"Content-Length": "9"}),
             "html": (b"<html><body>Welcome \x1b[31m</body></html>", "text/html", 200, {}),
             "none": (b'{"found": false}', kind, 404, {}),
             "huge": (b'"' + b"x" * (5 * 1024 * 1024) + b'"', kind, 200, {}),
@@ -520,6 +535,12 @@ class Hostile(BaseHTTPRequestHandler):
 
         self.end_headers()
         self.wfile.write(body)
+        self.asked.append((self.command, case))
+
+        if case == "stuck":
+            self.wfile.flush()
+            self.connection.recv(1)  # until the client goes away
+
         self.close_connection = True
 
     def do_POST(self) -> None:
@@ -566,3 +587,19 @@ def test_reading_follows_a_redirect_on_the_same_host_and_writing_does_not(hostil
     done = call(tmp_path, "--at", f"{hostile}/moved", "disable", "x", env=environ)
     assert "only reading follows redirects" in done.complaint
     assert "/moved/there/api/v1/tasks/x/disable" in done.complaint
+
+
+def test_a_server_that_stops_in_its_answer_is_asked_once(hostile: str) -> None:
+    """Its time is that of all ways in which it can be called."""
+    with pytest.raises(client.Refused, match="no whole answer"):
+        client.connect(sites.Site("stuck", f"{hostile}/stuck", KEY), 0.5)
+
+    assert Hostile.asked.count(("GET", "stuck")) == 1
+
+
+def test_a_new_secret_is_shown_whatever_comes_after(hostile: str, tmp_path: Path) -> None:
+    """Nobody could see it again."""
+    environ = {**environment(tmp_path), "WEBSCHEDULER_API_KEY": KEY, "XDG_CONFIG_HOME": str(tmp_path)}
+    done = call(tmp_path, "--at", f"{hostile}/rotated", "rotate-secret", "x", env=environ)
+    assert (done.status, done.err) == (0, "")
+    assert "http://a.example/run/x" in done.out and "Secret  seen" in done.out

@@ -38,14 +38,15 @@ class Program:
         self.keys = {role: keys.add(str(installation.home), role, role, time.time()) for role in ROLES}
 
     def ask(self, method: str, path: str, body: Any = None, role: str = "owner", door: str = "wsgi",
-            **query: Any) -> Answer:
-        """The answer; a body is sent as JSON unless it is bytes. query: its fields, lists for several."""
+            stamp: str = "*", **query: Any) -> Answer:
+        """The answer; a body is sent as JSON unless it is bytes. stamp: of If-Match; query: its fields, lists for
+        several."""
         sent = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         text = urlencode(query, doseq=True)
 
         if self.url:
             request = Request(f"{self.url}/api/v1{path}?{text}", sent or None, method=method, headers={
-                "Authorization": f"Bearer {self.keys[role]}", "Content-Type": "application/json"})
+                "Authorization": f"Bearer {self.keys[role]}", "Content-Type": "application/json", "If-Match": stamp})
 
             try:
                 with urlopen(request, timeout=60) as response:
@@ -56,7 +57,7 @@ class Program:
 
         kind = {"CONTENT_TYPE": "application/json"} if sent else {}
         environ = asking(f"/api/v1{path}", text, method, REMOTE_ADDR="127.0.0.1",
-                         HTTP_AUTHORIZATION=f"Bearer {self.keys[role]}", **kind)
+                         HTTP_AUTHORIZATION=f"Bearer {self.keys[role]}", HTTP_IF_MATCH=stamp, **kind)
         answer = self.installation.call(door, environ, sent)
         assert len(answer.body) <= table.MAX_ANSWER
         return answer
@@ -458,7 +459,12 @@ def test_an_import_changes_what_differs(program: Program) -> None:
     assert (installation.row("task")["priority"], installation.row("new")["arguments"]) == (7, "now")
     assert program.good("POST", "/import", document)["written"] is False
     del document["tasks"]["old"]
-    assert program.good("POST", "/import", document, prune="true")["written"] is True
+    seen = program.ask("POST", "/import", document, dryRun="true", prune="true").headers["ETag"]
+    installation.add("added meanwhile", ["true"])
+    program.problem(412, "POST", "/import", document, prune="true", stamp=seen)
+    assert installation.row("added meanwhile") and installation.row("old")
+    seen = program.ask("POST", "/import", document, dryRun="true", prune="true").headers["ETag"]
+    assert program.good("POST", "/import", document, prune="true", stamp=seen)["written"] is True
     assert program.problem(404, "GET", "/tasks/old")
     assert "imported tasks" in (installation.home / "audit.jsonl").read_text()
     for role in ("viewer", "editor"):

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+from contextlib import suppress
 
 from ..errors import BadInput, Conflict, WebschedulerError
 from ..printable import escaped
@@ -164,8 +165,13 @@ class Elsewhere:
 
     def rotate_secret(self, name: str, keep_old: int) -> dict[str, Any]:
         """See `Here`."""
+        document = self.shown(name)[0]  # read before, too: an error after would lose the secret
         found = self.call("POST", "tasks", name, "rotate", body={"keepOld": keep_old}, like={"secret": str})
-        return {**self.shown(name)[0], "secret": found["secret"]}
+
+        with suppress(WebschedulerError):
+            document = self.shown(name)[0]
+
+        return {**document, "url": found.get("url"), "secret": found["secret"]}
 
     def end_old_secret(self, name: str) -> dict[str, Any]:
         """See `Here`."""
@@ -277,18 +283,22 @@ class Elsewhere:
 
         return json.dumps(shaped(self.site, client.read(self.site, answer), {"tasks": dict}), indent=2).encode() + b"\n"
 
-    def imported(self, document: bytes, prune: bool, dry_run: bool) -> tuple[list[dict[str, Any]], bool]:
-        """(what importing the document changes, whether it was changed)."""
-        query = {"prune": "true" if prune else None, "dryRun": "true" if dry_run else None}
-        found = self.call("POST", "import", query=query, body=document, like={
-            "changes": [{"task": str, "change": str, "fields": dict}], "written": bool})
+    def imported(self, document: bytes, prune: bool, stamp: str = "") -> tuple[
+            list[dict[str, Any]], bool, list[str], str]:
+        """(what importing the document changes, whether it was changed, what there is to say of it, their stamp).
+        stamp: of changes that are still to be the same, and are then made; without it none is. Raises Stale."""
+        query = {"prune": "true" if prune else None, "dryRun": None if stamp else "true"}
+        answer = client.ask(self.site, "POST", "import", query=query, body=document, stamp=stamp,
+                            limit=LONGEST if stamp else client.LIMIT)
+        found = shaped(self.site, client.read(self.site, answer), {
+            "changes": [{"task": str, "change": str, "fields": dict}], "written": bool, "said": [str]})
 
         for change in found["changes"]:
             for pair in change["fields"].values():
                 if shaped(self.site, pair, list) and len(pair) != 2:
                     shaped(self.site, None, list)
 
-        return found["changes"], found["written"]
+        return found["changes"], found["written"], found["said"], answer.headers.get("etag") or "*"
 
     def live_runs(self, name: str) -> list[Facts]:
         """See `Here`."""

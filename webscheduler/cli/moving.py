@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 
 from .. import applying, editing
 from ..errors import BadInput
@@ -96,18 +97,19 @@ def _import_elsewhere(args: Namespace) -> None:
     source = "standard input" if args.file == "-" else args.file
 
     try:
-        with sys.stdin.buffer if args.file == "-" else open(args.file, "rb") as file:
+        with nullcontext(sys.stdin.buffer) if args.file == "-" else open(args.file, "rb") as file:
             document = histories.read(file, source)[0]
     except OSError as error:
         raise BadInput(f"{source}: {error.strerror}")
 
-    shown, written = args.place.imported(document, args.prune, True)
+    shown, written, said, stamp = args.place.imported(document, args.prune)
     _show_and_ask(args, shown)
 
     if not args.dry_run:
-        shown, written = args.place.imported(document, args.prune, False)
+        shown, written, said, _ = args.place.imported(document, args.prune, stamp)
 
     _print_imported(args, shown, written)
+    print_error(*said)
 
 
 def _check_options(args: Namespace) -> None:

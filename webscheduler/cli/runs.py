@@ -30,6 +30,7 @@ from .terminal import (
     print_table,
     progress,
     seconds,
+    to_type,
 )
 
 TYPE_CHECKING = False
@@ -152,7 +153,8 @@ def _logs(args: Namespace) -> None:
         failed = next((entry for entry in shown if entry.get("run") and entry.get("status") in FAILURES), None)
 
         if failed:
-            print(f"`webscheduler logs --run {line(failed['run'])}` shows what the failed run printed", file=sys.stderr)
+            print(to_type(f"`webscheduler logs --run {line(failed['run'])}` shows what the failed run printed"),
+                  file=sys.stderr)
     else:
         print("no runs")
 
@@ -207,7 +209,7 @@ def _watch(place: Place, name: str, run: str) -> None:
     except KeyboardInterrupt:
         return
 
-    print(f"\n--- the run has ended: `webscheduler logs --run {run}` shows all of its output")
+    print(to_type(f"\n--- the run has ended: `webscheduler logs --run {run}` shows all of its output"))
 
 
 def _follow(followed: Any, shown: list[Entry], args: Namespace) -> None:

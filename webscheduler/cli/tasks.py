@@ -21,7 +21,7 @@ from ..store.task import DUE, FIELDS, SECRETS
 from ..times import instant
 from .here import of
 from .parser import BASE, JSON, OPTIONS, YES, checked, kebab
-from .terminal import as_text, confirm, done, line, local_time, print_error, print_json, print_table
+from .terminal import as_text, confirm, done, line, local_time, print_error, print_json, print_table, to_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _defaults(names: list[str]) -> dict[str, Any]:
 def _add(args: Namespace) -> None:
     task = of(args).create(args.name, given_fields(args))
     _print_with_secret(task, args.json, f"Added {line(args.name)}" + (
-        "." if task["enabled"] else ", disabled: `webscheduler enable` lets it run."))
+        "." if task["enabled"] else to_type(", disabled: `webscheduler enable` lets it run.")))
 
 
 def _edit(args: Namespace) -> None:
@@ -174,9 +174,10 @@ def _print_with_secret(task: dict[str, Any], as_json: bool, sentence: str) -> No
     if task["url"]:
         print(f"URL     {line(task['url'])}")
     elif task["signature"] == "timed":
-        print(f"URL     a new one for each call: `webscheduler url {name} --timed` prints it")
+        print(to_type(f"URL     a new one for each call: `webscheduler url {name} --timed` prints it"))
     else:
-        print(f"URL     `webscheduler url {name}` prints it after `webscheduler config set baseUrl https://...`")
+        print(to_type(f"URL     `webscheduler url {name}` prints it after `webscheduler config set baseUrl "
+                      "https://...`"))
 
     if task.get("slug"):  # it is part of the URL
         print(f"Slug    {task['slug']}")

@@ -54,17 +54,20 @@ def done(sentence: str, show: bool = True) -> None:
 def print_error(*messages: object) -> None:
     """Print a line each on standard error; the exit status is the same where that cannot be written."""
     for message in messages:
-        text = line(message)
-
-        if at:  # what it says to type is for the same installation
-            import re
-
-            from .parser import FAR
-
-            text = re.sub(rf"`webscheduler (?=({'|'.join(FAR)})\b)", lambda _: f"`webscheduler --at {line(at)} ", text)
-
         with suppress(OSError):
-            print(f"webscheduler: {text}", file=sys.stderr)
+            print(f"webscheduler: {to_type(line(message))}", file=sys.stderr)
+
+
+def to_type(text: str) -> str:
+    """The text, where what it says to type is for the installation that this command line is about."""
+    if not at:
+        return text
+
+    import re
+
+    from .parser import FAR
+
+    return re.sub(rf"`webscheduler (?=({'|'.join(FAR)})\b)", lambda _: f"`webscheduler --at {line(at)} ", text)
 
 
 def use_site(name: str, zone: str | None) -> None:

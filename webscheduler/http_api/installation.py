@@ -8,8 +8,12 @@ command line of the host, so that a stolen key is not a shell. Metrics are read 
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 from .. import __version__, applying
 from ..commands import registry
+from ..errors import Stale
 from ..host.overall import overall
 from ..http import NOSNIFF, Response
 from ..interchange import exporting, importing
@@ -18,6 +22,8 @@ from ..store import state
 from ..store.task import DUE, shown
 from ..times import instant
 from ..vocabulary import RUNNING, SUCCESS
+from .table import respond
+from .tasks import stamps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +54,7 @@ def export(call: Call) -> Response:
     return Response(body, kind="application/json" if kind == "json" else TEXT, headers=[NOSNIFF])
 
 
-def import_tasks(call: Call) -> dict[str, Any]:
+def import_tasks(call: Call) -> Response:
     """POST /import."""
     arrival = importing.of_document(importing.decoded(call.body, "the body"), "the body")
 
@@ -58,12 +64,19 @@ def import_tasks(call: Call) -> dict[str, Any]:
 
     changes = applying.differences(call.settings, arrival, call.now, call.query["prune"], True)
 
+    found = [change._asdict() for change in changes]
+    stamp = hashlib.sha256(json.dumps(found).encode()).hexdigest()[:32]
+    seen = stamps(call)
+
+    if seen and stamp not in seen:
+        raise Stale("what the import changes is not what it was: look at it again")
+
     written = not call.query["dryRun"] and applying.apply(call.settings, arrival, changes, call.now, True)
 
     if written:
         call.note("imported tasks", " ".join(change.task for change in changes if change.change != "same"))
 
-    return {"changes": [change._asdict() for change in changes], "written": written, "said": arrival.said}
+    return respond(call, {"changes": found, "written": written, "said": arrival.said}, ETag=f'"{stamp}"')
 
 
 # Name -> its help, and its value for the row of a task; None: there is none.

@@ -34,11 +34,11 @@ NAMES: Json = {"type": "array", "items": TEXT}
 TIME: Json = {"type": "string", "format": "date-time"}
 MAYBE: Json = {"type": ["string", "null"]}
 PROBLEM = "application/problem+json"
-STAMP = {"ETag": {"description": "The task's stamp, for If-Match.", "schema": TEXT}}
+STAMP = {"ETag": {"description": "The stamp of the task, or of what an import changes, for If-Match.", "schema": TEXT}}
 PROBLEMS = {400: "Something in the request is wrong; `field` names it.", 401: "There is no valid key.",
             403: "The key's role does not allow this, or it came over plain http.", 404: "There is nothing there.",
             409: "What is there stands against it: a name that is taken, a task that runs.",
-            412: "The task does not have the stamp that If-Match says.", 413: "The body is too long.",
+            412: "It does not have the stamp that If-Match says.", 413: "The body is too long.",
             415: "The body has the wrong content type.", 429: "There were too many wrong keys.",
             503: "The installation cannot work now."}
 
@@ -84,10 +84,11 @@ def _operation(route: Route) -> Json:
     found: Json = {"operationId": route.function.replace(":", "-"), "summary": route.summary,
                    "description": f"Least role: {route.role}."}
 
-    if writes and names and not route.path.endswith(("/run", "/cancel")):
+    if writes and (names or route.answers.get(200) == "Imported") and not route.path.endswith(("/run", "/cancel")):
         problems.add(412)
         parameters.append({"name": "If-Match", "in": "header", "required": False, "schema": TEXT, "description":
-                           "Stamps of which the task must have one: ETag of an answer before."})
+                           "Stamps of which the task, or what an import changes, must have one: ETag of an answer "
+                           "before."})
 
     if route.body is not None:
         problems |= {413, 415}
@@ -113,7 +114,7 @@ def _answer(status: int, schema: Schema) -> Json:
     if schema is not None:
         found["content"] = {table.JSON: {"schema": _ref(schema) if isinstance(schema, str) else schema}}
 
-    return {**found, **({"headers": STAMP} if schema in ("Task", "NewTask") else {})}
+    return {**found, **({"headers": STAMP} if schema in ("Task", "NewTask", "Imported") else {})}
 
 
 def _ref(name: str) -> Json:

@@ -127,7 +127,7 @@ def _task(call: Call) -> Task:
     return load_task(*_row(call))
 
 
-def _stamps(call: Call) -> tuple[str, ...]:
+def stamps(call: Call) -> tuple[str, ...]:
     """What If-Match says (RFC 9110, 13.1.1); none if it leaves it open."""
     text = str(call.environ.get("HTTP_IF_MATCH", "")).strip()
     return () if text in ("", "*") else ("", *(tag for weak, tag in re.findall(r'(W/)?"([^"]*)"', text) if not weak))
@@ -176,10 +176,10 @@ def edit(call: Call) -> Response:
     new = old if new is None else check_name(new)
 
     if not fields and new == old:
-        editing.row_of({old: row}, old, _stamps(call))
+        editing.row_of({old: row}, old, stamps(call))
         return _answer(call, old, row)
 
-    task = editing.edit(call.settings, old, fields, call.now, panel=True, new=new, stamps=_stamps(call))
+    task = editing.edit(call.settings, old, fields, call.now, panel=True, new=new, stamps=stamps(call))
 
     if new != old:
         call.note("renamed", f"{old} {new}")
@@ -193,7 +193,7 @@ def edit(call: Call) -> Response:
 def remove(call: Call) -> Response:
     """DELETE /tasks/{name}."""
     name, _ = _row(call)
-    editing.remove(call.home, name, call.now, call.query["keepLogs"], _stamps(call))
+    editing.remove(call.home, name, call.now, call.query["keepLogs"], stamps(call))
     call.note("removed", name)
     return Response(b"", 204, headers=[NOSNIFF])
 
@@ -201,7 +201,7 @@ def remove(call: Call) -> Response:
 def enable(call: Call, on: bool = True) -> Response:
     """POST /tasks/{name}/enable."""
     name, _ = _row(call)
-    editing.set_enabled(call.home, [name], on, call.now, _stamps(call))
+    editing.set_enabled(call.home, [name], on, call.now, stamps(call))
     call.note("enabled" if on else "disabled", name)
     return one(call)
 
@@ -220,7 +220,7 @@ def duplicate(call: Call) -> Response:
         if task[field] != FIELDS[field].default:
             raise Conflict(f"{field}: was set on the command line, and cannot be copied here", field)
 
-    editing.row_of({name: row}, name, _stamps(call))
+    editing.row_of({name: row}, name, stamps(call))
     owner = call.person.may("owner")
     return _created(call, call.body["name"], {
         field: task[field] for field in OF_TASK if owner or field not in editing.OF_OWNERS})
@@ -229,7 +229,7 @@ def duplicate(call: Call) -> Response:
 def rotate(call: Call) -> dict[str, Any]:
     """POST /tasks/{name}/rotate."""
     name, _ = _row(call)
-    task = editing.rotate_secret(call.home, name, call.body["keepOld"], call.now, _stamps(call))
+    task = editing.rotate_secret(call.home, name, call.body["keepOld"], call.now, stamps(call))
     call.note("made a new secret", name)
     return {"url": editing.public(call.settings, task, call.now)["url"], "secret": task["secret"]}
 
@@ -246,7 +246,8 @@ def url(call: Call) -> dict[str, Any]:
         return {"url": signing.status_url(base, task["slug"], task["secret"])}
 
     if task["signature"] == ("static" if kind == "timed" else "timed"):
-        raise Conflict(f"kind: the task takes {task['signature']} signatures only", "kind")
+        raise Conflict(f"kind: {task.name} takes {task['signature']} signatures only: `webscheduler edit {task.name} "
+                       "--signature either` lets it take both", "kind")
 
     at = int(call.now) if kind == "timed" else None
     return {"url": signing.trigger_url(base, task["slug"], task["secret"], at)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from urllib.parse import quote, urlencode, urlsplit
 
 from ..errors import BadInput, Conflict, Stale, WebschedulerError
@@ -54,8 +55,9 @@ def call(site: Site, method: str, *path: str, query: dict[str, Any] | None = Non
 
 
 def ask(site: Site, method: str, *path: str, query: dict[str, Any] | None = None, body: Any = None,
-        limit: float = LIMIT) -> Answer:
-    """The answer itself, which may say no. Raises Refused if none came, or a redirect that is not followed."""
+        limit: float = LIMIT, stamp: str = "") -> Answer:
+    """The answer itself, which may say no. stamp: what is changed must have it. Raises Refused if none came, or a
+    redirect that is not followed."""
     # Servers refuse an encoded slash in a path; in a query each segment is encoded twice, and none is special.
     segments = ["v1", *(quote(each, "" if site.by_query else "/") for each in path)]
     given = [(name, value) for name, value in (query or {}).items() if value is not None]
@@ -68,6 +70,7 @@ def ask(site: Site, method: str, *path: str, query: dict[str, Any] | None = None
     sign_in = "@" in urlsplit(site.url).netloc  # then Authorization is for the server
     headers = {"Accept": ", ".join(JSON), "X-Webscheduler-Key": site.key} if site.by_header or sign_in else {
         "Accept": ", ".join(JSON), "Authorization": f"Bearer {site.key}"}
+    headers.update({"If-Match": stamp} if stamp else {})
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
 
     if data is not None:
@@ -206,10 +209,12 @@ def pages(site: Site, name: str, *path: str, query: dict[str, Any], more: str, l
 
 
 def connect(site: Site, limit: float = LIMIT) -> dict[str, Any]:
-    """What the installation says of itself. Finds out how it can be called, unless that is known. Raises Refused."""
+    """What the installation says of itself, within `limit` seconds in all. Finds out how it can be called, unless that
+    is known. Raises Refused."""
     problem: Refused | None = None
     ways = [(site.by_query, site.by_header)] if site.by_query is not None else [
         (False, False), (False, True), (True, False), (True, True)]
+    end = time.monotonic() + limit
 
     for by_query, by_header in ways:
         if by_header and len(ways) > 1 and not (problem and problem.status == 401):
@@ -218,12 +223,12 @@ def connect(site: Site, limit: float = LIMIT) -> dict[str, Any]:
         site.by_query, site.by_header = by_query, by_header
 
         try:
-            about: dict[str, Any] = shaped(site, call(site, "GET", limit=limit), ABOUT)
+            about: dict[str, Any] = shaped(site, call(site, "GET", limit=max(0.1, end - time.monotonic())), ABOUT)
         except Refused as error:
             problem = error if problem is None or (error.ours and not problem.ours) else problem
             site.by_query = site.by_header = None
 
-            if error.status == 0 or (error.ours and error.status not in (401, 404)):
+            if error.status == 0 or (error.ours and error.status not in (401, 404)) or time.monotonic() >= end:
                 break
         else:
             zone = about.get("timezone")
