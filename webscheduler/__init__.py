@@ -12,7 +12,7 @@ Public names, loaded when first used, so that importing the package costs a requ
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
