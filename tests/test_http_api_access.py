@@ -529,6 +529,7 @@ def test_keys_that_cannot_be_read_are_never_none(site: Site, content: str) -> No
     *(("new", {"command": "backup", field: value}) for field, value in OF_A_SHELL.items()),
     *(("shell", {field: value}) for field, value in OF_A_SHELL.items()),
     ("new", {"argv": ["/bin/sh", "-c", "id"]}), ("new", {"command": "/bin/sh"}), ("new", {}),
+    ("new", {"command": ["backup"]}), ("new", {"command": "backup", "timezone": ["UTC"]}),
     ("new", {"command": "http", "arguments": "http://127.0.0.1:9/"}), ("new", {"command": "backup", "group": "@probe"}),
     ("@due", {"command": "backup"}), ("@due", {"argv": ["/bin/id"]}), ("@new", {"command": "backup"}),
     ("a\nb", {"command": "backup"}), ("new", {"command": "backup", "title": "\u202ex"})], ids=str)

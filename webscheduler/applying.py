@@ -42,6 +42,9 @@ def differences(settings: Settings, arrival: Arrival, now: float, prune: bool = 
     if prune and not arrival.tasks:
         raise BadInput("there is no task in it, and --prune would remove all others: is it the right file?", "prune")
 
+    for name, given in arrival.tasks.items():
+        load_task(name, given)
+
     importing.prepare(settings, arrival, now)
     tasks = copy.deepcopy(state.read_strictly(settings.home))
     here = {name: row for name, row in shown(tasks).items() if prune and name not in (DUE, *arrival.tasks)}
@@ -49,8 +52,6 @@ def differences(settings: Settings, arrival: Arrival, now: float, prune: bool = 
     renamed = {}
 
     for name, given in arrival.tasks.items():
-        load_task(name, given)
-
         if name not in tasks and given.get("slug") in slugs:
             renamed[name] = old = slugs.pop(given["slug"])
             tasks[name] = tasks.pop(old)
