@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -86,3 +87,28 @@ def test_each_answer_is_as_described(name: str, tmp_path: Path) -> None:
     assert "Traceback" not in log
     assert broken == {}
     assert {tuple(task["argv"]) for task in tasks.values() if task["argv"]} <= {("true",)}
+
+
+def test_apache_hands_authorization_on_where_it_is_told_to() -> None:
+    """A CGI script does not get it, so keys have a header of their own; `CGIPassAuth On` changes that."""
+    kind = KINDS["apache-cgid"]
+
+    with workplace(kind) as directory:
+        installation = Installation(directory / "home")
+        key = keys.add(str(installation.home), "ci", "viewer", time.time())
+        give(installation.home, kind.user)
+
+        with start(kind, directory, SCRIPT, env={"WEBSCHEDULER_HOME": str(installation.home)}) as server:
+            def status(**headers: str) -> int:
+                given = {name.replace("_", "-"): value for name, value in headers.items()}
+
+                try:
+                    with urlopen(Request(f"{server.url}/api/v1", headers=given)) as response:
+                        return int(response.status)
+                except HTTPError as error:
+                    with error:
+                        return error.code
+
+            assert [status(Authorization=f"Bearer {key}"), status(X_Webscheduler_Key=key)] == [401, 200]
+            (directory / kind.scripts / ".htaccess").write_text("CGIPassAuth On\n")
+            assert status(Authorization=f"Bearer {key}") == 200
