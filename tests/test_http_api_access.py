@@ -294,8 +294,12 @@ def test_a_query_does_not_smuggle_in_another_path(site: Site) -> None:
     assert site.ask("GET", "/admin/?api=v1/tasks", "owner").status == 303
     assert site.ask("GET", "/nothing?api=v1/tasks", "owner").status == 404
     assert site.api("GET", "?api=v1/tasks", "viewer").status == 400
-    assert site.ask("GET", f"/?api=v1&task={row['slug']}&sig={signature}", "owner").status == 400
-    assert site.ask("GET", f"/?task={row['slug']}&sig={signature}&api=v1", "owner").status == 400
+    assert site.ask("GET", f"/?task={row['slug']}&api=v1", "owner").document["field"] == "task"
+
+    for query in (f"api=v1&task={row['slug']}&sig={'0' * 64}", f"task={row['slug']}&sig=&api=v1/tasks",
+                  f"api=v1/tasks&sig={signature}"):  # a signature is for a task alone, and a key opens none
+        answer = site.ask("GET", f"/?{query}", "owner")
+        assert answer.body == refused.body or answer.status in (303, 404), query
 
     for path in ("v1/../../admin", "../admin", "v1/%2e%2e/admin", "/v1//tasks", "v1/tasks/../../../run", "v2/tasks",
                  "admin", "run", "v1/tasks%00"):
