@@ -363,3 +363,18 @@ def test_without_a_shell_commands_reach_public_addresses_alone(stocked: Installa
 
     with pytest.raises(BadInput, match="command: 'absent' is not registered"):
         by_panel(stocked, {"new": {"command": "absent"}})
+
+
+def test_tasks_within_tasks_are_not_one_task(stocked: Installation) -> None:
+    """An export that lost its `format` is refused, and removes nothing; a task may be named `tasks`."""
+    before = content(stocked)
+    rows: dict[str, Any] = {"report": {"command": "hello"}}
+
+    for document in ({"tasks": rows}, {"version": {}, "tasks": rows}):
+        (stocked.home.parent / "tasks.json").write_text(json.dumps(document))
+        done = call(stocked.home, "import", "json", str(stocked.home.parent / "tasks.json"), "--prune", "--yes")
+        assert (done.status, 'add these, or leave out "tasks"' in done.complaint) == (2, True)
+
+    assert content(stocked) == before
+    rows = {"tasks": {"command": "hello", "environment": {}}}
+    assert importing.of_document(json.dumps(rows), "the file").tasks == rows

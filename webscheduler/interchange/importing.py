@@ -24,7 +24,7 @@ from ..schedule import slots
 from ..store import chains, history, keys, old_secret, people, state
 from ..store.fields import MOST_DEPTH, NAME_CHARACTERS, check_depth, parse_json
 from ..store.settings import SETTINGS, Settings, read_settings
-from ..store.task import DUE, SECRETS, check_name, check_printable, file_name, load_task, shown
+from ..store.task import DUE, FIELDS, SECRETS, check_name, check_printable, file_name, load_task, shown
 from ..times import time_zone
 from ..zones import NoZoneData
 from . import crontab, histories, user_column
@@ -259,6 +259,11 @@ def of_document(text: str, source: str) -> Arrival:
             raise BadInput(f"{source} was made by a newer webscheduler: update this one")
 
         behind, found = found, found.get("tasks")
+    elif isinstance(found, dict) and isinstance(found.get("tasks"), dict) and any(
+            isinstance(row, dict) for name, row in found["tasks"].items() if name not in FIELDS):
+        # As a task named `tasks` it would be wrong, and --prune would remove all others for it.
+        raise BadInput(f'{source} has tasks within "tasks", but not "format": "{FORMAT}" and "version": {VERSION} '
+                       "beside them: add these, or leave out \"tasks\"")
 
     if found == []:
         found = {}  # how PHP writes an empty object
