@@ -368,6 +368,7 @@ def test_methods_paths_types_and_lengths(at_door: Program) -> None:
     at_door.problem(413, "PATCH", "/tasks/a", b" " * 65535 + b"{}")
     at_door.good("PATCH", "/tasks/a", b" " * 65534 + b"{}")
     at_door.problem(400, "PATCH", "/tasks/a", CONTENT_TYPE="application/json")
+    at_door.problem(400, "POST", "/import?prune=true", b"[]")
     at_door.problem(400, "POST", "/import?prune=true")  # no document is not one without tasks
     at_door.problem(400, "PATCH", "/tasks/a", {"title": "b"}, CONTENT_LENGTH="1x")
     at_door.problem(400, "PATCH", "/tasks/a", {"title": "b"}, CONTENT_LENGTH="5000")

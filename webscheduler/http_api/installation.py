@@ -13,7 +13,7 @@ import json
 
 from .. import __version__, applying
 from ..commands import registry
-from ..errors import Stale
+from ..errors import BadInput, Stale
 from ..host.overall import overall
 from ..http import NOSNIFF, Response
 from ..interchange import exporting, importing
@@ -56,7 +56,12 @@ def export(call: Call) -> Response:
 
 def import_tasks(call: Call) -> Response:
     """POST /import."""
-    arrival = importing.of_document(importing.decoded(call.body, "the body"), "the body")
+    document = importing.decoded(call.body, "the body")
+
+    if not isinstance(document, dict):  # the command line reads lists, too, but no export is one
+        raise BadInput("the body must be the document of an export")
+
+    arrival = importing.of_document(document, "the body")
 
     if arrival.logs:
         arrival.logs.clear()
