@@ -320,6 +320,7 @@ def test_a_run_is_streamed_and_ends_as_on_the_host(lab: Lab) -> None:
         assert followed.wait(60) == 0
 
     assert b"one\ntwo\nthr\\x1b[31mee\n" in seen
+    assert f"`webscheduler --at lab logs --run {run}` shows all of its output".encode() in seen
     assert lab.near("remove", "long", "--yes").status == 0  # a list here is in the order of adding, there by name
 
 

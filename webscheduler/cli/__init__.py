@@ -101,8 +101,9 @@ def parse(words: Sequence[str]) -> Namespace:
     from ..store.settings import find_home
     from .parser import FAR, parse_verb
 
-    if sys.platform == "win32" and rest[0] in FAR and not {"--at", "-h", "--help"} & {
-            word.partition("=")[0] for word in (*rest, *before)}:
+    options = {word.partition("=")[0] for word in (*rest, *before)}
+
+    if sys.platform == "win32" and rest[0] in FAR and options.isdisjoint(("--at", "-h", "--help")):
         raise BadInput(f"{rest[0]} works on Linux and macOS: here, name an installation elsewhere by --at, or "
                        "`webscheduler bundle` makes one file to upload")
 
