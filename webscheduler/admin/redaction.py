@@ -9,6 +9,7 @@ of the API.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 
@@ -33,9 +34,7 @@ UNSEEN = (TAG + rb"|" + "⟨U\\+".encode() + rb"[0-9A-F]{4,6}" + "⟩".encode() 
           rb"|\][^0-9A-Za-z\x07\x1b]{0,9}[0-9A-Za-z][^\x07\x1b]{0,99}(?:\x07|\x1b\\))")
 # A key of the API, by its beginning: only its hash is known. It may be folded or, if less is left of it, cut.
 _BETWEEN = UNSEEN + rb"|\xe2\x80[\x8b-\x8f\xaa-\xae]|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf"
-_UNSEEN, _OF_KEY = rb"(?:" + _BETWEEN + rb"){0,200}", rb"[0-9A-Za-z_-]"
-KEY = re.compile(_UNSEEN.join([b"w", b"s", b"k", b"_"]) + rb"(?:(?:(?:" + _BETWEEN + rb"|[\r\n]){0,200}" + _OF_KEY
-                 + rb"){43}|(?:" + _UNSEEN + _OF_KEY + rb"){20,43})")
+NOTHING_SEEN = re.compile(_BETWEEN)
 FOLLOWING_SIG = re.compile(rb"(?<=sig=)[0-9a-f]+", re.IGNORECASE)
 # Of any length, so that a page is gone through once. The token of a form is no secret of others, and is passed over: a
 # stranger, who sees nothing else, costs no look at the tasks.
@@ -72,7 +71,7 @@ def _hidden(home: str, body: bytes, markup: bool, settings: dict[str, Any]) -> I
         for found in re.finditer(re.escape((escape(word) if markup else word).encode()), body):
             yield found.span()
 
-    for rule in (FOLLOWING_SIG, KEY):
+    for rule in (FOLLOWING_SIG, *([_key()] if b"wsk_" in NOTHING_SEEN.sub(b"", body) else [])):
         for found in rule.finditer(body):
             yield found.span()
 
@@ -85,6 +84,14 @@ def _hidden(home: str, body: bytes, markup: bool, settings: dict[str, Any]) -> I
 
             if any(value in digits for value in known):
                 yield found.span()
+
+
+@functools.lru_cache(maxsize=1)
+def _key() -> re.Pattern[bytes]:
+    """What finds keys; to compile it costs as much as a page, and few pages have one."""
+    unseen, letter = rb"(?:" + _BETWEEN + rb"){0,200}", rb"[0-9A-Za-z_-]"
+    return re.compile(unseen.join([b"w", b"s", b"k", b"_"]) + rb"(?:(?:(?:" + _BETWEEN + rb"|[\r\n]){0,200}" + letter
+                      + rb"){43}|(?:" + unseen + letter + rb"){20,43})")
 
 
 def hide_in(home: str, value: Any, settings: dict[str, Any]) -> Any:
