@@ -297,8 +297,12 @@ def test_a_crontab_says_what_it_can_of_a_chain(chain: Installation) -> None:
     text = call(chain.home, "export", "crontab").out
     assert "# task: what follows its failure is lost" in text and "&& { (" in text
 
+    assert "# last: is left out: it has no schedule of its own, and runs after good, task\n" in text
+
     for kind in ("systemd", "kubernetes"):
-        assert "# task: what follows it is lost" in call(chain.home, "export", kind).out
+        text = call(chain.home, "export", kind).out
+        assert "# task: what follows it is lost, since this format cannot say it\n" in text
+        assert "# bad: is left out: it has no schedule of its own, and runs after task\n" in text
 
 
 def test_a_crontab_ends_what_would_never_end(installation: Installation) -> None:

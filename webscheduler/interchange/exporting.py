@@ -31,6 +31,7 @@ from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..printable import escaped
 from ..schedule.cron import ALIASES, Cron
+from ..store import chains
 from ..store.chains import MOST_IN_A_ROW
 from ..store.task import DUE, Task, file_name, is_internal, load_task
 from ..times import time_zone
@@ -52,7 +53,7 @@ UNIT_PROGRAM = re.compile(r"""/[^"'\\\x00-\x1f\x7f]*|[^"'\\\x00-\x1f\x7f/@:+!|-]
 WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 PLACE = re.compile(r"\{(\w+)\}")
 BY_CLOCK, NO_RETRIES = "its interval counts by the clock there, not from the last start", "its retries are lost"
-NO_CHAIN = "what follows it is lost"
+NO_CHAIN = "what follows it is lost, since this format cannot say it"
 CALL_SECONDS = 60  # that a call may take; more where the run is over before its answer
 BY_URL = ("These jobs call URLs. A refused call looks like an accepted one: `webscheduler doctor` tells of it.",
           "Whoever has a URL can start its task: keep it as you keep passwords.")
@@ -84,6 +85,11 @@ class Export:
         """The environment of a task that webscheduler runs itself."""
         return self.own(self.settings)
 
+    @functools.cached_property
+    def leaders(self) -> dict[str, list[str]]:
+        """What leads to which task."""
+        return chains.leaders(dict(self.tasks))
+
     def add(self, task: Task, row: Callable[[Export, Task, Program, list[str]], Row]) -> None:
         """Write one task; or say why it is left out."""
         notes: list[str] = []
@@ -91,7 +97,8 @@ class Export:
 
         try:
             if not (task["expression"] or task["intervalSeconds"]):
-                raise BadInput("it has no schedule")
+                before = ", ".join(self.leaders.get(task.name, ()))
+                raise BadInput("it has no schedule" + (f" of its own, and runs after {before}" if before else ""))
 
             program = Program(self, task)
             notes += ["its ipAllowlist must have the addresses that call"] * (self.by_url and bool(task["ipAllowlist"]))
