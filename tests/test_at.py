@@ -171,6 +171,17 @@ def test_what_cannot_be_is_one_line_that_names_the_option(words: list[str], says
     assert says in done.complaint
 
 
+@pytest.mark.parametrize("name", ["a/run", "a/next", "a/runs/1"])
+def test_a_name_may_end_as_a_path_does(name: str, lab: Lab) -> None:
+    """It is the task of that name, and not what `a` can do."""
+    assert lab.far("add", name, "--command", "hello").status == 0
+    shown = lab.far("show", name)
+    assert (shown.status, shown.out) == (0, _without(lab.near("show", name).out))
+    assert lab.far("run", name).status == lab.far("disable", name).status == 0
+    done = lab.far("remove", name, "--yes")
+    assert (done.status, done.err) == (0, "")
+
+
 @pytest.mark.parametrize("verb", sorted(set(parser.MODULES) - set(parser.FAR)))
 def test_what_is_of_the_host_alone_says_so(verb: str, lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     """Each other verb refuses --at, before and after it, with one line."""

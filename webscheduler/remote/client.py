@@ -58,11 +58,13 @@ def ask(site: Site, method: str, *path: str, query: dict[str, Any] | None = None
         limit: float = LIMIT, stamp: str = "") -> Answer:
     """The answer itself, which may say no. stamp: what is changed must have it. Raises Refused if none came, or a
     redirect that is not followed."""
-    # Servers refuse an encoded slash in a path; in a query each segment is encoded twice, and none is special.
-    segments = ["v1", *(quote(each, "" if site.by_query else "/") for each in path)]
+    # Servers refuse an encoded slash in a path, and with a plain one the task `a/run` is what runs `a`. In a query each
+    # segment is encoded twice, and none is special.
+    by_query = site.by_query or any("/" in each for each in path)
+    segments = ["v1", *(quote(each, "" if by_query else "/") for each in path)]
     given = [(name, value) for name, value in (query or {}).items() if value is not None]
 
-    if site.by_query:
+    if by_query:
         url = f"{site.url}?{urlencode([('api', '/'.join(segments)), *given], doseq=True)}"
     else:
         url = f"{site.url}/api/{'/'.join(segments)}" + (f"?{urlencode(given, doseq=True)}" if given else "")
