@@ -9,6 +9,7 @@ request without its query, since the query holds the signature.
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from .. import create_app, editing, signing
@@ -94,6 +95,10 @@ def listen(home: str, host: str, port: int, handler: type[Handler] = Handler) ->
 
 def serve(home: str, host: str, port: int) -> None:
     """Serve until Ctrl-C."""
+    # A thread that is ended while it holds the lock of a buffered stream aborts the process.
+    unbuffered = cast("Any", io.FileIO(2, "w", closefd=False))
+    sys.stderr = io.TextIOWrapper(unbuffered, errors="backslashreplace", write_through=True)
+
     with listen(home, host, port) as server:
         base = f"http://{host}:{server.server_port}"
         print(f"Serving {line(home)} on {base}/ until Ctrl-C: `webscheduler url NAME --base {base}` prints its URLs",
