@@ -204,6 +204,21 @@ def test_a_key_may_do_what_its_role_may(lab: Lab) -> None:
     assert "lab: the key is not accepted" in wrong.complaint
 
 
+def test_what_is_damaged_there_does_not_mend_itself(lab: Lab) -> None:
+    """What to do is what the installation says, and not to try again."""
+    file = lab.home / "state.json"
+    kept = file.read_bytes()
+    file.write_bytes(b"{")
+
+    try:
+        done = lab.far("edit", "backup", "--priority", "5")
+    finally:
+        file.write_bytes(kept)
+
+    assert (done.status, done.out) == (1, "")
+    assert done.complaint.endswith("the installation cannot work: the server's error log says why")
+
+
 def test_a_url_and_a_key_of_the_environment_do(lab: Lab) -> None:
     """So a job of a CI server needs no file; the URL may be one of a task."""
     url = lab.near("url", "backup").out.strip()

@@ -35,7 +35,6 @@ ABOUT = {"version": str, "api": int, "key": str, "role": str, "time": str}
 CURES = {
     401: "`webscheduler site add NAME URL` takes another key",
     403: "`webscheduler api-key add` on that host makes another key",
-    503: "try again in a moment",
 }
 
 
