@@ -506,6 +506,15 @@ def test_an_export_without_tasks_removes_none(program: Program, body: bytes) -> 
     assert program.installation.row("task")
 
 
+def test_a_viewer_is_not_told_where_a_damaged_file_is(program: Program) -> None:
+    home = program.installation.home
+    program.installation.add("task", ["true"])
+    (home / "state.json").write_bytes(b"{")
+    told = {role: program.good("GET", "/health", role=role)["errors"] for role in ("viewer", "editor")}
+    assert told["viewer"] and [text.replace(str(home), "…") for text in told["editor"]] == told["viewer"]
+    assert str(home) in str(told["editor"]) and str(home) not in str(told["viewer"])
+
+
 def test_metrics_are_what_prometheus_reads(program: Program) -> None:
     """Its own parser reads them; labels are escaped; what is not known is left out; a task that is late or running."""
     installation, odd = program.installation, 'a "b" \\n'
