@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -64,8 +65,9 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
 
 
 def start(home: Path, *words: str | bytes, **popen: Any) -> subprocess.Popen[bytes]:
-    """Start `webscheduler WORDS`."""
-    given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
+    """Start `webscheduler WORDS`, as from a terminal: not deaf to Ctrl-C, as what a shell starts by `&` is."""
+    given = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+             "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
              "env": environment(home), "cwd": home.parent, **popen}
     return subprocess.Popen([sys.executable, "-m", "webscheduler", *words], **given)
 

@@ -450,7 +450,7 @@ def test_runs_that_died_lead_away_too() -> None:
 
     with workplace(kind) as directory:
         site = Site(kind, directory)
-        site.add("task", ["/bin/sh", "-c", "sleep 2; echo done"])
+        site.add("task", ["/bin/sh", "-c", "sleep 5; echo done"])
 
         with start(kind, directory, site.file, env=site.env) as server:
 
@@ -460,8 +460,10 @@ def test_runs_that_died_lead_away_too() -> None:
             with killer(left, site.home):
                 for _ in range(2):
                     assert site.trigger(server, "task")["strategy"] == "fork"
-                    # A command between fork and exec keeps the lock, and is not seen as one of a run yet.
-                    until(lambda: not processes.live_runs(str(site.home)) and not any(map(left, server.processes())),
+                    # Neither is it dead before it begins, nor while a command between fork and exec keeps the lock.
+                    until(lambda: [facts for facts in Installation(site.home).facts() if "supervisor" in facts
+                                   and not locks.alive(facts["supervisor"])]
+                          and not processes.live_runs(str(site.home)) and not any(map(left, server.processes())),
                           "the death of the run")
 
                 answer = site.trigger(server, "task")

@@ -360,8 +360,7 @@ def test_the_keyboard_ends_it_without_a_traceback(installation: Installation) ->
     """Ctrl-C while it waits, here for an answer, is status 130, says nothing and does nothing."""
     installation.add()
     ours, theirs = pty.openpty()
-    process = start(installation.home, "remove", "task", stdin=theirs,
-                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    process = start(installation.home, "remove", "task", stdin=theirs)
     os.close(theirs)
     assert process.stdout and process.stdout.read(len("Remove task")) == b"Remove task"
     process.send_signal(signal.SIGINT)
@@ -454,8 +453,7 @@ def test_set_up_asks_a_terminal(tmp_path: Path) -> None:
 def broken_off(home: Path, *answers: str) -> str:
     """`init` on a terminal, ended by Ctrl-C at the question after these answers; what it printed."""
     ours, theirs = pty.openpty()
-    process = start(home, "init", stdin=theirs, stderr=subprocess.STDOUT,
-                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    process = start(home, "init", stdin=theirs, stderr=subprocess.STDOUT)
     os.close(theirs)
     assert process.stdout
     said = b""

@@ -50,8 +50,7 @@ def test_the_demo_says_what_is_not_as_it_should_be(
 def test_serve_answers_and_logs_no_signature(installation: Installation) -> None:
     """A signed URL works; the log has address, method, path and status of each request, and nothing of its query."""
     installation.add(argv=["echo", "hi"], strategy="sync")
-    process = start(installation.home, "serve", "--port", "0",
-                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    process = start(installation.home, "serve", "--port", "0")
     assert process.stdout
     base = re.findall(r"http://127\.0\.0\.1:\d+", process.stdout.readline().decode())[0]
     url = call(installation.home, "url", "task", "--base", base).out.strip()

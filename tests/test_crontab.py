@@ -299,6 +299,7 @@ def exported_for_another(debian: Debian, stack: ExitStack) -> tuple[Path, Instal
     stray = debian.folder / "stray"
     stray.mkdir()
     debian.folder.chmod(0o711)
+    assert os.geteuid() == 0  # see `debian`
     os.chown(stray, STRAY, STRAY)
 
     for file, line in (("passwd", f"stray:x:{STRAY}:{STRAY}::{stray}:/bin/sh"), ("group", f"stray:x:{STRAY}:"),

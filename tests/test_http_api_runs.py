@@ -486,8 +486,8 @@ def test_an_import_is_no_shell(program: Program, task: str, rows: Any) -> None:
     assert (program.installation.home / "state.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"null", b"7", b"\xff\xfe", b'{"tasks"', b"[" * 100000, b'{"format": 1}'],
-                         ids=range(8))
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"7", b"\xff\xfe", b'{"tasks"', b"[" * 100000,
+                                  b'{"format": 1}'], ids=range(9))
 def test_what_is_no_export(program: Program, body: bytes) -> None:
     program.installation.add("task", ["true"])
 
@@ -497,7 +497,7 @@ def test_what_is_no_export(program: Program, body: bytes) -> None:
     assert program.installation.row("task")
 
 
-@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"format": "webscheduler tasks", "version": 1, "tasks": {}}'])
+@pytest.mark.parametrize("body", [b"{}", b'{"format": "webscheduler tasks", "version": 1, "tasks": {}}'])
 def test_an_export_without_tasks_removes_none(program: Program, body: bytes) -> None:
     """It is what a command that failed leaves in a file."""
     program.installation.add("task", ["true"])

@@ -137,8 +137,8 @@ def test_each_task_starts_at_the_first_tick_after_a_slot_and_at_no_other(rhythm:
     assert len(expected("nightly", ticks)) > 1
 
 
-def started_at(home: str, now: float) -> Callable[[str, Any], int]:
-    def start(name: str, still_due: Any) -> int:
+def started_at(home: str, now: float) -> Callable[..., int]:
+    def start(name: str, still_due: Any, *others: object) -> int:
         decision = decide(home, name, Cause("due", still_due=still_due), now)
         assert decision.claim is not None, (name, decision.reason, now)
         recorder.mark_running(home, decision.claim)

@@ -95,10 +95,6 @@ def listen(home: str, host: str, port: int, handler: type[Handler] = Handler) ->
 
 def serve(home: str, host: str, port: int) -> None:
     """Serve until Ctrl-C."""
-    # A thread that is ended while it holds the lock of a buffered stream aborts the process.
-    unbuffered = cast("Any", io.FileIO(2, "w", closefd=False))
-    sys.stderr = io.TextIOWrapper(unbuffered, errors="backslashreplace", write_through=True)
-
     with listen(home, host, port) as server:
         base = f"http://{host}:{server.server_port}"
         print(f"Serving {line(home)} on {base}/ until Ctrl-C: `webscheduler url NAME --base {base}` prints its URLs",
@@ -106,6 +102,10 @@ def serve(home: str, host: str, port: int) -> None:
 
         if not host.startswith("127.") and host != "localhost":
             print("webscheduler: plain HTTP does not hide signatures: put a proxy with TLS in front", file=sys.stderr)
+
+        # A thread that is ended while it holds the lock of a buffered stream aborts the process.
+        unbuffered = cast("Any", io.FileIO(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(unbuffered, errors="backslashreplace", write_through=True)
 
         with suppress(KeyboardInterrupt):
             server.serve_forever(poll_interval=0.2)
