@@ -20,7 +20,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -117,7 +117,8 @@ def give(path: Path, user: str) -> None:
     if os.geteuid() == 0:
         entry = pwd.getpwnam(user)
         for one in (path, *path.rglob("*")):
-            os.chown(one, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+            with suppress(FileNotFoundError):  # of a run that ended just now
+                os.chown(one, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
 
 
 @contextmanager
