@@ -21,77 +21,87 @@ from webscheduler.store.settings import load_settings
 from webscheduler.times import format_time
 
 DAY = 86400
-NOW = time.time()
-RAN: dict[str, Any] = {"lastRunAt": format_time(NOW - 600), "lastRunStatus": "success", "lastRunDuration": 0.25,
-                       "lastRunExitCode": 0, "lastRunId": "20260101000000-00000000"}  # fmt: skip
-HOURLY = {"expression": f"{(time.gmtime(NOW).tm_min + 30) % 60} * * * *", **RAN}
-# Rows of state.json, and whether what is said of them takes no more than the index and the row.
-ROWS: dict[str, tuple[dict[str, Any], bool]] = {
-    "never ran": ({}, True),
-    "ran": (RAN, True),
-    "off": ({**HOURLY, "enabled": False}, True),
-    "off and failed": ({**RAN, "lastRunStatus": "failed", "enabled": False}, True),
-    "hourly": (HOURLY, True),
-    "daily in Tokyo": ({**RAN, "expression": "@daily", "timezone": "Asia/Tokyo"}, True),
-    "interval": ({**RAN, "intervalSeconds": 7200}, True),
-    "interval that never ran": ({"intervalSeconds": 7200}, False),
-    "failed": ({**HOURLY, "lastRunStatus": "failed"}, True),
-    "timed out": ({**RAN, "lastRunStatus": "timeout", "lastRunDuration": 300}, True),
-    "waits for its retry": ({**HOURLY, "lastRunStatus": "failed", "retries": 2, "retryDelaySeconds": 3000}, True),
-    "due for its retry": ({**HOURLY, "lastRunStatus": "failed", "retries": 2}, False),
-    "died while running": ({**HOURLY, "lastRunStatus": "running", "lastRunDuration": None}, False),
-    "due": ({**RAN, "intervalSeconds": 300}, False),
-    "late": ({**RAN, "intervalSeconds": 300, "lastRunAt": format_time(NOW - DAY)}, False),
-    "ahead of the clock": ({**HOURLY, "lastRunAt": format_time(NOW + DAY)}, False),
-    "no such day": ({**RAN, "expression": "0 0 30 2 *"}, False),
-    "no such zone": ({**HOURLY, "timezone": "Nowhere"}, False),
-    "breaks a rule": ({**HOURLY, "priority": "high"}, False),
-    "a list of addresses": ({**HOURLY, "ipAllowlist": ["192.0.2.0/24"]}, False),
-    "environment": ({**HOURLY, "environment": {"lastRunStatus": "failed"}}, False),
-    "braces": ({**HOURLY, "title": "{"}, False),
-    "quotes": ({**HOURLY, "description": 'says "lastRunStatus": "failed", "lastRunAt": 7}'}, False),
-    "a field's name": ({**HOURLY, "title": "lastRunStatus", "argv": ["lastRunAt", "lastRunStatus"]}, True),
-    "odd duration": ({**HOURLY, "lastRunDuration": 1e-7}, True),
-    "whole duration": ({**HOURLY, "lastRunDuration": 7}, True),
-    "a status of no kind": ({**HOURLY, "lastRunStatus": "é\\"}, False),
-    "a status that is a list": ({**HOURLY, "lastRunStatus": ["failed"]}, False),
-    "naïve: ü": (HOURLY, False),
-    'a "name"': (HOURLY, False),
-    "x" * 100: (HOURLY, True),
-}
+
+
+def rows(now: float) -> dict[str, tuple[dict[str, Any], bool]]:
+    """Rows of state.json, and whether what is said of them takes no more than the index and the row. They are made by
+    the time of each test: a suite takes so long that what it knew at its start is due at its end."""
+    ran: dict[str, Any] = {"lastRunAt": format_time(now - 600), "lastRunStatus": "success", "lastRunDuration": 0.25,
+                           "lastRunExitCode": 0, "lastRunId": "20260101000000-00000000"}  # fmt: skip
+    hourly = {"expression": f"{(time.gmtime(now).tm_min + 30) % 60} * * * *", **ran}
+    far = time.gmtime(now + (9 + 12) * 3600)  # half a day away in Tokyo
+
+    return {
+        "never ran": ({}, True),
+        "ran": (ran, True),
+        "off": ({**hourly, "enabled": False}, True),
+        "off and failed": ({**ran, "lastRunStatus": "failed", "enabled": False}, True),
+        "hourly": (hourly, True),
+        "daily in Tokyo": ({**ran, "expression": f"{far.tm_min} {far.tm_hour} * * *", "timezone": "Asia/Tokyo"}, True),
+        "interval": ({**ran, "intervalSeconds": 7200}, True),
+        "interval that never ran": ({"intervalSeconds": 7200}, False),
+        "failed": ({**hourly, "lastRunStatus": "failed"}, True),
+        "timed out": ({**ran, "lastRunStatus": "timeout", "lastRunDuration": 300}, True),
+        "waits for its retry": ({**hourly, "lastRunStatus": "failed", "retries": 2, "retryDelaySeconds": 3000}, True),
+        "due for its retry": ({**hourly, "lastRunStatus": "failed", "retries": 2}, False),
+        "died while running": ({**hourly, "lastRunStatus": "running", "lastRunDuration": None}, False),
+        "due": ({**ran, "intervalSeconds": 300}, False),
+        "late": ({**ran, "intervalSeconds": 300, "lastRunAt": format_time(now - DAY)}, False),
+        "ahead of the clock": ({**hourly, "lastRunAt": format_time(now + DAY)}, False),
+        "no such day": ({**ran, "expression": "0 0 30 2 *"}, False),
+        "no such zone": ({**hourly, "timezone": "Nowhere"}, False),
+        "breaks a rule": ({**hourly, "priority": "high"}, False),
+        "a list of addresses": ({**hourly, "ipAllowlist": ["192.0.2.0/24"]}, False),
+        "environment": ({**hourly, "environment": {"lastRunStatus": "failed"}}, False),
+        "braces": ({**hourly, "title": "{"}, False),
+        "quotes": ({**hourly, "description": 'says "lastRunStatus": "failed", "lastRunAt": 7}'}, False),
+        "a field's name": ({**hourly, "title": "lastRunStatus", "argv": ["lastRunAt", "lastRunStatus"]}, True),
+        "odd duration": ({**hourly, "lastRunDuration": 1e-7}, True),
+        "whole duration": ({**hourly, "lastRunDuration": 7}, True),
+        "a status of no kind": ({**hourly, "lastRunStatus": "é\\"}, False),
+        "a status that is a list": ({**hourly, "lastRunStatus": ["failed"]}, False),
+        "naïve: ü": (hourly, False),
+        'a "name"': (hourly, False),
+        "x" * 100: (hourly, True),
+    }
 
 
 @pytest.fixture
-def many(installation: Installation) -> Installation:
-    for name, (row, _) in ROWS.items():
-        installation.add(name, **{"createdAt": format_time(NOW - 7 * DAY), **row})
+def now() -> float:
+    return time.time()
+
+
+@pytest.fixture
+def many(installation: Installation, now: float) -> Installation:
+    for name, (row, _) in rows(now).items():
+        installation.add(name, **{"createdAt": format_time(now - 7 * DAY), **row})
 
     installation.configure(timezone="Europe/Paris")
     assert indexing.refresh(str(installation.home))
     return installation
 
 
-def test_the_short_way_says_what_the_long_one_says(many: Installation) -> None:
+def test_the_short_way_says_what_the_long_one_says(many: Installation, now: float) -> None:
     """Byte for byte, at any moment: now, an hour later, a day later, and by a clock that was set back."""
     home = str(many.home)
     settings, view = load_settings(home), index.open_index(home)
     assert view is not None
 
-    for name, (_, short) in ROWS.items():
+    for name, (_, short) in rows(now).items():
         known = view.find(many.row(name)["slug"])
         assert known is not None
 
-        for now in (NOW, NOW + 1799, NOW + 3600, NOW + DAY, NOW - 300, NOW - 30 * DAY):
-            found = None if known.unusual else status.plain_report(home, view, known, now)
-            report = health(settings, {name: many.row(name)}, name, now)
-            assert found in (None, (report["status"] == "healthy", json.dumps(report))), (name, now)
-            assert now != NOW or (found is not None) == short, name
+        for at in (now, now + 1799, now + 3600, now + DAY, now - 300, now - 30 * DAY):
+            found = None if known.unusual else status.plain_report(home, view, known, at)
+            report = health(settings, {name: many.row(name)}, name, at)
+            assert found in (None, (report["status"] == "healthy", json.dumps(report))), (name, at)
+            assert at != now or (found is not None) == short, name
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_both_ways_at_the_doors(many: Installation, door: str) -> None:
     """With an index and without one, the answer is the same."""
-    asked = {name: many.asking_status(name) for name in ROWS if name != "interval that never ran"}  # it is due now
+    asked = {name: many.asking_status(name) for name in rows(0) if name != "interval that never ran"}  # it is due now
     before = {name: many.call(door, environ) for name, environ in asked.items()}
     (many.home / "index").unlink()
     after = {name: many.call(door, environ) for name, environ in asked.items()}
@@ -104,7 +114,8 @@ def test_by_hand_counts_at_once(many: Installation) -> None:
     environ, file = many.asking_status("hourly"), many.home / "state.json"
     text = file.read_text()
     first = many.cgi(environ).document["nextRunAt"]
-    file.write_text(text.replace(HOURLY["expression"], HOURLY["expression"].replace("* * * *", "3 1 1 *")))
+    hourly = many.row("hourly")["expression"]
+    file.write_text(text.replace(hourly, hourly.replace("* * * *", "3 1 1 *")))
     other = many.cgi(environ).document["nextRunAt"]
     assert other[4:10] in ("-01-01", "-12-31") and other != first
     assert indexing.refresh(str(many.home))
