@@ -38,7 +38,7 @@ def _own(text: str) -> float | None:
     """Unix seconds of an instant as `format_time` writes it; None for one that is not quite that."""
     words = (text[0:4], text[5:7], text[8:10], text[11:13], text[14:16], text[17:19], text[20:23])
 
-    if not all(word.isdigit() for word in words):
+    if not "".join(words).isdigit():
         return None
 
     year, month, day, hour, minute, second, milli = map(int, words)

@@ -93,7 +93,7 @@ class Elsewhere:
     def _documents(self, group: str | None = None) -> list[dict[str, Any]]:
         return client.pages(self.site, "tasks", "tasks", query={"group": group, "limit": 500}, more="after")
 
-    def listed(self, group: str | None, failing: bool) -> tuple[list[Shown], Leaders]:
+    def listed(self, group: str | None, failing: bool, whole: bool) -> tuple[list[Shown], Leaders]:
         """See `Here`."""
         everything = [self._task(each) for each in self._documents()]
         ill = {each["name"] for each in self.report()["unhealthy"]} if failing else set()

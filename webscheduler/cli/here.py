@@ -51,14 +51,14 @@ class Here:
     def __init__(self, home: str) -> None:
         self.home = home
 
-    def listed(self, group: str | None, failing: bool) -> tuple[list[Shown], Leaders]:
-        """The tasks of the group, or all; failing: of these the ones that need attention. Tasks that cannot be loaded
-        come last. With them, what leads to which task."""
+    def listed(self, group: str | None, failing: bool, whole: bool) -> tuple[list[Shown], Leaders]:
+        """The tasks of the group, or all; failing: of these the ones that need attention. whole: as JSON shows them,
+        with their URLs. Tasks that cannot be loaded come last. With them, what leads to which task."""
         settings, now = load_settings(self.home), time.time()
         rows, alive = health.as_they_are(self.home, read_tasks(self.home), now)
         good, broken = load_tasks(shown(rows))
         states = health.states(settings, dict(good), now) if failing else {}
-        return [*(_shown(settings, task, alive, now) for task in good.values()
+        return [*(_shown(settings, task, alive, now, whole) for task in good.values()
                   if group in (None, task["group"]) and states.get(task.name) != "healthy"),
                 *(({"name": name, "error": problem}, [], "") for name, problem in broken.items())], leaders(rows)
 
@@ -253,15 +253,17 @@ def read_tasks(home: str, name: str | None = None) -> state.Tasks:
         return tasks
 
 
-def _shown(settings: Settings, task: Task, alive: list[Facts], now: float) -> Shown:
-    document, problem = editing.public(settings, task, now), ""
+def _shown(settings: Settings, task: Task, alive: list[Facts], now: float, whole: bool = True) -> Shown:
+    at, problem = None, ""
 
-    if document["nextRunAt"] is None:
-        try:
-            slots.next_at(task, settings["timezone"], now)
-        except BadInput as error:
-            problem = str(error)
+    try:
+        at = slots.next_at(task, settings["timezone"], now)
+    except BadInput as error:
+        problem = str(error)
 
+    # What is only printed needs no URL, and no text of an instant.
+    document: dict[str, Any] = {**task, "name": task.name, "nextRunAt": at}
+    document = editing.public(settings, task, now) if whole else document
     return document, [facts for facts in alive if facts.get("name") == task.name], problem
 
 

@@ -200,11 +200,12 @@ def _schedule(task: dict[str, Any], leaders: Leaders) -> str:
 
 def _next_start(task: dict[str, Any], problem: str, now: float) -> str:
     at = task["nextRunAt"]
-    return f"never: {problem}" if problem else "now" if at and instant(at) <= now else local_time(at)
+    seconds = at if isinstance(at, float) else instant(at)
+    return f"never: {problem}" if problem else "now" if 0 < seconds <= now else local_time(seconds or at)
 
 
 def _list(args: Namespace) -> int:
-    (listed, leaders), now = of(args).listed(args.group, args.failing), time.time()
+    (listed, leaders), now = of(args).listed(args.group, args.failing, args.json), time.time()
     good = [each for each in listed if "error" not in each[0]]
     broken = [task for task, *_ in listed if "error" in task]
 

@@ -168,6 +168,9 @@ class Task(Values):
         self.name = name
 
 
+_DEFAULTS = [(field, row, row.default, type(row.default)) for field, row in FIELDS.items()]
+
+
 def load_task(name: str, raw: object) -> Task:
     """The task that state.json has under `name`; one without a command runs that of its name. Raises BadInput naming
     the field and its rule."""
@@ -178,14 +181,17 @@ def load_task(name: str, raw: object) -> Task:
 
     values = {}
 
-    for field, row in FIELDS.items():
-        value = raw.get(field, row.default)
+    for field, row, default, kind in _DEFAULTS:
+        value = raw.get(field, default)
 
-        try:
-            # Most fields are as they were made, and need no look.
-            values[field] = value if value is row.default else check(field, row, value)
-        except BadInput as error:
-            raise BadInput(f"task {name}: {error}", field)
+        # Most fields are as they were made, and need no look.
+        if not (value is default or (type(value) is kind and value == default)):
+            try:
+                check(field, row, value)
+            except BadInput as error:
+                raise BadInput(f"task {name}: {error}", field)
+
+        values[field] = value
 
     if not values["command"] and not values["argv"] and name != DUE:
         values["command"] = name  # as in other schedulers' files, where that is what a name means
