@@ -72,11 +72,11 @@ def start(home: Path, *words: str | bytes, **popen: Any) -> subprocess.Popen[byt
     return subprocess.Popen([sys.executable, "-m", "webscheduler", *words], **given)
 
 
-def finished(process: subprocess.Popen[bytes]) -> Done:
-    """Wait for its end, which must come."""
+def finished(process: subprocess.Popen[bytes], given: bytes | None = None) -> Done:
+    """Wait for its end, which must come. It may end before it has read what it is given, or read nothing of it."""
     with process:
         try:
-            out, err = process.communicate(timeout=PATIENCE)
+            out, err = process.communicate(given, timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
@@ -85,6 +85,9 @@ def finished(process: subprocess.Popen[bytes]) -> Done:
     return Done(process.returncode, (out or b"").decode(), (err or b"").decode())
 
 
-def call(home: Path, *words: str | bytes, **popen: Any) -> Done:
-    """`webscheduler WORDS`, from beginning to end."""
-    return finished(start(home, *words, **popen))
+def call(home: Path, *words: str | bytes, given: bytes | None = None, **popen: Any) -> Done:
+    """`webscheduler WORDS`, from beginning to end; what it is given is its standard input."""
+    if given is not None:
+        popen["stdin"] = subprocess.PIPE
+
+    return finished(start(home, *words, **popen), given)

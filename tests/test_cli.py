@@ -55,6 +55,13 @@ def options_of(verb: str) -> set[str]:
     return {name for notation, *_ in parser.verb(verb)[2:] for name in parser.split_notation(notation)[0]}
 
 
+def test_what_is_given_to_a_call_need_not_be_read(installation: Installation) -> None:
+    """As a shell's pipe: the call may end before, with more waiting than a pipe holds, and is judged by its own end."""
+    installation.add()
+    done = call(installation.home, "list", given=b"x" * 1_000_000)
+    assert (done.status, "task" in done.out, done.err) == (0, True, "")
+
+
 def test_every_verb_is_in_a_group() -> None:
     """What a module has as verbs, and nothing else, is in its group, in this order; each has its own line of help."""
     for module, (_, names) in parser.GROUPS.items():

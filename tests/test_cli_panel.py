@@ -8,7 +8,6 @@ import os
 import pty
 import pwd
 import re
-import subprocess
 import time
 
 import pytest
@@ -22,12 +21,7 @@ PASSWORD = "correct horse battery"
 
 
 def piped(installation: Installation, *words: str, password: str = PASSWORD) -> Done:
-    process = start(installation.home, "set-password", *words, stdin=subprocess.PIPE)
-    assert process.stdin
-    process.stdin.write(password.encode("utf-8", "surrogateescape"))
-    process.stdin.close()
-    process.stdin = None
-    return finished(process)
+    return call(installation.home, "set-password", *words, given=password.encode("utf-8", "surrogateescape"))
 
 
 def typed(installation: Installation, *passwords: str) -> Done:

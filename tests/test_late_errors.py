@@ -20,7 +20,7 @@ import pytest
 
 from tests.admin.client import Browser, populate
 from tests.admin.test_settings import backup, restore
-from tests.commandline import call, finished, start
+from tests.commandline import call
 from tests.installation import Installation, answered, until
 from tests.test_witnesses import STRACE, needs_strace, script
 
@@ -93,13 +93,8 @@ def test_output_that_cannot_be_written_does_not_undo(installation: Installation,
     said = DOING[words].replace("FILE", f"{home.parent}/bundle")
 
     with open("/dev/full", "wb") as full:
-        given = words.replace("FILE", f"{home.parent}/bundle").split()
-        process = start(home, *given, stdin=subprocess.PIPE, stdout=full)
-        assert process.stdin
-        process.stdin.write(b"correct horse battery\n" if "password" in words else b"{}")
-        process.stdin.close()
-        process.stdin = None
-        done = finished(process)
+        done = call(home, *words.replace("FILE", f"{home.parent}/bundle").split(), stdout=full,
+                    given=b"correct horse battery\n" if "password" in words else b"{}")
 
     told = done.err.splitlines()[-1]
     assert told.startswith(f"webscheduler: {said}")

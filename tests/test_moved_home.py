@@ -6,14 +6,13 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.admin.client import Browser, Form, populate
-from tests.commandline import Done, finished, start
+from tests.commandline import Done, call, finished, start
 from tests.installation import DOORS, Installation, asking, until, waits_for
 
 # What the command line can be asked that reads or writes a home.
@@ -27,12 +26,7 @@ ASKED = {words.split()[0]: words.split() for words in (
 
 
 def asked(home: Path, words: list[str]) -> Done:
-    with start(home, *words, stdin=subprocess.PIPE) as process:
-        assert process.stdin
-        process.stdin.write(b"correct horse battery\n" if words[0] == "set-password" else b"{}")
-        process.stdin.close()
-        process.stdin = None
-        return finished(process)
+    return call(home, *words, given=b"correct horse battery\n" if words[0] == "set-password" else b"{}")
 
 
 def went(installation: Installation, how: str) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.commandline import call, finished, start
+from tests.commandline import call
 from tests.installation import Installation
 from webscheduler.interchange.histories import LONGEST_FILE
 from webscheduler.store import history, keys, people
@@ -67,8 +67,7 @@ def test_history_goes_along(installation: Installation, other: Installation, way
 
     if way == "standard output and input":
         text = call(installation.home, "export", "json", "--history").out
-        with start(other.home, "import", "json", "--history", "-", stdin=-1) as process:
-            done = finished_with(process, text.encode())
+        done = call(other.home, "import", "json", "--history", "-", given=text.encode())
     else:
         file = exported(installation, "--history")
         document = json.loads(file.read_text())
@@ -88,13 +87,6 @@ def test_history_goes_along(installation: Installation, other: Installation, way
     assert other.history('a: "b" é')[0]["output"] == "é\n\"[\\]\n"
     assert sorted(file.name for file in (other.home / "logs").iterdir()) == ["_due.jsonl", "a___b___.jsonl"]
     assert not list(other.home.glob("import.*"))
-
-
-def finished_with(process: Any, data: bytes) -> Any:
-    process.stdin.write(data)
-    process.stdin.close()
-    process.stdin = None
-    return finished(process)
 
 
 def test_history_is_merged_by_time_and_not_doubled(installation: Installation, other: Installation) -> None:
