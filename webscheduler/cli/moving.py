@@ -165,7 +165,7 @@ def _export(args: Namespace) -> None:
     rows = state.read_strictly(args.home)
     tasks = [load_task(name, row) for name, row in rows.items()]
     content: Iterable[bytes]
-    files: dict[str, str] = {}
+    files: dict[str, str] | None = None
     said: list[str] = []
 
     if args.history and args.format != "json":
@@ -182,10 +182,11 @@ def _export(args: Namespace) -> None:
         by_url = args.by_url or exporting.FORMATS[args.format].by_url
         base = base_url(settings, args.base) if by_url else ""
         text = exporting.export(args.format, settings, tasks, args.image, base)
-        content, files, said = [str(text).encode()], text.files, text.said
+        content, files, said = [str(text).encode()], text.files if text.templates else None, text.said
 
     if args.output:
-        _write(os.path.abspath(args.output), {name: [text.encode()] for name, text in files.items()} or {"": content})
+        _write(os.path.abspath(args.output), {"": content} if files is None else {
+            name: [text.encode()] for name, text in files.items()})
     else:
         sys.stdout.buffer.writelines(content)
 
@@ -221,6 +222,9 @@ def _write(place: str, files: Mapping[str, Iterable[bytes]]) -> None:
         for name, content in files.items():
             replace_file(os.path.join(place, name) if name else place, content)
             done(f"{os.path.join(place, name) if name else place} is written", show=False)
+
+        if not files:
+            done(f"{place} gets no file: there is no task for it", show=False)
     except OSError as error:
         raise BadInput(f"{place} cannot be written: {error.strerror}")
 
