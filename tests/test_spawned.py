@@ -34,6 +34,26 @@ os.write(int(sys.argv[4]), b"".join(body))
 """
 
 
+# A server in which the writing end of a pipe has the number; prints what became of the run, and whether the reading end
+# saw that closed before the supervisor's exec.
+INHERITS = """
+import fcntl, json, os, select, sys
+home, environ, library, number = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+sys.path.insert(0, library)
+from webscheduler import create_app
+application = create_app(home=home)
+reading, writing = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 300) for end in os.pipe())
+os.dup2(writing, number)  # inheritable
+os.close(writing)
+os.closerange(3, number)
+os.closerange(number + 1, 300)
+body = application(dict(environ, **{"wsgi.errors": sys.stderr}), lambda *given: None)
+status = json.loads(b"".join(body))["status"]
+os.close(number)
+print(json.dumps([status, bool(select.select([reading], [], [], 0)[0]) and os.read(reading, 1) == b""]))
+"""
+
+
 def own_session(installation: Installation) -> bool:
     supervisor = installation.command_runs()["supervisor"][0]
     return os.getsid(supervisor) == supervisor and os.readlink(f"/proc/{supervisor}/cwd") == "/"
@@ -42,24 +62,12 @@ def own_session(installation: Installation) -> bool:
 @pytest.mark.parametrize("number", [3, 4, 5, 200])
 def test_a_supervisor_has_no_descriptor_of_the_server(installation: Installation, number: int) -> None:
     """A C server opens sockets that an exec inherits, with any number: their other end sees them closed all the same
-    as soon as the request is answered, while the run goes on."""
+    as soon as the request is answered, while the run goes on. The server is a process of its own: what it does with
+    such a number, this one, to which pytest-xdist talks by the same numbers, must not."""
     installation.add(argv=["sleep", "60"])
-    reading, writing = os.pipe()
-    saved = os.dup(number) if os.path.exists(f"/proc/self/fd/{number}") else -1
-
-    try:
-        os.dup2(writing, number)  # inheritable
-        os.close(writing)
-        assert installation.trigger("wsgi").document["status"] == "running"
-    finally:
-        os.close(number)
-
-        if saved >= 0:
-            os.dup2(saved, number, inheritable=False)
-            os.close(saved)
-
-    assert select.select([reading], [], [], 0)[0] and os.read(reading, 1) == b""  # closed before its exec
-    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", INHERITS, str(installation.home), json.dumps(installation.signed()),
+                           str(LIBRARY), str(number)], capture_output=True, check=True, timeout=60)  # fmt: skip
+    assert json.loads(done.stdout) == ["running", True], done.stderr
     command = installation.command_runs()["command"][0]
     assert own_session(installation)
     ours = {os.devnull, str(installation.claims()[0])}
