@@ -108,10 +108,20 @@ def test_bash_replaces_what_follows_the_last_colon(place: Installation) -> None:
     assert in_bash(place, "webscheduler show app:ma") == {"mail:send"}
 
 
-def test_home_and_site_count_as_no_command(place: Installation) -> None:
-    """The values of --home and --at before the command are not taken for it."""
-    assert in_bash(place, "webscheduler --at shop ren") == {"rename"}
-    assert in_bash(place, f"webscheduler --home {place.home} ren") == {"rename"}
+@pytest.mark.parametrize("ask", [in_bash, in_fish])
+def test_home_and_site_count_as_no_command(ask: object, place: Installation) -> None:
+    """The values of --home and --at before the command are not taken for it, not even if they are called like one."""
+    assert callable(ask)
+    assert ask(place, "webscheduler --at shop ren") == {"rename"}
+    assert ask(place, "webscheduler --at list sho") == {"show"}
+    assert ask(place, f"webscheduler --home {place.home} ren") == {"rename"}
+    assert ask(place, f"webscheduler --home {place.home} show ba") == {"backup"}
+    assert ask(place, "webscheduler --at=shop crontab un") == {"uninstall"}
+
+
+def test_fish_completes_a_directory_after_home(place: Installation) -> None:
+    assert in_fish(place, f"webscheduler --home {place.home.parent}/b") == {f"{place.home.parent}/bin/"}
+    assert in_fish(place, "webscheduler --ho") == {"--home"}
 
 
 def test_zsh_completes_at_its_prompt(place: Installation) -> None:
@@ -141,6 +151,7 @@ def test_zsh_completes_at_its_prompt(place: Installation) -> None:
         until("webscheduler rename ", "webscheduler ren\t")
         until("backup", "ba\t")
         until("uninstall", "\x15webscheduler crontab un\t")
+        until("rename ", "\x15webscheduler --at show ren\t")
         assert not (place.home.parent / "harmed").exists()
     finally:
         os.kill(pid, 9)

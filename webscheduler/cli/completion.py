@@ -113,26 +113,21 @@ def _zsh(option: Option) -> str:
 
 def fish() -> str:
     """fish-completions(7)."""
-    lines = ["# fish completion of webscheduler: webscheduler completion fish | source",
-             "complete -c webscheduler -f",
-             "complete -c webscheduler -n __fish_use_subcommand -l version -d 'Print the version'",
-             f"complete -c webscheduler -l at -x -a 'all (webscheduler {_fish(SITES)})' -d '{_short(parser.AT)}'"]
+    lines = []
 
     for each in verbs():
-        lines.append(f"complete -c webscheduler -n __fish_use_subcommand -a {each.name} -d '{each.about}'")
-        where = f"complete -c webscheduler -n '__fish_seen_subcommand_from {each.name}'"
+        lines.append(f"complete -c webscheduler -n __webscheduler_verb -a {each.name} -d '{each.about}'")
+        where = f"complete -c webscheduler -n '__webscheduler_verb {each.name}'"
         here = f"{where[:-1]}; and not __fish_contains_opt at'"
         lines += [f"{here} -a '(webscheduler {_fish(LISTED)})'"] if each.tasks else []
         lines += [f"{where} -a '{' '.join(each.words)}'"] if each.words else []
 
         for option in each.options:
-            if option.name == "--at":
-                continue  # known of all commands
+            if option.name not in ("--at", "--home"):  # these are known of all commands
+                value = f" -x -a '{' '.join(option.choices)}'" if option.choices else " -r -F" if option.value else ""
+                lines.append(f"{where} -l {option.name[2:]}{value} -d '{option.about}'")
 
-            value = f" -x -a '{' '.join(option.choices)}'" if option.choices else " -r" if option.value else ""
-            lines.append(f"{where} -l {option.name[2:]}{value} -d '{option.about}'")
-
-    return "\n".join(lines) + "\n"
+    return _script("fish", sites=_fish(SITES), home=_short(parser.HOME), at=_short(parser.AT), lines="\n".join(lines))
 
 
 def _fish(text: str) -> str:
