@@ -430,8 +430,12 @@ def test_what_does_not_arrive_is_said(owner: Browser, inhabited: Installation) -
     assert "could not be sent: url: [Errno 111] Connection refused" in owner.submit("notify-test")
 
     for page in ("", "settings"):
-        assert re.search(r"Nothing arrives by url since <time .*?</time>: .*Connection refused", owner.get(page).text)
+        assert re.search(r"Nothing has arrived by url since <time [^>]*>\d{4}-.*?</time>: .*Connection refused",
+                         owner.get(page).text)
 
+    owner.environ["HTTP_ACCEPT_LANGUAGE"] = "fr"
+    assert re.search(r"Rien n’est arrivé par url depuis le <time [^>]*>\d{4}-", owner.get().text)
+    del owner.environ["HTTP_ACCEPT_LANGUAGE"]
     assert "nothing has arrived by url since" in owner.get("diagnostics")
     viewer = Browser(inhabited)
     viewer.sign_in("victor")
@@ -444,7 +448,7 @@ def test_what_does_not_arrive_is_said(owner: Browser, inhabited: Installation) -
         assert "The test was sent: url, ping of pinged." in owner.submit("notify-test")
         assert sorted(method for method, _, _, _ in hook.calls) == ["GET", "POST"]
 
-    assert "Nothing arrives" not in owner.get()
+    assert "Nothing has arrived" not in owner.get()
 
 
 def test_a_ping_url_is_for_owners(owner: Browser, inhabited: Installation) -> None:
@@ -477,7 +481,11 @@ def test_a_test_notification(owner: Browser, inhabited: Installation) -> None:
 
 
 def test_diagnostics(owner: Browser, inhabited: Installation) -> None:
-    """Strategies with the elected one, refusals in words, broken modules, variables without secrets, who did what."""
+    """Strategies with the elected one, refusals in words, broken modules, variables without secrets, who did what, and
+    which tasks fail, as the list says."""
+    assert "no task is failing or late" in owner.get("diagnostics")
+    inhabited.add("ill", argv=["/bin/false"], lastRunStatus="failed", consecutiveFailures=1)
+    assert "failing: ill; what their last runs printed says why" in owner.get("diagnostics")
     inhabited.wsgi({**inhabited.signed("@due"), "QUERY_STRING": "sig=1"})
     Path(inhabited.home, "commands.json").write_text(json.dumps({"broken": {"shop.jobs": "ImportError: <no>"}}))
     capabilities.store_probe(str(inhabited.home), "wsgi/unknown", {

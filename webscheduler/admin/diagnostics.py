@@ -45,7 +45,9 @@ def index(visit: Visit) -> Response:
     kinds = sorted({visit.server, *capabilities.kinds(visit.home)}, key=lambda kind: (kind != visit.server, kind))
     again = button(visit, "probe", "Probe again", fields={"do": "start"}) if visit.may("editor") else ""
     variables = _variables(visit) if visit.may("editor") else ""
-    found = [each for each in doctor.of_tasks(visit.settings, state.read(visit.home), visit.now)
+    tasks = state.read(visit.home)
+    found = [each for each in (*doctor.of_health(visit.settings, tasks, visit.now), *doctor.of_tasks(
+        visit.settings, tasks, visit.now))
              if visit.may("editor") or each.about != "notify"]  # its errors may name a secret URL
     check_button = button(visit, "check", "Check the installation") if visit.may("editor") else ""
     return page(visit, "Diagnostics", visit.html(

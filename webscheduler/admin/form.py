@@ -271,7 +271,8 @@ def _page(visit: Visit, task: Task | None, form: Form) -> Response:
     body = visit.html("form", title=title, problem=warning(form.problem()), action=visit.href("edit", **query),
                       preview=visit.href("preview"), was=form.stamp(), refused=scripts.refused(
                           visit) if "command" in form.rules else "", first=form.sections(FIRST, made),
-                      more=form.sections(MORE, made), open=Html(" open") if task is not None or form.errors else "",
+                      more=form.sections(MORE, made), open=Html(" open") if task is not None or any(
+                          name in labels for labels in MORE.values() for name in form.errors) else "",
                       back=visit.href("task" if task is not None else "", name=task and task.name))
     return page(visit, title, body, 422 if form.errors and visit.method == "POST" else 200)
 
@@ -290,12 +291,14 @@ def _schedule_row(visit: Visit, form: Form) -> Html:
     shown = _preview(visit, typed)
     apart = h('<p class="error" id="kind-error">{text}</p>', text=problem) if problem and problem not in shown \
         else ""
+    wrong = {"interval": "amount", "cron": "expression", "none": "kind"}.get(typed["kind"], "at")
     lists = {"kinds": ("kind", KINDS), "units": ("unit", {str(size): name for size, name in UNIT_NAMES.items()}),
              "weekdays": ("weekday", WEEKDAYS),
              "monthdays": ("monthday", {**{str(day): str(day) for day in range(1, 32)}, "L": "the last"})}
     return visit.html(
         "schedule", expression=typed["expression"], amount=typed["amount"], at=typed["at"],
-        error=apart, preview=shown, invalid=Html(' aria-invalid="true"') if problem else "",
-        described="kind-error preview" if apart else "preview",
+        error=apart, preview=shown, described="kind-error preview" if apart else "preview",
+        **{f"{name}_mark": Html(' aria-invalid="true"') if problem and name == wrong else ""
+           for name in ("kind", "amount", "at", "expression")},
         **{name: options([(value, visit.t(text)) for value, text in texts.items()], typed[control])
            for name, (control, texts) in lists.items()})

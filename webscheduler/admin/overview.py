@@ -222,7 +222,7 @@ def _places(visit: Visit) -> Html:
         return Html("")
 
     names = Html(", ".join(visit.t("{name} (since {when})", name=facts.get("name"), when=moment(
-        visit, facts.get("startedAt"))) for facts in held))
+        visit, facts.get("startedAt"), exact=True)) for facts in held))
     return paragraph(visit, visit.t("No other due task can start until one of these ends: {names}.", names=names),
                      "warning")
 

@@ -87,8 +87,9 @@ def paragraph(visit: Visit, text: str, kind: str = "") -> Html:
 
 def undelivered(visit: Visit) -> list[Html]:
     """Which notifications do not arrive, and since when; not for viewers, since an error may name a secret URL."""
-    return [paragraph(visit, visit.t("Nothing arrives by {channel} since {when}: {error}", channel=channel, when=moment(
-        visit, found["since"]), error=language.error(visit.language, found["error"])), "warning")
+    return [paragraph(visit, visit.t(
+        "Nothing has arrived by {channel} since {when}: {error}", channel=channel, when=moment(
+            visit, found["since"], exact=True), error=language.error(visit.language, found["error"])), "warning")
         for channel, found in (failing(visit.settings) if visit.may("editor") else {}).items()]
 
 

@@ -55,7 +55,7 @@ def examine(home: str, now: float, environ: dict[str, Any] | None = None) -> lis
               ("clock", _clock(home, now)), ("processes", _processes()),
               ("limits", limits.of_costs(home, shown(tasks))), ("python", _python(settings)),
               ("settings", _settings(settings)), ("tasks", exposure.of_calls(settings, tasks)),
-              ("health", _health(settings, tasks, now)), ("runs", _runs(home, tasks, now)),
+              ("health", of_health(settings, tasks, now)), ("runs", _runs(home, tasks, now)),
               ("refusals", _refusals(home, now)),
               ("server", _strategies(settings, tasks, now)))
     return [*(finding for about, check in checks for finding in _guarded(about, check)),
@@ -271,7 +271,7 @@ def _tasks(settings: Settings, good: dict[str, Task], broken: dict[str, str], no
         yield Finding(OK, "tasks", "{n}, all without errors", n=sum(name != DUE for name in good))
 
 
-def _health(settings: Settings, tasks: state.Tasks, now: float) -> Iterator[Finding]:
+def of_health(settings: Settings, tasks: state.Tasks, now: float) -> Iterator[Finding]:
     """What `status` says of them."""
     found = health.states(settings, dict(load_tasks(shown(tasks))[0]), now)
     failing, late = ([name for name, how in found.items() if how == wanted] for wanted in ("failing", "late"))
@@ -347,8 +347,8 @@ def _refusals(home: str, now: float) -> Iterator[Finding]:
 
     if recent:
         last = recent[0]
-        yield Finding(WARNING, "refusals", "{n} kinds of call were refused in the last day, the last at {when} from "
-                      "{ip}: {error}", n=len(recent), when=last["at"], ip=last.get("ip"), error=last.get("problem"))
+        yield Finding(WARNING, "refusals", "kinds of calls refused in the last day: {n}; the last at {when} from {ip}: "
+                      "{error}", n=len(recent), when=last["at"], ip=last.get("ip"), error=last.get("problem"))
 
 
 def _strategies(settings: Settings, tasks: state.Tasks, now: float) -> Iterator[Finding]:
