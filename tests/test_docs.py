@@ -22,6 +22,7 @@ import yaml
 
 from tests import CHECKOUT
 from tests.installation import Installation
+from tests.pages import DOCS, FENCE, blocks, name, prose
 from webscheduler.cli import parse
 from webscheduler.cli.parser import MODULES
 from webscheduler.cli.tasks import given_fields
@@ -33,50 +34,14 @@ from webscheduler.store.settings import SETTINGS
 from webscheduler.store.task import FIELDS
 from webscheduler.vocabulary import ENTRY, FINISHED, REASONS
 
-DOCS = CHECKOUT / "docs"
 PAGES = sorted([*CHECKOUT.glob("*.md"), *DOCS.rglob("*.md")])
 FRENCH = [page for page in PAGES if page.name.endswith(".fr.md")]
 GENERATED = DOCS / "reference" / "cli.md"  # usage lines, not commands
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-FENCE = re.compile(r"^( *)```\w*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"(?<!install )(?:^|(?<=[\s(`]))(?:[~/$.\w-]*/)?webscheduler ([^\n]*)")
 
 
-
-
-def name(page: Path) -> str:
-    return str(page.relative_to(CHECKOUT))
-
-
-def blocks(text: str) -> Iterator[str]:
-    """What stands in fences, or is indented by four more than the text around it (which a list may indent)."""
-    for fence in FENCE.finditer(text):
-        yield fence[2]
-
-    lines = FENCE.sub("", text).split("\n")
-    block: list[str] = []
-    around = 0
-
-    for line in [*lines, "end"]:
-        depth = len(line) - len(line.lstrip())
-
-        if not line.strip():
-            block += [""] if block else []
-        elif depth >= around + 4:
-            block.append(line[around + 4:])
-        else:
-            if block:
-                yield "\n".join(block).strip("\n") + "\n"
-
-            block = []
-            item = re.match(r" *(?:\d+\.|[-*]) +", line)
-            around = len(item[0]) if item else min(around, depth)
-
-
-def prose(text: str) -> str:
-    """The text without what `blocks` returns: its lines that are neither fenced nor indented like code."""
-    return "\n".join(line for line in FENCE.sub("", text).split("\n") if not re.match(r" {4,}(?=\S)", line))
 
 
 def commands(page: Path) -> Iterator[str]:

@@ -10,37 +10,29 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 import threading
-import zipfile
-from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
 
-from tests import PACKAGE, python_path
+from tests import python_path
 from tests.installation import Installation
-from tests.servers import KINDS, as_user, distribution, give, workplace
-from tests.servers.server import Server, Site, free_port
-from tests.test_docs import DOCS, FENCE, blocks, name
-from webscheduler import __version__
+from tests.pages import ADDRESS, DOCS, OTHER, blocks, name, shell, typed
 from webscheduler.wsgi import create_app
 
-TUTORIAL = DOCS / "tutorial" / "first-task.md"
-HOW_TO = sorted(page for page in (DOCS / "how-to").glob("*.md") if not page.name.endswith(".fr.md"))
-ADDRESS = "https://example.org"
+WITH_PIP = ("uninstall.md", "upgrade.md")  # test_installed.py runs them, whole
+HOW_TO = sorted(page for page in (DOCS / "how-to").glob("*.md")
+                if page.name not in WITH_PIP and not page.name.endswith(".fr.md"))
 MOUNTS = ("/cgi-bin/webscheduler.cgi", "/scheduler", "/cron")
-PASSWORD = "correct horse battery"
 
 # Lines that are left out, by the page's name and how they read, and why.
 CANNOT = {
-    r"\bpip install\b": "needs an index of packages; the test of the tutorial has one",
+    r"\bpip install\b": "needs an index of packages; test_installed.py has one",
     r"-m venv\b|/bin/activate$": "the same",
     r": sudo ": "needs a machine of its own",
     r"\bcrontab (-l|install|uninstall)\b": "the crontab of whoever runs the tests; test_crontab.py has one of its own",
@@ -54,12 +46,6 @@ CANNOT = {
     r"apache\.md: *(<|#|ScriptAlias|Require)": "the configuration of a server, after shell in the same block",
 }
 
-# Blocks that are no shell, by how they begin.
-OTHER = {
-    r"from webscheduler import": "Python",
-    r"<|location |WSGIDaemonProcess|PassengerPython|log_format": "the configuration of a server",
-}
-
 # What a reader of a page has done before, besides `webscheduler init`, or what his host has made.
 BEFORE = {
     "cpanel.md": "mkdir scheduler; touch scheduler/passenger_wsgi.py",
@@ -71,7 +57,6 @@ BEFORE = {
     "o2switch.md": "mkdir scheduler",
     "passenger.md": "mkdir scheduler",
     "questions.md": "webscheduler add NAME --command hello",
-    "uninstall.md": "webscheduler add backup --command hello",
 }
 
 
@@ -101,32 +86,11 @@ def served(home: Path) -> Iterator[str]:
             thread.join()
 
 
-def shell(page: Path) -> Iterator[str]:
-    """The shell blocks of a page: those that are indented, and fences that say so."""
-    text = page.read_text()
-    fences = [fence[2] for fence in FENCE.finditer(text)]
-    said = re.findall(r"^ *```sh\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
-
-    for block in blocks(text):
-        if not any(re.match(begins, block) for begins in OTHER) and (block not in fences or block in said):
-            yield block
-
-
 def possible(page: Path, block: str) -> str:
     """The block without the lines that cannot run here. `doctor` has found an error as long as nothing calls `@due`."""
     return "\n".join("webscheduler doctor || [ $? = 1 ]" if line == "webscheduler doctor" else line
                      for line in block.split("\n")
                      if not any(re.search(each, f"{page.name}: {line}") for each in CANNOT))
-
-
-def typed(script: str, home: Path, path: str, user: str | None = None, **variables: str) -> str:
-    """Run a script as if its lines were typed; what it printed. Whatever asks for a password gets one."""
-    head = "set -eE\ntrap 'echo \"failed: $BASH_COMMAND\" >&2' ERR\ncd\n"
-    environment = {"HOME": str(home), "PATH": path, "LANG": "C.UTF-8", **variables}
-    done = subprocess.run(["bash", "-c", head + script], input=PASSWORD + "\n", text=True, env=environment, timeout=100,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=home, **as_user(user))
-    assert done.returncode == 0, done.stdout[-500:]
-    return done.stdout
 
 
 @pytest.mark.parametrize("page", HOW_TO, ids=name)
@@ -152,69 +116,6 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
             typed(script, home, f"{programs}{os.pathsep}{os.environ['PATH']}", **python_path())
     finally:
         installation.end()
-
-
-def wheel(folder: Path, project: str, version: str, files: dict[str, bytes]) -> None:
-    """A wheel (PEP 427) with these files, as an index would have it."""
-    info = f"{project}-{version}.dist-info"
-    files = {**files, f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
-    digests = {path: urlsafe_b64encode(sha256(content).digest()).decode() for path, content in files.items()}
-    record = "".join(f"{path},sha256={digest.rstrip('=')},{len(files[path])}\n" for path, digest in digests.items())
-
-    with zipfile.ZipFile(folder / f"{project}-{version}-py3-none-any.whl", "w") as archive:
-        for path, content in {**files, f"{info}/RECORD": f"{record}{info}/RECORD,,\n".encode()}.items():
-            archive.writestr(path, content)
-
-
-def index(folder: Path) -> Path:
-    """The folder, made, with what pip installs for `pip install webscheduler`: the package under test, and filelock."""
-    folder.mkdir()
-    own = {f"webscheduler/{file.relative_to(PACKAGE)}": file.read_bytes()
-           for file in PACKAGE.rglob("*") if file.is_file() and file.suffix != ".pyc"}
-    info = f"webscheduler-{__version__}.dist-info"
-    wheel(folder, "webscheduler", __version__, {
-        **own, f"{info}/METADATA": f"Metadata-Version: 2.1\nName: webscheduler\nVersion: {__version__}\n"
-                                   "Requires-Dist: filelock\n".encode(),
-        f"{info}/entry_points.txt": b"[console_scripts]\nwebscheduler = webscheduler.__main__:main\n"})
-    lock = distribution("filelock")
-    assert lock
-    assert lock.files
-    wheel(folder, "filelock", lock.version, {
-        str(file): Path(str(file.locate())).read_bytes() for file in lock.files
-        if file.suffix != ".pyc" and file.name not in ("RECORD", "WHEEL", "INSTALLER", "REQUESTED")})
-    return folder
-
-
-def test_the_tutorial_runs() -> None:
-    """Each block, word by word, in a new account with a cgi-bin of Apache: its virtual environment, its run by URL, the
-    call that is refused, the tick."""
-    kind = KINDS["apache-cgid"]
-
-    with workplace(kind) as account:
-        script = account / "public_html" / "cgi-bin" / "webscheduler.cgi"
-        run = account / "run"
-
-        for folder in (script.parent, run):
-            folder.mkdir(parents=True)
-
-        (run / "error.log").touch()
-        packages = index(account / "packages")
-        give(account, kind.user)
-        site = Site(account, run, free_port(), kind.user, script, "", {}, (), "")
-
-        with Server(kind.configure(site), site) as server:
-            address = server.url.partition("/cgi-bin/")[0]
-            text = "\n".join(shell(TUTORIAL)).replace(ADDRESS, address)
-            shown = typed(text, account, "/usr/bin:/bin", kind.user, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(packages),
-                          PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_CACHE_DIR="1")
-            installation = Installation(account / ".webscheduler")
-            runs = installation.runs("backup")
-
-        assert [(line["trigger"], line["status"]) for line in runs] == [("cli", "success"), ("url", "success")]
-        assert '{"accepted": false}' in shown
-        assert "last tick:" in shown
-        assert "me can sign in" in shown
-        assert (account / "backups" / "site.tar.gz").stat().st_size > 0
 
 
 def test_no_exception_is_stale() -> None:
