@@ -152,7 +152,7 @@ def test_a_task_is_made_changed_and_removed(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(("words", "says"), [
-    (["add", "x", "--", "true"], "only on the host itself, not with --at"),
+    (["add", "x", "--", "true"], "a program after --: only on the host itself, not with --at"),
     (["edit", "backup", "--cwd", "/"], "--cwd: only on the host itself, not with --at"),
     (["edit", "backup", "--environment", "A=1"], "--environment: only on the host itself, not with --at"),
     (["edit", "backup", "--timezone", "Europe/Pariss"], "--timezone: "),

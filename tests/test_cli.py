@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import webscheduler
-from tests import CHECKOUT, PACKAGE
+from tests import CHECKOUT, PACKAGE, accounts
 from tests.commandline import Done, call, environment, finished, start
 from tests.installation import DOORS, Installation
 from webscheduler.cli import main, parser
@@ -311,6 +311,22 @@ def test_a_state_without_any_good_copy_is_one_line(verb: str, installation: Inst
     assert done.status == 1
     assert "state.json" in done.complaint
     assert (installation.home / "state.json").read_bytes() == b"\xff\x00["
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize(("mine", "cure"), [
+    (False, "as root, give the home directory to nobody, or use another one"),
+    (True, "`chown -R nobody '{home}'` as root")])
+def test_nobody_is_told_to_take_over_what_is_not_theirs(mine: bool, cure: str) -> None:
+    """`--home /root/x` gave the advice to chown all of /root; a home that root made in the user's directory is it."""
+    with accounts.place() as place:
+        home = place / "a home"
+        home.mkdir(0o700)
+        os.chown(place, pwd.getpwnam("nobody").pw_uid if mine else 0, -1)
+        place.chmod(0o755)
+        done = accounts.run(["-m", "webscheduler", "--home", str(home / "in"), "list"], pwd.getpwnam("nobody").pw_uid)
+        assert done.stderr == (f"webscheduler: {home / 'in'} cannot be looked at; {home} belongs to root, and this "
+                               f"runs as nobody: {cure.format(home=home)}\n")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")

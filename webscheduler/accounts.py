@@ -21,6 +21,7 @@ def name_of(find: Callable[[int], Any], number: int) -> str:
 def both_users(path: str) -> str:
     """Whose a file is that may not be opened, who wants to, and what to do, to follow an error; empty if it is that
     user's own. If the file cannot be looked at, the directory above it counts that can."""
+    import shlex
     from pwd import getpwuid
 
     while True:
@@ -36,7 +37,11 @@ def both_users(path: str) -> str:
     owners, user = name_of(getpwuid, owner), name_of(getpwuid, os.geteuid())
     cure = f"let the server run the script as {owners}"
 
-    if not owner:  # who forgot to `sudo -u`, and may have left more
-        cure = f"`chown -R {user} {path if os.path.isdir(path) else os.path.dirname(path)}` as root"
+    if not owner:
+        parent = os.path.dirname(path)
+        cure = f"as root, give the home directory to {user}, or use another one"
+
+        if os.stat(parent).st_uid == os.geteuid():  # who forgot to `sudo -u` may have left more; /root is not meant
+            cure = f"`chown -R {user} {shlex.quote(path if os.path.isdir(path) else parent)}` as root"
 
     return f"; {path} belongs to {owners}, and this runs as {user}: {cure}"

@@ -399,7 +399,7 @@ def only_there(what: str) -> BadInput:
 def _allowed(fields: dict[str, Any]) -> dict[str, Any]:
     """Fields for the API. Raises BadInput for those that are set on the host itself alone."""
     if fields.get("argv"):
-        raise only_there("a program after --, instead of a registered command (--command),")
+        raise only_there("a program after --")
 
     for field in ("cwd", "environment"):
         if field in fields:

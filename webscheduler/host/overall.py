@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..shapes import Facts
     from ..store.settings import Settings
+    from .findings import Finding
 
 
 def overall(settings: Settings, now: float, when: Callable[[str], str] = str) -> dict[str, Any]:
@@ -49,8 +50,13 @@ def overall(settings: Settings, now: float, when: Callable[[str], str] = str) ->
             "places": {"most": most, "held": [_running(facts) for facts in held] if len(held) >= most else []},
             "lastTickAt": good[DUE]["lastRunAt"] if DUE in good else None,
             "tickEverySeconds": health.rhythm(settings.home)["every"],
-            "warnings": damage + [each.text(when) for each in said],
-            "errors": damage + [each.text(when) for each in wrong]}
+            "warnings": damage + [_line(each, when) for each in said],
+            "errors": damage + [_line(each, when) for each in wrong]}
+
+
+def _line(found: Finding, when: Callable[[str], str]) -> str:
+    """A finding as one line, with what it is about, unless that is a task, which it names itself."""
+    return ("" if found.about == "tasks" else f"{found.about}: ") + found.text(when)
 
 
 def _running(facts: Facts) -> dict[str, Any]:
