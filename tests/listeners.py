@@ -2,13 +2,12 @@
 """Servers on loopback that notifications go to: a webhook and pings by HTTP or HTTPS, and mail with TLS and a password.
 
 Rule: the certificate is made by openssl for the test, and trusted by SSL_CERT_FILE alone, as a private CA would be.
-It may import the standard library and aiosmtpd.
+It may import the standard library, aiosmtpd, and `free_port` of `servers.server`.
 """
 
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 import subprocess
 import threading
@@ -21,15 +20,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.servers.server import free_port
+
 PASSWORD = "p@ss:word/%41"
 
 
 class Hook:
-    """What came, as (method, path, headers, body), and how it is answered: status, and seconds before that."""
+    """What was answered, as (method, path, headers, body), and how: status, and seconds before that; nothing while
+    `answers` is cleared."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, dict[str, str], bytes]] = []
         self.status, self.wait = 204, 0.0
+        self.answers = threading.Event()
+        self.answers.set()
         self.url = ""
         self.leads: dict[str, tuple[int, str]] = {}  # path -> (status, where it leads)
 
@@ -55,6 +59,7 @@ def listening(certificate: Path | None = None) -> Iterator[Hook]:
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"] or 0))
             time.sleep(hook.wait)
+            hook.answers.wait()
             status, target = hook.leads.get(self.path, (hook.status, ""))
 
             if not target:
@@ -91,14 +96,9 @@ def listening(certificate: Path | None = None) -> Iterator[Hook]:
         try:
             yield hook
         finally:
+            hook.answers.set()
             server.shutdown()
             thread.join()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def make_certificate(folder: Path) -> Path:
