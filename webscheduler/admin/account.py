@@ -8,10 +8,12 @@ this panel, whatever the request says. A new password needs the old one, and sig
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from urllib.parse import parse_qsl
 
 from ..admin import PAGES
 from ..errors import BadInput
+from ..http import Response
 from ..store import people
 from ..store.fields import Field
 from ..store.settings import SETTINGS
@@ -19,12 +21,6 @@ from . import session
 from .controls import Form
 from .show import button, link, moment, options, page, paragraph, plain, table, warning
 from .web import Html, Refused, Visit, error_text, h, respond
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ..http import Response
 
 ROLE_NAMES = {"viewer": "Viewer: can read", "editor": "Editor: can also run and change tasks",
               "owner": "Owner: can also change settings and people"}

@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import html
+from collections.abc import Sequence
+from typing import Any, Callable
 
 from .. import zones
 from ..errors import BadInput
 from ..store.fields import Field, from_text
 from .show import field, options
 from .web import Html, Visit, error_text, escape, h
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, Callable
 
 SEVERAL_LINES = ("description", "ipAllowlist", "onSuccess", "onFailure", "privateHosts")
 CHECKED = Html(" checked")

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+from typing import Any
 
 from .. import __version__
 from ..commands import registry
@@ -18,6 +19,7 @@ from ..errors import BadInput
 from ..fetching import Answer
 from ..host import doctor, probe, url_check
 from ..host.findings import ERROR, MARKS, MOMENTS, OK, WARNING, Finding
+from ..http import Response
 from ..store import capabilities, history, history_reading, state
 from ..store.refusals import read_refusals
 from ..times import format_time
@@ -25,12 +27,6 @@ from ..vocabulary import RUNNING, STRATEGIES
 from . import language, scripts
 from .show import ask, badge, button, facts, link, moment, page, paragraph, roughly, table
 from .web import Html, Visit, error_text, escape, h
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from ..http import Response
 
 SHOWN = re.compile(
     "SERVER_.*|REQUEST_(METHOD|SCHEME|URI)|SCRIPT_.*|PATH_INFO|PATH_TRANSLATED|DOCUMENT_ROOT|CONTEXT_.*|"

@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from itertools import islice
+from typing import Any
 
 from .. import editing
 from ..commands import registry
 from ..errors import BadInput
+from ..http import Response
 from ..runs import health
 from ..schedule.slots import check_expression, starts, too_fine_for_ticks
 from ..store import state
@@ -27,12 +29,6 @@ from .show import field, in_words, options, page, paragraph, relative, warning
 from .show import schedule as schedule_text
 from .tasks import label, named, strategy
 from .web import Html, Visit, error_text, h, respond
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from ..http import Response
 
 # Kinds of a schedule -> name; the day fields of those that are at a time of day.
 KINDS = {"none": "Only by its URL or by hand", "interval": "At a fixed interval", "daily": "Every day",

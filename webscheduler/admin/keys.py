@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 
 from ..errors import BadInput
+from ..http import Response
 from ..store import keys
 from ..store.fields import Field
 from ..store.people import ROLES
@@ -17,10 +18,6 @@ from .account import PERSON, ROLE_NAMES, stack
 from .controls import Form
 from .show import button, moment, page, plain, table, warning
 from .web import Html, Visit, error_text, h
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ..http import Response
 
 LABELS = {"name": PERSON["user"], "role": PERSON["role"], "expires": "Valid for", "ipAllowlist": "Allowed addresses"}
 RULES = {

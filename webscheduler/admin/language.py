@@ -13,12 +13,9 @@ import functools
 import json
 import pkgutil
 import re
+from typing import Any
 
 from ..vocabulary import LANGUAGES
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 LONGEST = 2000  # characters of an error
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable, Collection
 from itertools import islice, takewhile
+from typing import Any
 
 from ..commands import registry
+from ..http import Response
 from ..runs import health
 from ..runs.health import STATES
 from ..schedule import slots
@@ -20,16 +23,8 @@ from ..store.task import DUE, Task, load_tasks, shown
 from ..times import instant
 from . import language, scripts, show
 from .show import badge, button, exit_words, link, moment, options, page, paragraph, roughly
-from .tasks import LED, coming, command_line, label, last_call, led, next_run, schedule, url_box
+from .tasks import LED, Coming, coming, command_line, label, last_call, led, next_run, schedule, url_box
 from .web import Html, Visit, h
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-    from typing import Any
-
-    from ..http import Response
-    from .tasks import Coming
 
 PAGE = 50  # tasks
 DAY = 86400.0

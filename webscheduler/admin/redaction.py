@@ -12,6 +12,8 @@ from __future__ import annotations
 import functools
 import os
 import re
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from ..errors import WebschedulerError
 from ..signing import run_message, sign, status_message
@@ -19,11 +21,6 @@ from ..store import old_secret, state
 from ..store.fields import mail_server
 from .session import keys
 from .web import escape
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any
 
 TAG = rb"</?span[^<>]{0,60}>"  # how the colours of an output are shown
 # What else may stand between the digits: characters that nobody sees, as `printable` shows them, sequences of terminals

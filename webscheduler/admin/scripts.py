@@ -12,14 +12,11 @@ import os
 import stat
 
 from ..commands import registry
+from ..http import Response
 from .controls import mark
 from .language import error as translated
 from .show import button
 from .web import Html, Visit, escape, h
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ..http import Response
 
 FOLDER = "commands"
 BAD_SUFFIX = "its name must end in .py, .php or .sh"

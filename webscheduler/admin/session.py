@@ -16,16 +16,13 @@ import base64
 import hmac
 import json
 import os
+from typing import Any, Callable
 
 from ..errors import Unusable, WebschedulerError
 from ..store import people, rows, throttle
 from ..store.files import replace_file
 from ..store.people import Person
 from .web import Refused, Visit
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Callable
 
 IDLE = 1800
 ABSOLUTE = 43200

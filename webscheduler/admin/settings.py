@@ -12,11 +12,13 @@ from __future__ import annotations
 import hmac
 import json
 import os
+from typing import Any
 
 from .. import __version__, editing
 from ..commands import discovery, registry
 from ..errors import BadInput, Unusable, WebschedulerError
 from ..host import entry_files
+from ..http import Response
 from ..interchange import crontab as tables
 from ..interchange import exporting, importing
 from ..runs import notifications
@@ -30,12 +32,6 @@ from .controls import CHANGED, Form, mark
 from .show import ask, button, facts, link, moment, page, paragraph, plain, undelivered, warning
 from .tasks import label, named
 from .web import Html, Refused, Visit, error_text, h, respond
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from ..http import Response
 
 # Heading -> setting -> label; help and rules come from SETTINGS. All other settings are for the command line.
 SECTIONS = {

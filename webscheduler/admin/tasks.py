@@ -9,9 +9,12 @@ it was created.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
+from typing import Union
 
 from .. import editing, signing
 from ..errors import BadInput
+from ..http import Response
 from ..runs import by_hand, health
 from ..schedule import slots
 from ..store import capabilities, chains, history_view, old_secret, processes, state
@@ -24,14 +27,9 @@ from .web import Html, Refused, Visit, error_text, h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Union
-
-    from ..http import Response
     from ..shapes import Entry
 
-    Coming = Union[float, None, Html]
-
+Coming = Union[float, None, Html]
 KEPT = 86400  # seconds that an old URL may stay valid
 LED = {"onSuccess": "After success of {names}.", "onFailure": "After failure of {names}."}
 CHOSEN = "task:"  # with a task's name: its box in the list

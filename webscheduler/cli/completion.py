@@ -15,10 +15,6 @@ from typing import Callable, NamedTuple
 from . import parser
 from .parser import MODULES
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .parser import Verb
-
 OF_TASKS = ("NAME", "[NAME]", "NAME...", "[NAME...]", "OLD")  # words that are names of tasks
 NO_TASK = ("add", "api-key", "site")  # whose NAME is not that of a task
 # Options and pipe after the program. Other names are not offered: a shell would expand what is in them.
@@ -137,7 +133,7 @@ def _fish(text: str) -> str:
 SHELLS: dict[str, Callable[[], str]] = {"bash": bash, "zsh": zsh, "fish": fish}
 
 
-VERBS: dict[str, Verb] = {
+VERBS = {
     "completion": (lambda args: print(SHELLS[args.shell](), end=""),
                    "Print a script that lets your shell complete commands, options and tasks.",
                    ("|".join(SHELLS), "The shell.", {"dest": "shell"})),

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from argparse import Namespace
 from contextlib import suppress
 from typing import Any, NamedTuple, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -27,16 +28,10 @@ from ..errors import Unusable
 from ..host.home import create_home
 from ..store import history_reading, processes
 from ..store.settings import load_settings, save_settings
+from ..store.task import Task
 from ..vocabulary import STRATEGIES
 from .parser import number
 from .terminal import line, local_time
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from argparse import Namespace
-
-    from ..store.task import Task
-    from .parser import Verb
 
 PATIENCE = 8.0
 SLOW = "import time; print('working', flush=True); time.sleep(1.5); print('done')"
@@ -272,7 +267,7 @@ def _serve(args: Namespace) -> None:
     serve(args.home, args.host, args.port)
 
 
-VERBS: dict[str, Verb] = {
+VERBS = {
     "demo": (lambda args: demo(), "Show how it works, in a temporary installation with a real server."),
     "serve": (_serve, "Serve the installation over HTTP, for testing or behind a proxy.",
               ("--host ADDRESS", "Address to listen on; default: 127.0.0.1.", {"default": "127.0.0.1"}),

@@ -15,7 +15,9 @@ import shlex
 import shutil
 import sys
 import time
+from argparse import Namespace
 from contextlib import suppress
+from typing import Any, Callable
 
 from ..commands import registry
 from ..errors import BadInput, did_you_mean
@@ -32,13 +34,6 @@ from .here import base_url, of
 from .panel import account, typed_password
 from .parser import BASE, JSON, number
 from .terminal import as_text, done, line, local_time, print_error, print_json, print_table, progress
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from typing import Any, Callable
-
-    from .parser import Verb
 
 NOBODY = "there is nobody to notify: `webscheduler notify --email me@example.org`"
 ACTIONS = {"list": "", "get": " KEY", "set": " KEY VALUE", "unset": " KEY"}  # of `config`, with their arguments
@@ -313,7 +308,7 @@ def _probe(args: Namespace) -> None:
     print(line(f"So {first.text(local_time)}."))
 
 
-VERBS: dict[str, Verb] = {
+VERBS = {
     "init": (_init, "Create an installation, or complete an existing one.",
              ("--base-url URL", "URL of the scheduler, as seen from outside."),
              ("--timezone ZONE", "Time zone of schedules whose task has none."),

@@ -9,7 +9,10 @@ import shutil
 import sys
 import tempfile
 import time
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from typing import IO, Any
 
 from .. import applying, editing
 from ..errors import BadInput
@@ -24,14 +27,6 @@ from .changes import counted, described
 from .here import base_url
 from .parser import BASE, JSON, YES, checked
 from .terminal import confirm, done, line, print_error, print_json, progress
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Iterable, Mapping
-    from typing import IO, Any
-
-    from .parser import Verb
 
 TARGETS = ("json", *exporting.FORMATS)
 
@@ -247,7 +242,7 @@ def _shim(args: Namespace) -> None:
     print(entry_files.php_shim(base, args.name, task["slug"], task["secret"]), end="")
 
 
-VERBS: dict[str, Verb] = {
+VERBS = {
     "export": (_export, "Print the tasks for another scheduler, or as JSON for `import`.",
                ("|".join(TARGETS), "The format.", {"dest": "format"}),
                ("--with-secrets", "json: include the secrets, so that URLs stay valid."),

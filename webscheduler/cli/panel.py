@@ -12,19 +12,13 @@ import getpass
 import os
 import sys
 import time
+from argparse import Namespace
 
 from ..errors import BadInput
 from ..store import keys, people
 from ..store.fields import from_text
 from .parser import JSON, checked
 from .terminal import done, line, local_time, print_json, print_table
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from argparse import Namespace
-
-    from ..store.keys import Key
-    from .parser import Verb
 
 ACTIONS = {"add": " NAME --role ROLE", "list": "", "revoke": " NAME"}  # of `api-key`, with their arguments
 COMMAND_LINE = people.Person("command line", "owner")  # no user can have this name: it has a space
@@ -123,7 +117,7 @@ def _add_key(args: Namespace, now: float) -> None:
     people.note(args.home, now, COMMAND_LINE, "", "made", f"key {args.name}")
 
 
-def _list_keys(found: dict[str, Key], as_json: bool, now: float) -> None:
+def _list_keys(found: dict[str, keys.Key], as_json: bool, now: float) -> None:
     if as_json:
         print_json([{"name": name, **row} for name, row in found.items()])
     elif not found:
@@ -134,7 +128,7 @@ def _list_keys(found: dict[str, Key], as_json: bool, now: float) -> None:
              local_time(row["lastUsedAt"]), " ".join(row["ipAllowlist"]) or "all") for name, row in found.items()])
 
 
-VERBS: dict[str, Verb] = {
+VERBS = {
     "set-password": (_set_password, "Set the panel password of a user, and end the user's sessions.",
                      ("[USER]", "The user; default: the only one, else named like this account."),
                      (f"--role {'|'.join(people.ROLES)}",

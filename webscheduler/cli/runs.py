@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     from ..shapes import Entry, Result
     from .here import Place
-    from .parser import Verb
 
 
 def _run(args: Namespace) -> int:
@@ -249,7 +248,7 @@ def _purge_logs(args: Namespace) -> None:
 
 
 TASK_OR_ALL = ("[NAME]", "The task; default: all tasks.")
-VERBS: dict[str, Verb] = {
+VERBS = {
     "run": (_run, "Run a task now, whatever its schedule and limits, and show its output.", NAME, JSON),
     "cancel": (_cancel, "End a run in progress.", NAME, ("[RUN]", "The run; needed if several are in progress.")),
     "status": (_status, "Show whether all tasks are healthy; exit status 1 if not.", JSON),

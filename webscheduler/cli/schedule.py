@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from argparse import Namespace
 
 from ..errors import BadInput
 from ..runs import health
@@ -22,12 +23,6 @@ from ..times import format_time, parse_time
 from ..vocabulary import SUCCESS
 from .parser import JSON, checked, number
 from .terminal import done, holders, line, local_time, print_error, print_json
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from argparse import Namespace
-
-    from .parser import Verb
 
 OUTCOMES = {0: "success", 1: "not successful", SKIPPED: "skipped"}  # by exit status of a due task's process
 
@@ -206,7 +201,7 @@ def _crontab(args: Namespace) -> int:
     return int(args.action == "status" and not lines)
 
 
-VERBS: dict[str, Verb] = {
+VERBS = {
     "next": (_next, "Show when a task, or any schedule, runs next.", ("[NAME]", "The task."),
              ("--cron EXPR", "A crontab(5) expression instead of a task."),
              ("--every SECONDS", "An interval instead of a task.",

@@ -9,17 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import Namespace
 
 from ..errors import BadInput, did_you_mean
 from ..remote import client, sites
 from .parser import JSON
 from .terminal import done, line, print_error, print_json, print_table
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from argparse import Namespace
-
-    from .parser import Verb
 
 ACTIONS = {"add": " NAME URL", "list": "", "remove": " NAME"}  # with their arguments
 
@@ -87,7 +82,7 @@ def _list(args: Namespace, known: dict[str, sites.Site]) -> None:
         print("no sites: `webscheduler site add NAME URL` adds one")
 
 
-VERBS: dict[str, Verb] = {
+VERBS = {
     "site": (_site, ("Keep the URLs and keys of installations elsewhere, for --at. Adding one asks for a key of its "
                      "API, and checks it."),
              ("|".join(ACTIONS), "What to do.", {"dest": "action"}), ("[NAME]", "What to call it."),

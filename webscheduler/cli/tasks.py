@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .here import Leaders
-    from .parser import Argument, Verb
+    from .parser import Argument
 
 METAVARS = {"cron": "EXPR", "networks": "ADDRESS", "names": "TASK", "map": "NAME=VALUE", "text": "TEXT", "line": "TEXT",
             "prose": "TEXT", "int": "N", "url": "URL", "seconds": "SECONDS"}
@@ -318,7 +318,7 @@ def _sync(args: Namespace) -> int:
 
 NAME = ("NAME", "The task.")
 SEVERAL = (("[NAME...]", "The tasks."), ("--group GROUP", "All tasks of this group."))
-VERBS: dict[str, Verb] = {
+VERBS = {
     "add": (_add, "Add a task that runs a registered command, or a program with arguments. No shell sees them.", NAME,
             *field_options(), JSON),
     "edit": (_edit, "Change a task. Fields that are not given stay; '' clears a field that can be empty.", NAME,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any, Callable
 
 from .. import __version__, applying
 from ..commands import registry
@@ -22,14 +23,8 @@ from ..store import state
 from ..store.task import DUE, shown
 from ..times import instant
 from ..vocabulary import RUNNING, SUCCESS
-from .table import respond
+from .table import Call, respond
 from .tasks import stamps
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Callable
-
-    from .table import Call
 
 TEXT = "text/plain; charset=utf-8"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus, "Exposition formats"

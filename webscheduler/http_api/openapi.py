@@ -7,6 +7,7 @@ The rule: the fields of a task and of a run have their schemas from the tables t
 from __future__ import annotations
 
 import re
+from typing import Any
 from urllib.parse import quote
 
 from .. import __version__
@@ -17,14 +18,9 @@ from ..store.task import FIELDS, SECRETS
 from ..times import format_time
 from ..vocabulary import ENTRY, RUNNING
 from . import table
+from .table import Call, Route, Schema
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from .table import Call, Route, Schema
-
-    Json = dict[str, Any]
+Json = dict[str, Any]
 
 TYPES = {"bool": "boolean", "int": "integer", "seconds": "integer", "float": "number", "lines": "array",
          "names": "array", "networks": "array", "argv": "array", "map": "object"}

@@ -12,7 +12,8 @@ import functools
 import importlib
 import json
 import re
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn, Union
 from urllib.parse import unquote_to_bytes
 
 from ..body import MAX_BACKUP, MAX_FORM, receive, stated_length
@@ -23,19 +24,13 @@ from ..runs.health import STATES
 from ..store import people
 from ..store.fields import Field, check_entered, from_text, parse_json
 from ..store.old_secret import LONGEST
+from ..store.people import Person
+from ..store.settings import Settings
 from ..store.task import FIELDS
 from ..vocabulary import FINISHED
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, NoReturn, Union
-
-    from ..store.people import Person
-    from ..store.settings import Settings
-
-    Rules = dict[str, Field]
-    Schema = Union[str, dict[str, Any], None]  # the name of one of `openapi`, or one; None: no content
+Rules = dict[str, Field]
+Schema = Union[str, dict[str, Any], None]  # the name of one of `openapi`, or one; None: no content
 
 MAX_ANSWER = 1024 * 1024  # bytes
 REQUIRED = object()  # as the default of a field: it must be given

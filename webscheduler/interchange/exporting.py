@@ -23,6 +23,7 @@ import json
 import pkgutil
 import re
 import shlex
+from collections.abc import Iterable
 from itertools import count
 from typing import Callable, NamedTuple, Union
 
@@ -31,20 +32,14 @@ from ..commands import registry
 from ..errors import BadInput, WebschedulerError
 from ..printable import escaped
 from ..schedule.cron import ALIASES, Cron
-from ..store import chains
+from ..store import chains, state
 from ..store.chains import MOST_IN_A_ROW
+from ..store.settings import Settings
 from ..store.task import DUE, Task, file_name, is_internal, load_task
 from ..times import time_zone
 from . import crontab, importing
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ..store import state
-    from ..store.settings import Settings
-
-    Row = dict[str, Union[str, list[str]]]
+Row = dict[str, Union[str, list[str]]]
 
 GRACE = 5  # seconds from TERM to KILL, as here
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

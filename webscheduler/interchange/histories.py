@@ -12,8 +12,10 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from itertools import chain
+from typing import IO, Any, BinaryIO, Callable, TypeVar
 
 from ..errors import BadInput, Unusable, WebschedulerError
 from ..store import history, history_cleaning
@@ -21,13 +23,8 @@ from ..store.fields import TOO_DEEP, parse_json
 from ..store.files import file_name
 from ..store.history import LONGEST_LINE
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
-    from typing import IO, Any, BinaryIO, Callable, TypeVar
-
-    Logs = dict[str, list[Callable[[], Iterator[bytes]]]]  # by name of a history file: what returns lines for it
-    T = TypeVar("T")
+Logs = dict[str, list[Callable[[], Iterator[bytes]]]]  # by name of a history file: what returns lines for it
+T = TypeVar("T")
 
 LONGEST_FILE = 16 * 1024 * 1024  # bytes without history: ten thousand tasks
 BEGIN = b'  "history": {\n'

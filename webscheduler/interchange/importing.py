@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import IO, Any, Callable, NamedTuple
@@ -28,12 +29,7 @@ from ..store.task import DUE, FIELDS, SECRETS, check_name, check_printable, file
 from ..times import time_zone
 from ..zones import NoZoneData
 from . import crontab, histories, user_column
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-
-    from .histories import Logs
+from .histories import Logs
 
 FORMAT = "webscheduler tasks"
 VERSION = 1
