@@ -16,20 +16,9 @@ from .runs import health, task_files
 from .schedule import slots
 from .store import chains, old_secret, state
 from .store.fields import check
+from .store.files import file_name
 from .store.settings import Settings, check_target, private_hosts
-from .store.task import (
-    DUE,
-    FIELDS,
-    SECRETS,
-    Task,
-    check_name,
-    check_printable,
-    file_name,
-    load_task,
-    load_tasks,
-    new_task,
-    shown,
-)
+from .store.task import DUE, FIELDS, SECRETS, Task, check_name, check_printable, load_task, load_tasks, new_task, shown
 from .times import format_time, time_zone
 
 TYPE_CHECKING = False

@@ -8,7 +8,6 @@ request without its query, since the query holds the signature.
 
 from __future__ import annotations
 
-import http.client
 import io
 import json
 import os
@@ -20,11 +19,12 @@ import threading
 import time
 from argparse import Namespace
 from contextlib import suppress
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from .. import create_app, editing, signing
 from ..errors import Unusable
+from ..fetching import Answer, fetch
 from ..host.home import create_home
 from ..store import history_reading, processes
 from ..store.settings import load_settings, save_settings
@@ -33,7 +33,8 @@ from ..vocabulary import STRATEGIES
 from .parser import number
 from .terminal import line, local_time
 
-PATIENCE = 8.0
+HOST = "127.0.0.1"  # of the demo, and where `serve` listens unless it is told
+PATIENCE = 8.0  # seconds
 SLOW = "import time; print('working', flush=True); time.sleep(1.5); print('done')"
 
 
@@ -106,38 +107,17 @@ def serve(home: str, host: str, port: int) -> None:
             server.serve_forever(poll_interval=0.2)
 
 
-class Answer(NamedTuple):
-    """The answer to a request: status, headers without the date, body, and the seconds that it took."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
-    seconds: float
-
-    def document(self) -> dict[str, Any]:
-        """The body as JSON; empty if it is no JSON object."""
-        try:
-            found = json.loads(self.body)
-        except ValueError:
-            return {}
-
-        return found if isinstance(found, dict) else {}
-
-
-def request(port: int, method: str, path: str) -> Answer:
-    """Send a request to the server on this machine."""
-    begun = time.monotonic()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+def request(url: str, method: str = "GET") -> tuple[Answer, dict[str, Any]]:
+    """Call a URL of the server on this machine: its answer, and the JSON object in it, empty if there is none."""
+    answer = fetch(url, PATIENCE, private=(HOST,), method=method)
+    answer.headers.pop("date", None)  # answers are compared
 
     try:
-        connection.request(method, path)
-        response = connection.getresponse()
-        body = response.read()
-    finally:
-        connection.close()
+        found = json.loads(answer.body)
+    except ValueError:
+        found = None
 
-    headers = [header for header in response.getheaders() if header[0] != "Date"]
-    return Answer(response.status, headers, body, time.monotonic() - begun)
+    return answer, found if isinstance(found, dict) else {}
 
 
 def demo() -> int:
@@ -149,12 +129,12 @@ def demo() -> int:
     try:
         create_home(home, time.time())
 
-        with listen(home, "127.0.0.1", 0, Quiet) as server:
+        with listen(home, HOST, 0, Quiet) as server:
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
             thread.start()
 
             try:
-                good = _steps(home, server.server_port)
+                good = _steps(home, f"http://{HOST}:{server.server_port}")
             finally:
                 server.shutdown()
                 thread.join()
@@ -171,23 +151,22 @@ def demo() -> int:
     return 0 if good else 1
 
 
-def _steps(home: str, port: int) -> bool:
-    """Carry out each step; whether everything was as expected."""
+def _steps(home: str, base: str) -> bool:
+    """Carry out each step; whether everything was as expected. base: of the server's URLs."""
     seen = []
 
     def check(expected: bool, text: str) -> None:
         seen.append(expected)
         print(f"  {'ok ' if expected else 'BAD'} {line(text)}", flush=True)
 
-    base = f"http://127.0.0.1:{port}"
     save_settings(home, {"baseUrl": base})
     settings = load_settings(home)
 
     def task(name: str, **fields: Any) -> Task:
         return editing.create(settings, name, fields, time.time())
 
-    def path(of: Task) -> str:
-        return signing.trigger_url("", of["slug"], of["secret"])
+    def url(of: Task) -> str:
+        return signing.trigger_url(base, of["slug"], of["secret"])
 
     three = {name: task(name, command="hello", arguments=name, strategy=name) for name in STRATEGIES}
     slow = task("slow", argv=[sys.executable, "-I", "-c", SLOW], cwd=home, strategy="fork")
@@ -197,8 +176,7 @@ def _steps(home: str, port: int) -> bool:
     print("\n1. Calling it runs the task, before the answer, after it, or detached from it:")
 
     for name, one in three.items():
-        answer = request(port, "POST" if name == "close" else "GET", path(one))
-        reply = answer.document()
+        answer, reply = request(url(one), "POST" if name == "close" else "GET")
         good = (answer.status, reply.get("accepted"), reply.get("strategy"), reply.get("status")) == (
             200 if name == "sync" else 202, True, name, "success" if name == "sync" else "running")
         said = f", {reply.get('output', '').strip()!r}" if name == "sync" else ""
@@ -206,25 +184,25 @@ def _steps(home: str, port: int) -> bool:
                     f"{STRATEGIES[name]}")
 
     print("\n2. Without a valid signature nothing runs, and the answer says nothing:")
-    right = path(three["fork"])
-    refusals = {"a wrong signature": request(port, "GET", right[:-64] + "0" * 64),
-                "an unknown task": request(port, "GET", f"/run/{'0' * 32}?sig={'0' * 64}"),
-                "no signature": request(port, "GET", right.partition("?")[0])}
-    head = request(port, "HEAD", right)
+    right = url(three["fork"])
+    refusals = {"a wrong signature": request(right[:-64] + "0" * 64),
+                "an unknown task": request(f"{base}/run/{'0' * 32}?sig={'0' * 64}"),
+                "no signature": request(right.partition("?")[0])}
+    head, _ = request(right, "HEAD")
 
-    for what, answer in refusals.items():
-        check(answer.status == 202 and answer.document() == {"accepted": False},
+    for what, (answer, reply) in refusals.items():
+        check(answer.status == 202 and reply == {"accepted": False},
               f"{what:17}  {answer.status} {answer.body.decode('latin-1').strip()}")
 
-    wrong = refusals["a wrong signature"]
+    wrong, _ = refusals["a wrong signature"]
     check((head.status, head.headers, head.body) == (wrong.status, wrong.headers, b""),
           f"{'HEAD, signed':17}  {head.status}, the same headers, and nothing runs")
     same = all((answer.status, answer.headers, answer.body) == (wrong.status, wrong.headers, wrong.body)
-               for answer in refusals.values())
+               for answer, _ in refusals.values())
     check(same, "all of them are the same to the byte")
 
     print("\n3. A task that is still running is not started twice:")
-    first, second = (request(port, "GET", path(slow)).document() for _ in range(2))
+    first, second = (request(url(slow))[1] for _ in range(2))
     check(first.get("status") == "running", f"first call   {first.get('status')}, run {first.get('run')}")
     check((second.get("status"), second.get("reason")) == ("skipped", "locked"),
           f"second call  {second.get('status')}, {second.get('reason')}")
@@ -270,6 +248,6 @@ def _serve(args: Namespace) -> None:
 VERBS = {
     "demo": (lambda args: demo(), "Show how it works, in a temporary installation with a real server."),
     "serve": (_serve, "Serve the installation over HTTP, for testing or behind a proxy.",
-              ("--host ADDRESS", "Address to listen on; default: 127.0.0.1.", {"default": "127.0.0.1"}),
+              ("--host ADDRESS", f"Address to listen on; default: {HOST}.", {"default": HOST}),
               number("--port N", "Port; 0: any free one; default: 8000.", 0, 65535, 8000)),
 }

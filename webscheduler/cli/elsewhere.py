@@ -440,33 +440,22 @@ def everywhere(args: Namespace) -> int:
 def _asked(known: list[Site]) -> list[tuple[str, dict[str, Any]]]:
     """(name, what `status` says of it, or the `error`) of each site, in their order. At most MOST_AT_ONCE are asked
     side by side, and each may take `client.LIMIT` seconds in all."""
-    from queue import Empty, SimpleQueue
     from threading import Thread
 
-    waiting: SimpleQueue[Site] = SimpleQueue()
+    waiting = iter(known)  # gives each to one thread
     found: dict[str, dict[str, Any]] = {}
 
-    def report(site: Site) -> dict[str, Any]:
-        begun = time.monotonic()
-
-        try:
-            if site.by_query is None:
-                client.connect(site)
-
-            return Elsewhere(site).report(max(0.1, begun + client.LIMIT - time.monotonic()))
-        except WebschedulerError as error:
-            return {"error": re.sub(f"^{re.escape(site.name)}: ", "", str(error))}
-
     def work() -> None:
-        try:
-            while True:
-                site = waiting.get_nowait()
-                found[site.name] = report(site)
-        except Empty:
-            pass
+        for site in waiting:
+            begun = time.monotonic()
 
-    for site in known:
-        waiting.put(site)
+            try:
+                if site.by_query is None:
+                    client.connect(site)
+
+                found[site.name] = Elsewhere(site).report(max(0.1, begun + client.LIMIT - time.monotonic()))
+            except WebschedulerError as error:
+                found[site.name] = {"error": re.sub(f"^{re.escape(site.name)}: ", "", str(error))}
 
     threads = [Thread(target=work, daemon=True) for _ in known[:MOST_AT_ONCE]]
 

@@ -18,20 +18,7 @@ from ..vocabulary import FAILURES, FINISHED, SUCCESS
 from .here import PATIENCE, of
 from .parser import JSON, YES, number
 from .tasks import NAME
-from .terminal import (
-    confirm,
-    done,
-    holders,
-    line,
-    local_time,
-    mebibytes,
-    print_error,
-    print_json,
-    print_table,
-    progress,
-    seconds,
-    to_type,
-)
+from .terminal import confirm, done, holders, line, local_time, print_error, print_json, print_table, progress, to_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,11 +58,16 @@ def unrecorded(name: str, entry: Result) -> list[str]:
         f"{name} has run, but that is not recorded yet: {entry.get('problem')}"]
 
 
+def _amount(value: Any, unit: str, size: int = 1) -> str:
+    """Like 1.5 s; `-` if it is not known. size: of the unit."""
+    return f"{value / size:.1f} {unit}" if isinstance(value, (int, float)) else "-"
+
+
 def outcome(name: str, entry: Mapping[str, Any]) -> str:
     """How a run ended, on one line."""
     reason = f" ({entry['reason']})" if entry.get("reason") else ""
     code = "" if entry.get("exitCode") in (None, 0) else f", exit status {entry['exitCode']}"
-    return line(f"{name}: {entry.get('status')}{reason}{code} after {seconds(entry.get('duration'))}, "
+    return line(f"{name}: {entry.get('status')}{reason}{code} after {_amount(entry.get('duration'), 's')}, "
                 f"run {entry.get('run')}")
 
 
@@ -164,7 +156,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
     code, reason, count = entry.get("exitCode"), entry.get("reason"), entry.get("count")
     status += f" {reason}" if reason else f" {code}" if code else ""
     status += f" x{count}" if isinstance(count, int) and count > 1 else ""
-    return (local_time(entry.get("finishedAt")), str(entry.get("command")), status, seconds(entry.get("duration")),
+    return (local_time(entry.get("finishedAt")), str(entry.get("command")), status, _amount(entry.get("duration"), "s"),
             str(entry.get("trigger") or "-"), str(entry.get("run") or "-"))
 
 
@@ -188,8 +180,8 @@ def _one(args: Namespace) -> None:
               f"strategy {line(entry.get('strategy'))}")
 
         if entry.get("maxRssBytes") is not None:
-            print(f"took {seconds(entry.get('cpuSeconds'))} of processor time, and at most "
-                  f"{mebibytes(entry['maxRssBytes'])} of memory")
+            print(f"took {_amount(entry.get('cpuSeconds'), 's')} of processor time, and at most "
+                  f"{_amount(entry['maxRssBytes'], 'MiB', 2**20)} of memory")
 
         for title, field in (("output", "output"), ("error output", "errorOutput")):
             print(f"--- {title}")

@@ -159,16 +159,6 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else "-" if value is None else json.dumps(value, ensure_ascii=False)
 
 
-def seconds(duration: Any) -> str:
-    """A duration, like 1.5 s; `-` if it is not known."""
-    return f"{duration:.1f} s" if isinstance(duration, (int, float)) else "-"
-
-
-def mebibytes(size: Any) -> str:
-    """So many bytes, like 1.5 MiB; `-` if that is not known."""
-    return f"{size / 2**20:.1f} MiB" if isinstance(size, (int, float)) else "-"
-
-
 def confirm(question: str, yes: bool) -> None:
     """Ask before something that cannot be undone. Raises BadInput unless the answer is yes."""
     if yes:
