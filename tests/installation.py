@@ -4,7 +4,7 @@
 Rule: nothing is faked. The CGI script is a process of its own with the environment of RFC 3875; the WSGI application
 is called through `wsgiref.validate`. Everything that a test starts carries the home's path in its environment or its
 words, so `end` finds all of it.
-It may import the package and the standard library.
+It may import the package, `processes` and the standard library.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, Callable, NamedTuple
 from wsgiref.validate import validator
 
 from tests import SCRIPT
+from tests.processes import is_left, processes_of
 from webscheduler import signing
 from webscheduler.host.home import create_home
 from webscheduler.store import history, locks, state
@@ -264,36 +265,22 @@ class Installation:
 
     def processes(self) -> list[int]:
         """Every living process that has to do with this home."""
-        needle, found = os.fsencode(self.home), []
+        return processes_of(self.home)
 
-        for pid in os.listdir("/proc"):
-            if pid.isdigit() and int(pid) != os.getpid():
-                try:
-                    words = Path("/proc", pid, "environ").read_bytes() + Path("/proc", pid, "cmdline").read_bytes()
-                except OSError:
-                    continue
-
-                if needle in words:
-                    found.append(int(pid))
-
-        return found
+    def gone(self) -> None:
+        """Wait until no process of it is left."""
+        until(lambda: not is_left(self.home), "the end of all processes")
 
     def end(self) -> None:
-        """Kill what a test left, and wait until it is gone: what ends loses its environment before its locks."""
-        killed = []
-
+        """Kill what a test left, and wait until it is gone."""
         while left := self.processes():
             for pid in left:
-                killed.append(locks.identity(pid))
-
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
 
             time.sleep(0.01)
 
-        until(lambda: all(map(ended, killed)), "the end of what was killed")
+        self.gone()
 
 
 def answered(process: subprocess.Popen[bytes]) -> Answer:

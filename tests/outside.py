@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -26,6 +26,7 @@ from wsgiref.validate import validator
 
 import webscheduler
 from tests import PACKAGE, SCRIPT
+from tests.processes import is_left, processes_of
 
 BASE = "https://example.org/cgi-bin/webscheduler.cgi"
 PATIENCE = 30.0  # seconds until a wait is given up; nothing is measured by it
@@ -197,31 +198,22 @@ class Outside:
 
     def processes(self) -> list[int]:
         """Every living process, other than this one, that has to do with this home."""
-        needle, found = os.fsencode(self.home), []
+        return processes_of(self.home)
 
-        for pid in os.listdir("/proc"):
-            if pid.isdigit() and int(pid) != os.getpid():
-                try:
-                    words = Path("/proc", pid, "environ").read_bytes() + Path("/proc", pid, "cmdline").read_bytes()
-                except OSError:
-                    continue
-
-                found += [int(pid)] if needle in words else []
-
-        return found
+    def gone(self) -> None:
+        """Wait until no process of it is left."""
+        until(lambda: not is_left(self.home), "the end of all processes")
 
     def end(self) -> None:
         """Kill what is left of it, and wait until it is gone."""
-        def left() -> bool:
-            for pid in self.processes():
-                try:
+        while left := self.processes():
+            for pid in left:
+                with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
 
-            return bool(self.processes())
+            time.sleep(0.01)
 
-        until(lambda: not left(), "the end of what was killed")
+        self.gone()
 
 
 @contextmanager

@@ -305,7 +305,7 @@ def test_everything_is_killed(installation: Installation, go_on: Path, running: 
     `interrupted`."""
     kill(running["supervisor"])
     kill(running["command"])
-    until(lambda: not installation.processes())
+    installation.gone()
     go_on.touch()
     assert installation.trigger(door).document["status"] == "running"
     installation.idle()
@@ -747,7 +747,7 @@ def test_zombies_are_bounded(installation: Installation) -> None:
         installation.trigger("wsgi")
 
     installation.idle()
-    until(lambda: not installation.processes())
+    installation.gone()
     installation.trigger("wsgi")
     installation.idle()
     assert zombies() - before <= 5

@@ -293,7 +293,7 @@ def test_a_supervisor_that_is_killed_while_it_ends_its_run(installation: Install
     finds(installation)
     assert [(run["status"], run["reason"]) for run in installation.runs()] == [
         ("interrupted", "terminated"), ("success", None)]  # fmt: skip
-    until(lambda: not installation.processes())
+    installation.gone()
 
 
 # Told to end at once

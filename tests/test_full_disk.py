@@ -115,7 +115,7 @@ def test_readers_know_how_a_run_ended_that_nobody_could_record(memory: Disk) -> 
     until(lambda: installation.row()["lastRunStatus"] == "running")
     memory.fill()
     go_on.touch()
-    until(lambda: not installation.processes())
+    installation.gone()
     assert (len(installation.claims()), installation.history()) == (1, [])
     assert installation.row()["lastRunStatus"] == "running"
 
@@ -176,11 +176,11 @@ def test_a_disk_that_says_so_when_it_syncs(loop: Disk, door: str) -> None:
     loop.free()
 
     for _ in range(2):
-        until(lambda: not installation.processes())
+        installation.gone()
         loop.read_anew()
         trigger()
 
-    until(lambda: not installation.processes())
+    installation.gone()
     loop.read_anew()
     lines = installation.runs()
     assert len({line["run"] for line in lines}) == len(lines) == ran

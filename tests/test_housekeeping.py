@@ -15,7 +15,7 @@ import pytest
 
 from tests import python_path
 from tests.commandline import Done, call
-from tests.installation import Installation, until
+from tests.installation import Installation
 from webscheduler.runs import retention
 from webscheduler.store import clock, history, history_cleaning
 from webscheduler.store.settings import load_settings
@@ -149,7 +149,7 @@ def test_a_history_that_cannot_be_read_spoils_no_other(installation: Installatio
     facts = installation.command_runs()
     os.kill(facts["supervisor"][0], signal.SIGKILL)
     os.kill(facts["command"][0], signal.SIGKILL)
-    until(lambda: not installation.processes())
+    installation.gone()
     (installation.home / "logs" / "first.jsonl").mkdir()
     assert call(installation.home, "run-due") == Done(0, "second: success\n", "")
     clean(installation)
@@ -168,7 +168,7 @@ def test_a_dead_run_of_a_task_that_nobody_triggers_is_recorded(installation: Ins
     facts = installation.command_runs()
     os.kill(facts["supervisor"][0], signal.SIGKILL)
     os.kill(facts["command"][0], signal.SIGKILL)
-    until(lambda: not installation.processes())
+    installation.gone()
     installation.edit(enabled=False)
     clean(installation)
     assert [(line["run"], line["status"]) for line in installation.runs()] == [(facts["run"], "interrupted")]

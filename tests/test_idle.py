@@ -137,7 +137,7 @@ def test_a_retry_is_due(idle: Installation, door: str) -> None:
     rest(idle)
     idle.trigger(door, "fails")
     idle.idle()
-    until(lambda: not idle.processes())
+    idle.gone()
     assert tick(idle) == ["fails"]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import LIBRARY
-from tests.installation import Installation, answered, asking, until
+from tests.installation import Installation, answered, asking
 from webscheduler.runs.indexing import refresh
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -101,7 +101,7 @@ def test_other_answers_import_little_more(installation: Installation) -> None:
     assert not locked & (FORBIDDEN - {"json", "re", "functools", "collections"})
     go_on.touch()
     installation.idle()
-    until(lambda: not installation.processes())
+    installation.gone()
 
 
 def test_the_package_itself_imports_nothing() -> None:

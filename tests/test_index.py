@@ -481,7 +481,7 @@ def test_an_edit_within_the_tick_of_the_clock(where: Any, door: str) -> None:
                 refresher.join()
                 assert not accepted(installation, asking(f"/run/{slug}", f"sig={signing.sign(secret, slug)}"), door)
                 installation.idle()
-                until(lambda: not installation.processes())
+                installation.gone()
         finally:
             installation.end()
 

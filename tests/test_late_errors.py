@@ -21,7 +21,7 @@ import pytest
 from tests.admin.client import Browser, populate
 from tests.admin.test_settings import backup, restore
 from tests.commandline import call
-from tests.installation import Installation, answered, until
+from tests.installation import Installation, answered
 from tests.test_witnesses import STRACE, needs_strace, script
 
 
@@ -37,7 +37,7 @@ class Traced:
             with installation.start_cgi(installation.signed(), words=words, script=script(installation)) as process:
                 self.answer = answered(process)
 
-            until(lambda: not installation.processes(), "the end of what it started")
+            installation.gone()
             self.lines = Path(folder, "of").read_text("utf-8", "replace").splitlines()
 
     def numbers(self, call: str, about: str) -> list[int]:

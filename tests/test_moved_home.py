@@ -13,7 +13,7 @@ import pytest
 
 from tests.admin.client import Browser, Form, populate
 from tests.commandline import Done, call, finished, start
-from tests.installation import DOORS, Installation, asking, until, waits_for
+from tests.installation import DOORS, Installation, asking, waits_for
 
 # What the command line can be asked that reads or writes a home.
 ASKED = {words.split()[0]: words.split() for words in (
@@ -77,11 +77,12 @@ def test_during_a_run(installation: Installation, by: str, how: str) -> None:
     for process in started:
         assert finished(process).status in (0, 1)
 
-    until(lambda: not installation.processes())
+    installation.gone()
     assert is_gone(installation)
 
     if how == "moved":
         place.rename(installation.home)
+        installation.gone()  # with its locks, which are there again
         assert installation.runs() == []
         installation.trigger("wsgi")
         installation.idle()
@@ -94,7 +95,7 @@ def test_at_an_idle_worker(installation: Installation, how: str) -> None:
     installation.add()
     assert installation.trigger("wsgi").status == 202
     installation.idle()
-    until(lambda: not installation.processes())
+    installation.gone()
     requests = [installation.signed(), installation.asking_status(), asking("/run/" + "ab" * 16, "sig=1")]
     went(installation, how)
 
@@ -122,7 +123,7 @@ def test_during_a_tick(installation: Installation, how: str) -> None:
     went(installation, how)
     go_on.touch()
     assert finished(tick).status == 1
-    until(lambda: not installation.processes())
+    installation.gone()
     assert is_gone(installation)
 
 

@@ -347,7 +347,7 @@ def make(folder: Path) -> None:  # noqa: C901 (a story, told in its order)
             history.mkdir()
             home.cgi(home.of_url(urls[name]))
             until(lambda name=name: b'"outcome"' in claim_of(name).read_bytes(), "the outcome")
-            until(lambda: not home.processes(), "the end of its supervisor")
+            home.gone()
             history.rmdir()
 
             if name == "dead:written":

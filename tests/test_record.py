@@ -214,7 +214,7 @@ def test_history_goes_while_it_runs(installation: Installation) -> None:
     installation.command_runs()
     shutil.rmtree(installation.home / "logs")
     go_on.touch()
-    until(lambda: not installation.processes())
+    installation.gone()
     assert len(installation.claims()) == 1
     assert installation.trigger("wsgi").status == 503
     (installation.home / "logs").mkdir()

@@ -187,7 +187,7 @@ def test_a_time_limit(installation: Installation) -> None:
     assert (line["status"], line["reason"], line["exitCode"]) == ("timeout", None, 5)
     assert line["output"] == "begun\ntold\n"
     assert line["duration"] >= 1
-    until(lambda: not installation.processes())
+    installation.gone()
     assert installation.row()["lastRunStatus"] == "timeout"
     assert installation.row()["consecutiveFailures"] == 1
 
@@ -199,7 +199,7 @@ def test_a_stubborn_command(installation: Installation, monkeypatch: pytest.Monk
                "while :; do sleep 0.02; done", timeout=1)  # fmt: skip
     assert (line["status"], line["exitCode"], line["signal"]) == ("timeout", 137, signal.SIGKILL)
     assert line["duration"] >= 1 + ending.GRACE
-    until(lambda: not installation.processes())
+    installation.gone()
 
 
 def test_a_stubborn_child(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +208,7 @@ def test_a_stubborn_child(installation: Installation, monkeypatch: pytest.Monkey
     line = run(installation, "bash", "-c", "(trap '' TERM; while :; do sleep 0.02; done) & "
                "trap 'exit 0' TERM; while :; do sleep 0.02; done", timeout=1)  # fmt: skip
     assert (line["status"], line["exitCode"]) == ("timeout", 0)
-    until(lambda: not installation.processes())
+    installation.gone()
 
 
 def test_zero_is_no_limit(installation: Installation) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Callable
 import pytest
 
 from tests import LIBRARY, PACKAGE
-from tests.installation import Installation, until
+from tests.installation import Installation
 from webscheduler import editing
 from webscheduler.errors import Busy, Unusable, WebschedulerError
 from webscheduler.host.home import create_home
@@ -197,7 +197,7 @@ def test_a_broken_file_is_never_overwritten(installation: Installation, content:
         assert (installation.home / "state.json").read_bytes() == content
         assert (installation.home / "state.json.bak").read_bytes() == good
 
-    until(lambda: not installation.processes())
+    installation.gone()
     assert (installation.home / "state.json").read_bytes() == content
     assert (installation.home / "state.json.bak").read_bytes() == good
     assert {run["status"] for run in installation.runs()} == {"success"}

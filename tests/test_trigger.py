@@ -111,7 +111,7 @@ def test_an_answer_waits_for_the_record_only(installation: Installation) -> None
         assert installation.claims() == []
         assert installation.processes()
 
-    until(lambda: not installation.processes())
+    installation.gone()
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -252,7 +252,7 @@ def test_status(ready: Installation, door: str) -> None:
     ready.edit(argv=["false"])
     ready.wsgi(ready.signed())
     ready.idle()
-    until(lambda: not ready.processes())  # a supervisor refreshes the index after its record
+    ready.gone()  # a supervisor refreshes the index after its record
     before = {file: file.read_bytes() for file in ready.home.rglob("*") if file.is_file()}
     answer = ready.call(door, ready.asking_status())
     assert (answer.status, answer.document["status"], answer.document["lastRunStatus"]) == (503, "failing", "failed")
@@ -495,7 +495,7 @@ def test_what_may_not_be_read_or_written(elsewhere: Installation, name: str, mod
         file.chmod(mode)
 
     answer = ask()
-    until(lambda: not elsewhere.processes())
+    elsewhere.gone()
 
     for file, before in modes.items():
         file.chmod(before)

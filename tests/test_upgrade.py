@@ -104,7 +104,7 @@ def end(home: Outside, site: Site, name: str) -> None:
     else:
         site.go.touch()
 
-    until(lambda: not home.processes(), "the end of its processes")
+    home.gone()
 
 
 def prepare(home: Outside, site: Site, hook: str) -> None:
@@ -212,7 +212,7 @@ def test_a_tick_goes_on_when_the_program_is_replaced(tmp_path: Path, form: str, 
             site.put(PACKAGE.parent)
 
         site.go.touch()
-        until(lambda: not home.processes(), "the end of the tick")
+        home.gone()
         assert [(name, [line["status"] for line in home.history(name)]) for name in ("first", "second", "_due")] == [
             ("first", ["success"]), ("second", ["success"]), ("_due", ["success", "success"])]
         assert not home.claims()
@@ -231,7 +231,8 @@ def test_what_follows_a_run_needs_no_program_any_more(tmp_path: Path) -> None:
         until(lambda: any("begun" in log.read_text() for log in (home.home / "output").iterdir()), "the first run")
         site.remove()
         site.go.touch()
-        until(lambda: not home.processes() and home.history("second"), "the end of both")
+        until(lambda: home.history("second"), "what follows")
+        home.gone()
         assert [line["after"] for line in home.history("second")] == [home.history("first")[0]["run"]]
         assert not home.claims() and home.history("second")[0]["status"] == "success"
 
@@ -261,5 +262,5 @@ def test_a_run_that_a_server_started_goes_on(tmp_path: Path, version: str) -> No
                 "reason"] == "locked"
 
         site.go.touch()
-        until(lambda: not home.processes(), "the end of the run")
+        home.gone()
         assert [line["status"] for line in home.history("slow") if line["run"]] == ["success"] and not home.claims()

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from tests.commandline import environment
-from tests.installation import PATIENCE, Installation, answered, asking, until, waits_for
+from tests.installation import PATIENCE, Installation, answered, asking, waits_for
 
 STRICT = [["-W", "error"], ["-X", "dev", "-W", "error"]]
 # A request, the end of its answer, and the end of the server's process, which does not wait for the run.
@@ -96,7 +96,7 @@ def test_the_command_line(strict: Installation, options: list[str]) -> None:
                   ["remove", "other", "--yes"], ["--version"]):
         call(*words)
 
-    until(lambda: not strict.processes())
+    strict.gone()
 
 
 @pytest.mark.parametrize("page", ["", "sign-in", "setup"])
