@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -34,6 +33,10 @@ class Site(NamedTuple):
 
     def add(self, name: str, command: str, **fields: Any) -> None:
         self.installation.add(name, ["/bin/sh", "-c", command], **fields)
+        give(self.installation.home, KIND.user)
+
+    def edit(self, name: str, **fields: Any) -> None:
+        self.installation.edit(name, **fields)
         give(self.installation.home, KIND.user)
 
     def url(self, name: str) -> str:
@@ -142,11 +145,12 @@ def test_killed_supervisor_locks_until_the_command_ends(site):
 
 def test_an_orphan_is_ended_by_the_next_trigger_when_its_time_is_up(site):
     """A command whose supervisor was killed does not outlive its time limit for longer than until the next trigger."""
-    site.add("overdue", "exec sleep 600", timeout=1)
+    site.add("overdue", "exec sleep 600")
     site.trigger("overdue")
     facts = site.begun("overdue")
     kill(facts["supervisor"])
-    until(lambda: time.monotonic() > facts["deadline"])
+    site.edit("overdue", timeout=1)  # of the next run
+    site.installation.end_of_time()
     until(lambda: site.trigger("overdue")["status"] == "running")
     assert not locks.alive(facts["command"])
     until(lambda: len(site.installation.runs("overdue")) == 2)
@@ -157,12 +161,13 @@ def test_an_orphan_is_ended_by_the_next_trigger_when_its_time_is_up(site):
 
 def test_killed_altogether_the_next_trigger_runs_at_once(site):
     """kill -9 of supervisor and command: the very next trigger runs, and the lost run has its one line."""
-    site.add("killed", "sleep 600", timeout=2)
+    site.add("killed", "sleep 600")
     site.trigger("killed")
     facts = site.begun("killed")
     kill(facts["supervisor"])
     os.killpg(facts["command"][0], signal.SIGKILL)
     until(lambda: not locks.alive(facts["command"]))
+    site.edit("killed", timeout=2)  # of the next run
     answer = site.trigger("killed")
     assert answer["status"] == "running"
     (line,) = site.installation.runs("killed")

@@ -266,9 +266,9 @@ def marked(pid: str, run: str) -> bool:
 @pytest.mark.parametrize(
     "program",
     {
-        "willing": "sleep 300 & while :; do sleep 0.02; done",
-        "stubborn": "trap '' TERM; sleep 300 & while :; do sleep 0.02; done",
-        "stubborn child": "(trap '' TERM; while :; do sleep 0.02; done) & while :; do sleep 0.02; done",
+        "willing": "sleep 300 & : > \"$0\"; while :; do sleep 0.02; done",
+        "stubborn": "trap '' TERM; sleep 300 & : > \"$0\"; while :; do sleep 0.02; done",
+        "stubborn child": "(trap '' TERM; : > \"$0\"; while :; do sleep 0.02; done) & while :; do sleep 0.02; done",
     }.items(),
     ids=lambda item: item[0],
 )
@@ -278,11 +278,14 @@ def test_the_time_limit_of_an_orphan(
     """Whoever triggers a task whose supervisor is gone ends its command when its time is up, and all of its group;
     one that ignores TERM, too, after a grace period."""
     monkeypatch.setattr(ending, "GRACE", 1.0)
-    installation.add(argv=["sh", "-c", program[1]], timeout=1)
+    ready = installation.home / "ready"
+    installation.add(argv=["sh", "-c", program[1], str(ready)])
     installation.trigger("wsgi")
     facts = installation.command_runs()
+    until(ready.exists)
     kill(facts["supervisor"])
     assert locked(installation.trigger("wsgi"))
+    installation.end_of_time()
     until(lambda: installation.trigger("wsgi").document["status"] == "running", "the end of the orphan")
     assert not locks.alive(facts["command"])
     first = installation.runs()[0]

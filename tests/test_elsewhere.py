@@ -70,7 +70,7 @@ def test_a_run_of_the_host_is_running_in_a_container(
     installation: Installation, go_on: Path, unshare: list[str], supervised: bool
 ) -> None:
     """It is not started a second time there, whatever its pids mean there, nor signalled, and readers show it."""
-    installation.add(argv=waits_for(go_on), timeout=1 if not supervised else 300)
+    installation.add(argv=waits_for(go_on))
     installation.trigger("wsgi")
     facts = installation.command_runs()
     until(lambda: begins(installation))
@@ -78,7 +78,7 @@ def test_a_run_of_the_host_is_running_in_a_container(
     if not supervised:
         os.kill(facts["supervisor"][0], signal.SIGKILL)
         until(lambda: not locks.alive(facts["supervisor"]))
-        until(lambda: time.monotonic() > facts.get("deadline", 0) + 1)
+        installation.end_of_time()
 
     done = there(unshare, installation, "run", "task")
     assert (done.status, "running" in done.err) == (1, True), done

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests import LIBRARY
-from tests.commandline import call, environment
+from tests import LIBRARY, commandline
+from tests.commandline import environment
 from tests.installation import DOORS, Installation, until, waits_for
 from webscheduler.runs import cancel
 from webscheduler.runs.by_hand import run_by_hand
@@ -166,12 +166,13 @@ def test_nothing_outlives_the_end_of_an_orphan(
     installation: Installation, left: Path, argv: list[str], by: str
 ) -> None:
     """The same, where the supervisor was killed: whoever holds the gate ends what is found, and waits for nothing."""
-    facts, who = started(installation, left, argv, timeout=2 if by == "time limit" else 600)
+    facts, who = started(installation, left, argv)
     kill(facts["supervisor"])
 
     if by == "cancel":
         assert cancel.end(str(installation.home), "task", facts["run"], 30)
     else:
+        installation.end_of_time()
         finds(installation)
 
     assert not locks.alive(who)
@@ -183,9 +184,13 @@ def test_nothing_outlives_the_end_of_an_orphan(
 def test_the_orphans_of_a_run_of_the_command_line(installation: Installation, left: Path) -> None:
     """`webscheduler run` is a supervisor, too: what gets away from everything else comes to it."""
     (argv,) = SHED_ALL.values()
-    installation.add(argv=[*argv, str(left)], timeout=3)
-    assert call(installation.home, "run", "task").status == 1
-    assert not Path(f"/proc/{left.read_text()}").exists()
+    installation.add(argv=[*argv, str(left)])
+    process = commandline.start(installation.home, "run", "task")
+    until(left.exists)
+    who = locks.identity(int(left.read_text()))
+    process.terminate()
+    assert commandline.finished(process).status == 1
+    assert not locks.alive(who)
 
 
 @pytest.mark.parametrize("code", [0, 3])
@@ -196,7 +201,7 @@ def test_the_daemons_of_a_command_that_ended_by_itself_stay(
     """Whatever its exit status, and also past the time limit."""
     go_on = installation.home / "go-on"
     script = 'setsid sleep 600 & echo $! > "$0"; sleep 600 & while [ ! -e "$1" ]; do sleep 0.02; done; exit $2'
-    installation.add(argv=["sh", "-c", script, str(left), str(go_on), str(code)], timeout=4)
+    installation.add(argv=["sh", "-c", script, str(left), str(go_on), str(code)])
     installation.trigger("wsgi")
     facts = installation.command_runs()
     until(lambda: left.exists() and left.read_text())
@@ -209,7 +214,7 @@ def test_the_daemons_of_a_command_that_ended_by_itself_stay(
     until(lambda: not locks.alive(facts["command"]))
 
     if not supervised:
-        until(lambda: time.monotonic() > installation.facts()[0]["deadline"])
+        installation.end_of_time()
 
     finds(installation)
     assert installation.runs()[0]["status"] == ("interrupted" if not supervised else "failed" if code else "success")
@@ -221,15 +226,15 @@ def test_the_daemons_of_a_command_that_ended_by_itself_stay(
 
 # It says nothing: nobody reads the output of an orphan, so SIGPIPE ends one that does.
 GRACEFUL = """
-(trap 'sleep 1; echo finished > "$0"; exit 0' TERM; echo > "$0.ready"; while :; do sleep 0.02; done) 2> /dev/null &
+(trap 'sleep 0.5; echo finished > "$0"; exit 0' TERM; echo > "$0.ready"; while :; do sleep 0.02; done) 2> /dev/null &
 wait
 """
 
 
 @pytest.fixture
 def finished(installation: Installation) -> Path:
-    """What a child of the shell writes that takes a second to end."""
-    installation.add(argv=["sh", "-c", GRACEFUL, str(installation.home / "finished")], timeout=3)
+    """What a child of the shell writes that takes its time to end."""
+    installation.add(argv=["sh", "-c", GRACEFUL, str(installation.home / "finished")])
     return installation.home / "finished"
 
 
@@ -239,12 +244,18 @@ def test_a_child_has_the_grace_of_its_command(
     installation: Installation, finished: Path, by: str, supervised: bool
 ) -> None:
     """A shell is gone at once; what it had started may end in its own time, as with GNU timeout -k."""
+    if supervised and by == "time limit":
+        installation.edit(timeout=3)
+
     installation.trigger("wsgi")
     facts = installation.command_runs()
     until(Path(f"{finished}.ready").exists)
 
     if not supervised:
         kill(facts["supervisor"])
+
+        if by == "time limit":
+            installation.end_of_time()
 
     if by == "cancel" or (by == "TERM" and not supervised):
         assert cancel.end(str(installation.home), "task", facts["run"], 30)
@@ -399,16 +410,22 @@ def test_who_reads_a_claim_is_not_of_its_run(installation: Installation, tmp_pat
 @pytest.mark.parametrize("strategy", ["sync", "close"])
 def test_a_server_is_not_of_a_run_that_it_waits_for(installation: Installation, strategy: str) -> None:
     """It has closed the claim as soon as the supervisor has started, is no subreaper, and lives on."""
-    installation.add(argv=[*forks("stays"), str(installation.home / "left")], timeout=2, strategy=strategy)
+    installation.add(argv=[*forks("stays"), str(installation.home / "left")], strategy=strategy)
     thread = Thread(target=installation.trigger, args=["wsgi"])
     thread.start()
     until((installation.home / "left").exists)
     claims = [str(claim) for claim in installation.claims()]
-    mine = [Path(f"/proc/self/fdinfo/{entry.name}").read_text() for entry in Path("/proc/self/fd").iterdir()
-            if os.path.realpath(entry) in claims]
+    mine = []
+
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # closed since
+            if os.readlink(f"/proc/self/fd/{number}") in claims:
+                mine.append(Path(f"/proc/self/fdinfo/{number}").read_text())
+
     assert not any("lock:" in each for each in mine)  # it may still read it
+    assert cancel.end(str(installation.home), "task", installation.facts()[0]["run"], 30)
     thread.join()
-    assert [run["status"] for run in installation.runs()] == ["timeout"]
+    assert [run["status"] for run in installation.runs()] == ["interrupted"]
     assert not is_subreaper()
 
 
@@ -451,33 +468,36 @@ def test_a_supervisor_reaps_all_that_comes_to_it(installation: Installation) -> 
 
 
 @pytest.fixture
-def slow_exec(installation: Installation) -> Iterator[tuple[list[int], list[int]]]:
-    """A supervisor whose command takes seconds for its exec; (its identity, that of the fork)."""
+def slow_exec(installation: Installation) -> Iterator[tuple[list[int], list[int], Callable[[], None]]]:
+    """A supervisor whose command takes minutes for its exec; (its identity, that of the fork, what lets it go on)."""
     if shutil.which("strace") is None:
         (pytest.fail if os.environ.get("WEBSCHEDULER_REQUIRE_ALL") else pytest.skip)("strace is missing")
 
     installation.add(argv=["/bin/sleep", "600"])
-    words = ["strace", "-f", "-o", "/dev/null", "-e", "trace=execve", "-e", "inject=execve:delay_enter=6s",
-             sys.executable, "-m", "webscheduler", "run", "task"]
+    words = ["strace", "-f", "-o", "/dev/null", "-P", "/bin/sleep", "-e", "trace=execve",
+             "-e", "inject=execve:delay_enter=600s", sys.executable, "-m", "webscheduler", "run", "task"]
 
     with subprocess.Popen(words, env=environment(installation.home), stdout=subprocess.DEVNULL) as strace:
         (facts,) = until(lambda: [facts for facts in installation.facts() if "deadline" in facts])
         supervisor = facts["supervisor"]
         children = Path(f"/proc/{supervisor[0]}/task/{supervisor[0]}/children")
         fork = locks.identity(int(until(children.read_text).split()[0]))
-        yield supervisor, fork
+        yield supervisor, fork, strace.kill
         strace.kill()
 
 
-def test_an_exec_that_takes_long(installation: Installation, slow_exec: tuple[list[int], list[int]]) -> None:
+def test_an_exec_that_takes_long(
+    installation: Installation, slow_exec: tuple[list[int], list[int], Callable[[], None]]
+) -> None:
     """Between fork and exec a command has nothing but the lock; that it has it is enough, however long it takes."""
-    supervisor, fork = slow_exec
+    supervisor, fork, go_on = slow_exec
     kill(supervisor)
     (claim,) = installation.claims()
     until(lambda: time.time() > claim.stat().st_mtime + 2.5)
     assert locks.alive(fork)
     assert b"sleep" not in Path(f"/proc/{fork[0]}/cmdline").read_bytes()
     assert installation.trigger("wsgi").document["reason"] == "locked"
+    go_on()
     until(lambda: b"sleep" in Path(f"/proc/{fork[0]}/cmdline").read_bytes())
     assert installation.trigger("wsgi").document["reason"] == "locked"
     os.kill(fork[0], signal.SIGKILL)

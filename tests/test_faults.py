@@ -66,7 +66,7 @@ def test_2_two_calls_at_once_do_not_both_pass_the_rate_limit(installation: Insta
 
 def test_3_a_detached_run_has_limits(installation: Installation) -> None:
     """A detached command that prints for ever is ended by its time limit, and its output file stays small meanwhile."""
-    installation.add(argv=["yes"], timeout=1)
+    installation.add(argv=["yes"], timeout=3)
     live = installation.home / "output" / f"{installation.trigger('wsgi').document['run']}.log"
     until(lambda: live.exists() and live.read_bytes().startswith(b"... [earlier"))
     sizes = [live.stat().st_size for _ in range(100)]
