@@ -22,7 +22,7 @@ FENCE = re.compile(r"^( *)```\w*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 # Blocks that are no shell, by how they begin.
 OTHER = {
     r"from webscheduler import": "Python",
-    r"<|location |WSGIDaemonProcess|PassengerPython|log_format": "the configuration of a server",
+    r"<|location |ScriptAlias|WSGIDaemonProcess|PassengerPython|log_format": "the configuration of a server",
 }
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """What pages tell to type does what they say: their shell blocks are run as they stand, in a fresh home.
 
-Rules: the only thing that changes is the address, as a page asks its reader to put in his own. A line that cannot run
-here is in CANNOT with the reason, and a block that is no shell in OTHER; a row of either that nothing needs is stale.
+Rules: the only things that change are the address and places, as a page asks its reader to put in his own. A line that
+cannot run here is in CANNOT with the reason, and a block that is no shell in OTHER; a row that nothing needs is stale.
 """
 
 from __future__ import annotations
@@ -34,30 +34,39 @@ MOUNTS = ("/cgi-bin/webscheduler.cgi", "/scheduler", "/cron")
 CANNOT = {
     r"\bpip install\b": "needs an index of packages; test_installed.py has one",
     r"-m venv\b|/bin/activate$": "the same",
-    r": sudo ": "needs a machine of its own",
-    r"\bcrontab (-l|install|uninstall)\b": "the crontab of whoever runs the tests; test_crontab.py has one of its own",
+    r": *sudo ": "needs a machine of its own",
     r": gunicorn ": "does not end",
     r"\bprobe --seconds": "takes as long as it says",
     r"\bnotify\b.*(email|test)": "sends mail; test_channels.py has a server of its own",
-    r"'URL'|BODY|body\.json": "the reader has to put something in",
-    r"/home/me/(virtualenv/|webscheduler/|public_html/)": "a program at a place on another machine",
+    r"-hmac KEY": "the reader has to put something in",
+    r"/usr/bin/python3 /home/me/public_html/": "needs the bundle there; test_bundle.py has it",
     r"embedding\.md: webscheduler sync": "needs the site; test_embedding.py has one",
-    r"/elsewhere/": "a place outside of the account",
-    r"apache\.md: *(<|#|ScriptAlias|Require)": "the configuration of a server, after shell in the same block",
 }
 
 # What a reader of a page has done before, besides `webscheduler init`, or what his host has made.
 BEFORE = {
-    "cpanel.md": "mkdir scheduler; touch scheduler/passenger_wsgi.py",
+    "cpanel.md": "mkdir -p scheduler virtualenv/scheduler/3.11/bin webscheduler/bin; "
+                 "touch scheduler/passenger_wsgi.py; for place in virtualenv/scheduler/3.11 webscheduler; do "
+                 'ln -s "$HOST/webscheduler" $place/bin; done',
     "monitoring.md": "webscheduler add backup --command hello",
-    "moving.md": "webscheduler add report --every 1h --command hello; mkdir -p var/scheduler; "
+    "moving.md": "echo '15 3 * * * true' | crontab -; webscheduler --home /elsewhere/.webscheduler init; "
+                 "webscheduler add report --every 1h --command hello; mkdir -p var/scheduler; "
                  "echo '{}' > var/scheduler/state.json",
     "nginx.md": "mkdir cgi-bin",
     "notifications.md": "webscheduler add backup --command hello",
     "o2switch.md": "mkdir scheduler",
     "passenger.md": "mkdir scheduler",
+    "pythonanywhere.md": 'mkdir -p webscheduler/bin; ln -s "$HOST/python" webscheduler/bin',
     "questions.md": "webscheduler add NAME --command hello",
 }
+
+# A host's command to which the account's crontab is a file.
+CRONTAB = """case "$1" in
+  -l) [ -e ~/.crontab ] || { echo 'no crontab for me' >&2; exit 1; }; cat ~/.crontab ;;
+  -r) rm ~/.crontab ;;
+  *) cat > ~/.crontab ;;
+esac
+"""
 
 
 class Quiet(WSGIRequestHandler):
@@ -101,19 +110,27 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
     if not shutil.which("curl") and "curl " in "".join(lines):
         (pytest.fail if os.environ.get("WEBSCHEDULER_REQUIRE_ALL") else pytest.skip)("curl is missing")
 
-    home = tmp_path / "account"
-    programs = tmp_path / "programs"
+    home, host = tmp_path / "account", tmp_path / "host"
     (home / "public_html" / "cgi-bin").mkdir(parents=True)
-    programs.mkdir()
-    (programs / "webscheduler").write_text(f'#!/bin/sh\nexec {sys.executable} -m webscheduler "$@"\n')
-    (programs / "webscheduler").chmod(0o755)
+    host.mkdir()
+
+    for program, text in (("webscheduler", f'exec {sys.executable} -m webscheduler "$@"\n'),
+                          ("python", f'exec {sys.executable} "$@"\n'), ("crontab", CRONTAB)):
+        (host / program).write_text(f"#!/bin/sh\n{text}")
+        (host / program).chmod(0o755)
+
     installation = Installation(home / ".webscheduler")
 
     try:
         with served(installation.home) as address:
             before = [f"webscheduler config set baseUrl {ADDRESS}/cron", BEFORE.get(page.name, ":")]
-            script = "\n".join([*before, *lines]).replace(ADDRESS, address)
-            typed(script, home, f"{programs}{os.pathsep}{os.environ['PATH']}", **python_path())
+            script = "\n".join([*before, *lines])
+
+            for theirs, ours in ((ADDRESS, address), ("'URL'", '"$(webscheduler url @due)"'), ("/home/me/", f"{home}/"),
+                                 ("/elsewhere/", f"{tmp_path}/elsewhere/")):
+                script = script.replace(theirs, ours)
+
+            typed(script, home, f"{host}{os.pathsep}{os.environ['PATH']}", HOST=str(host), **python_path())
     finally:
         installation.end()
 
