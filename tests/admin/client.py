@@ -224,11 +224,11 @@ def populate(installation: Installation) -> None:
     file.chmod(0o600)
 
 
-def restore(owner: Browser, document: object) -> Any:
+def restore(owner: Browser, document: object, query: str = "") -> Any:
     """Send the file as a browser does."""
     owner.get("settings")
     content = document if isinstance(document, str) else json.dumps(document)
     body = (f'--x\r\nContent-Disposition: form-data; name="token"\r\n\r\n{owner.token()}\r\n'
             f'--x\r\nContent-Disposition: form-data; name="file"; filename="b.json"\r\nContent-Type: application/json'
             f"\r\n\r\n{content}\r\n--x--\r\n").encode()
-    return owner.request("/cron/admin/backup", "POST", body, CONTENT_TYPE="multipart/form-data; boundary=x")
+    return owner.request("/cron/admin/backup" + query, "POST", body, CONTENT_TYPE="multipart/form-data; boundary=x")

@@ -88,6 +88,45 @@ def test_backup_and_restore(owner: Browser, inhabited: Installation) -> None:
     assert inhabited.row("later")
 
 
+def test_what_restoring_changes_is_shown_before(owner: Browser, inhabited: Installation) -> None:
+    """Field by field, without secrets; nothing is written, and nothing is left to show once it is restored."""
+    inhabited.add("task", argv=["/bin/echo", "hi"], title="Tâche")
+    inhabited.add("gone")
+    inhabited.configure(name="Shop")
+    document = backup(owner)
+    call(inhabited.home, "remove", "gone", "--yes")
+    inhabited.edit("task", title="<b>", secret="0" * 64)
+    inhabited.configure(name="Other")
+    before = state.read(str(inhabited.home)), read_settings(str(inhabited.home))
+    assert f'formaction="{owner.get("settings").form("backup")["action"]}?do=preview"' in owner.page
+    page = restore(owner, document, "?do=preview")
+    lines = re.findall(r'<code class="line"[^>]*>(.*?)</code>', page.text)
+    assert lines == ["task: secret: ***", "task: title: &quot;&lt;b&gt;&quot; -&gt; &quot;Tâche&quot;", "gone: added",
+                     "name: &quot;Other&quot; -&gt; &quot;Shop&quot;"]
+    assert document["tasks"]["task"]["secret"] not in page and "Nothing is changed yet" in page
+    assert (state.read(str(inhabited.home)), read_settings(str(inhabited.home))) == before
+    assert "Tasks restored: 3." in restore(owner, document)
+    assert "Nothing is different." in restore(owner, document, "?do=preview")
+    document["tasks"]["task"]["argv"] = ["/bin/sh"]
+    assert ">task: left out<" in restore(owner, document, "?do=preview").text
+    document["tasks"]["task"]["expression"] = "99 * * * *"
+    assert "Nothing was changed: task task: expression:" in restore(owner, document, "?do=preview")
+
+
+def test_urls_outlive_the_restoring_of_an_export(owner: Browser, inhabited: Installation) -> None:
+    """One without secrets gives no task that is here another URL, as `import` does not."""
+    registered(inhabited, "task", "hello", title="old")
+    before, due = inhabited.row("task"), inhabited.row("@due")
+    text = call(inhabited.home, "export", "json").out
+    inhabited.edit("task", title="new", slug="0" * 32)
+    before["slug"] = "0" * 32
+    page = restore(owner, text, "?do=preview")
+    assert re.findall(r'<code class="line"[^>]*>(.*?)</code>', page.text) == [
+        "task: title: &quot;new&quot; -&gt; &quot;old&quot;"]
+    assert "Tasks restored: 2." in restore(owner, text)
+    assert inhabited.row("task") == before and inhabited.row("@due") == due
+
+
 def test_many_names_left_out_are_said(owner: Browser) -> None:
     """What the next page is to say fits into a cookie, however much it is."""
     tasks = {f"programme-{number}-é": {"argv": ["/bin/true"]} for number in range(400)}

@@ -9,6 +9,7 @@ somebody pressed its button.
 
 from __future__ import annotations
 
+import copy
 import hmac
 import json
 import os
@@ -84,7 +85,8 @@ def index(visit: Visit) -> Response:
         crontab=visit.html("to-crontab", link=link(visit, "Show the crontab", "crontab")) if owner else "",
         keys=visit.html("to-keys", link=link(visit, "Keys of the API…", "keys")) if owner else "",
         backup=visit.html("backup", action=visit.href("backup"), download=button(
-            visit, "backup", "Download a backup", fields={"do": "download"})) if owner else "",
+            visit, "backup", "Download a backup", fields={"do": "download"}), preview=visit.href(
+            "backup", do="preview")) if owner else "",
         take=_elsewhere(visit) if visit.may("editor") else ""), 422 if form.errors else 200)
 
 
@@ -218,7 +220,9 @@ def _change_crontab(visit: Visit, minutes: int) -> Response:
 
 
 def backup(visit: Visit) -> Response:
-    """Send a backup, or restore one."""
+    """Send a backup, restore one, or show what that would change."""
+    changes: list[str] | None = [] if visit.query.get("do") == "preview" else None
+
     if visit.form.get("do") == "download":
         visit.note("took a backup")
         settings = {name: redacted(SETTINGS[name], value) if name in SECRETS else value
@@ -228,10 +232,15 @@ def backup(visit: Visit) -> Response:
         return _download("webscheduler-backup.json", json.dumps(document, indent=1) + "\n", "application/json")
 
     try:
-        count, left_out, lost, hidden, behind = _restore(visit, visit.uploaded("file"))
+        count, left_out, lost, hidden, behind = _restore(visit, visit.uploaded("file"), changes)
     except BadInput as error:
         visit.tell("Nothing was changed: {problem}", problem=str(error), kind="bad")
         return visit.redirect("settings")
+
+    if changes is not None:
+        return _lines(visit, visit.t("What restoring changes"), visit.t(
+            "Nothing is changed yet." if changes else "Nothing is different."), changes, [
+                link(visit, "Settings", "settings")])
 
     visit.note("restored a backup")
     names = left_out or lost or hidden
@@ -248,10 +257,12 @@ def _seal(visit: Visit, document: dict[str, Any], key: bytes | None = None) -> s
     return session.mac(key or session.keys(visit.home)[-1], "backup", plain.encode())
 
 
-def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str], list[str], list[str]]:
+def _restore(visit: Visit, text: str, changes: list[str] | None) -> tuple[
+        int, list[str], list[str], list[str], list[str]]:
     """Take a backup in, all or nothing, unless the error says that only the settings were not; tasks that are not in it
-    stay. (how many tasks came in, what was left out, what has no command here, which settings have a secret that is not
-    in the file, sentences on what else stays behind)."""
+    stay. changes: if given, what would change is added to it, and nothing is written. (how many tasks came in, what was
+    left out, what has no command here, which settings have a secret that is not in the file, sentences on what else
+    stays behind)."""
     arrival = importing.of_document(text, "the file")
     rows = arrival.tasks
     document: dict[str, Any] = json.loads(text) or {}  # which was parsed, so it is not too deep
@@ -270,8 +281,9 @@ def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str], list[s
     lost: list[str] = []
 
     def row(name: str, given: dict[str, Any], present: dict[str, Any]) -> dict[str, Any] | None:
-        found = {**new_task(visit.now, given),
-                 **{key: present[key] for key, field in FIELDS.items() if field.by == "run" and key in present}}
+        kept = {"createdAt"} - given.keys() if given.get("secret") else {"createdAt", "slug", "secret"}  # URLs stay
+        found = {**new_task(visit.now, given), **{key: present[key] for key, field in FIELDS.items()
+                                                  if (field.by == "run" or key in kept) and key in present}}
 
         try:
             # A command that is not here keeps a task from running, not from coming back.
@@ -291,18 +303,36 @@ def _restore(visit: Visit, text: str) -> tuple[int, list[str], list[str], list[s
         lost.extend([name] if gone else [])
         return found
 
-    state.update(visit.home, lambda tasks: importing.merge(tasks, rows, row, replace=True))
+    if changes is None:
+        state.update(visit.home, lambda tasks: importing.merge(tasks, rows, row, replace=True))
 
-    try:
-        save_settings(visit.home, settings)
-    except WebschedulerError as error:
-        raise Unusable(f"the tasks are restored, the settings are not: {error}")
+        try:
+            save_settings(visit.home, settings)
+        except WebschedulerError as error:
+            raise Unusable(f"the tasks are restored, the settings are not: {error}")
+    else:
+        tasks = state.read_strictly(visit.home)
+        importing.merge(after := copy.deepcopy(tasks), rows, row, replace=True)
+
+        for name in rows:
+            if name in left_out or not isinstance(tasks.get(name), dict):
+                changes.append(f"{name}: {'left out' if name in left_out else 'added'}")
+            else:
+                changes += _differences(f"{name}: ", new_task(visit.now, tasks[name]), after[name])
+
+        changes += _differences("", visit.settings, settings)
 
     arrival = arrival._replace(tasks={name: row for name, row in rows.items() if name not in left_out})
     behind = [*([] if whole else importing.stays_behind(then, arrival).values()),
               *([importing.NO_HISTORY] if arrival.logs else [])]
     said = [language.error(visit.language, text) for text in behind]
     return len(rows) - len(left_out), left_out, lost, hidden, [f"{text[0].upper()}{text[1:]}." for text in said]
+
+
+def _differences(prefix: str, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    return [f"{prefix}{name}: " + ("***" if name in (*SECRETS, "secret", "oldSecret") else " -> ".join(
+        json.dumps(each, ensure_ascii=False) for each in (before.get(name), value)))
+        for name, value in after.items() if value != before.get(name)]
 
 
 def _elsewhere(visit: Visit) -> Html:
