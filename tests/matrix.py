@@ -529,6 +529,8 @@ VERSIONS = """
 |---|---|
 """
 
+PARTS = (HEAD, MEANWHILE, LIVES, FORCED, FACTS, VERSIONS)
+
 
 def page(results: Mapping[str, Result]) -> str:
     """docs/reference/servers.md for what was seen of all kinds."""

@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from tests import CHECKOUT
+from tests.benchmarks import page, table
 from tests.installation import Installation
 from tests.pages import DOCS, FENCE, blocks, name, prose
 from webscheduler.cli import parse
@@ -182,6 +183,16 @@ def test_the_reference_of_tables_is_fresh(page: str) -> None:
     assert (DOCS / "reference" / page).read_text() == tables().render()[page], "run python docs/reference/tables.py"
 
 
+def test_the_page_of_costs_has_the_rows_that_are_measured() -> None:
+    """And their bars and aims, and the words around them. Its numbers are of the machine that measured."""
+    text = (CHECKOUT / page.PAGE).read_text()
+    rows = [f"| {row.work} | {row.against} | {page.number(row.bar, row.unit)} | {page.number(row.aim, row.unit)} |"
+            for row in table.ROWS]
+    frame = re.split(r"\{\w+\}", page.INTRODUCTION + page.GROWTH + page.PEERS)
+    parts = rows + frame[:3] + frame[-1:]
+    assert not [each for each in parts if each not in text], "run python -m tests.benchmarks --write-docs"
+
+
 def test_what_is_said_of_a_caller_has_a_source() -> None:
     """Each fact is "not known", or has sources, each an address and the day when it was read; none is left over."""
     data = tables().facts()
@@ -277,8 +288,8 @@ def test_nothing_of_this_machine(page: Path) -> None:
 
 @pytest.mark.parametrize("page", FRENCH, ids=name)
 def test_french_pages_are_french_and_whole(page: Path) -> None:
-    """A French page has its accents and spaces, and the same commands, blocks of code and number of sections as the
-    English one, to which it leads and which leads to it."""
+    """A French page has its accents and spaces, and the same commands, blocks of code, sections, rows, items, pictures
+    and links as the English one, to which it leads and which leads to it."""
     english = page.with_name(page.name.replace(".fr.md", ".md"))
     text = prose(page.read_text())
     words = re.findall(r"[^\W\d_]+", re.sub(r"`[^`]*`|\]\([^)]*\)|«[^»]*»", "", text).lower())
@@ -291,6 +302,14 @@ def test_french_pages_are_french_and_whole(page: Path) -> None:
     assert list(blocks(page.read_text())) == list(blocks(english.read_text()))
     assert [len(found) for found in re.findall(r"^(#+) ", text, re.MULTILINE)] == [
         len(found) for found in re.findall(r"^(#+) ", prose(english.read_text()), re.MULTILINE)]
+
+    def shape(there: Path) -> tuple[int, int, int, set[str]]:
+        words = prose(there.read_text())
+        links = {target.replace(".fr.md", ".md") for target in LINK.findall(words)}
+        rows, items = (len(re.findall(begins, words, re.MULTILINE)) for begins in (r"^ *\|", r"^ *(?:[-*]|\d+\.) "))
+        return rows, items, words.count("!["), {target.partition("#")[0] for target in links}
+
+    assert shape(page) == shape(english)
     assert f"]({english.name})" in text
     assert f"]({page.name})" in english.read_text()
 

@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 
 from tests.installation import until
-from tests.matrix import ENDS_SCRIPTS, FILE, ONLY_AT_ROOT, STRATEGIES, Place, Result, examine, page, used
+from tests.matrix import ENDS_SCRIPTS, FILE, ONLY_AT_ROOT, PARTS, STRATEGIES, Place, Result, examine, page, used
 from tests.servers import KINDS, Kind, python, start, workplace
 
 WRITE = bool(os.environ.get("WEBSCHEDULER_WRITE_DOCS"))
@@ -214,3 +214,4 @@ def test_the_page_has_every_server_and_strategy(request: pytest.FixtureRequest) 
     ]
     assert missing == []
     assert not re.search(r"(?m)\|  \|", text), "a cell is empty"
+    assert not [part for part in PARTS if part not in text], "the page's words are not those of tests/matrix.py"
