@@ -21,7 +21,7 @@ import pytest
 
 from tests.admin.client import Browser
 from tests.commandline import call, environment
-from tests.installation import DOORS, Installation, until
+from tests.installation import DOORS, Installation, ended, until
 from tests.outside import installed
 from tests.released import unpack
 from webscheduler.host import limits
@@ -94,6 +94,7 @@ def test_nothing_is_told_of_what_nobody_saw(installation: Installation) -> None:
     for who in ("supervisor", "command"):
         os.kill(facts[who][0], signal.SIGKILL)
 
+    until(lambda: all(map(ended, (facts["supervisor"], facts["command"]))))
     installation.trigger(name=DUE)
     found.append(last(installation, "killed"))
     assert [(line["cpuSeconds"], line["maxRssBytes"]) for line in found] == [(None, None)] * 3

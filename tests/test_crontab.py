@@ -289,8 +289,10 @@ def test_crons_own_daemon_runs_the_line(debian: Debian) -> None:
         subprocess.run(["/bin/sh", "-c", job.command], input=(job.stdin or "").encode(), check=True, cwd="/",
                        env={**job.environment, "OUT": str(mine), "PATH": "/usr/bin:/bin"})
 
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
-        path.name: path.read_bytes() for path in mine.iterdir()}
+    def written(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    until(lambda: written(out) == written(mine))
 
 
 def exported_for_another(debian: Debian, stack: ExitStack) -> tuple[Path, Installation]:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -405,10 +406,8 @@ def small_inodes() -> Iterator[Path]:
     if not shutil.which("mkfs.ext4"):
         (pytest.fail if REQUIRED else pytest.skip)("mkfs.ext4 is missing (Debian package: e2fsprogs)")
 
-    image = Path(f"/var/tmp/webscheduler-ext4-{os.getpid()}")
-    place = Path(f"{image}.d")
-
-    try:
+    with ordinary() as folder:
+        image, place = folder / "image", folder / "place"
         place.mkdir()
 
         with image.open("wb") as file:
@@ -421,34 +420,24 @@ def small_inodes() -> Iterator[Path]:
         if done.returncode:
             (pytest.fail if REQUIRED and os.geteuid() == 0 else pytest.skip)(f"no loop device: {done.stderr.strip()}")
 
-        yield place
-    finally:
-        subprocess.run(["umount", str(place)], capture_output=True)
-        place.rmdir()
-        image.unlink(missing_ok=True)
+        try:
+            yield place
+        finally:
+            # What was killed just now may keep a file of it open for a moment.
+            until(lambda: subprocess.run(["umount", str(place)], capture_output=True).returncode == 0, "the unmounting")
 
 
 @contextmanager
 def memory() -> Iterator[Path]:
     """A file system in memory (tmpfs)."""
-    place = Path(f"/dev/shm/webscheduler-{os.getpid()}")
-    place.mkdir(mode=0o755)
-
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place)
+    with TemporaryDirectory(prefix="webscheduler-", dir="/dev/shm") as place:
+        yield Path(place)
 
 
 @contextmanager
 def ordinary() -> Iterator[Path]:
-    place = Path(f"/var/tmp/webscheduler-{os.getpid()}")
-    place.mkdir()
-
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place)
+    with TemporaryDirectory(prefix="webscheduler-", dir="/var/tmp") as place:
+        yield Path(place)
 
 
 @pytest.mark.parametrize("where", [ordinary, memory, small_inodes], ids=lambda where: where.__name__)
