@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests import SCRIPT
+from tests import CHECKOUT, SCRIPT
 from tests.admin import browsers
 from tests.admin.client import OWNER, PASSWORD, populate
-from tests.admin.sample import fill
+from tests.admin.sample import PAGES, fill
 from tests.installation import Installation, until, waits_for
 from tests.servers import KINDS, Server, give, start, workplace
 from webscheduler.admin import setup
@@ -637,3 +637,12 @@ def test_the_clock_of_this_machine_is_used(browser: Any, site: Site) -> None:
         shown = visitor.page.locator("table.list a time").first.text_content()
         assert re.fullmatch(r"now|one second ago|\d+ seconds ago|one minute ago", shown or "")
         assert time.time() > 0
+
+
+def test_there_are_pictures_of_each_page_and_no_others() -> None:
+    """In docs/screenshots: of each page that the sample has, and of the three before somebody signs in."""
+    from tests.admin.screenshots import SIZES
+
+    pages = ("begin", "setup", "sign-in", "run", "live", *PAGES)
+    assert {file.name for file in (CHECKOUT / "docs" / "screenshots").iterdir()} == {
+        f"{page}-{size}-{scheme}.jpg" for page in pages for size in SIZES for scheme in ("light", "dark")}
