@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable
@@ -20,6 +20,7 @@ import pytest
 from tests import SCRIPT
 from tests.commandline import call
 from tests.installation import Installation, until
+from tests.processes import has_locks
 from tests.servers import KINDS, Kind, Server, as_user, give, keeper, python, start, workplace
 from webscheduler import __version__, editing, signing
 from webscheduler.host import doctor, probe
@@ -384,8 +385,8 @@ class Site:
 
 
 @contextmanager
-def killer(doomed: Callable[[int], bool], home: Path) -> Iterator[None]:
-    """A host that kills each process of the installation of which `doomed` holds at two looks in a row."""
+def killer(doomed: Callable[[], Container[int]], home: Path) -> Iterator[None]:
+    """A host that kills each process of the installation that is `doomed` at two looks in a row."""
     end = threading.Event()
     needle = os.fsencode(home)
 
@@ -398,9 +399,9 @@ def killer(doomed: Callable[[int], bool], home: Path) -> Iterator[None]:
     def look() -> None:
         before: set[int] = set()
 
-        while not end.wait(0.1):
-            pids = {int(name) for name in os.listdir("/proc") if name.isdigit()}
-            seen = {pid for pid in pids if ours(pid) and doomed(pid)}
+        while not end.wait(0.05):
+            now = doomed()
+            seen = {pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if pid in now and ours(pid)}
 
             for pid in seen & before:
                 try:
@@ -420,6 +421,11 @@ def killer(doomed: Callable[[int], bool], home: Path) -> Iterator[None]:
         thread.join()
 
 
+def left(server: Server) -> set[int]:
+    """The processes that left the server."""
+    return {*server.processes()} - {server.pid, *keeper.descendants(server.pid)}
+
+
 def test_a_host_that_kills_detached_processes() -> None:
     """Where processes that left the server are killed, a probe sees it, `auto` takes another strategy, and the run
     goes to its end."""
@@ -431,10 +437,7 @@ def test_a_host_that_kills_detached_processes() -> None:
 
         with start(kind, directory, site.file, env=site.env) as server:
 
-            def left(pid: int) -> bool:
-                return pid in server.processes() and pid not in [server.pid, *keeper.descendants(server.pid)]
-
-            with killer(left, site.home):
+            with killer(lambda: left(server), site.home):
                 rows = site.probe(server, 2)
                 assert rows["fork"]["probe"]["ended"] != "finished"
                 assert rows["fork"]["probe"]["lived"] < 2
@@ -454,17 +457,14 @@ def test_runs_that_died_lead_away_too() -> None:
 
         with start(kind, directory, site.file, env=site.env) as server:
 
-            def left(pid: int) -> bool:
-                return pid in server.processes() and pid not in [server.pid, *keeper.descendants(server.pid)]
+            def doomed() -> set[int]:
+                named = all("supervisor" in facts for facts in processes.live_runs(str(site.home)))
+                return left(server) if named else set()  # a run that dies before it begins shows nothing
 
-            with killer(left, site.home):
+            with killer(doomed, site.home):
                 for _ in range(2):
                     assert site.trigger(server, "task")["strategy"] == "fork"
-                    # Neither is it dead before it begins, nor while a command between fork and exec keeps the lock.
-                    until(lambda: [facts for facts in Installation(site.home).facts() if "supervisor" in facts
-                                   and not locks.alive(facts["supervisor"])]
-                          and not processes.live_runs(str(site.home)) and not any(map(left, server.processes())),
-                          "the death of the run")
+                    until(lambda: not has_locks(site.home), "the death of the run")
 
                 answer = site.trigger(server, "task")
 
@@ -494,7 +494,7 @@ def test_a_host_that_kills_scripts_after_their_response() -> None:
                 except OSError:
                     return False
 
-            with killer(goes_on, site.home):
+            with killer(lambda: set(filter(goes_on, server.processes())), site.home):
                 rows = site.probe(server, 2)
                 assert rows["close"]["probe"]["ended"] != "finished"
                 assert rows["fork"]["probe"]["ended"] == "finished"
