@@ -131,6 +131,7 @@ class Visitor:
         self.page.fill("#password", password)
         self.page.click("button.main")
         self.page.wait_for_selector(".who")
+        self.page.wait_for_load_state()
 
     def post(self, page: str) -> bytes:
         """Press a button that leads to the page; what came back."""
@@ -144,8 +145,13 @@ class Visitor:
         return bytes(answer.body())
 
     def says(self, text: str) -> None:
-        """Wait until the page shows the text."""
+        """Wait until the page shows the text, and is there as a whole, with what its script does at once."""
         self.page.get_by_text(text).locator("visible=true").first.wait_for()
+        self.page.wait_for_load_state()
+
+    def draws(self) -> None:
+        """Wait until the page was drawn as it is now: the second frame begins when the first is done."""
+        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def fetch(url: str) -> dict[str, Any]:
@@ -227,7 +233,10 @@ def test_the_whole_way(browser: Any, site: Site, script: bool) -> None:
         page.click("button:has-text('Filter')")
         visitor.says("No runs found")
         page.select_option("select[name=status]", "success")
-        page.click("button:has-text('Filter')")
+
+        with page.expect_navigation():
+            page.click("button:has-text('Filter')")
+
         assert page.locator("tbody tr").count() == 1
 
         visitor.go("task?name=shop%3Awatched")
@@ -371,6 +380,7 @@ def test_the_keyboard_is_enough(browser: Any, site: Site) -> None:
         assert page.evaluate("document.activeElement.className") == "skip"
         page.keyboard.press("Enter")
         page.wait_for_url("**/#main")
+        visitor.draws()  # the next Tab goes on from there once that is in sight
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.closest('main') !== null")
         visitor.go()
@@ -628,12 +638,14 @@ def test_another_site_cannot_send_a_form(browser: Any, tmp_path: Path, attack: s
 def test_the_clock_of_this_machine_is_used(browser: Any, site: Site) -> None:
     """Relative times are those of the server: a run of now is seconds ago."""
     site.installation.add("task", argv=["/bin/true"])
-    site.installation.trigger("wsgi", "task")
-    site.installation.idle()
     site.own()
 
     with Visitor(browser, site) as visitor:
         visitor.sign_in()
+        site.installation.trigger("wsgi", "task")
+        site.installation.idle()
+        site.own()
+        visitor.go()
         shown = visitor.page.locator("table.list a time").first.text_content()
         assert re.fullmatch(r"now|one second ago|\d+ seconds ago|one minute ago", shown or "")
         assert time.time() > 0
