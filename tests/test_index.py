@@ -49,9 +49,14 @@ def finds(installation: Installation, name: str = "two") -> index.Known | None:
     return found.find(installation.row(name)["slug"]) if found else None
 
 
-def accepted(installation: Installation, environ: dict[str, str], door: str = "cgi") -> bool:
-    """Whether the request was let in, be it to run or to hear that the task is running."""
+def accepted(installation: Installation, environ: dict[str, str], door: str = "cgi", crowd: bool = False) -> bool:
+    """Whether the request was let in, be it to run or to hear that the task is running. In a crowd, on a busy machine,
+    the gate may not be had within a second, which is 503: who is told that asks again."""
     answer = installation.call(door, environ)
+
+    while crowd and answer.status == 503:
+        answer = installation.call(door, environ)
+
     assert answer.status == 202
     return bool(answer.document["accepted"])
 
@@ -556,8 +561,8 @@ def turn(indexed: Installation) -> list[str]:
     problems = []
 
     for door in ("cgi", "wsgi"):
-        problems += ["an old secret was accepted"] if accepted(indexed, before, door) else []
-        problems += [] if accepted(indexed, after, door) else ["a new secret was refused"]
+        problems += ["an old secret was accepted"] if accepted(indexed, before, door, crowd=True) else []
+        problems += [] if accepted(indexed, after, door, crowd=True) else ["a new secret was refused"]
 
     return problems
 
@@ -588,10 +593,10 @@ def test_eight_writers_and_eight_triggers(indexed: Installation) -> None:
         while time.monotonic() < end:
             door = chance.choice(("cgi", "wsgi"))
 
-            if not accepted(indexed, triggers[chance.choice(list(triggers))], door):
+            if not accepted(indexed, triggers[chance.choice(list(triggers))], door, crowd=True):
                 problems.append("a valid URL was refused")
 
-            if accepted(indexed, chance.choice(wrong), door):
+            if accepted(indexed, chance.choice(wrong), door, crowd=True):
                 problems.append("an invalid one was accepted")
 
     threads = [threading.Thread(target=act, args=(number,)) for act in (write, trigger) for number in range(8)]
