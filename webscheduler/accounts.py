@@ -41,7 +41,7 @@ def both_users(path: str) -> str:
         parent = os.path.dirname(path)
         cure = f"as root, give the home directory to {user}, or use another one"
 
-        if os.stat(parent).st_uid == os.geteuid():  # who forgot to `sudo -u` may have left more; /root is not meant
+        if os.stat(parent).st_uid == os.geteuid():  # who forgot to `sudo -u` may have left more
             cure = f"`chown -R {user} {shlex.quote(path if os.path.isdir(path) else parent)}` as root"
 
     return f"; {path} belongs to {owners}, and this runs as {user}: {cure}"

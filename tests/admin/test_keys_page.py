@@ -36,6 +36,7 @@ def test_a_key_is_shown_once(owner: Browser) -> None:
     (key,) = KEY.findall(page.text)
     assert key not in str(page.headers) + page.url + str(owner.cookies) + owner.errors
     assert keys.verify(owner.home, key, "192.0.2.7", time.time()) == ("key ci", "editor")
+    assert "in 90 days</time>" in page
     row = keys.listed(owner.home)["ci"]
     assert row["ipAllowlist"] == ["192.0.2.0/24", "2001:db8::/32"]
     assert round(instant(row["expiresAt"]) - instant(row["createdAt"])) == 90 * 86400

@@ -197,13 +197,14 @@ def relative(visit: Visit, seconds: float) -> Html:
     if abs(gap) < 1:
         return visit.t("now")
 
-    return visit.t("in {time}" if gap > 0 else "{time} ago", time=roughly(visit, abs(gap)))
+    return visit.t("in {time}" if gap > 0 else "{time} ago", time=roughly(visit, abs(gap), gap > 0))
 
 
-def roughly(visit: Visit, seconds: float) -> Html:
-    """A length of time in its largest unit, rounded down. Only for reading: what is saved is exact."""
+def roughly(visit: Visit, seconds: float, ahead: bool = False) -> Html:
+    """A length of time in its largest unit, rounded down, or to the nearest if it is ahead: a key that was just made
+    for 90 days does not end in 89. Only for reading: what is saved is exact."""
     size, one, several = next((row for row in UNITS if seconds >= row[0]), UNITS[-1])
-    return visit.count(int(seconds // size), one, several)
+    return visit.count(int(seconds / size + ahead / 2), one, several)
 
 
 def duration(seconds: float | None) -> str:
