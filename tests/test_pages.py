@@ -37,8 +37,7 @@ CANNOT = {
     r": *sudo ": "needs a machine of its own",
     r": gunicorn ": "does not end",
     r"\bprobe --seconds": "takes as long as it says",
-    r"\bnotify\b.*(email|test)": "sends mail; test_channels.py has a server of its own",
-    r"-hmac KEY": "the reader has to put something in",
+    r"\bnotify test": "sends mail; test_channels.py has a server of its own",
     r"/usr/bin/python3 /home/me/public_html/": "needs the bundle there; test_bundle.py has it",
     r"embedding\.md: webscheduler sync": "needs the site; test_embedding.py has one",
 }
@@ -53,7 +52,7 @@ BEFORE = {
                  "webscheduler add report --every 1h --command hello; mkdir -p var/scheduler; "
                  "echo '{}' > var/scheduler/state.json",
     "nginx.md": "mkdir cgi-bin",
-    "notifications.md": "webscheduler add backup --command hello",
+    "notifications.md": "webscheduler add backup --command hello; echo '{}' > body.json",
     "o2switch.md": "mkdir scheduler",
     "passenger.md": "mkdir scheduler",
     "pythonanywhere.md": 'mkdir -p webscheduler/bin; ln -s "$HOST/python" webscheduler/bin',
