@@ -24,7 +24,6 @@ from .people import NAME, ROLES, Person
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractContextManager as Context
     from typing import Any, TypedDict
 
     class Key(TypedDict):
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
         lastUsedAt: str | None
 
 FILE = "api-keys.json"
-CURE = "make new keys"
 PREFIX = "wsk_"  # so that scanners for secrets find it, and we hide it
 COLUMNS = ("role", "createdAt", "expiresAt", "ipAllowlist", "lastUsedAt")
 MOST_KEYS = 100
@@ -61,7 +59,7 @@ def add(home: str, name: str, role: str, now: float, expires: float | None = Non
     check("ipAllowlist", ADDRESSES, list(allowlist))
     key = PREFIX + secrets.token_urlsafe(32)
 
-    with _changing(home) as found:
+    with _keys.changing(home) as found:
         if name in found:
             raise BadInput(f"there is a key {name!r} already: revoke it first, or choose another name", "name")
 
@@ -77,7 +75,7 @@ def add(home: str, name: str, role: str, now: float, expires: float | None = Non
 
 def revoke(home: str, name: str) -> None:
     """Remove a key, which counts at once. Raises BadInput."""
-    with _changing(home) as found:
+    with _keys.changing(home) as found:
         if name not in found:
             raise BadInput(f"no key is named {name[:100]!r}{did_you_mean(name, found)}", "name")
 
@@ -86,12 +84,12 @@ def revoke(home: str, name: str) -> None:
 
 def listed(home: str) -> dict[str, Key]:
     """The keys by name, without what is kept of the key itself. Raises Unusable for a damaged file."""
-    return {name: {column: row.get(column) for column in COLUMNS} for name, row in _read(home).items()}  # type: ignore[misc]
+    return {name: {column: row.get(column) for column in COLUMNS} for name, row in _keys.read(home).items()}  # type: ignore[misc]
 
 
 def exists(home: str) -> bool:
     """Whether there is any key, be it expired: the API is off until then. Raises Unusable."""
-    return bool(_read(home))
+    return bool(_keys.read(home))
 
 
 def is_over(row: Key, now: float) -> bool:
@@ -102,7 +100,7 @@ def is_over(row: Key, now: float) -> bool:
 def verify(home: str, given: str, address: str, now: float) -> Person | None:
     """Whose key it is, if it may be used now, from this address. Raises Unusable."""
     name, digest = "", _hash(given)
-    found = _read(home)
+    found = _keys.read(home)
 
     for each, row in found.items():
         same = hmac.compare_digest(row["hash"], digest)
@@ -122,21 +120,13 @@ def verify(home: str, given: str, address: str, now: float) -> Person | None:
 def _note_use(home: str, name: str, now: float) -> None:
     """Write when a key was used: not now if another process changes the file, and never if it cannot be written. A
     power cut may bring the content before back."""
-    with suppress(WebschedulerError, OSError), _changing(home, 0.0, "file") as found:
+    with suppress(WebschedulerError, OSError), _keys.changing(home, 0.0, "file") as found:
         if name in found:
             found[name]["lastUsedAt"] = format_time(now)
 
 
 def _hash(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _read(home: str) -> dict[str, Any]:
-    return rows.read(home, FILE, _is_sound, CURE)
-
-
-def _changing(home: str, patience: float = rows.PATIENCE, sync: str = "all") -> Context[dict[str, Any]]:
-    return rows.changing(home, FILE, _is_sound, CURE, patience, sync)
 
 
 def _is_sound(row: Any) -> bool:
@@ -147,3 +137,6 @@ def _is_sound(row: Any) -> bool:
                                                             if row.get(name) is not None)]
     return (isinstance(kept, str) and len(kept) == 64 and HEX.issuperset(kept) and all(map(instant, times))
             and not PROBLEMS["networks"](row.get("ipAllowlist"), None))
+
+
+_keys = rows.Rows(FILE, _is_sound, "make new keys")

@@ -23,9 +23,7 @@ from .files import append_bytes, close, replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager as Context
-    from typing import Any, TypedDict
+    from typing import Any, Callable, TypedDict
 
     class User(TypedDict):
         """One person of users.json. sessions: id -> Unix seconds of sign-in; createdAt: ISO 8601."""
@@ -45,7 +43,6 @@ AUDIT_SUBJECT = 200  # characters
 # scrypt with 16 MiB takes about 0.2 s, and so do the rounds of pbkdf2 (OWASP's password storage cheat sheet).
 METHODS = ("scrypt$16384$8$5", "pbkdf2$600000")
 KEPT = re.compile(r"(scrypt\$\d+\$\d+\$\d+|pbkdf2\$\d+)\$[0-9a-f]{32}\$[0-9a-f]{64}")
-CURE = "set passwords anew"
 NAME = re.compile(r"[^\W_][\w.@+-]{0,63}")
 
 
@@ -60,20 +57,14 @@ class Person(NamedTuple):
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
-def read(home: str) -> Users:
-    """The people by name; empty if there are none yet. Raises Unusable if users.json is damaged."""
-    found: Users = rows.read(home, "users.json", _is_sound, CURE)
-    return found
-
-
-def changing(home: str) -> Context[Users]:
-    """The people, to be changed in the block; after an exception nothing is written."""
-    return rows.changing(home, "users.json", _is_sound, CURE)
-
-
 def _is_sound(row: Any) -> bool:
     return isinstance(row, dict) and row.get("role") in ROLES and isinstance(row.get("sessions"), dict) and bool(
         KEPT.fullmatch(str(row.get("password"))))
+
+
+_people = rows.Rows("users.json", _is_sound, "set passwords anew")
+changing = _people.changing
+read: Callable[[str], Users] = _people.read
 
 
 def set_password(home: str, user: str, password: str, role: str | None = None, *, now: float) -> bool:
@@ -89,7 +80,7 @@ def set_password(home: str, user: str, password: str, role: str | None = None, *
     with changing(home) as users:
         new = user not in users
         first = not any(row["role"] == "owner" for row in users.values())
-        row: User = users.get(user) or {
+        row: Any = users.get(user) or {
             "role": "owner" if first else "viewer", "createdAt": format_time(now), "password": "", "sessions": {}}
         row["password"], row["sessions"], row["role"] = kept, {}, role or row["role"]
         users[user] = row

@@ -23,31 +23,6 @@ if TYPE_CHECKING:
 PATIENCE = 10.0  # seconds that a change waits for another
 
 
-def read(home: str, file: str, sound: Callable[[Any], bool], cure: str) -> dict[str, Any]:
-    """The rows by name; empty if there is no file. sound: whether a value can be a row; cure: what to do once the
-    file is removed. Raises Unusable if it is damaged."""
-    problem, advice = "it does not hold what it should", f": mend it, or remove it and {cure}"
-
-    try:
-        with open(os.path.join(home, file), "rb") as source:
-            found = json.loads(source.read())
-
-        if isinstance(found, dict):
-            if isinstance(found.get("version"), int):  # no row is a number
-                raise Unusable(f"{home}/{file} was written by a newer webscheduler: update this one")
-
-            if all(map(sound, found.values())):
-                return found
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        problem, advice = str(error.strerror), ""
-    except (ValueError, RecursionError) as error:
-        problem = str(error)
-
-    raise Unusable(f"{home}/{file} cannot be read ({problem}){advice}")
-
-
 @contextmanager
 def locked(home: str, file: str, patience: float = PATIENCE) -> Iterator[str]:
     """The path of a file, locked against other writers. Raises Busy, and Unusable for an OSError."""
@@ -60,15 +35,43 @@ def locked(home: str, file: str, patience: float = PATIENCE) -> Iterator[str]:
             raise Unusable(f"{path} cannot be written: {error.strerror}")
 
 
-@contextmanager
-def changing(home: str, file: str, sound: Callable[[Any], bool], cure: str,
-             patience: float = PATIENCE, sync: str = "all") -> Iterator[Any]:
-    """The rows, to be changed in the block; after an exception nothing is written. patience, sync: of `locked`, of
-    `replace_file`."""
-    with locked(home, file, patience) as path:
-        found = read(home, file, sound, cure)
-        before = json.dumps(found)
-        yield found
+class Rows:
+    """One of these files. sound: whether a value can be a row; cure: what to do once a damaged file is removed."""
 
-        if json.dumps(found) != before:
-            replace_file(path, json.dumps(found, ensure_ascii=False).encode() + b"\n", sync=sync)
+    def __init__(self, file: str, sound: Callable[[Any], bool], cure: str) -> None:
+        self.file, self.sound, self.cure = file, sound, cure
+
+    def read(self, home: str) -> dict[str, Any]:
+        """The rows by name; empty if there is no file. Raises Unusable if it is damaged."""
+        problem, advice = "it does not hold what it should", f": mend it, or remove it and {self.cure}"
+
+        try:
+            with open(os.path.join(home, self.file), "rb") as source:
+                found = json.loads(source.read())
+
+            if isinstance(found, dict):
+                if isinstance(found.get("version"), int):  # no row is a number
+                    raise Unusable(f"{home}/{self.file} was written by a newer webscheduler: update this one")
+
+                if all(map(self.sound, found.values())):
+                    return found
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            problem, advice = str(error.strerror), ""
+        except (ValueError, RecursionError) as error:
+            problem = str(error)
+
+        raise Unusable(f"{home}/{self.file} cannot be read ({problem}){advice}")
+
+    @contextmanager
+    def changing(self, home: str, patience: float = PATIENCE, sync: str = "all") -> Iterator[Any]:
+        """The rows, to be changed in the block; after an exception nothing is written. patience, sync: of `locked`, of
+        `replace_file`."""
+        with locked(home, self.file, patience) as path:
+            found = self.read(home)
+            before = json.dumps(found)
+            yield found
+
+            if json.dumps(found) != before:
+                replace_file(path, json.dumps(found, ensure_ascii=False).encode() + b"\n", sync=sync)

@@ -15,13 +15,11 @@ from . import rows
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractContextManager as Context
     from typing import Any
 
     Counters = dict[str, list[float]]  # counter -> [level, Unix seconds of the last try]
 
 FILE = "throttle.json"
-CURE = "what was counted is forgotten"
 # Counter -> how often something may happen (failed sign-ins and wrong keys, except `once`), seconds until one time is
 # forgotten. An IPv6 customer has a /64, a /56 or a /48 (RFC 6177), an IPv4 customer seldom more than a /24; each leaves
 # room in `all` for others.
@@ -58,13 +56,11 @@ def failed(home: str, now: float, address: str) -> int:
                         for counter in set(counters) & set(found) for most, leak in [LIMITS[_kind(counter)]]))
 
 
-def changing(home: str) -> Context[Counters]:
-    """The counters, to be changed in the block."""
-    return rows.changing(home, FILE, _is_sound, CURE)
-
-
 def _is_sound(row: Any) -> bool:
     return isinstance(row, list) and len(row) == 2 and all(isinstance(number, (int, float)) for number in row)
+
+
+changing = rows.Rows(FILE, _is_sound, "what was counted is forgotten").changing
 
 
 def networks(text: str) -> list[str]:
