@@ -2,15 +2,19 @@
 """The shapes of dicts that modules share, for the type checker: none exists at run time.
 
 The rule: a shape has one name, and stands here as soon as two modules share it. `vocabulary` says what its words mean.
+The names of `typing` that most modules need come along, so that one line imports what only the type checker reads.
 """
 
 from __future__ import annotations
 
+__all__ = ["Any", "Callable", "Iterable", "Iterator", "Mapping", "Sequence", "TaskRow", "TypeVar"]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypedDict
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any, TypedDict, TypeVar
 
-    from .store.task import TaskRow as TaskRow
+    from .store.task import TaskRow
 
     class Entry(TypedDict, total=False):
         """One line of history: the keys of vocabulary.ENTRY, with what each means:

@@ -34,10 +34,10 @@ from . import registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, TextIO, TypeVar
+    from typing import TextIO
 
-    from ..shapes import Declared
+    from ..shapes import Any, Callable, Declared, Iterable, Iterator, TypeVar
+
 
     Function = TypeVar("Function", bound=Callable[..., Any])
 

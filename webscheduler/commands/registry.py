@@ -19,10 +19,9 @@ from ..store.task import Task, check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
-    from typing import Any
+    from collections.abc import Container
 
-    from ..shapes import Declared
+    from ..shapes import Any, Declared, Iterator
     from ..store.settings import CommandRow, Settings
 
 

@@ -31,8 +31,7 @@ from .findings import ERROR, OK, WARNING, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any
+    from ..shapes import Any, Iterator, Sequence
 
 LEAST_PROCESSES = 20
 SLOW_CLOCK = 5.0  # seconds by which the clock of a file system may differ

@@ -15,9 +15,7 @@ from .findings import ERROR, OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
-
-    from ..shapes import Facts
+    from ..shapes import Any, Callable, Facts
     from ..store.settings import Settings
     from .findings import Finding
 

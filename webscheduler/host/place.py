@@ -11,8 +11,7 @@ from .home import FOLDERS, document_root_above
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+    from ..shapes import Any, Iterator
 
 LEAST_FREE, LEAST_FILES = 50 * 1024 * 1024, 1000
 NETWORKS = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs")

@@ -24,9 +24,7 @@ from . import url_check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
-
-    from ..shapes import Probe
+    from ..shapes import Callable, Probe
     from ..store.settings import Settings
 
 BEAT = 0.5

@@ -16,13 +16,11 @@ from ..times import format_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, Callable, Optional
+    from typing import Optional
 
     from ..schedule.slots import Slot
-    from ..shapes import Facts
+    from ..shapes import Any, Callable, Facts, Sequence
     from ..store.index import Known
-    from ..store.locks import Claim, Gate
     from ..store.lookup import View
     from ..store.task import Task
 
@@ -66,7 +64,7 @@ class Decision:
 
     __slots__ = ("claim", "known", "reason", "status", "view")
 
-    def __init__(self, status: str, reason: str | None, claim: Claim | None = None) -> None:
+    def __init__(self, status: str, reason: str | None, claim: locks.Claim | None = None) -> None:
         self.status, self.reason, self.claim = status, reason, claim
         self.known: Known | None = None
         self.view: View | None = None
@@ -170,7 +168,7 @@ def _by_name(home: str, name: str) -> Read:
     return view, limits_of(task), task
 
 
-def _judge(home: str, name: str, known: Known, task: Task | None, gate: Gate, cause: Cause, now: float,
+def _judge(home: str, name: str, known: Known, task: Task | None, gate: locks.Gate, cause: Cause, now: float,
            living: bool) -> tuple[Decision, Facts]:
     """(the decision; the facts of the claim that only a tick knows)."""
     ticket, too_late = cause.ticket, False
@@ -238,7 +236,7 @@ def _may_call(known: Known, ip: str) -> bool:
     return allowed(ip, known.allowlist)
 
 
-def _save_record(home: str, gate: Gate, decision: Decision, cause: Cause, now: float) -> int:
+def _save_record(home: str, gate: locks.Gate, decision: Decision, cause: Cause, now: float) -> int:
     """Save the gate's record after the decision. Returns how many skips the line of history stands for that is to be
     written now; 0: no line, the last one is less than a minute old."""
     ticket, reason, count = cause.ticket, decision.reason, 0

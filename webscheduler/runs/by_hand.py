@@ -13,9 +13,7 @@ from .supervisor import supervise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
-
-    from ..shapes import Result
+    from ..shapes import Callable, Result
     from .strategies import Started
 
 

@@ -16,9 +16,7 @@ from .admission import Cause, decide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
-
-    from ..shapes import Facts, Result
+    from ..shapes import Callable, Facts, Result
     from ..store.locks import Claim
     from .supervisor import Signals
 

@@ -24,7 +24,6 @@ PAUSE = 0.02  # seconds
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..shapes import Facts
-    from ..store.locks import Claim
 
 
 def record_dead_runs(home: str, name: str, now: float, patience: float = 0.0) -> list[Facts]:
@@ -68,7 +67,7 @@ def take_over(home: str, name: str) -> list[Facts]:
     return alive
 
 
-def _take(home: str, claim: Claim, unlocked: bool) -> None:
+def _take(home: str, claim: locks.Claim, unlocked: bool) -> None:
     path = locks.claim_path(home, claim.name, claim.run, taken=True)
 
     try:
@@ -109,7 +108,7 @@ def record_taken(home: str, name: str, now: float) -> None:
             claim.close()
 
 
-def _record(home: str, claim: Claim, now: float) -> None:
+def _record(home: str, claim: locks.Claim, now: float) -> None:
     facts = claim.facts()
     # Looked for always: a claim that was copied during its run, and is restored after it, has no outcome.
     written = history_reading.find_by_scanning(home, claim.name, claim.run)
@@ -132,7 +131,7 @@ def _record(home: str, claim: Claim, now: float) -> None:
     recorder.update_state(home, claim, entry, facts=facts)
 
 
-def _is_dead(claim: Claim, facts: Facts, unlocked: bool) -> tuple[bool, str]:
+def _is_dead(claim: locks.Claim, facts: Facts, unlocked: bool) -> tuple[bool, str]:
     """(whether the run is dead, why). Signals its processes if its supervisor is gone and they are to end."""
     # A claim is unlocked, too, if the command closed what it inherited, as ssh and sudo do.
     if not locks.is_here(facts.get("place", locks.place())):

@@ -19,8 +19,7 @@ from ..store.files import close
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Callable
+    from ..shapes import Callable, Iterator, Sequence
 
 TO_END = (1, 2, 15)  # HUP, INT, TERM: what tells a supervisor to end
 

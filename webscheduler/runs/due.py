@@ -30,16 +30,12 @@ from .health import MIN_LATE, as_they_are, forgotten, may_be_due, patience, plac
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
-
-    from ..schedule.slots import Slot
-    from ..shapes import Outcome
-    from ..store.locks import Claim
+    from ..shapes import Any, Callable, Outcome
     from ..store.settings import Settings
     from .children import Supervise
     from .supervisor import Signals
 
-    Start = Callable[[str, Callable[[Task, float], "Slot | None"], str], int]
+    Start = Callable[[str, Callable[[Task, float], "slots.Slot | None"], str], int]
 
 # What the processes that a tick starts decide with: imported now, since the package may be replaced during the tick.
 LOADED = (dead_runs, indexing, lookup)
@@ -50,7 +46,7 @@ LONGEST_IDLE = 3600.0  # seconds; then schedules are read again, since the rules
 PAUSE = 0.02  # seconds
 
 
-def select(settings: Settings, tasks: state.Tasks, now: float) -> tuple[list[tuple[str, Slot]], list[str]]:
+def select(settings: Settings, tasks: state.Tasks, now: float) -> tuple[list[tuple[str, slots.Slot]], list[str]]:
     """(the due tasks, in the order to start them; a line for each task of which it cannot be told)."""
     good, broken = load_tasks({name: row for name, row in as_they_are(settings.home, tasks, now)[0].items()
                                if name != DUE and isinstance(row, dict) and row.get("enabled")})
@@ -58,7 +54,7 @@ def select(settings: Settings, tasks: state.Tasks, now: float) -> tuple[list[tup
     return _to_follow(settings.home, tasks, now) + found, problems
 
 
-def _to_follow(home: str, tasks: state.Tasks, now: float, clean: bool = False) -> list[tuple[str, Slot]]:
+def _to_follow(home: str, tasks: state.Tasks, now: float, clean: bool = False) -> list[tuple[str, slots.Slot]]:
     marked = {name: row for name, row in tasks.items() if isinstance(row, dict) and row.get("followUps")}
 
     if marked:
@@ -73,7 +69,7 @@ def _to_follow(home: str, tasks: state.Tasks, now: float, clean: bool = False) -
 
 
 def _select(settings: Settings, tasks: dict[str, Task], problems: list[str],
-            now: float) -> tuple[list[tuple[str, Slot]], list[str]]:
+            now: float) -> tuple[list[tuple[str, slots.Slot]], list[str]]:
     found = []
     # A run has a claim from before state mentions it until state says how it ended.
     begun = {facts.get("name"): parse_time(facts["startedAt"]) for facts in processes.live_runs(settings.home)}
@@ -149,7 +145,7 @@ def tick(settings: Settings, tasks: state.Tasks, start: Start, budget: float, no
     return report, children
 
 
-def _late(home: str, queue: list[tuple[str, Slot]], now: float) -> list[str]:
+def _late(home: str, queue: list[tuple[str, slots.Slot]], now: float) -> list[str]:
     """The due tasks that are late because no tick came in time. One that an earlier tick saw was told of by that, or
     waits for a place; one that still runs is not waited for."""
     old = [(name, slot.at) for name, slot in queue if slot.attempt == 1 and now - slot.at > MIN_LATE]
@@ -261,7 +257,7 @@ def restart_schedule(home: str, name: str, now: float) -> None:
     state.update(home, change)
 
 
-def run_tick(settings: Settings, claim: Claim, clock: Callable[[], float],
+def run_tick(settings: Settings, claim: locks.Claim, clock: Callable[[], float],
              supervise: Supervise,
              signals: Signals) -> tuple[Outcome, dict[str, Any], dict[int, str]]:
     """The run of @due: start what is due, each task under a supervisor of its own (`supervise`), which does not
@@ -284,7 +280,7 @@ def run_tick(settings: Settings, claim: Claim, clock: Callable[[], float],
     # The next tick counts claims, so this tick ends only when each child has decided, and closed its copy of the pipe.
     reading, writing = os.pipe()
 
-    def start(name: str, still_due: Callable[[Task, float], Slot | None], after: str) -> int:
+    def start(name: str, still_due: Callable[[Task, float], slots.Slot | None], after: str) -> int:
         run: Callable[..., int] = partial(_run_after, after) if after else partial(_run_due, still_due)
         return start_child(partial(run, home, name, clock, supervise, facts, lambda: close(writing)), signals, writing)
 
@@ -324,7 +320,7 @@ def run_tick(settings: Settings, claim: Claim, clock: Callable[[], float],
     return outcome, report, children
 
 
-def _run_due(still_due: Callable[[Task, float], Slot | None], home: str, name: str, clock: Callable[[], float],
+def _run_due(still_due: Callable[[Task, float], slots.Slot | None], home: str, name: str, clock: Callable[[], float],
              *how: Any) -> int:
     status, why = run_one(home, name, Cause("due", still_due=still_due), clock, *how)
 
@@ -355,7 +351,7 @@ def _discover(settings: Settings, signals: Signals) -> None:
         pass  # there can be no process; if that lasts, the due tasks report it
 
 
-def _is_idle(home: str, index: Index, claim: Claim, now: float) -> bool:
+def _is_idle(home: str, index: Index, claim: locks.Claim, now: float) -> bool:
     """Whether an earlier tick found that nothing is due before some time to come, and nothing changed since: neither a
     task nor a setting, or the index would not be valid, and no run but our own is in progress."""
     since, until = index.idle

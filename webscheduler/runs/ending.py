@@ -19,10 +19,8 @@ from ..vocabulary import TIME_LIMIT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from subprocess import Popen
-    from typing import Callable
 
-    from ..shapes import Facts
-    from ..store.locks import Claim
+    from ..shapes import Callable, Facts
 
 GRACE = 5.0  # seconds between TERM and KILL
 GRACE_WHEN_TOLD = 2.0  # the same if we were told to end: some servers follow their own TERM with KILL after 3 seconds
@@ -48,7 +46,7 @@ class Ending:
 
     __slots__ = ("adopts", "child", "claim", "command", "facts", "kill_at")
 
-    def __init__(self, claim: Claim, facts: Facts, command: list[int], adopts: int = 0,
+    def __init__(self, claim: locks.Claim, facts: Facts, command: list[int], adopts: int = 0,
                  child: Popen[bytes] | None = None) -> None:
         self.claim, self.facts, self.command, self.adopts, self.child = claim, facts, command, adopts, child
         self.kill_at: float | None = facts.get("killAt")

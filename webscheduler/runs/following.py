@@ -23,9 +23,7 @@ from .children import run_one, start_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
-
-    from ..shapes import Result
+    from ..shapes import Any, Callable, Result
     from ..store.locks import Claim
     from ..store.settings import Settings
     from ..store.task import Task

@@ -18,10 +18,7 @@ from ..vocabulary import DUE, FAILURES, INTERRUPTED, RUNNING, SUCCESS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
-
-    from ..shapes import Facts
+    from ..shapes import Any, Facts, Iterable
     from ..store.settings import Settings
 
 MIN_LATE = 900.0  # seconds

@@ -26,7 +26,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..store.state import Written
 
     Idle = tuple[list[str], tuple[float, float]]
 
@@ -184,7 +183,7 @@ def _by_digest(lines: bytes) -> dict[str, bytes]:
     return {one[DIGEST : DIGEST + 32].decode(): one for one in each}
 
 
-def _after_run(before: Index, written: Written, zone: str) -> bytes:
+def _after_run(before: Index, written: state.Written, zone: str) -> bytes:
     """The lines of `before`, as they are after a run has replaced its task's row."""
     lines, further = bytearray(before.lines()), written.new - written.size
 

@@ -24,10 +24,7 @@ from . import channels
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any, Callable
-
-    from ..shapes import Entry, Notice, Notices
+    from ..shapes import Any, Callable, Entry, Mapping, Notice, Notices
     from ..store.settings import Settings
     from .supervisor import Signals
 

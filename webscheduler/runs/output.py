@@ -25,10 +25,8 @@ from .recorder import live_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
+    from ..shapes import Any, Entry, Facts, Iterable
 
-    from ..shapes import Entry, Facts
 
 MOST = 256 * 1024  # bytes of a piece
 BOTH, STREAMS = "both", {"stdout": "output", "stderr": "errorOutput"}

@@ -31,10 +31,7 @@ from .recorder import outcome, reason_to_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
-
-    from ..shapes import Cost, Outcome
-    from ..store.locks import Claim
+    from ..shapes import Any, Callable, Cost, Outcome
     from .supervisor import Signals
 
 # What a run may need once its command was started: imported before, since the package may be replaced meanwhile.
@@ -129,7 +126,7 @@ class Live:
         close(self.descriptor)
 
 
-def run(invocation: Invocation, claim: Claim, live_file: str, signals: Signals, lasts: Callable[[], object],
+def run(invocation: Invocation, claim: locks.Claim, live_file: str, signals: Signals, lasts: Callable[[], object],
         own: bool = False) -> Outcome:
     """Run the command and return its outcome. lasts: called once, when it has run for LASTING seconds. own: this
     process is a supervisor and nothing else, so the run's orphans may come to it."""
@@ -159,7 +156,7 @@ def run(invocation: Invocation, claim: Claim, live_file: str, signals: Signals, 
         live.close()
 
 
-def _start(invocation: Invocation, claim: Claim) -> subprocess.Popen[bytes]:
+def _start(invocation: Invocation, claim: locks.Claim) -> subprocess.Popen[bytes]:
     # No preexec_fn: it makes a start six times slower. `Signals` has reset the signals already, and until the claim
     # names the command, the run's id in its environment does.
     child = subprocess.Popen(
@@ -170,7 +167,7 @@ def _start(invocation: Invocation, claim: Claim) -> subprocess.Popen[bytes]:
 
 
 def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
-    child: subprocess.Popen[bytes], claim: Claim, signals: Signals, deadline: float | None,
+    child: subprocess.Popen[bytes], claim: locks.Claim, signals: Signals, deadline: float | None,
     streams: dict[Any, Stream], invocation: Invocation, live: Live, lasts: Callable[[], object], own: bool,
 ) -> Outcome:
     open_streams = {stream.fileno(): (stream, kept) for stream, kept in streams.items()}

@@ -21,12 +21,8 @@ from . import indexing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
-
-    from ..shapes import Entry, Facts, Outcome, Result
+    from ..shapes import Any, Entry, Facts, Iterator, Outcome, Result
     from ..store.index import Index
-    from ..store.locks import Claim
 
 BRIEFLY = 0.1  # seconds
 
@@ -43,12 +39,12 @@ def outcome(status: str, reason: str | None = None, exit_code: int | None = None
             "output": output, "errorOutput": error_output}
 
 
-def reason_to_end(claim: Claim) -> str:
+def reason_to_end(claim: locks.Claim) -> str:
     """Why a run ends whose supervisor was told to end."""
     return CANCELLED if claim.facts().get("cancelled") else TERMINATED
 
 
-def mark_running(home: str, claim: Claim) -> None:
+def mark_running(home: str, claim: locks.Claim) -> None:
     """Write `running` into state, for a run that lasts. The index stays valid, or each request would parse state.json
     until the run ends. A state.json that cannot be written stops no run."""
 
@@ -64,7 +60,7 @@ def mark_running(home: str, claim: Claim) -> None:
     indexing.refresh(home, index, BRIEFLY)  # nobody watches the command meanwhile
 
 
-def finish(home: str, claim: Claim, ended: Outcome, zone: str, now: float) -> tuple[Result, int, Index | None]:
+def finish(home: str, claim: locks.Claim, ended: Outcome, zone: str, now: float) -> tuple[Result, int, Index | None]:
     """Record a run that this process supervised, and release its claim. Returns (the line of history; how many runs
     before it failed in a row; an index for `indexing.refresh`). zone: for a task without a time zone.
 
@@ -98,7 +94,7 @@ def finish(home: str, claim: Claim, ended: Outcome, zone: str, now: float) -> tu
     return {**entry}, failures, index  # type: ignore[typeddict-item]
 
 
-def record(home: str, claim: Claim, entry: Entry) -> Entry:
+def record(home: str, claim: locks.Claim, entry: Entry) -> Entry:
     """Write the outcome into the claim, and the line of history. Returns that line: where the disk is full, how the run
     ended matters more than what it printed. Raises Unusable; then whoever finds the claim records it."""
     short: Any = entry
@@ -113,7 +109,7 @@ def record(home: str, claim: Claim, entry: Entry) -> Entry:
     return append_history(home, claim, entry, short)
 
 
-def append_history(home: str, claim: Claim, entry: Entry, short: Entry) -> Entry:
+def append_history(home: str, claim: locks.Claim, entry: Entry, short: Entry) -> Entry:
     """Add the line, or else, once the live output has made room, `short`; returns what was added. Raises Unusable."""
 
     def with_more_room() -> Iterator[Entry]:
@@ -139,7 +135,7 @@ def note_survival(home: str, facts: Facts, entry: Entry, now: float) -> None:
             capabilities.record_death(home, facts, entry["duration"], now)
 
 
-def update_state(home: str, claim: Claim, entry: Entry, zone: str | None = None, facts: Facts | None = None,
+def update_state(home: str, claim: locks.Claim, entry: Entry, zone: str | None = None, facts: Facts | None = None,
                  still_due: bool = False) -> tuple[int, Index | None]:
     """Update the task's row, unless a newer run has; then remove and release the claim. Returns (how many runs before
     failed in a row; the index that was valid before)."""
@@ -210,7 +206,7 @@ def take_outcome(row: dict[str, Any], entry: Entry, facts: Facts, zone: str | No
     return failures
 
 
-def entry_of(claim: Claim, facts: Facts, ended: Outcome, now: float) -> Entry:
+def entry_of(claim: locks.Claim, facts: Facts, ended: Outcome, now: float) -> Entry:
     """The line of history of a run: `ended`, and what its claim says."""
     started = facts.get("startedAt", "")
 

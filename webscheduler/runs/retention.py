@@ -23,9 +23,8 @@ from . import dead_runs, task_files
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from typing import Callable
 
-    from ..shapes import ClockNotes, Entry
+    from ..shapes import Callable, ClockNotes, Entry
     from ..store.settings import Settings
 
 EVERY = 3600  # seconds

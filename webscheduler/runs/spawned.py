@@ -18,10 +18,7 @@ from . import detach, supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, Callable
-
-    from ..shapes import Result
+    from ..shapes import Any, Callable, Result, Sequence
     from ..store.lookup import View
 
 REPORTED = 3800  # characters of each stream that a waiting request can use

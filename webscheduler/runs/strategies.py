@@ -12,10 +12,7 @@ from . import detach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Callable
-
-    from ..shapes import Result
+    from ..shapes import Callable, Iterator, Result
     from ..store.index import Known
     from ..store.locks import Claim
     from ..store.lookup import View

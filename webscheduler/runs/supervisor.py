@@ -19,9 +19,7 @@ from . import detach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
-
-    from ..shapes import Result
+    from ..shapes import Any, Callable, Result
     from ..store.locks import Claim
     from ..store.task import Task
 

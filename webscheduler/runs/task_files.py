@@ -19,10 +19,8 @@ from . import dead_runs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any, Callable, TypeVar
+    from ..shapes import Any, Callable, Intent, Iterator, TypeVar
 
-    from ..shapes import Intent
 
     T = TypeVar("T")
 

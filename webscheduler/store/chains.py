@@ -16,10 +16,8 @@ from ..vocabulary import DUE, FAILED, SUCCESS, TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
+    from ..shapes import Any, Entry, Iterable
 
-    from ..shapes import Entry
 
 FIELD = "followUps"
 LINKS = ("onSuccess", "onFailure")

@@ -19,11 +19,10 @@ from .files import append_bytes, close, file_name, open_locked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from typing_extensions import Unpack
 
-    from ..shapes import Entry
+    from ..shapes import Entry, Iterable, Iterator
+
 
 LIMIT = 65536
 HALF_IN_JSON = 48 * 1024  # four halves and the rest of a line stay below 200 KiB, whatever the bytes

@@ -17,10 +17,10 @@ from .history import LONGEST_LINE, PATIENCE, ended, parse, path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import BinaryIO, Callable
+    from typing import BinaryIO
 
-    from ..shapes import Entry
+    from ..shapes import Callable, Entry, Iterable, Iterator
+
 
 BLOCK = 65536
 MOST_GAPS = 10000  # places from which lines are removed in one clean-up; the next one does the rest

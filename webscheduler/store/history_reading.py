@@ -22,10 +22,10 @@ from .history import LONGEST_LINE, ended, parse, path, whole_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from typing import BinaryIO
 
-    from ..shapes import Entry
+    from ..shapes import Entry, Iterable, Iterator
+
 
 BLOCK = 65536
 NEAR = 1024 * 1024  # bytes to search after the time when a run started, before all is searched: a day of skips

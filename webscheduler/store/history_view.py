@@ -22,10 +22,8 @@ from .task import DUE, file_name, is_internal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import Any
+    from ..shapes import Any, Callable, Entry, Iterable, Iterator, Mapping, Sequence
 
-    from ..shapes import Entry
 
     Reader = Iterator[tuple[int, int, int, Entry]]
 

@@ -24,9 +24,7 @@ from . import close
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Callable
-
+    from ..shapes import Callable, Sequence
     from .state import Written
 
 NAME = "index"

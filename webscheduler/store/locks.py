@@ -30,10 +30,8 @@ from .index import boot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+    from ..shapes import Any, Facts, Iterator
 
-    from ..shapes import Facts
 
 GATE_PATIENCE = 10.0  # seconds
 RECORD_SIZE = 256  # bytes

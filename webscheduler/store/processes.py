@@ -17,10 +17,8 @@ from .files import close, file_name, lock_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
+    from ..shapes import Any, Facts, Iterable
 
-    from ..shapes import Facts
 
     Table = dict[int, list[bytes]]
 

@@ -13,9 +13,8 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
+    from ..shapes import Callable, Refusal
 
-    from ..shapes import Refusal
 
 MOST = 50
 

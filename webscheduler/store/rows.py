@@ -17,8 +17,7 @@ from .files import replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any, Callable
+    from ..shapes import Any, Callable, Iterator
 
 PATIENCE = 10.0  # seconds that a change waits for another
 

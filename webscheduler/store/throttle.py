@@ -14,8 +14,7 @@ from . import rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
+    from ..shapes import Any, Sequence
 
     Counters = dict[str, list[float]]  # counter -> [level, Unix seconds of the last try]
 
