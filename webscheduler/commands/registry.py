@@ -8,13 +8,13 @@ imported here: functions run in a Python process of their own.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import sys
 
 from .. import __version__
 from ..errors import BadInput
+from ..store.files import read_json
 from ..store.task import Task, check_name
 
 TYPE_CHECKING = False
@@ -86,12 +86,8 @@ def broken(home: str) -> dict[str, str]:
 
 
 def _last_sync(home: str, part: str, kind: type) -> dict[str, Any]:
-    try:
-        with open(os.path.join(home, "commands.json"), "rb") as file:
-            found = json.loads(file.read())[part]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}
-
+    document = read_json(os.path.join(home, "commands.json"))
+    found = document.get(part) if isinstance(document, dict) else None
     return {name: facts for name, facts in found.items() if isinstance(facts, kind)} if isinstance(found, dict) else {}
 
 

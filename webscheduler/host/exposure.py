@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from ..accounts import name_of
@@ -49,10 +50,8 @@ def of_calls(settings: Settings, tasks: state.Tasks) -> Iterator[Finding]:
             except BadInput:
                 pass  # said with the other faults of tasks
 
-    try:
+    with suppress(TimeoutError):
         within(LOOK_UPS, look_up)
-    except TimeoutError:
-        pass
 
     yield from list(found)
 

@@ -250,11 +250,7 @@ def _times(settings: Settings, task: Task, now: float) -> dict[str, str | None]:
 def restart_schedule(home: str, name: str, now: float) -> None:
     """Count the slots of a task from now on: an older one was too late."""
 
-    def change(tasks: state.Tasks) -> None:
-        if isinstance(tasks.get(name), dict):
-            tasks[name]["scheduledSince"] = format_time(now)
-
-    state.update(home, change)
+    state.update_row(home, name, lambda row: row.update(scheduledSince=format_time(now)))
 
 
 def run_tick(settings: Settings, claim: locks.Claim, clock: Callable[[], float],

@@ -16,7 +16,7 @@ import time
 
 from ..errors import Busy, WebschedulerError
 from ..store import history_reading, state
-from ..store.files import lock_file, replace_file
+from ..store.files import lock_file, read_json, replace_file
 from ..store.task import Task, is_internal, load_task
 from ..times import format_time
 from ..vocabulary import DUE, ENTRY, FAILURES, INTERRUPTED, SUCCESS
@@ -179,15 +179,15 @@ def _add(settings: Settings, notices: Notices, to: list[str], subject: str, fact
 def read(home: str) -> Notices:
     """notices.json: `waiting`, what could not be sent yet; `told`, the channels that know that a task fails, by its
     slug; `failing`, what does not arrive, since when and why."""
+    found = read_json(os.path.join(home, "notices.json"))
+
     try:
-        with open(os.path.join(home, "notices.json"), "rb") as file:
-            found = json.loads(file.read())
         return {"waiting": [{"id": str(each["id"]), "to": [*each["to"]], "at": str(each["at"]),
                              "subject": str(each["subject"]), "facts": {**each["facts"]}} for each in found["waiting"]],
                 "told": {str(key): [*names] for key, names in found["told"].items()},
                 "failing": {str(name): {"since": str(why["since"]), "error": str(why["error"])}
                             for name, why in found["failing"].items()}}
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):  # none yet, or damaged
+    except (KeyError, TypeError, AttributeError):  # none yet, or damaged
         return {"waiting": [], "told": {}, "failing": {}}
 
 

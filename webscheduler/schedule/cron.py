@@ -42,8 +42,6 @@ _SECOND = timedelta(seconds=1)
 # the lowest bit above the present one, which takes a shift and no loop.
 _SIX_WEEKS = sum(1 << 7 * week for week in range(6))  # bits of weekdays times this: those of six weeks
 _MONTH_LENGTHS = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-_NO_DAYS: frozenset[int] = frozenset()
-_NO_PLACES: frozenset[tuple[int, int]] = frozenset()
 
 
 class _Field:
@@ -311,12 +309,8 @@ def _alias(expression: str) -> str:
 
 def _parse_dates(text: str) -> tuple[int, frozenset[int]]:
     """Bits of days of the month, and those of which the nearest working day is meant. In both, 0 is the last."""
-    if text in ("*", "?"):
-        return _DATES.all, _NO_DAYS
-
-    upper = text.upper()
-    if "L" not in upper and "W" not in upper:
-        return _parse_values(_DATES, text), _NO_DAYS
+    if text == "?":
+        return _DATES.all, frozenset()
 
     dates = 0
     nearest: set[int] = set()
@@ -336,11 +330,8 @@ def _parse_dates(text: str) -> tuple[int, frozenset[int]]:
 
 def _parse_weekdays(text: str) -> tuple[int, frozenset[tuple[int, int]]]:
     """Bits of weekdays (0 and 7: Sunday), and pairs of such a day and its place in the month, 0 the last."""
-    if text in ("*", "?"):
-        return _WEEKDAYS.all, _NO_PLACES
-
-    if "L" not in text.upper() and "#" not in text:
-        return _parse_values(_WEEKDAYS, text), _NO_PLACES
+    if text == "?":
+        return _WEEKDAYS.all, frozenset()
 
     weekdays = 0
     nth: set[tuple[int, int]] = set()

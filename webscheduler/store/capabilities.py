@@ -22,7 +22,7 @@ from .. import __version__
 from ..errors import Unusable
 from ..times import format_time, instant, parse_time
 from ..vocabulary import DETACHED, STRATEGIES
-from .files import replace_file
+from .files import read_json, replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,12 +79,12 @@ def unpack(text: str) -> Expected:
 
 def valid_until(home: str, kind: str, now: float) -> float:
     """When what is expected may change because what was seen gets old (Unix seconds)."""
-    seen: list[Probe | Death | Carried] = []
+    seen: list[Probe | Death | Carried | None] = []
 
     for row in _load(home).get(kind, {}).values():
-        seen += [*(row[part] for part in ("probe", "carried") if row.get(part)), *row.get("deaths", ())]
+        seen += [row.get("probe"), row.get("carried"), *row.get("deaths", ())]
 
-    moments = (parse_time(each["at"]) + KEPT_SECONDS for each in seen)
+    moments = (parse_time(each["at"]) + KEPT_SECONDS for each in seen if each)
     return min((moment for moment in moments if moment > now), default=ANY)
 
 
@@ -143,10 +143,9 @@ def read(home: str, kind: str, now: float) -> Rows:
         if deaths:
             kept["deaths"] = deaths
 
-        if kept:
-            rows[strategy] = kept
+        rows[strategy] = kept
 
-    return rows
+    return {strategy: kept for strategy, kept in rows.items() if kept}
 
 
 def probe_task(strategy: str) -> str:
@@ -231,14 +230,13 @@ def _counts(facts: Facts) -> bool:
 
 def _load(home: str) -> dict[str, Rows]:
     """The whole file, by kind of server; empty if there is none, or none that makes sense."""
-    if not os.path.exists(os.path.join(home, FILE)):
-        return {}
+    path = os.path.join(home, FILE)
 
-    import json  # 5 ms, only if something was seen
+    if not os.path.exists(path):
+        return {}  # the import of json takes 5 ms
 
     try:
-        with open(os.path.join(home, FILE), "rb") as file:
-            servers = json.loads(file.read())["servers"]
+        servers = read_json(path)["servers"]
 
         for rows in servers.values():
             for row in rows.values():
@@ -252,7 +250,7 @@ def _load(home: str) -> dict[str, Rows]:
 
                 if row.get("carried"):
                     _ = (float(row["carried"]["seconds"]), parse_time(row["carried"]["at"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
     return dict(servers)

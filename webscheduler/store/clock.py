@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import time
 
-from .files import replace_file
+from .files import read_json, replace_file
 from .index import boot as boot_id
 
 TYPE_CHECKING = False
@@ -53,18 +53,14 @@ def last_clean_up(home: str) -> float | None:
 
 def read(home: str) -> ClockNotes | None:
     """What is noted; None if nothing is, or nothing that makes sense."""
-    import json
-
     try:
-        with open(os.path.join(home, FILE), "rb") as file:
-            notes: ClockNotes = json.loads(file.read(65536))
-
+        notes: ClockNotes = read_json(os.path.join(home, FILE))
         numbers = [notes["boot"], notes["wall"], notes["last"], notes["since"], notes["horizon"], notes["highest"],
                    notes["jump"], *(number for back, good, highest in notes["setBack"]
                                     for number in (back, good, highest))]
         words = isinstance(notes["id"], str) and isinstance(notes["setBack"], list)
         return notes if words and all(isinstance(number, (int, float)) for number in numbers) else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

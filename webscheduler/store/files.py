@@ -22,8 +22,7 @@ except ImportError:  # the package can be imported where it cannot work; `lock_f
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from ..shapes import Any, Iterable
 
 
 def find_home(environ: dict[str, str] | None = None) -> str:
@@ -95,6 +94,17 @@ def _make_file(path: str, content: bytes | Iterable[bytes], mode: int, sync: boo
         raise
 
     os.close(descriptor)  # an error counts: over a network, some say only now that the disk is full
+
+
+def read_json(path: str) -> Any:
+    """The JSON document in a file; None if there is none, or none that can be read."""
+    import json
+
+    try:
+        with open(path, "rb") as file:
+            return json.loads(file.read())
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def remove(path: str) -> None:

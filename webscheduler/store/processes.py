@@ -41,34 +41,29 @@ def claimed_runs(home: str, name: str | None = None) -> tuple[list[Facts], list[
             continue
 
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            with open(path, "rb") as file:
+                facts = locks.facts_of(file.fileno())
         except OSError:
             continue
 
-        try:
-            facts = locks.facts_of(descriptor)
-        finally:
-            close(descriptor)
-
-        if entry != claimed:
-            ended.append(facts)
-            continue
-
-        if not locks.is_here(facts.get("place", locks.place())):
-            (found if _lives_elsewhere(path, facts) else ended).append(facts)
-            continue
-
-        # Killed before it named the command in the claim.
-        if "command" not in facts and "supervisor" in facts and not locks.alive(facts["supervisor"]):
-            command = command_of(facts.get("run", ""))
-            facts.update({"command": command} if command else {})
-
-        # The process that made the claim may be a server, which outlives the run.
-        known = ("command", "supervisor") if "supervisor" in facts else ("starter",)
-
-        (found if any(locks.alive(facts.get(who)) for who in known) else ended).append(facts)
+        lives = entry == claimed and _lives(path, facts)
+        (found if lives else ended).append(facts)
 
     return found, ended
+
+
+def _lives(path: str, facts: Facts) -> bool:
+    if not locks.is_here(facts.get("place", locks.place())):
+        return _lives_elsewhere(path, facts)
+
+    # Killed before it named the command in the claim.
+    if "command" not in facts and "supervisor" in facts and not locks.alive(facts["supervisor"]):
+        command = command_of(facts.get("run", ""))
+        facts.update({"command": command} if command else {})
+
+    # The process that made the claim may be a server, which outlives the run.
+    known = ("command", "supervisor") if "supervisor" in facts else ("starter",)
+    return any(locks.alive(facts.get(who)) for who in known)
 
 
 def claimed_run(home: str, name: str | None, run: str) -> tuple[Facts | None, Any]:

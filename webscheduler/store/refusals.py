@@ -50,12 +50,7 @@ def add_refusal(home: str, now: float, method: str, slug: str, address: str, pro
 
 def read_refusals(home: str) -> list[Refusal]:
     """The recorded refusals, newest first."""
-    import json
+    from .files import read_json
 
-    try:
-        with open(os.path.join(home, "refused.json"), "rb") as file:
-            found: list[Refusal] = json.loads(file.read())
-    except (OSError, ValueError, RecursionError):
-        return []
-
+    found: list[Refusal] = read_json(os.path.join(home, "refused.json"))
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
