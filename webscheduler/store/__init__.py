@@ -13,8 +13,7 @@ NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 
 
 def close(descriptor: int) -> None:
-    """Close a descriptor, once. An error says nothing of what was synced, and the number is free all the same, so that
-    another thread may have it by now (close(2), "Dealing with error returns from close()")."""
+    """Close a descriptor, once: after an error, too, its number is free (close(2), "Dealing with error returns")."""
     try:
         os.close(descriptor)
     except OSError:

@@ -2,16 +2,14 @@
 """What runs survive on this host: how long each strategy was seen to, from which `auto` chooses.
 
 The rules:
-- A strategy is judged by what was seen, never by whether a function exists: by a probe, whose job writes heartbeats
-  after the end of its request, and by runs that ended by themselves, or died under it (`interrupted`). Without either,
-  by the kind of server.
-- A run that died may have died of anything, so one lowers nothing. If a second one dies of its own, no run is expected
-  to survive longer than both did. What was seen to carry so many seconds is expected to carry them again.
-- A run gets the first of fork, close and sync that is expected to survive its time limit. If there is none, it gets the
-  one that was never seen to end, or nobody would ever find out about that; else the one that survives longest.
+- A strategy is judged by what was seen: by a probe, whose job writes heartbeats after the end of its request, and by
+  runs that ended by themselves, or died (`interrupted`). Without either, by the kind of server.
+- A run may die of anything, so one lowers nothing. If a second one dies, no run is expected to survive longer than both
+  did. What was seen to carry so many seconds is expected to carry them again.
+- A run gets the first of fork, close and sync that is expected to survive its time limit; else the one that was never
+  seen to end, or nobody would ever find out about that; else the one that survives longest.
 - What was seen is valid for one kind of server and 30 days, a probe for one version of the package.
-- The file is replaced as a whole and without a lock: if two processes write at once, the later one wins, and what was
-  lost is seen again.
+- The file has no lock: of two processes that write at once, the later one wins, and what was lost is seen again.
 """
 
 from __future__ import annotations
@@ -159,8 +157,8 @@ def kinds(home: str) -> list[str]:
 
 
 def store_probe(home: str, kind: str, results: dict[str, Probe]) -> None:
-    """Store the results of a probe, by strategy. They replace the deaths of runs that its job survived, and what is
-    said to be survived if its job did not survive it. Raises Unusable."""
+    """Store the results of a probe, by strategy. They replace what they disprove: deaths of runs that its job survived,
+    and what runs carried if its job was ended. Raises Unusable."""
     servers = _load(home)
     rows = servers.setdefault(kind, {})
 
@@ -178,8 +176,8 @@ def store_probe(home: str, kind: str, results: dict[str, Probe]) -> None:
 
 
 def record_end(home: str, facts: Facts, seconds: float, now: float) -> None:
-    """A run ended after so many seconds by itself, or at its time limit. facts: of its claim, for its strategy and
-    server. Written only if nothing was seen to survive nearly as long."""
+    """A run ended after so many seconds by itself, or at its time limit. facts: of its claim. Written only if nothing
+    was seen to survive nearly as long."""
     if seconds < CARRIED_NOTED or not _counts(facts):
         return
 
@@ -261,12 +259,11 @@ def _save(home: str, servers: dict[str, Rows]) -> bool:
     import json
 
     try:
-        content = json.dumps({"version": 1, "servers": servers}, indent=1).encode()
-        replace_file(os.path.join(home, FILE), content + b"\n")
+        replace_file(os.path.join(home, FILE),
+                     json.dumps({"version": 1, "servers": servers}, indent=1).encode() + b"\n")
+        return True
     except OSError:
         return False
-
-    return True
 
 
 def _age(seen: Probe | Death | Carried, now: float) -> float:

@@ -3,10 +3,9 @@
 
 The rules: `onSuccess` and `onFailure` name the tasks that a run of theirs is followed by. A failed run is followed only
 if it was the last attempt, or if another run came before the next one and failed, too; one that was interrupted,
-skipped or rejected by nothing. What is to start is a mark in
-the follower's row (field `followUps`): the id of the run that it follows, and how many runs came before it in a row. It
-is written together with how that run ended, and is used in the same write as how the follower's run ended, or where it
-was skipped; used marks stay a while, so that no mark is made twice. Nothing here reads or writes a file.
+skipped or rejected by nothing. What is to start is a mark in the follower's row (field `followUps`): the id of the run
+that it follows, and how many runs are in a row before it. It is written with how that run ended, and used with how the
+follower's run ended, or was skipped; used marks stay a while, so that none is made twice. No file is touched here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Locks a file that the command line and the panel change, by filelock.
 
-The rules: the lock of FILE is FILE.lock. Its release never fails: what was done under it is done. A directory that was
-moved or removed is not made again, as filelock would do: at each try it makes the directories above its lock.
+The rules: the lock of FILE is FILE.lock. Its release never fails. A directory that was moved or removed is not made
+again, as filelock would do at each try.
 """
 
 from __future__ import annotations

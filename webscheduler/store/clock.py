@@ -2,14 +2,14 @@
 """Which time may be believed when old history is removed: the clock is compared with the time since boot.
 
 The rules:
-- Each clean-up compares the clock with what it showed before. In between, it must have moved as far as the time since
-  boot (clock_gettime(2), CLOCK_BOOTTIME), which nobody can set. If the machine was started again, or another machine
-  has the same home, nothing tells how far: then by a day at most, and not back. Else it has jumped.
+- Since the last clean-up, the clock must have moved as far as the time since boot (clock_gettime(2), CLOCK_BOOTTIME),
+  which nobody can set. If the machine was started again, or is another one, nothing tells how far: then by a day at
+  most, and not back. Else it has jumped.
 - A clock is good once it has not jumped for a day.
-- Clean-up counts ages from the horizon, which follows a good clock, forward by a day at most for each clean-up. So
-  whatever a clock shows that is good and wrong all the same, one clean-up removes the lines of one day more.
-- Once a clock is good, lines later than it are from a clock that was ahead. It is noted, since in some days they would
-  not be later any more.
+- Clean-up counts ages from the horizon, which follows a good clock, forward by a day at most for each clean-up: so many
+  lines more are removed at most if the clock is wrong all the same.
+- Once a clock is good, lines later than it are from a clock that was ahead. That is noted, since in some days they
+  would not be later any more.
 - Of a home that has no such notes, the last clean-up was at the time of the file.
 """
 

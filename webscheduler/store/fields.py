@@ -43,8 +43,8 @@ class Field:
 
 
 def parse_json(text: str | bytes, **hooks: Any) -> Any:
-    """The JSON document in a text from outside. hooks: of `json.loads`. Raises ValueError, also for one that is deeper
-    than MOST_DEPTH: a site that embeds us has called functions deeply already, and could not read it."""
+    """The JSON document in a text from outside. hooks: of `json.loads`. Raises ValueError, also beyond MOST_DEPTH: a
+    site that embeds us has called functions deeply already, and could not read it."""
     import json
 
     try:
@@ -82,8 +82,8 @@ def check(field: str, row: Field, value: Any) -> Any:
 
 
 def check_entered(field: str, row: Field, value: Any) -> Any:
-    """The value, if it follows the row's rule and what people read of it is printable: the rule where a value enters.
-    What is stored already may hold other characters, and is shown escaped. Raises BadInput."""
+    """`check`, where a value enters: what people read of it must be printable, too. What is stored already may hold
+    other characters, and is shown escaped."""
     check(field, row, value)
 
     if row.kind in ("line", "prose") and value:
@@ -158,17 +158,13 @@ def _int(value: Any, limit: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int):
         return "must be a whole number"
 
-    return _range(value, limit)
+    return _float(value, limit)
 
 
 def _float(value: Any, limit: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
         return "must be a number"
 
-    return _range(value, limit)
-
-
-def _range(value: float, limit: Any) -> str:
     least, most = limit or (None, None)
 
     if (least is not None and value < least) or (most is not None and value > most):
@@ -241,8 +237,7 @@ def _key(value: Any, most: Any) -> str:
 
 def mail_server(text: str) -> tuple[bool, str, int, str, str, str]:
     """`smtps://USER:PASSWORD@HOST:PORT?from=SENDER` as (TLS from the start, host, port, user, password, sender). Only
-    the host must be there. Nothing is encoded, so that a password can be pasted: its end is the last @. Raises
-    ValueError."""
+    the host must be there. Nothing is encoded, so that a password can be pasted. Raises ValueError."""
     scheme, _, rest = text.partition("://")
     rest, _, sender = rest.rpartition("?from=") if "?from=" in rest else (rest, "", "")
     login, _, place = rest.rpartition("@")
@@ -251,10 +246,9 @@ def mail_server(text: str) -> tuple[bool, str, int, str, str, str]:
     host, port = place.rsplit(":", 1) if ported else (place, SMTP_PORTS.get(scheme, ""))
     host = host.strip("[]")
 
-    if scheme not in SMTP_PORTS or not host or not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
-        raise ValueError
+    plain = all(" " <= c <= "~" for c in text) and " " not in host and "/" not in host  # all that RFC 5321 knows
 
-    if not all(" " <= c <= "~" for c in text) or " " in host or "/" in host:  # SMTP has no other characters (RFC 5321)
+    if scheme not in SMTP_PORTS or not host or not plain or not (port.isdigit() and 0 < int(port[:6]) < 65536):
         raise ValueError
 
     return scheme == "smtps", host, int(port), user, password, sender

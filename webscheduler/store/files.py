@@ -46,8 +46,7 @@ def find_home(environ: dict[str, str] | None = None) -> str:
 
 def replace_file(path: str, content: bytes | Iterable[bytes], mode: int = 0o600, sync: str = "all",
                  copy: str = "") -> None:
-    """Replace a file so that a reader, or a power cut, meets the old or the new content and never a part. After an
-    OSError the file is what it was.
+    """Replace a file, so that whatever happens it has the old or the new content. After an OSError it is what it was.
 
     sync: `all`; `file`, where a power cut may bring the old content back; `none`, where it may tear the file. copy:
     another path, which gets the same content just before, and is synced only with `all`.
@@ -143,7 +142,7 @@ def is_same_file(descriptor: int, path: str) -> bool:
 
 def lock_file(descriptor: int, patience: float = 0.0) -> bool:
     """Take the exclusive lock (flock(2)) of an open file; False if somebody else still has it after so many seconds.
-    Raises Unusable where files cannot be locked: then nothing can be promised."""
+    Raises Unusable where files cannot be locked."""
     deadline = time.monotonic() + patience
     pause = 0.001
 
@@ -158,9 +157,8 @@ def lock_file(descriptor: int, patience: float = 0.0) -> bool:
 
 
 def open_locked(path: str, patience: float) -> int:
-    """Open a file, made if there is none, and lock it: that which the path means then, as it may be replaced meanwhile.
-    Returns a descriptor; closing it releases the lock. Raises OSError, which is a BlockingIOError if another process
-    still has the lock after so many seconds; Unusable."""
+    """Open a file, made if there is none, and lock it, which may be replaced meanwhile. Returns a descriptor; closing
+    it releases the lock. Raises OSError, a BlockingIOError after so many seconds of waiting; Unusable."""
     deadline = time.monotonic() + patience
 
     while True:

@@ -42,8 +42,8 @@ def entry(**known: Unpack[Entry]) -> Entry:
 
 def append(home: str, name: str, entry: Entry, otherwise: Iterable[Entry] = ()) -> Entry:
     """Add one line; returns what was written. otherwise: what to try, one after the other, if it cannot be written.
-    Raises Unusable; then no part of any of them is in the file, unless what is in it can no longer be cut off. Its
-    context is a BlockingIOError if another process keeps it locked."""
+    Raises Unusable; then nothing of them is in the file, unless it can no longer be cut off. Its context is a
+    BlockingIOError if another process keeps it locked."""
     try:
         descriptor = open_locked(path(home, name), PATIENCE)
 
@@ -120,8 +120,8 @@ def clip(head: bytes, tail: bytes, dropped: int) -> str:
 
 
 def whole(data: bytes) -> int:
-    """How many bytes are left without the beginning of a character of UTF-8 at the end, whose rest is missing there: it
-    would be shown as if the command had printed a wrong byte (RFC 3629, 3)."""
+    """How many bytes are left without the beginning of a character of UTF-8 at the end (RFC 3629, 3): it would be shown
+    as if the command had printed a wrong byte."""
     for back in range(1, min(3, len(data)) + 1):
         if data[-back] & 0xC0 != 0x80:
             length = 1 + sum(data[-back] >= first for first in (0xC0, 0xE0, 0xF0)) if data[-back] < 0xF8 else 1

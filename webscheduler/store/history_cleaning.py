@@ -27,8 +27,8 @@ MOST_GAPS = 10000  # places from which lines are removed in one clean-up; the ne
 
 
 def clean(home: str, name: str, keep: Callable[[Entry], bool]) -> int:
-    """Remove the entries that `keep` refuses, and lines that cannot be read. Returns how many lines. `keep` is called
-    once for each entry, oldest first. Raises OSError."""
+    """Remove the entries that `keep`, called once for each, oldest first, refuses, and lines that cannot be read.
+    Returns how many lines. Raises OSError."""
     file, dropped = path(home, name), 0
 
     def change(source: BinaryIO) -> Iterator[bytes] | None:
@@ -69,7 +69,7 @@ def read(source: BinaryIO) -> Iterator[tuple[int, bytes, Entry | None]]:
 
 def by_time(lines: Iterable[bytes]) -> Iterator[tuple[float, bytes]]:
     """(when it ended, the line) of lines in their order; one with an earlier time than that before it, or with none,
-    stays where it is. So histories can be merged."""
+    stays where it is."""
     latest = 0.0
 
     for line in lines:

@@ -38,9 +38,9 @@ CLOCK_ERROR = 60.0  # seconds: a line that is further ahead of the clock is from
 def lines(home: str, name: str, until: float = ALWAYS, about: bytes = b"",
           place: int | None = None, mark: int = 0) -> Iterator[tuple[int, bytes]]:
     """(where it begins, the line) of the whole lines of the task's history, newest first; no more of the file is read
-    than the caller takes. until: only runs that ended by then, Unix seconds, found by bisection. about: skip blocks
-    without these bytes, which is faster. place: where the first of them ends, instead of `until`; if no line ends
-    there, or the one that begins there has not this mark, clean-up has moved them. Raises Unusable."""
+    than the caller takes. until: only runs that ended by then, Unix seconds. about: skip blocks without these bytes.
+    place: where the first of them ends, instead of `until`, unless clean-up has moved it: then no line ends there, or
+    the one that begins there has not this mark. Raises Unusable."""
     inode, end = 0, 1
     rest = last = b""  # the end of a line whose beginning is not read yet; the last line that was returned
     in_damage = False  # the beginning of what is longer than any line is not read yet
@@ -133,8 +133,8 @@ def _lines_from(file: BinaryIO, position: int, end: int) -> Iterator[tuple[int, 
 
 
 def _offset(file: BinaryIO, end: int, until: float) -> int:
-    """The position, up to `end`, where the lines of runs that ended by `until` end: by bisection. Lines of a clock that
-    was ahead may lead it astray, so lines at growing distances are looked at."""
+    """The position, up to `end`, where the lines of runs that ended by `until` end. Lines of a clock that was ahead may
+    lead the bisection astray, so lines at growing distances are looked at."""
     latest = time.time() + CLOCK_ERROR
     low = _bisect(file, 0, end, until, latest)
     distance = NEAREST
@@ -194,8 +194,7 @@ def entries(home: str, name: str, until: float = ALWAYS) -> Iterator[Entry]:
 def placed(home: str, name: str, until: float = ALWAYS, place: int | None = None, mark: int = 0,
            unless: bytes = b"") -> Iterator[tuple[int, int, int, Entry]]:
     """The same, with where each line begins, where it ends, and its mark. mark: of the line that was read last.
-    unless: lines with these bytes are left out, which is a hundred times as fast as to parse them, but for one in a
-    STRIDE, so that the caller can stop."""
+    unless: lines with these bytes are left out unread, but for one in a STRIDE, so that the caller can stop."""
     returned = ALWAYS
     found = lines(home, name, until, place=place, mark=mark)
 
@@ -250,8 +249,8 @@ def _named(entry: Entry, name: str) -> Entry:
 
 
 def find(home: str, names: Iterable[str], run: str) -> Entry | None:
-    """The entry of a run, in the history of one of the tasks. First the place that the time in its id leads to is
-    searched, in each history. Lines may be out of order, so if it is not there, all of each file is searched."""
+    """The entry of a run, in the history of one of the tasks: where the time in its id leads to, in each of them, else,
+    since lines may be out of order, anywhere."""
     names = list(names)
     return next((_named(entry, name) for search in (_find_by_time, find_by_scanning) for name in names
                  if (entry := search(home, name, run))), None)

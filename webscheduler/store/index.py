@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The file `index`: what a request must know about tasks and settings, in a form that is read without parsing.
 
-It is made from other files; deleting it is always safe, and without a valid one everything works, only slower. Its
-header has inode, size, mtime and ctime of the files that it was made from. Then there is a line of fixed length for
-each task, sorted by slug and found by bisection, so that a request costs the same for any number of tasks. A line says
-where the task's row is in state.json, so that one row is read of it, and when the task is due next.
+It is made from other files; without a valid one everything works, only slower. Its header has inode, size, mtime and
+ctime of the files that it was made from. Then there is a line of fixed length for each task, sorted by slug and found
+by bisection, so that a request costs the same for any number of tasks. A line says where the task's row is in
+state.json, so that one row is read of it, and when the task is due next.
 
 The rules:
 - It is valid only while each of those files is what the header says: by fstat of files opened for that (NFS caches
@@ -69,10 +69,9 @@ class Known:
 class Index:
     """A valid index.
 
-    idle: (since, until), Unix seconds, between which no task is due; signed: it has the expected signatures; window:
-    seconds that a timed signature may be off; proxies: those that are trusted; timeout: for a task without one; kinds:
-    by kind of server, (Unix seconds until when that is valid, text of `capabilities.pack`). written: what
-    `state.update_row` has changed since.
+    idle: (since, until), Unix seconds, between which no task is due; signed: it has the expected signatures; window,
+    proxies, timeout: of the settings; kinds: by kind of server, (Unix seconds until when that is valid, text of
+    `capabilities.pack`). written: what `state.update_row` has changed since.
     """
 
     __slots__ = ("_home", "_read", "count", "head", "idle", "kinds", "proxies", "sources", "timeout", "values",
@@ -110,8 +109,7 @@ class Index:
         return max(0, min(low, self.count - 1)) * LINE
 
     def row(self, known: Known) -> bytes | None:
-        """The task's row of state.json, as `"NAME": {...}`; None if that is not known, or not valid any more. One
-        read, however many tasks there are."""
+        """The task's row of state.json, as `"NAME": {...}`; None if that is not known, or not valid any more."""
         if not known.size:
             return None
 
@@ -153,8 +151,8 @@ def known(line: bytes) -> Known:
 
 def open_index(home: str, whole: bool = False, current: bool = True) -> Index | None:
     """The index of the installation, if there is a valid one. whole: read it at once, for a process that keeps it; else
-    it stays open and parts are read when needed, for a process that answers one request. current: false to get one of
-    this boot whose sources may have changed since."""
+    it stays open and parts are read when needed. current: false to get one of this boot whose sources may have changed
+    since."""
     try:
         descriptor = os.open(f"{home}/{NAME}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:

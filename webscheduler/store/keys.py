@@ -3,8 +3,7 @@
 
 The rules: a key is 256 random bits and is shown once; only its SHA-256 is kept, which needs no salt and no slow hash,
 since nobody can guess such a key. Whatever key is given is compared with all, and each row's end and addresses are
-looked at, so that an unknown, an expired and a misplaced one take the same work. The time of the last use is written at
-most once a minute, and only if that can be done at once.
+looked at, so that all take the same work. The last use is written at most once a minute, if that can be done at once.
 """
 
 from __future__ import annotations

@@ -163,7 +163,6 @@ class Claim:
 
 
 def line(facts: Facts) -> bytes:
-    """Facts as Claim.append writes them."""
     words = [_plain(value) for value in facts.values()]
 
     if None not in words:  # the import of json costs a request more than all the rest

@@ -28,8 +28,8 @@ WATCHED = ("state.json", "config.json")
 
 
 class Parsed:
-    """State and settings as they were read, with the attributes of an Index; for use without a valid index. only: the
-    one task that is looked for; then `tasks` may lack the others."""
+    """State and settings as they were read, with the attributes of an Index, where none is valid. only: the one task
+    that is looked for; then `tasks` may lack the others."""
 
     signed = False  # it does not have the expected signatures
     __slots__ = ("_begun", "_bytes", "_home", "_names", "_proven", "kinds", "proxies", "sources", "tasks", "timeout",
@@ -70,7 +70,7 @@ class Parsed:
 
     def is_current(self) -> bool:
         """Whether the files are what was read. Equal identities prove it only after the bytes were compared once more,
-        when the clock of the file system has ticked: an edit within the same tick changes nothing but the bytes."""
+        when the clock of the file system has ticked: an edit within the same tick changes only those."""
         before = self._bytes  # taken first: another thread empties it once all is proven
 
         if identities(self._home) != self.sources:

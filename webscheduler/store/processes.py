@@ -2,9 +2,9 @@
 """Which runs live, for readers, and which processes a run has, by /proc.
 
 The rules: a reader takes no lock, and writes nothing. A process may shed any mark of its run, so several are looked
-for. It is of the run's session or process group; it carries the run's id in its environment (proc(5),
-/proc/PID/environ); it has the claim open with its lock, as only those do that inherited it (/proc/PID/fdinfo); or it
-was started by such a process. What is older than the command is never of the run.
+for: the run's session or process group; its id in the environment (proc(5), /proc/PID/environ); the claim open with its
+lock, as only those have it that inherited it (/proc/PID/fdinfo); a parent with one of these. What is older than the
+command is never of the run.
 """
 
 from __future__ import annotations

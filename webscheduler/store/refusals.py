@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """refused.json: the last requests without a valid signature, so that a URL pasted wrongly leaves a trace.
 
-The rules: it has a limit, and is written at most once a minute, which `trigger` sees to, so that nobody can fill the
-disk from outside. A slug has one place for each problem. When there is no more room, the slug with most places loses
-its oldest, where all that are unknown count as one: who guesses slugs removes nothing of what the owner of one is to
-read. What is read and written does not depend on whether a slug is known.
+The rules: it has a limit, and is written at most once a minute, which `trigger` sees to. A slug has one place for each
+problem. When there is no more room, the slug with most places loses its oldest, where all that are unknown count as
+one: who guesses slugs removes nothing of what the owner of one is to read. What is read and written does not depend on
+whether a slug is known.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 """The settings of an installation.
 
 The rule: SETTINGS is the one table that loader, command line, panel and docs read. A setting that breaks its rule is
-an error that names it, and is never replaced by its default silently. `config.json` may be edited by hand, so settings
-that are not in the table are kept when it is rewritten.
+an error, and never replaced by its default silently. Settings that are not in the table are kept.
 """
 
 from __future__ import annotations
@@ -159,9 +158,8 @@ def read_settings(home: str) -> dict[str, Any]:
 
 
 def save_settings(home: str, values: dict[str, Any], seen: Settings | None = None) -> None:
-    """Store settings, all or, if one is wrong, none; None: back to the default. What other processes store meanwhile is
-    kept. seen: the settings as the person saw them; none of the values may have changed since. Raises BadInput,
-    Unusable, Busy."""
+    """Store settings, all or, if one is wrong, none; None: back to the default. seen: the settings as the person saw
+    them; none of the values may have changed since. Raises BadInput, Unusable, Busy."""
     from .change_lock import locked  # a request never gets here
 
     path = os.path.join(home, "config.json")

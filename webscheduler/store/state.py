@@ -92,8 +92,7 @@ def read_row(home: str, name: str) -> Any:
 
 
 def line_of(content: bytes, name: str) -> tuple[int, int, dict[str, Any]] | None:
-    """(where the task's line begins and ends, its row) in a file as `_content` makes it, with each row on a line of its
-    own; None if it may be another file."""
+    """(where the task's line begins and ends, its row) in a file as `_content` makes it; None if it may be another."""
     key = b"\n" + json.dumps(name, ensure_ascii=False).encode("utf-8", "surrogatepass") + b": {"
     start = content.find(key) + 1
 
@@ -114,8 +113,8 @@ def line_of(content: bytes, name: str) -> tuple[int, int, dict[str, Any]] | None
 
 
 def take_lock(home: str, patience: float = PATIENCE) -> int:
-    """Take state.json.lock by flock(2): the same lock as filelock takes, without its import, which costs a short run
-    half of its time. Returns a descriptor; closing it releases the lock. Raises Busy, Unusable."""
+    """Take the same lock as filelock by flock(2), without its import, which costs a short run half of its time. Returns
+    a descriptor; closing it releases the lock. Raises Busy, Unusable."""
     try:
         return open_locked(path(home) + ".lock", patience)  # some versions of filelock unlink it when they release it
     except BlockingIOError:

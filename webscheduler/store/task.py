@@ -172,8 +172,7 @@ _DEFAULTS = [(field, row, row.default, type(row.default)) for field, row in FIEL
 
 
 def load_task(name: str, raw: object) -> Task:
-    """The task that state.json has under `name`; one without a command runs that of its name. Raises BadInput naming
-    the field and its rule."""
+    """The task that state.json has under `name`. Raises BadInput naming the field and its rule."""
     check_name(name)
 
     if not isinstance(raw, dict):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """How often somebody may try: throttle.json, counters that go down with time.
 
-The rules: what the panel and the API count is one, by address, by the networks around it and in total. A try is counted
-under the lock before it is looked at, so that a burst cannot outrun the count. A full counter changes nothing on disk.
+The rules: panel and API count together, by address, by the networks around it and in total. A try is counted under the
+lock before it is looked at, so that a burst cannot outrun the count. A full counter changes nothing on disk.
 """
 
 from __future__ import annotations
