@@ -3,8 +3,8 @@
 
 The rules: the decision is taken once, under the task's gate, in milliseconds, from what is true then. What was read
 before is used only if nothing changed since; else it is read again, and if changes do not end, under the gate. Under
-the gate nothing is imported, nothing synced, and neither history nor state written: dead runs are only taken over.
-"Another process was first" is an ordinary return value. The gate is released before any fork.
+the gate nothing is imported or synced, and neither history nor state written: dead runs are only taken over. The gate
+is released before any fork.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ OPTIMISTIC_TRIES = 5  # because what was read before it has changed; then it is 
 
 
 class Ticket:
-    """A request with a valid signature. known: the task; ts: Unix seconds of a timed signature, else None; window: how
-    many seconds it may be off; ip: the client's address."""
+    """A request with a valid signature. known: the task; ts: Unix seconds of a timed signature, else None; window:
+    seconds that it may be off; ip: the client's address."""
 
     __slots__ = ("ip", "known", "ts", "window")
 
@@ -75,8 +75,7 @@ def decide(home: str, name: str, cause: Cause, now: float, view: View | None = N
     """Decide about one run of the task. view: what the ticket's signature was compared with; if that has changed since,
     nothing is decided and the status is `changed`. again: compares it once more, under the gate, instead.
 
-    Writes a skip or rejection to history, at most one line a minute for each reason. Raises NoSuchTask, Unusable (503),
-    Busy.
+    Writes a skip or rejection to history, at most one line a minute for each reason. Raises NoSuchTask, Unusable, Busy.
     """
     ticket = cause.ticket
     take_over: Callable[[str, str], Sequence[object] | None] = locks.supervised_runs
@@ -238,7 +237,7 @@ def _may_call(known: Known, ip: str) -> bool:
 
 def _save_record(home: str, gate: locks.Gate, decision: Decision, cause: Cause, now: float) -> int:
     """Save the gate's record after the decision. Returns how many skips the line of history stands for that is to be
-    written now; 0: no line, the last one is less than a minute old."""
+    written now; 0: no line."""
     ticket, reason, count = cause.ticket, decision.reason, 0
 
     if decision.status == "refused":

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Cancels a run in progress.
 
-The rule: signals go only to processes of the run itself, by the pid and start time in its claim, never to the process
-that accepted the trigger, which may be a worker of a web server. The claim says `cancelled` before any signal is sent,
-so that whoever records the run knows why it ended.
+The rule: signals go only to processes of the run, by pid and start time, never to the process that accepted the
+trigger, which may be a worker of a web server. The claim says `cancelled` before any signal is sent, so that whoever
+records the run knows why it ended.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 """Records runs whose supervisor is gone, and ends the commands that they left, at their time limit.
 
 The rules: whoever finds a dead run, under the gate, takes it over: its claim is renamed, and nothing more is done under
-the gate. After that it is recorded by whoever holds the lock of the renamed claim: the one who renamed it or, if that
-is killed, whoever comes next to the task. The outcome is the one in the claim, else
-`interrupted` with the end of the live output. History gets a line unless it has a whole one of that run already.
+the gate. Then whoever holds the lock of the renamed claim records it; if that is killed, whoever comes next. The
+outcome is the one in the claim, else `interrupted` with the end of the live output. History gets a line unless it has a
+whole one of that run already.
 """
 
 from __future__ import annotations
@@ -43,11 +43,8 @@ def record_dead_runs(home: str, name: str, now: float, patience: float = 0.0) ->
 
 
 def take_over(home: str, name: str) -> list[Facts]:
-    """Rename the claims of the task's dead runs, for `record_taken`, and end every orphan past its time limit; the
-    caller holds the gate. Returns the facts of the runs that live.
-
-    An orphan is a run whose supervisor is gone while its command lives: its claim is locked, and only a holder of the
-    gate can end it.
+    """Rename the claims of the task's dead runs, for `record_taken`, and end every orphan past its time limit, that is
+    a run whose command lives without a supervisor; the caller holds the gate. Returns the facts of the runs that live.
     """
     alive: list[Facts] = []
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Runs a job before a response, after it, or detached from it. It knows descriptors and responses, not tasks.
 
-- fork, under CGI: `detach` first, then respond. The job must be detached before the response ends, since some servers
-  send the script a signal as soon as they have its last byte.
-- fork, under WSGI: a new program (`spawned`). A forked child that continues in Python would keep the server's sockets,
-  and crashes in sub-interpreters.
+- fork, under CGI: `detach` first, then respond, since some servers send the script a signal as soon as they have its
+  last byte.
+- fork, under WSGI: a new program (`spawned`). A forked child would keep the server's sockets, and crashes in
+  sub-interpreters.
 - close: `AfterResponse` runs the job in the iterable's close(), which a server must call (PEP 3333). Under CGI,
   `silence` ends the response and the script continues.
 - sync: the job runs before the response. That needs no code.
@@ -66,8 +66,8 @@ def detach(job: Callable[[], object], keep: Sequence[int]) -> bool:
 
 
 def note_signals(descriptor: int) -> None:
-    """From now on, a signal to end does not end this process, but writes lines into an open file: `noted_signal` finds
-    them. That lasts until `supervisor.Signals` takes over, which needs imports that a request has no time for."""
+    """From now on, a signal to end only writes lines into an open file, which `noted_signal` finds, until
+    `supervisor.Signals` takes over, which needs imports that a request has no time for."""
     for number in TO_END:
         faulthandler.register(number, descriptor, all_threads=False)
 
@@ -108,8 +108,7 @@ def silence() -> None:
 
 class AfterResponse:
     """A response body whose `close` runs the job, once; if a server never calls it, the job runs when it is deleted.
-    What it raises is reported in one line: the response is out, and a run that could not begin is recorded by whoever
-    comes next."""
+    What it raises is reported in one line."""
 
     __slots__ = ("_body", "_job", "_report")
 

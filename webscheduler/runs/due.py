@@ -3,8 +3,7 @@
 
 The rules: tasks start by priority, lower first, then by the time they became due. No more than `maxConcurrentTasks` due
 runs are alive at once, over all ticks; a tick holds `@due`'s claim while it starts tasks, and what does not fit into
-its budget stays due. Each task is started in a process of its own, which decides under the task's gate whether it is
-still due; so if there can be no process, the task stays due.
+its budget stays due. Each task has a process of its own, which decides under the task's gate whether it is still due.
 """
 
 from __future__ import annotations
@@ -35,7 +34,8 @@ if TYPE_CHECKING:
     from .children import Supervise
     from .supervisor import Signals
 
-    Start = Callable[[str, Callable[[Task, float], "slots.Slot | None"], str], int]
+    StillDue = Callable[[Task, float], "slots.Slot | None"]
+    Start = Callable[[str, StillDue, str], int]
 
 # What the processes that a tick starts decide with: imported now, since the package may be replaced during the tick.
 LOADED = (dead_runs, indexing, lookup)
@@ -97,8 +97,7 @@ def tick(settings: Settings, tasks: state.Tasks, start: Start, budget: float, no
     which nothing else is due), `duration`; names of tasks whose processes still run, by pid).
 
     start(name, still_due, after) forks a process that decides and runs, and returns its pid, or raises OSError; after:
-    the id of a run that it is to follow, or empty. told: whether this process was told to end, so that no more are to
-    start.
+    the id of a run that it is to follow, or empty. told: whether no more are to start.
     """
     home = settings.home
     enabled, problems = _refresh(settings, tasks, now)
@@ -253,12 +252,10 @@ def restart_schedule(home: str, name: str, now: float) -> None:
     state.update_row(home, name, lambda row: row.update(scheduledSince=format_time(now)))
 
 
-def run_tick(settings: Settings, claim: locks.Claim, clock: Callable[[], float],
-             supervise: Supervise,
+def run_tick(settings: Settings, claim: locks.Claim, clock: Callable[[], float], supervise: Supervise,
              signals: Signals) -> tuple[Outcome, dict[str, Any], dict[int, str]]:
-    """The run of @due: start what is due, each task under a supervisor of its own (`supervise`), which does not
-    inherit our claim.
-    Returns (outcome; what `tick` reports; names of tasks whose supervisors still run, by pid)."""
+    """The run of @due: start what is due, each task under a supervisor of its own (`supervise`). Returns (outcome; what
+    `tick` reports; names of tasks whose supervisors still run, by pid)."""
     home, facts, begun = settings.home, claim.facts(), clock()
     index = open_index(home, whole=True)  # before the tasks are read: it says of which state.json it is
     idle = index is not None and _is_idle(home, index, claim, begun)
@@ -276,7 +273,7 @@ def run_tick(settings: Settings, claim: locks.Claim, clock: Callable[[], float],
     # The next tick counts claims, so this tick ends only when each child has decided, and closed its copy of the pipe.
     reading, writing = os.pipe()
 
-    def start(name: str, still_due: Callable[[Task, float], slots.Slot | None], after: str) -> int:
+    def start(name: str, still_due: StillDue, after: str) -> int:
         run: Callable[..., int] = partial(_run_after, after) if after else partial(_run_due, still_due)
         return start_child(partial(run, home, name, clock, supervise, facts, lambda: close(writing)), signals, writing)
 
@@ -316,8 +313,7 @@ def run_tick(settings: Settings, claim: locks.Claim, clock: Callable[[], float],
     return outcome, report, children
 
 
-def _run_due(still_due: Callable[[Task, float], slots.Slot | None], home: str, name: str, clock: Callable[[], float],
-             *how: Any) -> int:
+def _run_due(still_due: StillDue, home: str, name: str, clock: Callable[[], float], *how: Any) -> int:
     status, why = run_one(home, name, Cause("due", still_due=still_due), clock, *how)
 
     if why == TOO_LATE:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Ends all of a run: at its time limit, when it is cancelled, or when its supervisor is told to end.
 
-The rules: whatever is found of the run gets TERM once, the same grace for all of it, and then KILL, each process by
-pid and start time. Nothing is waited for here. When KILL is due stands in the claim, so if the supervisor is killed,
-whoever finds the run ends it as the supervisor would have. After a command that ended by itself, its daemons are left
-alone.
+The rules: whatever is found of the run gets TERM once, and after the same grace KILL, each process by pid and start
+time. Nothing is waited for here. When KILL is due stands in the claim, for whoever finds the run if the supervisor is
+killed. After a command that ended by itself, its daemons are left alone.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER (prctl(2))
 
 
 def adopt() -> int:
-    """Let the orphans of this process's children come to it, so that it finds them whatever marks they shed; it must
-    reap them. Returns its pid; 0 where that cannot be. Only for a process that exists for one run: it is for good."""
+    """Let the orphans of this process's children come to it for good; it must reap them. Returns its pid; 0 where that
+    cannot be. Only for a process that exists for one run."""
     try:
         import ctypes
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Starts the runs that follow others: by the supervisor of the run before, else by the next tick.
 
-The rules: a run that follows another goes through the same admission as all, with the trigger `after`. Its mark counts
-as used as soon as there is a claim that names the run before, or a line of history; so it is used at most once, whoever
-is killed. If it is skipped, because its task is disabled or running, that is recorded and not tried again. It holds one
-of the `maxConcurrentTasks` places; without a free one it waits for a tick.
+The rules: such a run goes through the same admission as all, with the trigger `after`. Its mark counts as used as soon
+as a claim names the run before, or a line of history does; so it is used at most once, whoever is killed. If it is
+skipped, because its task is disabled or running, that is recorded and not tried again. It holds one of the
+`maxConcurrentTasks` places; without a free one it waits for a tick.
 """
 
 from __future__ import annotations

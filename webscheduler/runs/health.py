@@ -59,8 +59,8 @@ def health(settings: Settings, tasks: state.Tasks, name: str, now: float) -> dic
 
 def as_they_are(home: str, tasks: state.Tasks, now: float) -> tuple[state.Tasks, list[Facts]]:
     """(the tasks, with how their last runs ended; facts of the runs that live). What a claim says counts where nobody
-    could record it yet, as on a full disk; a run that state calls running and that does not live is `interrupted`; and
-    of a task that state calls due, what its gate knows (`forgotten`)."""
+    could record it yet; a run that state calls running and that does not live is `interrupted`; and of a task that
+    state calls due, what its gate knows (`forgotten`)."""
     missed = forgotten(home, tasks, [name for name, row in tasks.items() if may_be_due(row, now)], now)
     alive, ended = processes.claimed_runs(home)
     running = {facts.get("name") for facts in alive}
@@ -133,8 +133,8 @@ def state_of(row: Any, running: bool, late: bool) -> str:
 
 
 def late(settings: Settings, rows: state.Tasks, names: list[str], now: float, most: int | None = None) -> list[str]:
-    """Those of the names whose tasks are late; some more than `most` are enough. Only tasks whose stored `nextRunAt` is
-    past or unknown are examined; every tick keeps that field up to date."""
+    """Those of the names whose tasks are late; some more than `most` are enough. Only tasks whose stored `nextRunAt`,
+    which each tick corrects, is past or unknown are examined."""
     past = [name for name in names if isinstance(row := rows[name], dict) and row.get("enabled") and (
         row.get("nextRunAt") or row.get("expression") or row.get("intervalSeconds"))
         and instant(row.get("nextRunAt")) < now - MIN_LATE]

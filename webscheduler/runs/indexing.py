@@ -79,8 +79,7 @@ def refresh(home: str, before: Index | None = None, patience: float = PATIENCE, 
 
 def _clock_passes(home: str, seen: list[str], patience: float) -> bool:
     """Wait until the clock of the file system, read as the ctime of a file that was changed just now, is past those
-    that were seen: then no later edit gets one of them. Returns whether it is, for it may take longer than `patience`.
-    """
+    that were seen: then no later edit gets one of them. Returns whether it is."""
     times = [int(entry.split()[-1]) for entry in seen if entry != "-"]
     other = max(at + (1 if at % SECOND else SECOND) for at in times)  # ext4 with inodes of 128 bytes has whole seconds
     deadline = time.monotonic() + patience

@@ -3,9 +3,8 @@
 
 The rules: one notice when a task starts to fail and one when it recovers, not at each run, and none about a task whose
 `notify` is false. Each channel is told, also one that was set while the task failed already. A run is recorded, and its
-claim released, before anything is sent. What is to be sent is first in `notices.json`, and leaves it once it was sent,
-so what cannot be sent goes with a later run or tick. What is sent comes from history and nothing else. Pings are not
-kept: a late one would tell of the wrong moment.
+claim released, before anything is sent. What is to be sent is kept in `notices.json`, so what cannot be sent goes with
+a later run or tick. Pings are not kept: a late one would tell of the wrong moment.
 """
 
 from __future__ import annotations

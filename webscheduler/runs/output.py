@@ -3,12 +3,11 @@
 offset on, in pieces, for who follows it while it runs and after it has ended.
 
 The rules: a run that is looked at may end meanwhile, so its claim is asked before the history and after it. `both` is
-what the run prints, in the order in which it came. Its offsets count the bytes since the run began. They stay the same
-when the file of the live output starts again, whose first lines say how many bytes came before, and when the run ends:
-then that file is removed, and whoever followed it goes on in another name of it, which clean-up removes after a day. Of
-a run that nobody followed it is what history has: output, then error output. `stdout` and `stderr` are those of history
-alone, so there is nothing of them before the run is recorded. A piece ends between characters. No more is read than it
-holds, and what is asked for around it.
+what the run prints, in the order in which it came. Its offsets count the bytes since the run began, also when the file
+of the live output starts again, whose first lines say how many bytes came before, and when the run ends: then that file
+is removed, and whoever followed it goes on in another name of it, which clean-up removes after a day. Of a run that
+nobody followed it is what history has: output, then error output. `stdout` and `stderr` are those of history alone. A
+piece ends between characters. No more is read than it holds, and what is asked for around it.
 """
 
 from __future__ import annotations

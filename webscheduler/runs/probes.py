@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Collects the results of a probe, and removes its tasks: for whoever made its calls, or else for a tick.
 
-The rule: nothing is left of a probe, whether or not anybody asks for its results. Without the times of the answers, it
-is not known whether a server kept the client of a `close` waiting, and nothing is said of that strategy.
+The rule: nothing is left of a probe, whether or not anybody asks for its results. Without the times of the answers,
+nothing is said of `close`: a server may have kept the client waiting.
 """
 
 from __future__ import annotations

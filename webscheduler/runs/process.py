@@ -6,8 +6,8 @@ environment made from an allow-list; signals as after a login, since an inherite
 into 0. The run ends when its process ends, not when its pipes close. At its time limit, or when this process is told to
 end, all of it ends (`ending`). Memory is bounded, however much is printed.
 
-The caller is the supervisor: a process with one thread, which holds the run's claim. The command inherits the claim's
-descriptor and has the run's id in its environment, so that whoever finds the command knows its run.
+The caller is the supervisor. The command inherits the claim's descriptor and has the run's id in its environment, so
+that whoever finds the command knows its run.
 """
 
 from __future__ import annotations
@@ -84,8 +84,7 @@ class Stream:
 
 class Live:
     """output/RUN.log: both streams as they come, for people who watch; at LIVE_LIMIT bytes it starts again, and says
-    how many came before. A character of UTF-8 is written as a whole: its bytes may come one after the other, with the
-    other stream between them."""
+    how many came before. A character of UTF-8 is written as a whole, whatever comes between its bytes."""
 
     __slots__ = ("begun", "descriptor", "size", "total")
 

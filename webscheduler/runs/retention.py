@@ -107,8 +107,8 @@ def retention_filter(days: int, failure_days: int, horizon: float,
 
 
 class Judged:
-    """When the lines of a history were written, as far as it is known; its entries are asked for in order, oldest
-    first. now: by a good clock; set_back: see shapes.ClockNotes."""
+    """When the lines of a history were written, as far as it is known; they are asked for in order, oldest first. now:
+    by a good clock; set_back: see shapes.ClockNotes."""
 
     def __init__(self, home: str, name: str, now: float, set_back: list[list[float]]) -> None:
         self.path, self.now = history.path(home, name), now

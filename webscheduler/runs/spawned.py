@@ -26,12 +26,11 @@ _spawned: set[int] = set()  # pids of children that have not been waited for
 
 
 def spawn(argv: Sequence[str], claim: Claim, wait: bool = False) -> bytes:
-    """Start `argv`, with the number of one more descriptor, in a session of its own. That descriptor has the lock of
-    the claim; it has no other of ours. The claim is closed here as soon as the exec has succeeded: this process is not
-    of the run. Signals that tell it to end are blocked until it takes them (`supervisor.Signals`).
+    """Start `argv`, with the number of the one descriptor of ours that it gets, which has the lock of the claim, in a
+    session of its own. The claim is closed here as soon as the exec has succeeded: this process is not of the run.
+    Signals that tell it to end are blocked until it takes them (`supervisor.Signals`).
 
-    wait: wait for the end of its standard output, and return what it wrote there. Raises OSError if it cannot be
-    started.
+    wait: wait for the end of its standard output, and return what it wrote there. Raises OSError.
     """
     for earlier in tuple(_spawned):  # a long-lived worker collects no zombies
         _reap(earlier, os.WNOHANG)

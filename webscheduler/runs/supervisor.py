@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Runs a claimed task to its end and records it: from the claim to the line of history.
 
-The rules: a supervisor is a process with one thread that holds the claim. It imports all that the run may need before
+The rules: a supervisor is a process with one thread that holds the claim. All that the run may need is imported before
 the command starts, since the package may be replaced while it runs.
 """
 

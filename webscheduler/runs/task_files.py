@@ -3,8 +3,8 @@
 
 The rules: it is done under the gates of the names, and not while the task runs. First the gates' records say what is to
 be done; with the change of state.json it is decided; then history and limits follow, and the records are cleared. If
-that is cut off, whoever next comes to one of the gates finishes it before anything else is decided: it looks whether
-state.json was changed, and each step does nothing if it was done before. So do changes of tasks, ticks and `doctor`.
+that is cut off, whoever next comes to one of the gates, and each tick, finishes it before anything else: each step does
+nothing if it was done before.
 """
 
 from __future__ import annotations
