@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 class Command:
     """A registered command. source: builtin, setting, file or function. arguments: whether tasks may add arguments."""
 
-    __slots__ = ("arguments", "argv", "cwd", "description", "name", "source")
-
     def __init__(self, name: str, source: str, argv: list[str], arguments: bool, description: str = "",
                  cwd: str | None = None) -> None:
         self.name, self.source, self.argv, self.arguments = name, source, argv, arguments

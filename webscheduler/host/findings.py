@@ -18,8 +18,6 @@ class Finding:
     """What a check found. state: OK, WARNING or ERROR; about: a word; message: one line with `{names}` of `values`, of
     which those in MOMENTS are times (ISO 8601) and others may be one-line errors."""
 
-    __slots__ = ("about", "message", "state", "values")
-
     def __init__(self, state: str, about: str, message: str, **values: object) -> None:
         self.state, self.about, self.message, self.values = state, about, message, values
 

@@ -35,8 +35,6 @@ class Ticket:
     """A request with a valid signature. known: the task; ts: Unix seconds of a timed signature, else None; window:
     seconds that it may be off; ip: the client's address."""
 
-    __slots__ = ("ip", "known", "ts", "window")
-
     def __init__(self, known: Known, ts: int | None, window: int, ip: str) -> None:
         self.known, self.ts, self.window, self.ip = known, ts, window, ip
 
@@ -50,8 +48,6 @@ class Cause:
     the run that it is to follow, else empty.
     """
 
-    __slots__ = ("after", "by_hand", "still_due", "ticket", "trigger")
-
     def __init__(self, trigger: str, ticket: Ticket | None = None, by_hand: bool = False,
                  still_due: Callable[[Task, float], Slot | None] | None = None, after: str = "") -> None:
         self.trigger, self.ticket, self.by_hand, self.still_due, self.after = trigger, ticket, by_hand, still_due, after
@@ -61,8 +57,6 @@ class Decision:
     """What was decided. status: `running` (with the claim), `skipped`, `rejected`, `refused` (answered as a request
     without a valid signature) or `changed`. reason: a key of vocabulary.REASONS, `not_due`, or for `refused` what is
     wrong, in words. known, view: what the decision was taken from."""
-
-    __slots__ = ("claim", "known", "reason", "status", "view")
 
     def __init__(self, status: str, reason: str | None, claim: locks.Claim | None = None) -> None:
         self.status, self.reason, self.claim = status, reason, claim

@@ -110,8 +110,6 @@ class AfterResponse:
     """A response body whose `close` runs the job, once; if a server never calls it, the job runs when it is deleted.
     What it raises is reported in one line."""
 
-    __slots__ = ("_body", "_job", "_report")
-
     def __init__(self, body: bytes, job: Callable[[], object], report: Callable[[str], object]) -> None:
         self._body, self._job, self._report = [body], [job], report
 

@@ -43,8 +43,6 @@ class Ending:
     """The end of one run. kill_at: monotonic seconds when KILL is due, or None before `begin`, by whoever called it.
     child: the command, if it is a child of this process."""
 
-    __slots__ = ("adopts", "child", "claim", "command", "facts", "kill_at")
-
     def __init__(self, claim: locks.Claim, facts: Facts, command: list[int], adopts: int = 0,
                  child: Popen[bytes] | None = None) -> None:
         self.claim, self.facts, self.command, self.adopts, self.child = claim, facts, command, adopts, child

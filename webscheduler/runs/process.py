@@ -50,8 +50,6 @@ RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of ru_maxrss (getru
 class Invocation:
     """What to run: argv, working directory, environment, time limit in seconds (0: none), which output to keep."""
 
-    __slots__ = ("argv", "cwd", "environment", "keep_error_output", "keep_output", "timeout")
-
     def __init__(self, argv: list[str], cwd: str, environment: dict[str, str], timeout: float,
                  keep: tuple[bool, bool]) -> None:
         self.argv, self.cwd, self.environment, self.timeout = argv, cwd, environment, timeout
@@ -60,8 +58,6 @@ class Invocation:
 
 class Stream:
     """The kept part of one output stream: the first and the last LIMIT / 2 bytes, and how many went between."""
-
-    __slots__ = ("dropped", "head", "tail")
 
     def __init__(self) -> None:
         self.head, self.tail, self.dropped = bytearray(), bytearray(), 0
@@ -85,8 +81,6 @@ class Stream:
 class Live:
     """output/RUN.log: both streams as they come, for people who watch; at LIVE_LIMIT bytes it starts again, and says
     how many came before. A character of UTF-8 is written as a whole, whatever comes between its bytes."""
-
-    __slots__ = ("begun", "descriptor", "size", "total")
 
     def __init__(self, file: str) -> None:
         self.size = self.total = 0  # bytes in the file; bytes of output that there were

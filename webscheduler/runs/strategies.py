@@ -22,8 +22,6 @@ class Started:
     """A run that was started. strategy: the one that is used; entry: how it ended, for sync; after:
     to be called once the response is sent (close)."""
 
-    __slots__ = ("after", "entry", "strategy")
-
     def __init__(self, strategy: str, entry: Result | None = None, after: Callable[[], object] | None = None) -> None:
         self.strategy, self.entry, self.after = strategy, entry, after
 

@@ -47,8 +47,6 @@ _MONTH_LENGTHS = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 class _Field:
     """What a field may hold. `all` are the bits of `*`, `numbers` the values by their usual spelling."""
 
-    __slots__ = ("all", "high", "largest_step", "low", "name", "names", "numbers")
-
     def __init__(self, name: str, low: int, high: int, largest_step: int, names: tuple[str, ...] = ()) -> None:
         self.name, self.low, self.high, self.largest_step, self.names = name, low, high, largest_step, names
         self.all = (2 << high) - (1 << low)

@@ -32,8 +32,6 @@ class Slot:
     """A time at which a task is due, or was. at: Unix seconds; attempt: 1, or more for a retry; too_late: it is
     older than the task's `catchUpSeconds`; after: the id of the run that it is to follow, or empty."""
 
-    __slots__ = ("after", "at", "attempt", "too_late")
-
     def __init__(self, at: float, attempt: int = 1, too_late: bool = False, after: str = "") -> None:
         self.at, self.attempt, self.too_late, self.after = at, attempt, too_late, after
 

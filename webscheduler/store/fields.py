@@ -34,8 +34,6 @@ class Field:
     runs, "key" for the program when it creates or changes a task.
     """
 
-    __slots__ = ("by", "default", "kind", "limit", "nullable", "sentence")
-
     def __init__(self, kind: str, default: Any, sentence: str, limit: Any = None, nullable: bool = False,
                  by: str = "user") -> None:
         self.kind, self.default, self.sentence = kind, default, sentence

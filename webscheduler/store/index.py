@@ -74,9 +74,6 @@ class Index:
     `capabilities.pack`). written: what `state.update_row` has changed since.
     """
 
-    __slots__ = ("_home", "_read", "count", "head", "idle", "kinds", "proxies", "sources", "timeout", "values",
-                 "window", "written")
-
     def __init__(self, home: str, read: Callable[[int, int], bytes], head: int, words: list[str]) -> None:
         self._home, self._read, self.head, self.count = home, read, head, int(words[2])
         self.sources, self.values = words[5:8], words[8:-1]

@@ -49,8 +49,6 @@ class Gate:
     done with the task's files, and is to be finished before anything is decided (`runs.task_files`); else empty.
     """
 
-    __slots__ = ("descriptor", "intent", "last_start", "last_ts", "path", "skips")
-
     def __init__(self, home: str, name: str) -> None:
         self.path = os.path.join(home, "locks", file_name(name) + ".lock")
         self.descriptor = -1
@@ -119,8 +117,6 @@ class Claim:
     """A run in progress: its file, with lines of JSON objects (vocabulary.Facts) of which later ones add to earlier
     ones. descriptor: for facts; lock: the one with the lock, often the same; of a run that was started here, another.
     """
-
-    __slots__ = ("descriptor", "lock", "name", "path", "run")
 
     def __init__(self, path: str, descriptor: int, name: str, run: str) -> None:
         self.path, self.descriptor, self.lock, self.name, self.run = path, descriptor, descriptor, name, run

@@ -32,8 +32,6 @@ class Parsed:
     that is looked for; then `tasks` may lack the others."""
 
     signed = False  # it does not have the expected signatures
-    __slots__ = ("_begun", "_bytes", "_home", "_names", "_proven", "kinds", "proxies", "sources", "tasks", "timeout",
-                 "window")
 
     def __init__(self, home: str, only: str = "") -> None:
         from . import state

@@ -31,8 +31,6 @@ class Written:
     """A row that a run has replaced. place, size: where it was, bytes; new: its new size; content: the hash of the file
     as it is now."""
 
-    __slots__ = ("content", "name", "new", "place", "row", "size")
-
     def __init__(self, name: str, row: dict[str, Any], place: int, size: int, new: int, content: int) -> None:
         self.name, self.row, self.place, self.size, self.new, self.content = name, row, place, size, new, content
 
