@@ -274,7 +274,13 @@ def run_tick(settings: Settings, claim: locks.Claim, clock: Callable[[], float],
     reading, writing = os.pipe()
 
     def start(name: str, still_due: StillDue, after: str) -> int:
-        run: Callable[..., int] = partial(_run_after, after) if after else partial(_run_due, still_due)
+        run: Callable[..., int] = partial(_run_due, still_due)
+
+        if after:
+            from .following import run_after  # it was loaded when the mark was found
+
+            run = partial(run_after, after)
+
         return start_child(partial(run, home, name, clock, supervise, facts, lambda: close(writing)), signals, writing)
 
     changed = registry.may_have_changed(settings, None if idle else tasks)
@@ -320,12 +326,6 @@ def _run_due(still_due: StillDue, home: str, name: str, clock: Callable[[], floa
         restart_schedule(home, name, clock())
 
     return status
-
-
-def _run_after(run: str, *how: Any) -> int:
-    from .following import run_after
-
-    return run_after(run, *how)
 
 
 def _discover(settings: Settings, signals: Signals) -> None:

@@ -146,7 +146,8 @@ def _lines(home: str, seen: list[str], content: bytes, zone: str) -> bytes:
     tasks = state.parse(content, state.path(home))
     places = state.places(content, tasks)
     old = open_index(home, whole=True, current=False)
-    kept = _by_digest(old.lines()) if old and old.sources[1:] == seen[1:] else {}
+    lines = old.lines() if old and old.sources[1:] == seen[1:] else b""
+    kept = {lines[at + DIGEST : at + DIGEST + 32].decode(): lines[at : at + LINE] for at in range(0, len(lines), LINE)}
     found = {}
 
     for number, (name, row) in enumerate(tasks.items()):
@@ -175,11 +176,6 @@ def _lines(home: str, seen: list[str], content: bytes, zone: str) -> bytes:
 
 def _signatures(slug: str, secret: str) -> tuple[str, str]:
     return signing.sign(secret, signing.run_message(slug)), signing.sign(secret, signing.status_message(slug))
-
-
-def _by_digest(lines: bytes) -> dict[str, bytes]:
-    each = (lines[at : at + LINE] for at in range(0, len(lines), LINE))
-    return {one[DIGEST : DIGEST + 32].decode(): one for one in each}
 
 
 def _after_run(before: Index, written: state.Written, zone: str) -> bytes:

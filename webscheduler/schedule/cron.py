@@ -444,18 +444,11 @@ def _find_shift(before: datetime, after: datetime, tz: tzinfo) -> datetime:
     low, high = (before - _EPOCH) // _SECOND, (after - _EPOCH) // _SECOND
     offset = datetime.fromtimestamp(low, tz).utcoffset()
 
-    # Nearly all shifts come at a quarter of an hour, so these are tried first; then the interval is halved.
-    quarter = low - low % 900 + 900
-    while quarter < high and datetime.fromtimestamp(quarter, tz).utcoffset() == offset:
-        low, quarter = quarter, quarter + 900
-
-    high = min(high, quarter)
-    middle = high - 1
     while high - low > 1:
+        middle = (low + high) // 2
         if datetime.fromtimestamp(middle, tz).utcoffset() == offset:
             low = middle
         else:
             high = middle
-        middle = (low + high) // 2
 
     return datetime.fromtimestamp(high, _UTC)

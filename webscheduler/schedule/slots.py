@@ -94,8 +94,7 @@ def next_at(task: Task, default_zone: str, now: float) -> float | None:
 def next_while(task: Task, default_zone: str, now: float) -> tuple[float, float]:
     """(since, due), Unix seconds: from `since` until `due`, `next_at` is `due`, whatever the time; NEVER stands for
     none. Both are 0 where it is due already, or where that depends on the time. Raises BadInput as `next_at` does."""
-    times = {task["lastRunAt"], task["createdAt"], task["scheduledSince"]}
-    since, due = max(map(instant, times)), next_at(task, default_zone, now)
+    since, due = counted_from(task, 0.0, NEVER), next_at(task, default_zone, now)
 
     if due is None and not (task["enabled"] and task["expression"]):
         return 0.0, NEVER

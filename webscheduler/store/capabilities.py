@@ -128,18 +128,15 @@ def read(home: str, kind: str, now: float) -> Rows:
     rows: Rows = {}
 
     for strategy, row in _load(home).get(kind, {}).items():
-        kept: Seen = {}
-
-        if row.get("probe") and row["probe"].get("package") == __version__ and _age(row["probe"], now) < KEPT_SECONDS:
-            kept["probe"] = row["probe"]
-
-        if row.get("carried") and _age(row["carried"], now) < KEPT_SECONDS:
-            kept["carried"] = row["carried"]
-
+        probe, carried = row.get("probe"), row.get("carried")
         deaths = [death for death in row.get("deaths", ()) if _age(death, now) < KEPT_SECONDS]
+        kept: Seen = {"deaths": deaths} if deaths else {}
 
-        if deaths:
-            kept["deaths"] = deaths
+        if probe and probe.get("package") == __version__ and _age(probe, now) < KEPT_SECONDS:
+            kept["probe"] = probe
+
+        if carried and _age(carried, now) < KEPT_SECONDS:
+            kept["carried"] = carried
 
         rows[strategy] = kept
 

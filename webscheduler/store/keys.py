@@ -111,17 +111,12 @@ def verify(home: str, given: str, address: str, now: float) -> Person | None:
         return None
 
     if abs(now - instant(found[name].get("lastUsedAt"))) >= USED_EVERY:
-        _note_use(home, name, now)
+        # Not now if another process changes the file, and never if it cannot be written.
+        with suppress(WebschedulerError, OSError), _keys.changing(home, 0.0, "file") as changed:
+            if name in changed:
+                changed[name]["lastUsedAt"] = format_time(now)
 
     return Person(f"key {name}", found[name]["role"])
-
-
-def _note_use(home: str, name: str, now: float) -> None:
-    """Write when a key was used: not now if another process changes the file, and never if it cannot be written. A
-    power cut may bring the content before back."""
-    with suppress(WebschedulerError, OSError), _keys.changing(home, 0.0, "file") as found:
-        if name in found:
-            found[name]["lastUsedAt"] = format_time(now)
 
 
 def _hash(key: str) -> str:

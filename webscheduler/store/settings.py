@@ -306,26 +306,21 @@ def _can_be_mailed(text: str) -> bool:
 
 def check_base_url(text: str) -> str:
     """The text, if a URL can begin with it: TEXT/run/SLUG?sig=… Raises BadInput."""
-    problem = ""
-
     from urllib.parse import urlsplit  # 5 ms, and no request needs it
 
     try:
         parts = urlsplit(text)
         parts.port  # noqa: B018 (raises ValueError for a port that is not a number)
+        rules = (
+            (parts.scheme in ("http", "https") and parts.hostname, "must start with https:// (or http://) and a host"),
+            (all("!" <= c <= "~" for c in text), "must contain only ASCII characters and no spaces"),
+            ("?" not in text and "#" not in text, "must not contain ? or #: it ends where /run/ begins"),
+            (parts.username is None, "must not contain a user name or password"),
+            (not text.rstrip("/").endswith(("/admin", "/admin/sign-in")),
+             "is the panel's address: leave out what follows the script, or the application"))
+        problem = next((why for good, why in rules if not good), "")
     except ValueError:
         problem = "is not a URL"
-    else:
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            problem = "must start with https:// (or http://) and a host"
-        elif not all("!" <= c <= "~" for c in text):
-            problem = "must contain only ASCII characters and no spaces"
-        elif "?" in text or "#" in text:
-            problem = "must not contain ? or #: it ends where /run/ begins"
-        elif parts.username is not None:
-            problem = "must not contain a user name or password"
-        elif text.rstrip("/").endswith(("/admin", "/admin/sign-in")):
-            problem = "is the panel's address: leave out what follows the script, or the application"
 
     if problem:
         raise BadInput(f"baseUrl: {text[:100]!r} {problem}, as in https://example.org/cgi-bin/webscheduler.cgi",
