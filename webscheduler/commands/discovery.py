@@ -2,8 +2,8 @@
 """Commands in Python code: how they are declared, found and called.
 
 The rule: code of the user is imported only in a process of its own, by `sync`, which looks for commands, and by `call`,
-which runs one; never by a request. A module whose import fails or does not end is reported and skipped, and its
-commands stay known. What was found is written to commands.json, and others read nothing else.
+which runs one. A module whose import fails or does not end is reported and skipped, and its commands stay known. What
+was found is in commands.json, and others read nothing else.
 
     from webscheduler import schedulable
 
@@ -90,8 +90,8 @@ def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
 
 
 def discover(settings: Settings) -> tuple[dict[str, Declared], dict[str, str]]:
-    """(commands by name; what failed -> why). A child process does the imports; if it hangs or ends, another one starts
-    again and leaves out what was being imported."""
+    """(commands by name; what failed -> why). A child does the imports; if it hangs or ends, another one starts again
+    and leaves out what was being imported."""
     import tempfile
 
     broken: dict[str, str] = {}
@@ -120,8 +120,8 @@ def discover(settings: Settings) -> tuple[dict[str, Declared], dict[str, str]]:
 
 
 def _import_all(settings: Settings, broken: dict[str, str], lines: TextIO) -> None:
-    """Import what may declare commands, except what is `broken` already. Before each step a line is written with its
-    name and what is known so far, commands and what failed; the last one has an empty name."""
+    """Import what may declare commands, except what is `broken`. Before each step, and with an empty name after the
+    last, a line is written: its name, the commands so far, what failed."""
     found: dict[str, Declared] = {}
 
     def load(what: str, step: Callable[[], object]) -> None:
@@ -300,7 +300,7 @@ def call(home: str, name: str, *words: str) -> int:
 
 def django(home: str, name: str, *words: str) -> int:
     """Run a management command of the Django project that DJANGO_SETTINGS_MODULE names, as its manage.py would, but for
-    the two options that name code to run: tasks get their arguments from people who may not choose that."""
+    the two options that name code to run, which is not for who edits a task's arguments."""
     _prepare(load_settings(home))
     importlib.import_module("django").setup()
     management = importlib.import_module("django.core.management")

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The commands that tasks may name, and the program that each of them runs.
 
-The rule: a command has a name and becomes an argv, never a shell line. A task's arguments are split as a shell splits
-them, but without a shell, and only a command that is registered to take arguments gets them. Code of the user is never
-imported here: functions run in a Python process of their own.
+The rule: a command becomes an argv, never a shell line. A task's arguments are split as a shell splits them, and only a
+command that is registered to take arguments gets them. Functions of the user run in a Python process of their own.
 """
 
 from __future__ import annotations
@@ -90,8 +89,8 @@ def _last_sync(home: str, part: str, kind: type) -> dict[str, Any]:
 
 
 def may_have_changed(settings: Settings, tasks: Container[str] | None) -> bool:
-    """Whether the code may declare other commands than the last `sync` found, or one of them has no task. What modules
-    declare is known only after their import; for the rest the times of files show it. tasks: None if each has one."""
+    """Whether the code may declare other commands than the last `sync` found, or one of them has no task. The times of
+    files show it, but what modules declare is known only after their import. tasks: None if each has one."""
     try:
         found = os.stat(os.path.join(settings.home, "commands.json")).st_mtime
     except OSError:
@@ -156,8 +155,8 @@ def _candidates(home: str) -> list[str]:
 
 def _examined(home: str) -> Iterator[tuple[str, str, str, str]]:
     """(path, real path, what is at fault, why it is not accepted or empty) of each file in commands/. It is accepted if
-    others can change nothing that leads to it, and if a task may have its name. Nobody but us can then lead the real
-    path elsewhere between this look and its execution."""
+    a task may have its name, and others can change nothing that leads to it, also between this look and its execution.
+    """
     known: dict[str, str] = {}
 
     for path in _candidates(home):
@@ -181,8 +180,7 @@ def _examined(home: str) -> Iterator[tuple[str, str, str, str]]:
 
 
 def on_the_way(path: str) -> Iterator[str]:
-    """What leads to where an absolute path does, from / on: each directory, each link, and at last its real path. Who
-    can change one of them, or what is in it, decides where the path leads."""
+    """What leads to where an absolute path does, from / on: each directory, each link, and at last its real path."""
     place, parts, links = "/", path.split("/")[::-1], 0
     yield place
 
@@ -203,8 +201,7 @@ def on_the_way(path: str) -> Iterator[str]:
 
 
 def _changeable(place: str) -> str:
-    """Why others can change a file, a link or what is in a directory, as in `faults`, or empty. In a directory with the
-    sticky bit they cannot touch what is not theirs."""
+    """Why others can change a file, a link or what is in a directory, as in `faults`, or empty."""
     try:
         status = os.lstat(place)
     except OSError as error:
@@ -304,9 +301,8 @@ def package_root() -> str:
 def python(config: Settings, target: str, *words: str, site: bool = True) -> list[str]:
     """argv of a Python process that calls `module:function` of this package with the words that follow.
 
-    It imports the package from where this process did, which may be a bundle, and libraries first from its own places:
-    beside an installed package there are others, which must not come before those of that Python. site: False for a
-    process that runs no code of the user, which then starts 5 ms sooner.
+    It imports the package from where this process did, which may be a bundle, and libraries first from its own places.
+    site: False for a process that runs no code of the user, which then starts 5 ms sooner.
     """
     root = package_root()
     code = ("import sys,os;r,p,t=sys.argv[1:4];b=os.path.isfile(r);"
@@ -319,8 +315,8 @@ def python(config: Settings, target: str, *words: str, site: bool = True) -> lis
 
 
 def environment(home: str, extra: dict[str, str]) -> dict[str, str]:
-    """The environment of a command, and of every other process that runs code of the user. Nothing of a request is in
-    it: no CGI variables, no HTTP_* (httpoxy), no signature."""
+    """The environment of every process that runs code of the user. Nothing of a request is in it: no CGI variables, no
+    HTTP_* (httpoxy), no signature."""
     import pwd
 
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}

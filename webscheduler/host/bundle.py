@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Writes the whole program, with filelock, as one text file that runs with nothing installed.
 
-The rules: only ASCII with LF, since FTP clients convert `.cgi` files as text. The same sources give the same bytes. The
-file says which Python it needs, and with an older one it answers 503 instead of failing in an import. It begins with
-`bundle_head`; the files follow in comments, which Python skips quickly.
+The rules: only ASCII with LF, since FTP clients convert `.cgi` files as text. The same sources give the same bytes.
+With a Python that is too old it answers 503. It begins with `bundle_head`; the files follow in comments, which Python
+skips quickly.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """The files that connect an installation to a web server: CGI script, Passenger's entry, .htaccess, PHP shim.
 
-The rules: a file that was not written here is never overwritten, one that serves another home only if that is meant,
-and writing it again changes nothing. Each file contains the home and the libraries that it needs, since a server's
-environment and user may not be those of a login.
+The rules: a file that was not written here is never overwritten, one that serves another home only if that is meant.
+Each contains the home and the libraries that it needs, since a server's environment may not be that of a login.
 """
 
 from __future__ import annotations

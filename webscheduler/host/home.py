@@ -69,7 +69,7 @@ def make_directory(home: str, environ: dict[str, Any] | None = None) -> bool:
 
 def document_root_above(home: str, environ: dict[str, Any] | None = None) -> str:
     """The directory, `home` or one above it, that a web server serves as far as its name and the server's variables
-    tell; empty if there is none. environ: of a request (PEP 3333); without it, the environment of this process."""
+    tell, or empty. environ: of a request (PEP 3333); without it, the environment of this process."""
     for name in ("DOCUMENT_ROOT", "CONTEXT_DOCUMENT_ROOT"):  # the second is Apache's, of a userdir or an alias
         told = os.environ.get(name, "") if environ is None else os.fsdecode(
             str(environ.get(name, "")).encode("latin-1", "replace"))

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """Which limits of memory and processor time this account has, and which tasks come near them.
 
-The rules: a limit counts if a process of the account can read it; what only the host's panel shows is not guessed. They
-are those of the process that looks: a web server may have others than a shell. What runs took is what history has of
-them.
+The rules: a limit counts if a process of the account can read it, and is that of the process that looks: a web server
+may have others than a shell. What runs took is in history.
 """
 
 from __future__ import annotations

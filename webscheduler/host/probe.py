@@ -3,8 +3,7 @@
 
 The rules: the jobs run as all runs do, inside the web server, since the scheduler's own signed URLs are called. Who
 calls them measures the response: the command line here, or for the panel a browser, since a server with one worker
-cannot call itself. A job that lost its supervisor stops, since the run is as good as dead. In the end the tasks are
-removed with all their files.
+cannot call itself. A job that lost its supervisor stops. In the end the tasks are removed with all their files.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 """Checks an installation from outside: do calls of its URLs arrive, and does a web server show its home?
 
 The rules: no task is run, since a call without a valid signature shows as well that it arrived. If something else
-answers, the likely cause and what to do are said. Whether the home is shown is tried with a file that holds nothing
-but chance (a clean-up removes what a kill leaves of it). That it is not shown is believed only where calls arrive; else
-it is not known.
+answers, the likely cause and what to do are said. Whether the home is shown is tried with a file that holds nothing but
+chance. That it is not shown is believed only where calls arrive; else it is not known.
 """
 
 from __future__ import annotations
@@ -131,8 +130,7 @@ def cause(answer: Answer) -> str:
 
 def look(home: str, base: str | None) -> Finding:
     """Whether a web server shows the home, about `home`: ERROR if it does, OK if not, WARNING if that is not known.
-    base: the setting `baseUrl`. Nothing that is in the home is read, and it need not be complete. Takes up to a minute
-    where nothing answers in time."""
+    base: the setting `baseUrl`. Takes up to a minute where nothing answers in time."""
     base = (base or "").rstrip("/")
 
     if not base:

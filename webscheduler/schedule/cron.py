@@ -14,8 +14,8 @@ Days: if one of the two fields of days begins with `*` (or is `?`), a day must m
 
 Daylight saving: a schedule is *wildcard* where its minute or its hour begins with `*`, else *fixed*. A wildcard
 schedule follows real time: it comes in both passes of a repeated hour, and not in a skipped one. A fixed schedule comes
-once in a repeated hour, in the first pass; slots of a skipped hour come once, at the first instant after it. Debian's
-cron does this for shifts of up to three hours, this module for all: no run is lost.
+in the first pass of a repeated hour; slots of a skipped hour come once, at the first instant after it. Debian's cron
+does this for shifts of up to three hours, this module for all.
 
 No clock is read here: instants are arguments.
 """
@@ -77,9 +77,9 @@ class Cron:
     """A parsed expression; raises CronError. All instants are aware datetimes; results are in UTC.
 
     expression: the text, with single spaces. minutes, hours, months: the values that match, in order. dates: days of
-    the month; nearest: days of the month of which the nearest working day matches; in both, 0 is the last day.
-    weekdays: 0 is Sunday; nth: pairs of a weekday and its place in the month, 0 for the last. both: whether a day must
-    match dates and weekdays, or one of them. wildcard: whether it follows real time at daylight saving shifts.
+    the month; nearest: those of which the nearest working day matches; in both, 0 is the last day. weekdays: 0 is
+    Sunday; nth: pairs of a weekday and its place in the month, 0 for the last. both: whether a day must match dates and
+    weekdays, or one of them. wildcard: see above.
     """
 
     __slots__ = ("_any_weekday", "_dates", "_hours", "_minutes", "_months", "_weekdays", "both", "expression",

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 """A schedule in words, for people who do not read cron expressions.
 
-`describe` returns a message and its values, so that both can be translated: `message.format(**values)` is the English
-sentence, `render` gives it in any language. Values are text. Those under WORD_KEYS are one or several words of
-MESSAGES, joined by ", "; the others are numbers, times, or the expression itself. MESSAGES has all that needs a
-translation.
+`describe` returns a message and its values: `message.format(**values)` is the English sentence, `render` gives it in
+any language. Values are text. Those under WORD_KEYS are words of MESSAGES, joined by ", "; the others are numbers,
+times, or the expression. MESSAGES has all that needs a translation.
 
-The rule: the words say exactly what the schedule does. Nothing is rounded; where no message is exact, and where the
-expression is not valid, the expression itself is shown.
+The rule: the words say exactly what the schedule does. Where no message is exact, and where the expression is not
+valid, the expression itself is shown.
 """
 
 from __future__ import annotations

@@ -5,9 +5,6 @@ The rule: a task is due if a slot of its schedule came *since its last run*, not
 nothing is missed, however often or seldom somebody calls. Slots count from the latest of last start, creation, enabling
 and change of the schedule. Several missed slots are one run. A retry makes a task due as well. A stored time ahead of
 the clock counts as now.
-
-An interval ends to the second. Hourly calls are some seconds more or less than an hour apart, so with an interval of an
-hour, some calls come too early and run nothing: `too_fine_for_ticks` says so, and which interval to set.
 """
 
 from __future__ import annotations
@@ -29,16 +26,15 @@ CLOCK_ERROR = 60.0  # seconds that a stored time may be ahead of the clock befor
 
 
 class Slot:
-    """A time at which a task is due, or was. at: Unix seconds; attempt: 1, or more for a retry; too_late: it is
-    older than the task's `catchUpSeconds`; after: the id of the run that it is to follow, or empty."""
+    """A time at which a task is due, or was. at: Unix seconds; attempt: 1, or more for a retry; too_late: by
+    `catchUpSeconds`; after: the id of the run that it is to follow, or empty."""
 
     def __init__(self, at: float, attempt: int = 1, too_late: bool = False, after: str = "") -> None:
         self.at, self.attempt, self.too_late, self.after = at, attempt, too_late, after
 
 
 def check_expression(text: str) -> None:
-    """Check that an expression can be read and has a day on which it comes. Raises BadInput, with the part that is
-    wrong."""
+    """Check that an expression can be read and ever comes. Raises BadInput, with the part that is wrong."""
     from .cron import Cron, CronError
 
     try:
@@ -57,8 +53,8 @@ def counted_from(task: Task, last_start: float, now: float) -> float:
 
 
 def times_ahead(task: Task, now: float) -> list[str]:
-    """The fields whose time is so far ahead of the clock that the clock must have been wrong once. Left as they are,
-    they would keep the task from running until then."""
+    """The fields whose time is so far ahead that the clock must have been wrong once: they would keep the task from
+    running until then."""
     return [field for field in ("lastRunAt", "createdAt", "scheduledSince")
             if instant(task[field]) > now + CLOCK_ERROR]
 
@@ -130,7 +126,8 @@ def starts(task: Task, default_zone: str, now: float, gap: float = 0.0) -> Itera
 
 def too_fine_for_ticks(task: Task, default_zone: str, rhythm: float, now: float) -> str:
     """Why a task's schedule does not work well with a tick every `rhythm` seconds, or empty: it is finer, its interval
-    is as long, or its `catchUpSeconds` are shorter. Raises BadInput if the schedule or the zone cannot be read."""
+    is as long, so that calls that are a little early run nothing, or its `catchUpSeconds` are shorter. Raises BadInput
+    if the schedule or the zone cannot be read."""
     margin = min(60.0, rhythm / 4)  # calls are not as regular as clocks
     least = round(rhythm - margin)
     step = _shortest_gap(task, default_zone, now)
