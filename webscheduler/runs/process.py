@@ -141,8 +141,9 @@ def run(invocation: Invocation, claim: locks.Claim, live_file: str, signals: Sig
         except ValueError as error:  # text that this locale cannot encode
             return outcome(words.FAILED, words.NOT_STARTED, error_output=f"{type(error).__name__}: {error}\n")
 
-        streams = {child.stdout: output, child.stderr: errors}
-        ended = _watch(child, claim, signals, deadline, streams, invocation, live, lasts, own)
+        streams = {child.stdout: output if invocation.keep_output else None,
+                   child.stderr: errors if invocation.keep_error_output else None}
+        ended = _watch(child, claim, signals, deadline, streams, live, lasts, own)
         return {**ended, "duration": round(time.monotonic() - begun, 3), "output": output.text(),
                 "errorOutput": errors.text()}
     finally:
@@ -161,11 +162,9 @@ def _start(invocation: Invocation, claim: locks.Claim) -> subprocess.Popen[bytes
 
 def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
     child: subprocess.Popen[bytes], claim: locks.Claim, signals: Signals, deadline: float | None,
-    streams: dict[Any, Stream], invocation: Invocation, live: Live, lasts: Callable[[], object], own: bool,
+    streams: dict[Any, Stream | None], live: Live, lasts: Callable[[], object], own: bool,
 ) -> Outcome:
-    open_streams = {stream.fileno(): (stream, kept) for stream, kept in streams.items()}
-    kept_live = {stream.fileno(): keep for stream, keep in
-                 ((child.stdout, invocation.keep_output), (child.stderr, invocation.keep_error_output)) if stream}
+    open_streams = {stream.fileno(): kept for stream, kept in streams.items()}
     poller = select.poll()
     poller.register(signals.reading, select.POLLIN)
     command = locks.identity(child.pid)
@@ -219,10 +218,10 @@ def _watch(  # noqa: C901 (what a turn of the loop may meet is read together)
                 signals.drain()
                 continue
 
-            data = _read(descriptor)
+            data, kept = _read(descriptor), open_streams[descriptor]
 
-            if data and kept_live[descriptor]:
-                open_streams[descriptor][1].add(data)
+            if data and kept:
+                kept.add(data)
                 live.add(descriptor, data)
             elif data == b"":
                 poller.unregister(descriptor)
