@@ -11,6 +11,8 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from .. import __version__
 from ..commands import registry
@@ -28,10 +30,6 @@ from ..vocabulary import STRATEGIES
 from ..zones import NoZoneData
 from . import exposure, limits, place
 from .findings import ERROR, OK, WARNING, Finding
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ..shapes import Any, Iterator, Sequence
 
 LEAST_PROCESSES = 20
 SLOW_CLOCK = 5.0  # seconds by which the clock of a file system may differ

@@ -14,17 +14,13 @@ import re
 import shlex
 import stat
 import subprocess
+from collections.abc import Sequence
 
 from .. import signing
 from ..commands import registry
 from ..errors import BadInput
 from ..store.files import replace_file
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ..store.settings import Settings
+from ..store.settings import Settings
 
 NAME = "webscheduler.cgi"
 MARKS = ("# The CGI entry of webscheduler.", "# webscheduler ", "# Written by webscheduler init")  # on the first lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -12,17 +13,11 @@ from ..accounts import name_of
 from ..commands import registry
 from ..errors import BadInput, Unusable
 from ..fetching import NotPublic, check_public, within
-from ..store import history, history_view, keys, people
+from ..store import history, history_view, keys, people, state
 from ..store.settings import Settings, private_hosts
 from ..store.task import DUE, Task, load_tasks, shown
 from ..times import instant
 from .findings import ERROR, WARNING, Finding
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ..store import state
 
 # Who web servers run as, and where scripts do not run as their account, those of all customers.
 SHARED = ("www-data", "apache", "nginx", "httpd", "http", "www", "wwwrun", "nobody", "daemon")

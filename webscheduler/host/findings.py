@@ -5,9 +5,7 @@ it.
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Callable
+from typing import Callable
 
 OK, WARNING, ERROR = "ok", "note", "mend"  # as `doctor --json` has said since 0.1.0
 MARKS = {ERROR: "error", WARNING: "warning", OK: "ok"}  # as people read them

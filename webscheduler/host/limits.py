@@ -8,13 +8,10 @@ may have others than a shell. What runs took is in history.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 
 from ..store import history_view
 from .findings import OK, WARNING, Finding
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 NEAR = 80  # percent
 RUNS = 20  # of each task, the newest

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from typing import Any
 
 from .findings import ERROR, OK, WARNING, Finding
 from .home import FOLDERS, document_root_above
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ..shapes import Any, Iterator
 
 LEAST_FREE, LEAST_FILES = 50 * 1024 * 1024, 1000
 NETWORKS = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs")

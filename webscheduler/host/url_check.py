@@ -13,6 +13,7 @@ import os
 import pkgutil
 import re
 import time
+from collections.abc import Iterator
 from urllib.parse import quote, urlsplit
 
 from ..errors import BadInput
@@ -21,10 +22,6 @@ from ..store.files import remove, replace_file
 from ..store.settings import Settings, check_base_url
 from ..trigger import CHECK_SLUG
 from .findings import ERROR, OK, WARNING, Finding
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 LIMIT = 15.0
 QUICK = 5.0  # seconds for a call that looks for the home

@@ -12,14 +12,11 @@ valid, the expression itself is shown.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 from .cron import Cron, CronError, parsed
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Description = tuple[str, dict[str, str]]
+Description = tuple[str, dict[str, str]]
 
 __all__ = ["MESSAGES", "WORD_KEYS", "describe", "render"]
 

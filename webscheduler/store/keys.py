@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any, TypedDict
 
 from ..addresses import allowed
 from ..errors import BadInput, WebschedulerError, did_you_mean
@@ -20,23 +22,19 @@ from . import rows
 from .fields import HEX, PROBLEMS, Field, check
 from .people import NAME, ROLES, Person
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, TypedDict
 
-    class Key(TypedDict):
-        """What is known of a key. createdAt, expiresAt, lastUsedAt: ISO 8601; ipAllowlist: empty for all addresses."""
+class Key(TypedDict):
+    """What is known of a key. createdAt, expiresAt, lastUsedAt: ISO 8601; ipAllowlist: empty for all addresses."""
 
-        role: str
-        createdAt: str
-        expiresAt: str | None
-        ipAllowlist: list[str]
-        lastUsedAt: str | None
+    role: str
+    createdAt: str
+    expiresAt: str | None
+    ipAllowlist: list[str]
+    lastUsedAt: str | None
+
 
 FILE = "api-keys.json"
 PREFIX = "wsk_"  # so that scanners for secrets find it, and we hide it
-COLUMNS = ("role", "createdAt", "expiresAt", "ipAllowlist", "lastUsedAt")
 MOST_KEYS = 100
 MOST_SECONDS = 10 * 366 * 86400
 USED_EVERY = 60  # seconds
@@ -83,7 +81,7 @@ def revoke(home: str, name: str) -> None:
 
 def listed(home: str) -> dict[str, Key]:
     """The keys by name, without what is kept of the key itself. Raises Unusable for a damaged file."""
-    return {name: {column: row.get(column) for column in COLUMNS} for name, row in _keys.read(home).items()}  # type: ignore[misc]
+    return {name: {column: row.get(column) for column in Key.__annotations__} for name, row in _keys.read(home).items()}  # type: ignore[misc]
 
 
 def exists(home: str) -> bool:

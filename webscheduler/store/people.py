@@ -14,26 +14,24 @@ import hmac
 import json
 import os
 import re
-from typing import NamedTuple
+from typing import Any, Callable, NamedTuple, TypedDict
 
 from ..errors import BadInput, Unusable, WebschedulerError
 from ..times import format_time
 from . import rows
 from .files import append_bytes, close, replace_file
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Callable, TypedDict
 
-    class User(TypedDict):
-        """One person of users.json. sessions: id -> Unix seconds of sign-in; createdAt: ISO 8601."""
+class User(TypedDict):
+    """One person of users.json. sessions: id -> Unix seconds of sign-in; createdAt: ISO 8601."""
 
-        role: str
-        password: str
-        createdAt: str
-        sessions: dict[str, int]
+    role: str
+    password: str
+    createdAt: str
+    sessions: dict[str, int]
 
-    Users = dict[str, User]
+
+Users = dict[str, User]
 
 ROLES = ("viewer", "editor", "owner")
 LEAST_PASSWORD = 10

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Callable
 
 from ..errors import Unusable
 from . import change_lock
 from .files import replace_file
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ..shapes import Any, Callable, Iterator
 
 PATIENCE = 10.0  # seconds that a change waits for another
 
