@@ -9,9 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import INSTALLED, PACKAGE, python_path
 from tests.installation import Installation
+
+# What takes a moment longer on a busy machine, or draws much that does not fit, is not wrong.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[
+    HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large])
+settings.load_profile("any machine")
 
 
 def pytest_report_header() -> str:

@@ -416,7 +416,7 @@ INSTANTS = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(EXPRESSIONS, INSTANTS, st.sampled_from(ZONES))
 def test_next_and_previous_agree(expression: str, instant: datetime, zone: str) -> None:
     """What comes next is, when it has come, what came last, and between the two there is nothing."""
@@ -441,7 +441,7 @@ def test_next_and_previous_agree(expression: str, instant: datetime, zone: str) 
         assert cron.next(last - timedelta(microseconds=1), tz) == last
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.text(alphabet="0123456789*/,-?LW# @JANMONdaily\t\x00¹é", max_size=30))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """No text makes anything but a schedule or a CronError of one printable line."""

@@ -26,7 +26,7 @@ from webscheduler.store.settings import SETTINGS
 from webscheduler.store.task import FIELDS
 from webscheduler.vocabulary import ENTRY
 
-few = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 some = settings(few, max_examples=200)
 
 texts = st.text(st.characters(max_codepoint=0x2FFF), max_size=60)

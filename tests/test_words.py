@@ -240,7 +240,7 @@ SPOKEN = st.tuples(
 ).map(" ".join)  # fmt: skip
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(SPOKEN, st.datetimes(datetime(2024, 1, 1), datetime(2032, 1, 1), timezones=st.just(UTC)))
 def test_sentences_come_true(expression: str, start: datetime) -> None:
     """Where there is a sentence, it says of the schedule's instants that they come, and of the minutes around not."""
