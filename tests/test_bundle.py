@@ -161,7 +161,7 @@ def test_a_full_disk_leaves_no_half_a_bundle(built: Path, tmp_path: Path) -> Non
     file.write_text("before")
     done = subprocess.run(["sh", "-c", 'ulimit -f 8; trap "" XFSZ; exec "$@"', "sh", sys.executable, "-m",
                            "webscheduler", "bundle", "--output", str(file)], cwd=LIBRARY, text=True,
-                          capture_output=True)  # fmt: skip
+                          env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True)  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == f"webscheduler: {file} cannot be written: File too large\n"
     assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == {"webscheduler.cgi": "before"}

@@ -595,8 +595,9 @@ def test_names_that_share_a_beginning(installation: Installation, go_on: Path) -
 
 
 @pytest.fixture
-def quota() -> Iterator[Any]:
+def quota(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Set how large a file may become, which fails writes as a full disk does."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def limit(size: int | None) -> None:

@@ -249,7 +249,8 @@ def test_a_full_disk_under_the_home_changes_nothing(words: list[str], installati
     """A file that cannot be written is told in one line, and is what it was."""
     before = {file: (installation.home / file).read_bytes() for file in ("state.json", "config.json")}
     limit = (0, resource.RLIM_INFINITY)  # no byte can be written to any file: EFBIG
-    done = call(installation.home, *words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    done = call(installation.home, *words, env=environment(installation.home, PYTHONDONTWRITEBYTECODE="1"),
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     assert done.status == 1
     assert "cannot be written: File too large" in done.complaint
     assert before == {file: (installation.home / file).read_bytes() for file in before}

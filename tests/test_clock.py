@@ -291,7 +291,8 @@ def run_at(home: Path, off: str, *words: str) -> None:
     import subprocess
     import sys
 
-    variables = environment(home, FAKETIME_DONT_FAKE_MONOTONIC="1")
+    # The times of files are off, too: Python would compile all modules anew, and again when the clock is right.
+    variables = environment(home, FAKETIME_DONT_FAKE_MONOTONIC="1", PYTHONDONTWRITEBYTECODE="1")
     command = ["faketime", "-f", off, sys.executable, "-m", "webscheduler", *words]
     done = subprocess.run(command, env=variables, cwd=home.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

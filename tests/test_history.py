@@ -436,9 +436,11 @@ def test_lines_without_a_time_hide_no_other(home: str, seed: int) -> None:
         assert [entry["run"] for entry in ended] == [f"r{number}" for number in range(instant, 0, -1)]
 
 
-def test_a_disk_that_is_full(home: str) -> None:
+def test_a_disk_that_is_full(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that cannot be written whole is not there at all, and the error is told."""
     import resource
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     history.append(home, "task", {"run": "a"})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

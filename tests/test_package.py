@@ -126,3 +126,18 @@ def test_what_only_root_can_do_is_asked_of_root_alone() -> None:
                 careless += [] if re.search(r"geteuid|@root\b", text) else [f"{file.name}:{node.lineno}"]
 
     assert careless == []
+
+
+def test_no_module_is_compiled_where_that_would_spoil_it_for_others() -> None:
+    """Where files cannot grow, Python may put half of a compiled module in the place of a whole one, and under another
+    clock it takes all of them for old: every process that imports such a module ends with an error."""
+    careless = []
+
+    for file in sorted((CHECKOUT / "tests").rglob("*.py")):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.FunctionDef):
+                text = ast.unparse(node)
+                spoils = re.search(r"RLIMIT_FSIZE|ulimit -f|'faketime', ", text)
+                careless += [f"{file.name}:{node.name}"] if spoils and "BYTECODE" not in text.upper() else []
+
+    assert careless == []
