@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""A chain of three tasks, of which processes are killed at random while ticks come; what history says of it at the end.
+"""A chain of three tasks, of which two fail every other time and lead to others then; processes of them are killed at
+random while ticks come. What history says of it at the end.
 
     python -m tests.torture.chain HOME KILLS SEED
 
-Prints {"kills": ..., "lines": runs by task, "followed": runs that others had to follow, "problems": [...]}: each
-run has one line, each that was a success is followed by one run, and nothing is followed twice.
+Prints {"kills": ..., "lines": runs by task, "followed": how many runs had to be followed, by field, "problems": [...]}:
+each run has one line, each that was a success or a failure is followed by one run of the task that is for that, and
+nothing is followed twice, or for another reason.
 """
 
 from __future__ import annotations
@@ -25,8 +27,14 @@ from webscheduler.store.task import DUE, new_task
 
 assert LOADED
 assert following
-NAMES = ("first", "second", "third")
-COMMON = {"enabled": True, "argv": ["true"], "preventOverlap": False}
+# What a task runs, and which one follows when.
+HALF = "exit $(($$ / 2 % 2))"
+TASKS: dict[str, tuple[list[str], dict[str, str]]] = {
+    "first": (["sh", "-c", HALF], {"onSuccess": "second", "onFailure": "mend"}),
+    "second": (["sh", "-c", HALF], {"onSuccess": "third", "onFailure": "sorry"}), "third": (["true"], {}),
+    "mend": (["true"], {"onSuccess": "mended"}), "mended": (["true"], {}), "sorry": (["true"], {})}
+ENDS = {"onSuccess": ("success",), "onFailure": ("failed", "timeout")}
+COMMON = {"enabled": True, "preventOverlap": False}
 AT_ONCE = 3
 
 
@@ -68,14 +76,15 @@ def main(home: str, most: str, seed: str) -> int:
     chance, kills, children = random.Random(int(seed)), 0, set()
 
     def add(tasks: state.Tasks) -> None:
-        for name, follower in zip(NAMES, (*NAMES[1:], None)):
-            tasks[name] = new_task(time.time(), {**COMMON, "onSuccess": [follower] if follower else []})
+        for name, (argv, links) in TASKS.items():
+            tasks[name] = new_task(time.time(), {**COMMON, "argv": argv, **{
+                field: [follower] for field, follower in links.items()}})
 
     state.update(home, add)
 
     while kills < int(most):
         while len(children) < AT_ONCE:
-            children.add(start(home, chance.choice((NAMES[0], NAMES[0], DUE))))
+            children.add(start(home, chance.choice(("first", "first", DUE))))
 
         time.sleep(chance.random() * 0.05)
         kills += kill(chance.choice([*children, *living(home)]))
@@ -96,20 +105,21 @@ def main(home: str, most: str, seed: str) -> int:
 
 def judged(home: str) -> dict[str, object]:
     """What history says."""
-    entries = {name: [entry for entry in history_reading.entries(home, name) if entry["run"]] for name in NAMES}
+    entries = {name: [entry for entry in history_reading.entries(home, name) if entry["run"]] for name in TASKS}
     problems = ["something is left"] if left(home) else []
-    followed = 0
+    followed = dict.fromkeys(ENDS, 0)
 
-    for name, follower in zip(NAMES, NAMES[1:]):
+    for name, field, follower in [(name, *link) for name, (_, links) in TASKS.items() for link in links.items()]:
         after = collections.Counter(entry["after"] for entry in entries[follower])
         problems += [f"{run} of {name} is followed {n} times" for run, n in after.items() if n > 1 or not run]
 
         for entry in entries[name]:
-            should = entry["status"] == "success"
-            followed += should
+            should = entry["status"] in ENDS[field]
+            followed[field] += should
 
             if (after[entry["run"]] == 1) != should:
-                problems.append(f"{entry['run']} of {name}, {entry['status']}, is followed {after[entry['run']]} times")
+                problems.append(f"{entry['run']} of {name}, {entry['status']}, is followed {after[entry['run']]} times "
+                                f"by {follower}")
 
     for name, found in entries.items():
         runs = collections.Counter(entry["run"] for entry in found)
