@@ -319,7 +319,7 @@ def test_a_state_without_any_good_copy_is_one_line(verb: str, installation: Inst
     (False, "as root, give the home directory to nobody, or use another one"),
     (True, "`chown -R nobody '{home}'` as root")])
 def test_nobody_is_told_to_take_over_what_is_not_theirs(mine: bool, cure: str) -> None:
-    """A home below a directory of root's gave the advice to chown all of that; one that root made for the user is it."""
+    """A home below a directory of root's gave the advice to chown all that; one that root made for the user is it."""
     with accounts.place() as place:
         home = place / "a home"
         home.mkdir(0o700)
