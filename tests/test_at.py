@@ -569,6 +569,7 @@ class Hostile(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         case = self.path.partition("?")[0].split("/")[1]
         body, kind, status, more = self.answer(case, not re.search(r"/api/v1(\?.*)?$", self.path))
+        self.asked.append((self.command, case))  # before who asked can go on
         self.send_response(status)
 
         for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **more}.items():
@@ -576,7 +577,6 @@ class Hostile(BaseHTTPRequestHandler):
 
         self.end_headers()
         self.wfile.write(body)
-        self.asked.append((self.command, case))
 
         if case == "stuck":
             self.wfile.flush()
@@ -635,6 +635,7 @@ def test_a_server_that_stops_in_its_answer_is_asked_once(hostile: str) -> None:
     with pytest.raises(client.Refused, match="no whole answer"):
         client.connect(sites.Site("stuck", f"{hostile}/stuck", KEY), 0.5)
 
+    until(lambda: ("GET", "stuck") in Hostile.asked)
     assert Hostile.asked.count(("GET", "stuck")) == 1
 
 
