@@ -45,7 +45,8 @@ def differences(settings: Settings, arrival: Arrival, now: float, prune: bool = 
     for name, given in arrival.tasks.items():
         load_task(name, given)
 
-    importing.prepare(settings, arrival, now)
+    importing.keep_old(settings, arrival, now)
+    importing.advise(settings, arrival)
     tasks = copy.deepcopy(state.read_strictly(settings.home))
     here = {name: row for name, row in shown(tasks).items() if prune and name not in (DUE, *arrival.tasks)}
     slugs = _slugs(here)

@@ -12,21 +12,19 @@ import json
 from . import signing
 from .commands import registry
 from .errors import BadInput, Conflict, NoSuchTask, Stale, did_you_mean
-from .runs import health, task_files
+from .runs import task_files
 from .schedule import slots
 from .store import chains, old_secret, state
 from .store.fields import check
 from .store.files import file_name
 from .store.settings import Settings, check_target, private_hosts
-from .store.task import DUE, FIELDS, SECRETS, Task, check_name, check_printable, load_task, load_tasks, new_task, shown
+from .store.task import DUE, FIELDS, SECRETS, Task, check_name, check_printable, load_task, new_task
 from .times import format_time, time_zone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from typing import Any
-
-    from .shapes import TaskRow
 
     Stamps = Collection[str]  # of `stamp`; none: whatever it is
 
@@ -189,14 +187,6 @@ def with_keys(home: str, name: str) -> Task:
         return load_task(name, row)
 
     return state.update(home, change)
-
-
-def listed(settings: Settings, rows: state.Tasks, now: float, group: str | None = None) -> list[TaskRow]:
-    """The tasks of state.json (of one group) as JSON shows them, and after them those that cannot be loaded. A task is
-    called running only while a process of its run is alive."""
-    good, broken = load_tasks(shown(health.as_they_are(settings.home, rows, now)[0]))
-    found: list[Any] = [public(settings, task, now) for task in good.values() if group in (None, task["group"])]
-    return [*found, *({"name": name, "error": problem} for name, problem in broken.items() if group is None)]
 
 
 def public(settings: Settings, task: Task, now: float) -> dict[str, Any]:

@@ -11,22 +11,27 @@ import time
 
 from . import editing, signing
 from .errors import BadInput
+from .runs import health
 from .runs.by_hand import run_by_hand
 from .store import history_view, state
 from .store.settings import find_home, load_settings
-from .store.task import DUE
+from .store.task import DUE, load_tasks, shown
 from .vocabulary import FINISHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .shapes import Entry, Result, TaskRow
 
 
 def tasks(home: str | None = None) -> list[TaskRow]:
-    """All tasks, as `webscheduler list --json` prints them; it changes nothing. Raises Unusable if the home's files
-    cannot be read."""
-    settings = load_settings(home or find_home())
-    return editing.listed(settings, state.read_strictly(settings.home), time.time())
+    """All tasks, as `webscheduler list --json` prints them, and after them those that cannot be loaded; it changes
+    nothing. Raises Unusable if the home's files cannot be read."""
+    settings, now = load_settings(home or find_home()), time.time()
+    good, broken = load_tasks(shown(health.as_they_are(settings.home, state.read_strictly(settings.home), now)[0]))
+    found: list[Any] = [editing.public(settings, task, now) for task in good.values()]
+    return [*found, *({"name": name, "error": problem} for name, problem in broken.items())]
 
 
 def history(name: str | None = None, home: str | None = None, *, status: str | None = None,

@@ -27,17 +27,14 @@ def escaped(text: str, one_line: bool = False) -> str:
     if text.isprintable():  # as most texts are, and none of these characters is
         return text
 
-    return re.sub(_IN_LINE if one_line else _IN_TEXT, _escape, text)
+    return re.sub(_IN_LINE if one_line else _IN_TEXT,
+                  lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def pictured(text: str) -> str:
     """The text for a page, with each such character as a sign that readers see: control pictures for C0, code points
     like ⟨U+202E⟩ for the rest."""
     return text if text.isprintable() else re.sub(_IN_TEXT, _picture, text)
-
-
-def _escape(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode("ascii")
 
 
 def _picture(found: re.Match[str]) -> str:

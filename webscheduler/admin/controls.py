@@ -36,8 +36,6 @@ class Form:
     controls, for its stamp.
     """
 
-    __slots__ = ("about", "beside", "choices", "errors", "fills", "rules", "start", "typed", "visit")
-
     def __init__(self, visit: Visit, rules: dict[str, Field], values: dict[str, Any]) -> None:
         self.visit, self.rules = visit, rules
         self.start = {name: _shown(name, rule, values[name]) for name, rule in rules.items()}

@@ -136,7 +136,7 @@ def enter(visit: Visit, embedded: Callable[[dict[str, Any]], Any] | None) -> Non
 def _first_time(visit: Visit, cookie: str) -> bool:
     """Whether this notice was not shown yet. If nobody can count that, it is: else a secret would be lost."""
     try:
-        return _take(visit, f"once {cookie[-16:]}")
+        return throttle.take(visit.home, visit.now, [f"once {cookie[-16:]}"])
     except WebschedulerError:
         return True
 
@@ -213,12 +213,12 @@ def verify(visit: Visit, user: str, password: str) -> Person | None:
     device = unsign(visit.home, "device", cookies(visit).get(DEVICE, ""))
     known = device and device[0] == user
     counters = [f"device {throttle.short(user)} {device[1]}"] if known else [*throttle.networks(visit.address), "all"]
-    free = _take(visit, *counters)
+    free = throttle.take(visit.home, visit.now, counters)
     person = people.verify(visit.home, user, password) if free else None
 
     if person:
         throttle.forgive(visit.home, counters)
-    elif _take(visit, f"once sign-in {free}"):
+    elif throttle.take(visit.home, visit.now, [f"once sign-in {free}"]):
         # An unknown name may be a password that was typed into the wrong field.
         visit.note("sign-in failed" if free else "sign-in refused", user if user in people.read(visit.home) else "")
 
@@ -251,7 +251,3 @@ def end(visit: Visit, everywhere: bool) -> None:
 def _keep(visit: Visit, name: str, started: float) -> None:
     value = sign(visit.home, "session", [visit.session, name, int(started), int(visit.now)])
     set_cookie(visit, COOKIE if name else STRANGER, value)
-
-
-def _take(visit: Visit, *counters: str) -> bool:
-    return throttle.take(visit.home, visit.now, counters)

@@ -245,16 +245,10 @@ def badge(visit: Visit, status: str | None) -> Html:
 
 def outcome(visit: Visit, entry: Entry) -> Html:
     """Status, reason, and exit status in words."""
-    reason, words = entry.get("reason"), exit_words(visit, entry.get("exitCode"))
-    parts = [badge(visit, entry.get("status"))]
-
-    if reason:
-        parts.append(h("<span>{text}</span>", text=visit.t(REASONS[reason][1]) if reason in REASONS else reason))
-
-    if words:
-        parts.append(h("<span>{text}</span>", text=words))
-
-    return Html(" ".join(parts))
+    reason = entry.get("reason")
+    texts = visit.t(REASONS[reason][1]) if reason in REASONS else reason, exit_words(visit, entry.get("exitCode"))
+    return Html(" ".join([badge(visit, entry.get("status")), *(h(
+        "<span>{text}</span>", text=text) for text in texts if text)]))
 
 
 def exit_words(visit: Visit, code: object) -> Html:

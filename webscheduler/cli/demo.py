@@ -89,14 +89,16 @@ def listen(home: str, host: str, port: int, handler: type[Handler] = Handler) ->
     return server
 
 
-def serve(home: str, host: str, port: int) -> None:
+def _serve(args: Namespace) -> None:
     """Serve until Ctrl-C."""
-    with listen(home, host, port) as server:
-        base = f"http://{host}:{server.server_port}"
-        print(f"Serving {line(home)} on {base}/ until Ctrl-C: `webscheduler url NAME --base {base}` prints its URLs",
-              flush=True)
+    load_settings(args.home)  # an installation that cannot work says so here, not to each request
 
-        if not host.startswith("127.") and host != "localhost":
+    with listen(args.home, args.host, args.port) as server:
+        base = f"http://{args.host}:{server.server_port}"
+        print(f"Serving {line(args.home)} on {base}/ until Ctrl-C: `webscheduler url NAME --base {base}` prints its "
+              "URLs", flush=True)
+
+        if not args.host.startswith("127.") and args.host != "localhost":
             print("webscheduler: plain HTTP does not hide signatures: put a proxy with TLS in front", file=sys.stderr)
 
         # A thread that is ended while it holds the lock of a buffered stream aborts the process.
@@ -238,11 +240,6 @@ def _wait_for_runs(home: str) -> bool:
         time.sleep(0.02)
 
     return not processes.live_runs(home)
-
-
-def _serve(args: Namespace) -> None:
-    load_settings(args.home)  # an installation that cannot work says so here, not to each request
-    serve(args.home, args.host, args.port)
 
 
 VERBS = {

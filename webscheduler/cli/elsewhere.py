@@ -196,7 +196,7 @@ class Elsewhere:
         if offline:
             raise only_there("--offline")
 
-        return examine(self)
+        return list(examine(self))
 
     def starts(self, name: str, start: float | None, count: int) -> list[str]:
         """When the task starts next, ISO 8601."""

@@ -28,12 +28,8 @@ CERTIFICATE = 14 * 86400.0  # seconds that a certificate should still be valid
 NO_TICK = 86400.0  # seconds after which ticks are missed where their rhythm is not known
 
 
-def examine(place: Elsewhere) -> list[Finding]:
-    """All findings."""
-    return list(_examine(place))
-
-
-def _examine(place: Elsewhere) -> Iterator[Finding]:
+def examine(place: Elsewhere) -> Iterator[Finding]:
+    """All findings, one after the other."""
     known = place.site
     site = Site(known.name, known.url, known.key)  # how it can be called is found out anew
     yield from _certificate(site)

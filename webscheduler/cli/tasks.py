@@ -135,10 +135,13 @@ def _edit(args: Namespace) -> None:
     if not change:
         raise BadInput("nothing to change is given: `webscheduler edit --help` lists the options")
 
-    task = of(args).edit(args.name, change)
-    done(f"Changed {line(args.name)}: {', '.join(sorted(change))}.", not args.json)
+    _tell(of(args).edit(args.name, change), args.json, f"Changed {line(args.name)}: {', '.join(sorted(change))}.")
 
-    if args.json:
+
+def _tell(task: dict[str, Any], as_json: bool, sentence: str) -> None:
+    done(sentence, not as_json)
+
+    if as_json:
         print_json(task)
 
 
@@ -147,12 +150,8 @@ def _rotate_secret(args: Namespace) -> None:
         if args.keep_old is not None:
             raise BadInput("--end-old: cannot be given with --keep-old: one ends what the other keeps")
 
-        task = of(args).end_old_secret(args.name)
-        done(f"URLs of {line(args.name)} from before its present secret no longer work.", not args.json)
-
-        if args.json:
-            print_json(task)
-
+        _tell(of(args).end_old_secret(args.name), args.json,
+              f"URLs of {line(args.name)} from before its present secret no longer work.")
         return
 
     task = of(args).rotate_secret(args.name, args.keep_old or 0)
@@ -163,10 +162,9 @@ def _rotate_secret(args: Namespace) -> None:
 
 def _print_with_secret(task: dict[str, Any], as_json: bool, sentence: str) -> None:
     """Print a task whose secret was just made: the only time that it is shown."""
-    done(sentence, not as_json)
+    _tell(task, as_json, sentence)
 
     if as_json:
-        print_json(task)
         return
 
     name = line(task["name"])

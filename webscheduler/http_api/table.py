@@ -153,9 +153,6 @@ class Call:
     so. by_query: the path is in the query. person: who has the key; address: of the client; now: Unix seconds;
     in_process: see `trigger.answer`."""
 
-    __slots__ = ("address", "body", "by_query", "clock", "environ", "home", "in_process", "now", "path", "person",
-                 "query", "settings")
-
     def __init__(self, environ: dict[str, Any], settings: Settings, person: Person, address: str, now: float,
                  clock: Callable[[], float], in_process: bool) -> None:
         self.environ, self.settings, self.home, self.person, self.address = (
@@ -165,13 +162,10 @@ class Call:
         self.query: dict[str, Any] = {}
         self.body: Any = {}
 
-    def report(self, line: str) -> None:
-        """One line for the server's error log."""
-        log(self.environ.get("wsgi.errors"), line)
-
     def note(self, action: str, subject: str = "") -> None:
         """Add a line to audit.jsonl about what was done. Never raises: one that saw an error would do it again."""
-        people.note_done(self.home, self.now, self.person, self.address, action, subject, self.report)
+        people.note_done(self.home, self.now, self.person, self.address, action, subject,
+                         lambda line: log(self.environ.get("wsgi.errors"), line))
 
 
 def dispatch(call: Call) -> Response:

@@ -123,10 +123,6 @@ def _row(call: Call) -> tuple[str, Any]:
     return name, rows[name] if name in rows else editing.row_of(rows, name)
 
 
-def _task(call: Call) -> Task:
-    return load_task(*_row(call))
-
-
 def stamps(call: Call) -> tuple[str, ...]:
     """What If-Match says (RFC 9110, 13.1.1); none if it leaves it open."""
     text = str(call.environ.get("HTTP_IF_MATCH", "")).strip()
@@ -236,7 +232,7 @@ def rotate(call: Call) -> dict[str, Any]:
 
 def url(call: Call) -> dict[str, Any]:
     """GET /tasks/{name}/url."""
-    task, kind, base = _task(call), call.query["kind"], call.settings["baseUrl"]
+    task, kind, base = load_task(*_row(call)), call.query["kind"], call.settings["baseUrl"]
 
     if not base or not task["slug"] or not task["secret"]:
         raise Conflict("the task has no URL yet: make a new secret" if base else

@@ -242,7 +242,10 @@ def _line(export: Export, task: Task, program: Program, notes: list[str], chaine
     if program.environment:
         words = ["env", *(shlex.quote(f"{name}={value}") for name, value in program.environment.items()), *words]
 
-    line = f"cd {_directory(program.cwd)} && {' '.join(words)}" if program.cwd else " ".join(words)
+    line = " ".join(words)
+
+    if program.cwd:  # to cd(1) one may look like an option
+        line = f"cd {shlex.quote('./' * program.cwd.startswith('-') + program.cwd)} && {line}"
 
     if following:
         after = [_line(export, export.tasks[name], Program(export, export.tasks[name]), notes, chained)
@@ -397,11 +400,6 @@ def _expression(task: Task) -> str:
 def _quartz(cron: Cron) -> bool:
     """Whether the expression has one of the signs that are not crontab(5)'s: L W LW #."""
     return bool(cron.nearest or cron.nth or 0 in cron.dates)
-
-
-def _directory(path: str) -> str:
-    """A directory for cd(1) of a shell, to which one may look like an option."""
-    return shlex.quote(f"./{path}" if path.startswith("-") else path)
 
 
 def _unit_text(text: str) -> str:

@@ -339,12 +339,6 @@ def _behind(directory: str) -> dict[str, Any]:
                       **_persons(directory)}
 
 
-def prepare(settings: Settings, arrival: Arrival, now: float) -> None:
-    """What is done once before tasks are merged: keep their history from being deleted, and say which cannot run."""
-    _keep_old(settings, arrival, now)
-    _advise(settings, arrival)
-
-
 def stays_behind(settings: Settings, arrival: Arrival) -> dict[str, str]:
     """What stays behind of the installation that the tasks come from: a sentence for `timezone`, `settings`, `people`
     and `keys` each, as far as there is something to say."""
@@ -397,7 +391,7 @@ def keep_zone(settings: Settings, arrival: Arrival, keep: bool) -> None:
             arrival.said.append(f"{sentence}: {remedies[part]}")
 
 
-def _keep_old(settings: Settings, arrival: Arrival, now: float) -> None:
+def keep_old(settings: Settings, arrival: Arrival, now: float) -> None:
     """Keep old history from being deleted by the next clean-up: its task gets unlimited retention."""
     days = settings["logRetentionDays"]
 
@@ -465,7 +459,7 @@ def merge(tasks: state.Tasks, arriving: state.Tasks, row: Callable[..., dict[str
             task["slug"] = signing.new_slug()
 
 
-def _advise(settings: Settings, arrival: Arrival) -> None:
+def advise(settings: Settings, arrival: Arrival) -> None:
     """Say which tasks are imported, but cannot run yet."""
     known = registry.registered(settings)
 

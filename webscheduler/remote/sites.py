@@ -31,8 +31,6 @@ class Site:
     path must be in the query; by_header: whether the key must be in X-Webscheduler-Key. Both are None while they are
     not known; timezone: that of the installation, if known."""
 
-    __slots__ = ("by_header", "by_query", "key", "name", "timezone", "url")
-
     def __init__(self, name: str, url: str, key: str, by_query: bool | None = None, by_header: bool | None = None,
                  timezone: str | None = None) -> None:
         self.name, self.url, self.key = name, url, key
