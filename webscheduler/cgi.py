@@ -72,7 +72,6 @@ def main(home: str | None = None) -> None:
 
 
 def _line(error: Exception) -> str:
-    """What the server's error log is told of an error."""
     try:
         from .errors import foreseen
 

@@ -33,7 +33,6 @@ PERSON = {"user": "Name", "password": "Password, at least 10 characters", "role"
 
 
 def sign_in(visit: Visit) -> Response:
-    """The form, and signing in."""
     if visit.embedded or (visit.person and visit.method == "GET"):
         return visit.redirect("")
 
@@ -77,7 +76,6 @@ def sign_out(visit: Visit) -> Response:
 
 
 def account(visit: Visit) -> Response:
-    """The visitor's own password and sessions."""
     assert visit.person is not None
     who = visit.t("Signed in as {name}. {role}.", name=visit.person.name, role=visit.t(ROLE_NAMES[visit.person.role]))
 

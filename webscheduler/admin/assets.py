@@ -20,7 +20,6 @@ FILES = {"style": ("panel.css", "text/css"), "script": ("panel.js", "text/javasc
 
 @functools.cache
 def content(name: str) -> bytes:
-    """The content of the file."""
     return pkgutil.get_data(__name__, FILES[name][0]) or b""
 
 
@@ -30,6 +29,5 @@ def version(name: str) -> str:
 
 
 def serve(visit: Visit) -> Response:
-    """One of the files."""
     kept = "max-age=31536000, immutable" if visit.query.get("v") == version(visit.page) else "no-cache"
     return respond(content(visit.page), kind=FILES[visit.page][1], Cache_Control=kept)

@@ -112,7 +112,6 @@ class Form:
         return parts
 
     def row(self, name: str, label: str) -> Html:
-        """A control with its label, help and error."""
         visit, rule, value = self.visit, self.rules[name], self.typed[name]
         pairs = self.choices.get(name, ())
         template = "field"

@@ -63,7 +63,6 @@ OF_COMMAND = ("command", "arguments")
 
 
 def edit(visit: Visit) -> Response:
-    """Create or change a task."""
     task = named(visit) if visit.query.get("name") else None
     copied = shown(state.read(visit.home)).get(visit.query.get("copy", "")) if task is None else None
     source = task or (load_task(visit.query["copy"], copied) if copied else None)

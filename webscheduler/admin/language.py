@@ -69,7 +69,6 @@ def error(language: str, text: str, deep: int = 3) -> str:
 
 @functools.cache
 def catalogue(language: str) -> dict[str, Any]:
-    """The content of the catalogue's file."""
     found: dict[str, Any] = json.loads(pkgutil.get_data(__name__, f"{language}.json") or b"")
     return found
 

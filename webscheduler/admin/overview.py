@@ -128,7 +128,6 @@ def _rank(row: dict[str, Any], name: str, text: str) -> int:
 
 
 def _find(visit: Visit, rows: state.Tasks, names: list[str]) -> Html:
-    """The search and the filters."""
     groups = sorted({str(rows[name].get("group", "default")) for name in names if isinstance(rows[name], dict)})
     query = visit.query
     return visit.html(

@@ -175,14 +175,12 @@ def _output(visit: Visit, title: Html, text: str, raw: str) -> Html:
 
 
 def raw(visit: Visit) -> Response:
-    """The output of a run as text/plain."""
     _, run, _, entry = _asked(visit)
     stream = "errorOutput" if visit.query.get("stream") == "errorOutput" else "output"
     return respond(str(entry.get(stream) or "") if entry else output.so_far(visit.home, run), kind="text/plain")
 
 
 def stop(visit: Visit) -> Response:
-    """Cancel a run in progress."""
     name, run, known, _ = _asked(visit)
 
     if known is None:
@@ -200,7 +198,6 @@ def stop(visit: Visit) -> Response:
 
 
 def clear(visit: Visit) -> Response:
-    """Ask, then delete history."""
     name = visit.query.get("name", "")
     names = [each for each in history_view.names(visit.home, state.read(visit.home)) if name in ("", each)]
 

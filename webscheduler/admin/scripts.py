@@ -24,7 +24,6 @@ OTHERS_MAY = stat.S_IWGRP | stat.S_IWOTH
 
 
 def place(visit: Visit) -> Html:
-    """Where to upload scripts."""
     return visit.t("For a script of your own, upload a .php, .py or .sh file into {folder} with your FTP program or "
                    "your host's file manager, then load this page again. It becomes a command, which runs only as a "
                    "task.", folder=_code(os.path.join(visit.home, FOLDER)))

@@ -151,7 +151,6 @@ def update(visit: Visit) -> Response:
 
 
 def notify_test(visit: Visit) -> Response:
-    """Send a test notification."""
     tasks = load_tasks(state.read(visit.home))[0]
 
     if not notifications.configured(visit.settings) and not any(task["pingUrl"] for task in tasks.values()):

@@ -50,7 +50,6 @@ BELOW = {"run": "history", "clear": "history", "check": "diagnostics", "probe": 
 
 
 def page(visit: Visit, title: str, body: Html, status: int = 200, head: Html | str = "") -> Response:
-    """A whole page."""
     links = {name: visit.href(name, v=version(name)) for name in FILES}
     return respond(visit.html(
         "page", title=visit.said(title), name=visit.settings["name"], home=visit.href(""), head=head,
@@ -94,7 +93,6 @@ def undelivered(visit: Visit) -> list[Html]:
 
 
 def warning(text: Html | None) -> Html:
-    """A problem, shown at the top of a page or form."""
     return h('<p class="notice bad" role="alert">{text}</p>', text=text) if text else Html("")
 
 
@@ -124,7 +122,6 @@ def link(visit: Visit, text: str, page: str, kind: str = "", /, **query: object)
 
 
 def ask(visit: Visit, title: str, text: str, buttons: object, status: int = 200) -> Response:
-    """A page with one message and some buttons."""
     return page(visit, title, visit.html(
         "ask", title=visit.said(title), text=visit.said(text), buttons=buttons), status)
 
@@ -230,14 +227,12 @@ def in_words(visit: Visit, row: dict[str, Any]) -> str:
 
 
 def schedule(visit: Visit, row: dict[str, Any]) -> Html:
-    """A task's schedule in words and as its expression."""
     words, raw = in_words(visit, row), row.get("expression")
     return h("{words} {raw}", words=words if words != raw else "",
              raw=h('<code class="raw">{raw}</code>', raw=raw) if raw else "")
 
 
 def badge(visit: Visit, status: str | None) -> Html:
-    """A status as a coloured word."""
     text = STATUSES.get(status or "", "Never ran" if not status else "Unknown")
     return h('<span class="badge {kind}">{text}</span>', kind=status if status in STATUSES else "none",
              text=visit.t(text))

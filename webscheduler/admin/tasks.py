@@ -94,7 +94,6 @@ def url_box(visit: Visit, task: Task) -> Html:
 
 
 def command_line(task: Task) -> Html:
-    """What the task runs, written as for a shell."""
     text = shlex.join(task["argv"]) if task["argv"] else f"{task['command'] or ''} {task['arguments']}".strip()
     return h("<code>{text}</code>", text=text)
 
@@ -221,7 +220,6 @@ def _secret(visit: Visit, task: Task) -> Html:
 
 
 def run_now(visit: Visit) -> Response:
-    """Start the task, then show its output."""
     name = named(visit).name
     started = _start(visit, name)
 
@@ -247,7 +245,6 @@ def _start(visit: Visit, name: str) -> tuple[str, Callable[[], object] | None] |
 
 
 def enable(visit: Visit) -> Response:
-    """Enable or disable the task."""
     task, on = named(visit), visit.form.get("enabled") == "yes"
     editing.set_enabled(visit.home, [task.name], on, visit.now)
     visit.note("enabled" if on else "disabled", task.name)
@@ -314,7 +311,6 @@ def _delete_selected(visit: Visit, names: list[str]) -> None:
 
 
 def secret(visit: Visit) -> Response:
-    """Ask, then give the task a new secret."""
     task = named(visit)
 
     if visit.method != "POST":
@@ -339,7 +335,6 @@ def secret(visit: Visit) -> Response:
 
 
 def delete(visit: Visit) -> Response:
-    """Ask, then delete the task with its history."""
     name = visit.query.get("name", "")
     broken = name in load_tasks(state.read(visit.home))[1]  # it has no page of its own
     title, back = (name, "") if broken else (label(named(visit)), "task")

@@ -32,7 +32,6 @@ def described(changes: Sequence[dict[str, Any]], keep_logs: bool = False) -> Ite
 
 
 def counted(changes: Sequence[dict[str, Any]], dry_run: bool) -> str:
-    """How many tasks changes concern, in a sentence."""
     kinds = [change["change"] for change in changes]
     same, gone = kinds.count("same"), kinds.count("remove")
     number, would = len(kinds) - same - gone, "would be " if dry_run else ""

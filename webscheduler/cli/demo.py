@@ -123,7 +123,6 @@ def request(url: str, method: str = "GET") -> tuple[Answer, dict[str, Any]]:
 
 
 def demo() -> int:
-    """Carry out the demo; its exit status."""
     place = os.path.realpath(tempfile.mkdtemp(prefix="webscheduler-demo-"))
     home = os.path.join(place, "home")
     good = False

@@ -64,7 +64,7 @@ def connect(given: str) -> Elsewhere:
 
 
 class Elsewhere:
-    """The installation at a site. Raises BadInput for what it refuses as such, else Refused."""
+    """The installation at a site, with what `Here` has. Raises BadInput for what it refuses as such, else Refused."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -94,7 +94,6 @@ class Elsewhere:
         return client.pages(self.site, "tasks", "tasks", query={"group": group, "limit": 500}, more="after")
 
     def listed(self, group: str | None, failing: bool, whole: bool) -> tuple[list[Shown], Leaders]:
-        """See `Here`."""
         everything = [self._task(each) for each in self._documents()]
         ill = {each["name"] for each in self.report()["unhealthy"]} if failing else set()
         found = [shown for shown in everything if (not failing or shown[0]["name"] in ill) and (
@@ -102,7 +101,6 @@ class Elsewhere:
         return found, leaders({shown[0]["name"]: shown[0] for shown in everything})
 
     def shown(self, name: str) -> Shown:
-        """See `Here`."""
         found = self._task(self.call("GET", "tasks", name))
 
         if "error" in found[0]:
@@ -116,33 +114,26 @@ class Elsewhere:
         return found
 
     def leaders(self) -> Leaders:
-        """See `Here`."""
         return leaders({str(each.get("name")): each for each in self._documents()})
 
     def create(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
-        """See `Here`."""
         found = self.call("POST", "tasks", body={"name": check_name(name), **_allowed(fields)})
         return {**self._task(found)[0], "secret": shaped(self.site, found, {"secret": str})["secret"]}
 
     def edit(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
-        """See `Here`."""
         return self._task(self.call("PATCH", "tasks", name, body=_allowed(fields)))[0]
 
     def check(self, names: list[str]) -> None:
-        """See `Here`."""
         for name in names:
             self.call("GET", "tasks", name)
 
     def remove(self, name: str, keep_logs: bool) -> None:
-        """See `Here`."""
         self.call("DELETE", "tasks", name, query={"keepLogs": "true"} if keep_logs else {}, like=None)
 
     def rename(self, old: str, new: str) -> None:
-        """See `Here`."""
         self.call("PATCH", "tasks", old, body={"name": check_name(new)})
 
     def names_in(self, group: str) -> list[str]:
-        """See `Here`."""
         return [str(each.get("name")) for each in self._documents(group)]
 
     def set_enabled(self, names: list[str], enabled: bool) -> None:
@@ -153,7 +144,6 @@ class Elsewhere:
             self.call("POST", "tasks", name, "enable" if enabled else "disable", body={})
 
     def url(self, name: str, kind: str, base: str | None) -> str:
-        """See `Here`."""
         url = str(self.call("GET", "tasks", name, "url", query={"kind": kind}, like={"url": str})["url"])
 
         if base is not None:
@@ -164,7 +154,6 @@ class Elsewhere:
         return url
 
     def rotate_secret(self, name: str, keep_old: int) -> dict[str, Any]:
-        """See `Here`."""
         document = self.shown(name)[0]  # read before, too: an error after would lose the secret
         found = self.call("POST", "tasks", name, "rotate", body={"keepOld": keep_old}, like={"secret": str})
 
@@ -174,18 +163,15 @@ class Elsewhere:
         return {**document, "url": found.get("url"), "secret": found["secret"]}
 
     def end_old_secret(self, name: str) -> dict[str, Any]:
-        """See `Here`."""
         raise only_there("--end-old")
 
     def commands(self) -> list[dict[str, Any]]:
-        """See `Here`."""
         found = self.call("GET", "commands", like={"commands": [
             {"name": str, "source": str, "description": str, "arguments": bool}]})
         commands: list[dict[str, Any]] = found["commands"]
         return commands
 
     def report(self, limit: float = client.LIMIT) -> dict[str, Any]:
-        """See `Here`."""
         found: dict[str, Any] = self.call("GET", "health", like=HEALTH, limit=limit)
         return found
 
@@ -231,7 +217,6 @@ class Elsewhere:
         return found
 
     def watch(self, name: str, run: str) -> Iterator[str]:
-        """See `Here`."""
         offset, pause, ended = 0, POLL[0], False
         like = {"next": int, "text": str, "ended": bool}
 
@@ -301,11 +286,9 @@ class Elsewhere:
         return found["changes"], found["written"], found["said"], answer.headers.get("etag") or "*"
 
     def live_runs(self, name: str) -> list[Facts]:
-        """See `Here`."""
         return self.shown(name)[1]
 
     def cancel(self, name: str, run: str) -> tuple[bool, Entry | None]:
-        """See `Here`."""
         try:
             self.call("POST", "tasks", name, "runs", run, "cancel", body={})
         except Conflict:
@@ -315,14 +298,12 @@ class Elsewhere:
         return entry is not None, entry
 
     def entries(self, name: str | None, status: str | None, limit: int, whole: bool) -> list[Entry]:
-        """See `Here`."""
         query = {"task": name, "status": status, "limit": min(limit, 200), "output": "true" if whole else None}
         found: list[Entry] = client.pages(self.site, "runs", "runs", query=query, more="cursor", limit=limit) if (
             limit) else []
         return shaped(self.site, found, [ENTRY])  # type: ignore[no-any-return]
 
     def one(self, name: str | None, run: str) -> dict[str, Any]:
-        """See `Here`."""
         path = "tasks", name or self._task_of(run), "runs", run
         found: dict[str, Any] = shaped(self.site, self.call("GET", *path), ENTRY)
 
@@ -353,7 +334,6 @@ class Elsewhere:
         raise BadInput(f"no run has the id {run[:60]!r}: `webscheduler logs` shows them")
 
     def follow(self, name: str | None) -> Following:
-        """See `Here`."""
         return Following(self, name)
 
 

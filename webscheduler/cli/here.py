@@ -63,13 +63,11 @@ class Here:
                 *(({"name": name, "error": problem}, [], "") for name, problem in broken.items())], leaders(rows)
 
     def shown(self, name: str) -> Shown:
-        """One task."""
         settings, now = load_settings(self.home), time.time()
         rows, alive = health.as_they_are(self.home, read_tasks(self.home, name), now)
         return _shown(settings, load_task(name, editing.row_of(rows, name)), alive, now)
 
     def leaders(self) -> Leaders:
-        """What leads to which task."""
         return leaders(state.read(self.home))
 
     def create(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -92,15 +90,12 @@ class Here:
                 raise NoSuchTask(name, tasks)
 
     def remove(self, name: str, keep_logs: bool) -> None:
-        """Remove a task."""
         editing.remove(self.home, name, time.time(), keep_logs)
 
     def rename(self, old: str, new: str) -> None:
-        """Give a task another name."""
         editing.rename(self.home, old, new, time.time())
 
     def names_in(self, group: str) -> list[str]:
-        """The names of the tasks of a group."""
         return [name for name, row in shown(state.read_strictly(self.home)).items()
                 if isinstance(row, dict) and row.get("group", "default") == group]
 
@@ -134,7 +129,6 @@ class Here:
         return editing.public(load_settings(self.home), editing.end_old_secret(self.home, name), time.time())
 
     def commands(self) -> list[dict[str, Any]]:
-        """The registered commands."""
         return registry.documents(load_settings(self.home))
 
     def report(self) -> dict[str, Any]:
@@ -163,7 +157,6 @@ class Here:
         return run_by_hand(self.home, name, "cli", time.time, own=True)
 
     def live_runs(self, name: str) -> list[Facts]:
-        """The runs of the task in progress."""
         alive = processes.live_runs(self.home, name)
 
         if not alive:  # what runs can be ended even where state.json cannot be read
@@ -301,7 +294,6 @@ class Followed:
         return sorted(filter(None, map(history.parse, found)), key=history.ended)
 
     def close(self) -> None:
-        """Close its files."""
         for file in self.open.values():
             file.close()
 

@@ -136,7 +136,6 @@ def kebab(field: str) -> str:
 
 
 def build(name: str) -> Parser:
-    """The parser of what follows the verb."""
     _, sentence, *arguments = verb(name)
     parser = Parser(f"webscheduler {name}", usage(name), sentence, allow_abbrev=False,
                     formatter_class=lambda prog: argparse.HelpFormatter(prog, width=_width()))

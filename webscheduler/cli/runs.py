@@ -64,7 +64,6 @@ def _amount(value: Any, unit: str, size: int = 1) -> str:
 
 
 def outcome(name: str, entry: Mapping[str, Any]) -> str:
-    """How a run ended, on one line."""
     reason = f" ({entry['reason']})" if entry.get("reason") else ""
     code = "" if entry.get("exitCode") in (None, 0) else f", exit status {entry['exitCode']}"
     return line(f"{name}: {entry.get('status')}{reason}{code} after {_amount(entry.get('duration'), 's')}, "
@@ -151,7 +150,6 @@ def _logs(args: Namespace) -> None:
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    """An entry as the cells of a table."""
     status = str(entry.get("status"))
     code, reason, count = entry.get("exitCode"), entry.get("reason"), entry.get("count")
     status += f" {reason}" if reason else f" {code}" if code else ""

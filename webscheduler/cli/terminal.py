@@ -39,7 +39,6 @@ def line(text: object) -> str:
 
 
 def print_json(document: Any) -> None:
-    """Print a document as JSON."""
     print(json.dumps(document, indent=2))
 
 

@@ -40,13 +40,11 @@ PROBLEMS = {400: "Something in the request is wrong; `field` names it.", 401: "T
 
 
 def about(call: Call) -> Json:
-    """GET /api/v1."""
     return {"version": __version__, "api": 1, "key": call.person.name.partition(" ")[2], "role": call.person.role,
             "time": format_time(call.now), "timezone": call.settings["timezone"]}
 
 
 def document(call: Call) -> Json:
-    """GET /api/v1/openapi.json."""
     return described(quote(str(call.environ.get("SCRIPT_NAME", "")).encode("latin-1", "replace")) or "/")
 
 

@@ -37,7 +37,6 @@ PAUSE, LONGEST_PAUSE = 0.02, 0.25  # seconds between two looks at a run
 
 
 def run_now(call: Call) -> Response:
-    """POST /tasks/{name}/run."""
     name, rows = call.path["name"], shown(state.read(call.home))
 
     if name not in rows:
@@ -47,7 +46,6 @@ def run_now(call: Call) -> Response:
 
 
 def run_due(call: Call) -> Response:
-    """POST /run-due."""
     return _start(call, DUE, 0)
 
 
@@ -93,13 +91,11 @@ def _asked(call: Call) -> tuple[str, str, Facts | None, Entry | None]:
 
 
 def one(call: Call) -> Any:
-    """GET /tasks/{name}/runs/{run}."""
     name, run, facts, entry = _asked(call)
     return _bounded(entry) if entry else {"task": name, **output.in_progress(facts or {}, run), "command": name}
 
 
 def output_of(call: Call) -> dict[str, Any]:
-    """GET /tasks/{name}/runs/{run}/output."""
     _, run, _, entry = _asked(call)
     stream, most, viewer = call.query["stream"], MOST, not call.person.may("editor")
 
@@ -120,7 +116,6 @@ def _hidden(call: Call, piece: output.Piece) -> bytes:
 
 
 def cancel_run(call: Call) -> Response:
-    """POST /tasks/{name}/runs/{run}/cancel."""
     name, run, facts, _ = _asked(call)
 
     if facts is None:
@@ -137,7 +132,6 @@ def cancel_run(call: Call) -> Response:
 
 
 def index(call: Call) -> dict[str, Any]:
-    """GET /runs."""
     query, rows = call.query, state.read(call.home)
     chosen = [each for name in query["task"] or [None] for each in history_view.chosen(call.home, name)
               if not is_internal(each, rows.get(each))]

@@ -149,12 +149,10 @@ def _given(call: Call) -> tuple[str | None, dict[str, Any]]:
 
 
 def one(call: Call) -> Response:
-    """GET /tasks/{name}."""
     return _answer(call, *_row(call))
 
 
 def create(call: Call) -> Response:
-    """POST /tasks."""
     name, fields = _given(call)
     return _created(call, str(name), fields)
 
@@ -166,7 +164,6 @@ def _created(call: Call, name: str, fields: dict[str, Any]) -> Response:
 
 
 def edit(call: Call) -> Response:
-    """PATCH /tasks/{name}."""
     old, row = _row(call)
     new, fields = _given(call)
     new = old if new is None else check_name(new)
@@ -187,7 +184,6 @@ def edit(call: Call) -> Response:
 
 
 def remove(call: Call) -> Response:
-    """DELETE /tasks/{name}."""
     name, _ = _row(call)
     editing.remove(call.home, name, call.now, call.query["keepLogs"], stamps(call))
     call.note("removed", name)
@@ -195,7 +191,6 @@ def remove(call: Call) -> Response:
 
 
 def enable(call: Call, on: bool = True) -> Response:
-    """POST /tasks/{name}/enable."""
     name, _ = _row(call)
     editing.set_enabled(call.home, [name], on, call.now, stamps(call))
     call.note("enabled" if on else "disabled", name)
@@ -203,12 +198,10 @@ def enable(call: Call, on: bool = True) -> Response:
 
 
 def disable(call: Call) -> Response:
-    """POST /tasks/{name}/disable."""
     return enable(call, False)
 
 
 def duplicate(call: Call) -> Response:
-    """POST /tasks/{name}/duplicate."""
     name, row = _row(call)
     task = load_task(name, row)
 
@@ -223,7 +216,6 @@ def duplicate(call: Call) -> Response:
 
 
 def rotate(call: Call) -> dict[str, Any]:
-    """POST /tasks/{name}/rotate."""
     name, _ = _row(call)
     task = editing.rotate_secret(call.home, name, call.body["keepOld"], call.now, stamps(call))
     call.note("made a new secret", name)
@@ -231,7 +223,6 @@ def rotate(call: Call) -> dict[str, Any]:
 
 
 def url(call: Call) -> dict[str, Any]:
-    """GET /tasks/{name}/url."""
     task, kind, base = load_task(*_row(call)), call.query["kind"], call.settings["baseUrl"]
 
     if not base or not task["slug"] or not task["secret"]:
@@ -250,7 +241,6 @@ def url(call: Call) -> dict[str, Any]:
 
 
 def next_starts(call: Call) -> dict[str, Any]:
-    """GET /tasks/{name}/next."""
     at = call.now if call.query["from"] is None else parse_time(call.query["from"])
 
     if not 0 <= at < LATEST:

@@ -82,7 +82,6 @@ class Export:
 
     @functools.cached_property
     def leaders(self) -> dict[str, list[str]]:
-        """What leads to which task."""
         return chains.leaders(dict(self.tasks))
 
     def add(self, task: Task, row: Callable[[Export, Task, Program, list[str]], Row]) -> None:

@@ -159,7 +159,6 @@ def merge_in(home: str, logs: Logs, commit: Callable[[], T], say: Callable[[str]
 
 
 def lines_of(logs: Logs, name: str) -> Iterator[bytes]:
-    """The lines for a history file."""
     return chain.from_iterable(source() for source in logs.get(name, ()))
 
 
