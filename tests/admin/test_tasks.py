@@ -13,7 +13,7 @@ import pytest
 from tests.admin.client import PASSWORD, Browser, Elements, Page, registered
 from tests.installation import Installation, until, waits_for
 from webscheduler import editing
-from webscheduler.admin.assets import version
+from webscheduler.admin.web import version
 from webscheduler.runs.by_hand import run_by_hand
 from webscheduler.schedule import slots
 from webscheduler.store import history, history_view, state

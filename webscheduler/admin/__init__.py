@@ -19,7 +19,7 @@ import time
 from ..errors import WebschedulerError, foreseen
 from ..http import Request, Response, log, server_kind
 from ..store.settings import SETTINGS, Settings, find_home, load_settings
-from .web import Html, Refused, Visit, error_text, h, mount, respond
+from .web import FILES, Html, Refused, Visit, error_text, h, mount, respond, serve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,8 +61,6 @@ PAGES: dict[str, tuple[str, str | None, str | None]] = {
     "sign-in": ("account:sign_in", "", ""),
     "sign-out": ("account:sign_out", None, "viewer"),
 }
-ASSETS = ("style", "script", "icon")
-
 
 def answer(environ: Environ, home: str | None, user: User = None, clock: Callable[[], float] = time.time,
            in_process: bool = False) -> Response:
@@ -93,8 +91,8 @@ def answer(environ: Environ, home: str | None, user: User = None, clock: Callabl
     visit.server = server_kind(environ, in_process)
 
     try:
-        if visit.page in ASSETS:
-            response = _page("assets:serve")(visit)
+        if visit.page in FILES:
+            response = serve(visit)
         elif not present:
             response = _page("setup:begin")(visit)
         else:

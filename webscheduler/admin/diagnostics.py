@@ -160,8 +160,8 @@ def probing(visit: Visit) -> Response:
 
 def _address(visit: Visit, url: str) -> str:
     """The probe's URL on this site, in the form that this host understands."""
-    root = "" if visit.mount == "/" else visit.mount
-    return re.sub(r"^/run/([0-9a-f]+)\?", rf"{visit.mount}?task=\1&", url) if visit.by_query else root + url
+    return re.sub(r"^/run/([0-9a-f]+)\?", rf"{visit.mount}?task=\1&", url) if visit.by_query else (
+        visit.mount.rstrip("/") + url)
 
 
 def _probe_page(visit: Visit, calls: dict[str, str], seen: dict[str, str], note: object) -> Response:

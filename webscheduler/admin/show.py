@@ -20,9 +20,8 @@ from ..store import history_view
 from ..times import parse_time, time_zone
 from ..vocabulary import REASONS, STATUSES, SUCCESS
 from . import language
-from .assets import FILES, version
 from .language import translate
-from .web import Html, Visit, escape, h, respond
+from .web import FILES, Html, Visit, escape, h, respond, version
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

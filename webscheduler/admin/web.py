@@ -9,6 +9,7 @@ need them in another form. A header's value never holds a control character.
 from __future__ import annotations
 
 import functools
+import hashlib
 import html
 import pkgutil
 import re
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from ..store.people import Person
     from ..store.settings import Settings
 
+FILES = {"style": ("panel.css", "text/css"), "script": ("panel.js", "text/javascript"),
+         "icon": ("icon.svg", "image/svg+xml")}
 MOST_PARTS = 10
 POLICY = ("default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
           "form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
@@ -85,6 +88,23 @@ def respond(body: str | bytes, status: int = 200, kind: str = "text/html", **hea
         [*HEADERS, *((name.replace("_", "-"), value) for name, value in headers.items())])
 
 
+@functools.cache
+def content(name: str) -> bytes:
+    """The content of one of FILES."""
+    return pkgutil.get_data(__name__, FILES[name][0]) or b""
+
+
+def version(name: str) -> str:
+    """A hash of the content, for links: so browsers may keep the files for a year."""
+    return hashlib.sha256(content(name)).hexdigest()[:12]
+
+
+def serve(visit: Visit) -> Response:
+    """One of FILES."""
+    kept = "max-age=31536000, immutable" if visit.query.get("v") == version(visit.page) else "no-cache"
+    return respond(content(visit.page), kind=FILES[visit.page][1], Cache_Control=kept)
+
+
 class Refused(Exception):
     """The request is refused. status: of HTTP; message: for the person, to be translated."""
 
@@ -134,12 +154,11 @@ class Visit:
     def href(self, page: str, /, **query: object) -> str:
         """A link to a page of the panel, in the form that this host understands."""
         pairs = {name: value for name, value in query.items() if value not in (None, "")}
-        root = "" if self.mount == "/" else self.mount
 
         if self.by_query:
             return f"{self.mount}?{urlencode({'admin': page, **pairs})}"
 
-        return f"{root}/admin/{page}" + (f"?{urlencode(pairs)}" if pairs else "")
+        return f"{self.mount.rstrip('/')}/admin/{page}" + (f"?{urlencode(pairs)}" if pairs else "")
 
     def hidden(self, page: str, /, **query: object) -> Html:
         """Hidden fields that a form with method GET needs to reach the page."""

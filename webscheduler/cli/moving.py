@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import IO, Any
 
@@ -23,10 +23,9 @@ from ..store import state
 from ..store.files import replace_file
 from ..store.settings import Settings, load_settings
 from ..store.task import DUE, FIELDS, load_task
-from .changes import counted, described
 from .here import base_url
 from .parser import BASE, JSON, YES, checked
-from .terminal import confirm, done, line, print_error, print_json, progress
+from .terminal import as_text, confirm, done, line, print_error, print_json, progress
 
 TARGETS = ("json", *exporting.FORMATS)
 
@@ -64,15 +63,47 @@ def _show_and_ask(args: Namespace, shown: list[dict[str, Any]]) -> None:
     gone = [change["task"] for change in shown if change["change"] == "remove"]
 
     if not args.json:
-        print("".join(f"{text}\n" for text in described(shown, args.keep_logs)), end="")
+        print("".join(f"{text}\n" for text in _described(shown, args.keep_logs)), end="")
 
     if gone and not args.dry_run:
         histories_too = "" if args.keep_logs else f" and {'its history' if len(gone) == 1 else 'their histories'}"
         confirm(f"Remove {', '.join(gone)}{histories_too}?", args.yes)
 
 
+def _described(changes: Sequence[dict[str, Any]], keep_logs: bool) -> Iterator[str]:
+    """Lines on changes as `applying.Change` and the API have them: one for each task that is not the same, and below it
+    its fields, before -> after."""
+    for change in changes:
+        name, what, fields = line(change["task"]), change["change"], dict(change["fields"])
+
+        if what == "add":
+            after = {field: value for field, (_, value) in fields.items()}
+            interval = after.get("intervalSeconds")
+            schedule = after.get("expression") or (f"every {interval} s" if interval else "no schedule")
+            yield f"{name}: {line(schedule)}{'' if after.get('enabled') else ', disabled'}"
+        elif what == "remove":
+            yield f"{name}: removed{'; its history is kept' if keep_logs else ', and its history'}"
+        elif what != "same":
+            old = fields.pop("name", None)
+            yield f"{name}: {'changed' if old is None else f'renamed from {line(old[0])}'}"
+            yield from (f"  {line(field)}: {line(as_text(before))} -> {line(as_text(after))}"
+                        for field, (before, after) in fields.items())
+
+
+def _counted(changes: Sequence[dict[str, Any]], dry_run: bool) -> str:
+    kinds = [change["change"] for change in changes]
+    same, gone = kinds.count("same"), kinds.count("remove")
+    number, would = len(kinds) - same - gone, "would be " if dry_run else ""
+
+    if same and not number and not gone:
+        return f"nothing is different: {'the task is' if same == 1 else f'all {same} tasks are'} as in the file"
+
+    return (f"{number} tasks {would}imported" + (f", {gone} {would}removed" if gone else "")
+            + (f", {same} the same" if same else ""))
+
+
 def _print_imported(args: Namespace, shown: list[dict[str, Any]], written: bool) -> None:
-    done(counted(shown, args.dry_run), not args.json)
+    done(_counted(shown, args.dry_run), not args.json)
 
     if args.json:
         print_json({"changes": shown, "written": written})
@@ -80,15 +111,18 @@ def _print_imported(args: Namespace, shown: list[dict[str, Any]], written: bool)
     sys.stdout.flush()
 
 
-def _import_elsewhere(args: Namespace) -> None:
+def _check_far(options: Iterable[tuple[str, object]]) -> None:
+    """Refuse what was asked for and cannot be done elsewhere."""
     from .elsewhere import only_there
 
-    for option, given in (("crontab", args.format == "crontab"), ("a directory", os.path.isdir(args.file)),
-                          ("--history", args.history), ("--keep-zone", args.keep_zone),
-                          ("--keep-logs", args.keep_logs)):
+    for option, given in options:
         if given:
             raise only_there(option)
 
+
+def _import_elsewhere(args: Namespace) -> None:
+    _check_far([("crontab", args.format == "crontab"), ("a directory", os.path.isdir(args.file)),
+                ("--history", args.history), ("--keep-zone", args.keep_zone), ("--keep-logs", args.keep_logs)])
     source = "standard input" if args.file == "-" else args.file
 
     try:
@@ -190,14 +224,8 @@ def _export(args: Namespace) -> None:
 
 
 def _export_elsewhere(args: Namespace) -> None:
-    from .elsewhere import only_there
-
-    for option, given in (("--history", args.history), ("--image", args.image), ("--by-url", args.by_url),
-                          ("--base", args.base), (f"--output for {args.format}",
-                                                  args.output and args.format in ("systemd", "github"))):
-        if given:
-            raise only_there(option)
-
+    _check_far([("--history", args.history), ("--image", args.image), ("--by-url", args.by_url), ("--base", args.base),
+                (f"--output for {args.format}", args.output and args.format in ("systemd", "github"))])
     content = args.place.exported(args.format, args.with_secrets)
 
     if args.output:
