@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 def tasks(home: str | None = None) -> list[TaskRow]:
-    """All tasks, as `webscheduler list --json` prints them, and after them those that cannot be loaded; it changes
-    nothing. Raises Unusable if the home's files cannot be read."""
+    """All tasks, as `webscheduler list --json` prints them; it changes nothing. Raises Unusable if the home's files
+    cannot be read."""
     settings, now = load_settings(home or find_home()), time.time()
     good, broken = load_tasks(shown(health.as_they_are(settings.home, state.read_strictly(settings.home), now)[0]))
     found: list[Any] = [editing.public(settings, task, now) for task in good.values()]
