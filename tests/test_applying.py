@@ -95,7 +95,7 @@ def test_a_field_that_is_not_in_the_file_stays(stocked: Installation) -> None:
     """An older version's export does not know newer fields; null empties one that can be empty."""
     done = come(stocked, {"report": {"priority": 5, "expression": None, "theirs": [1]}})
     assert done.out == ("report: changed\n  priority: 100 -> 5\n  expression: 0 3 * * * -> -\n  theirs: - -> [1]\n"
-                        "1 tasks imported\n")
+                        "1 task imported\n")
     row = stocked.row("report")
     assert (row["priority"], row["expression"], row["theirs"], row["argv"]) == (5, None, [1], ["printf", "r"])
 
@@ -131,7 +131,7 @@ def test_a_task_with_another_name_in_the_file_is_renamed(stocked: Installation) 
     document["tasks"]["daily"] = {**document["tasks"].pop("report"), "title": "Daily"}
     keys = stocked.row("report")["slug"], stocked.row("report")["secret"]
     done = come(stocked, document, "--prune")
-    assert done.out == "daily: renamed from report\n  title:  -> Daily\n1 tasks imported, 2 the same\n"
+    assert done.out == "daily: renamed from report\n  title:  -> Daily\n1 task imported, 2 the same\n"
     row = stocked.row("daily")
     assert ((row["slug"], row["secret"]), row["title"]) == (keys, "Daily")
     assert len(stocked.history("daily")) == 1
@@ -152,7 +152,7 @@ def test_chains_follow_what_a_file_says(stocked: Installation) -> None:
     assert content(stocked) == before
     document["tasks"].update(tidy=row)
     document["tasks"]["report"]["onSuccess"] = ["tidy"]
-    assert come(stocked, document, "--prune").out == "tidy: renamed from clean\n1 tasks imported, 2 the same\n"
+    assert come(stocked, document, "--prune").out == "tidy: renamed from clean\n1 task imported, 2 the same\n"
     assert stocked.row("report")["onSuccess"] == ["tidy"]
     document["tasks"].pop("tidy")
     document["tasks"]["report"].pop("onSuccess")
@@ -227,7 +227,7 @@ def test_slugs_are_never_taken_from_another_task(stocked: Installation) -> None:
     rows = document["tasks"]
     rows["report"]["slug"], rows["clean"]["slug"] = rows["clean"]["slug"], rows["report"]["slug"]
     rows["copy"] = {**rows["clean"]}
-    assert come(stocked, document).out.endswith("1 tasks imported, 3 the same\n")
+    assert come(stocked, document).out.endswith("1 task imported, 3 the same\n")
     copied = stocked.row("copy")["slug"]
     assert copied not in keys.values()
     assert come(stocked, document).out == "nothing is different: all 4 tasks are as in the file\n"
@@ -314,9 +314,9 @@ def test_the_jobs_of_the_page_do_what_they_say(installation: Installation, schem
         before = content(installation)
         done = ran(dry, address)
         assert (done.returncode, done.stdout) == (
-            0, f"{shown}1 tasks would be imported, 1 would be removed, 1 the same\n"), done.stderr
+            0, f"{shown}1 task would be imported, 1 would be removed, 1 the same\n"), done.stderr
         assert content(installation) == before
-        assert ran(wet, address).stdout == f"{shown}1 tasks imported, 1 removed, 1 the same\n"
+        assert ran(wet, address).stdout == f"{shown}1 task imported, 1 removed, 1 the same\n"
         assert sorted(state.read_strictly(str(installation.home))) == [DUE, "report"]
         before = content(installation)
         done = ran(wet, address)

@@ -268,7 +268,7 @@ def test_the_tasks_of_a_probe_are_in_no_list(installation: Installation) -> None
     assert installation.wsgi(installation.asking_status("@due")).document["status"] == "healthy"
     file = installation.home.parent / "old.json"
     file.write_text(json.dumps({"probe-fork": rows["probe-fork"], "new": {"command": "hello"}}))
-    assert call(installation.home, "import", str(file)).out == "new: no schedule, disabled\n1 tasks imported\n"
+    assert call(installation.home, "import", str(file)).out == "new: no schedule, disabled\n1 task imported\n"
     probes.stop(home, time.time())
     assert sorted(state.read_strictly(home)) == ["@due", "mine", "new"]
 

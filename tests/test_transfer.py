@@ -172,7 +172,7 @@ def test_a_crontab_from_standard_input_and_disabled(installation: Installation) 
     done = call(installation.home, "import", "crontab", "-", "--disabled", stdin=read)
     os.close(read)
     assert (done.status, done.out, done.err) == (
-        0, "a: @daily, disabled\n1 tasks imported\n", ZONE_SAID + LIMIT_SAID)
+        0, "a: @daily, disabled\n1 task imported\n", ZONE_SAID + LIMIT_SAID)
     assert installation.row("a")["enabled"] is False
 
 
@@ -792,7 +792,7 @@ def test_cron_accepts_the_crontab(installation: Installation, tmp_path: Path) ->
 def test_a_crontab_that_went_out_comes_in_again(installation: Installation, other: Installation) -> None:
     installation.add("a", ["printf", "%s", "a b"], expression="7 3 * * *", timezone="Europe/Paris")
     done = come(other, call(installation.home, "export", "crontab").out, "crontab")
-    assert done.out == "printf: 7 3 * * *\n1 tasks imported\n"
+    assert done.out == "printf: 7 3 * * *\n1 task imported\n"
     assert other.row("printf")["timezone"] == "Europe/Paris"
     assert shlex.split(other.row("printf")["argv"][2])[-3:] == ["printf", "%s", "a b"]
 

@@ -156,6 +156,13 @@ def test_english_in_other_words_has_the_same_places() -> None:
         assert placeholders(target) <= placeholders(source), source
 
 
+@pytest.mark.parametrize("name", ["en", "fr"])
+def test_the_panel_calls_the_mail_server_as_its_form_does(name: str) -> None:
+    error = "this host has no sendmail: use a mail server (setting `smtp`) or a webhook"
+    assert error in Path(CORE, "runs/channels.py").read_text()
+    assert language.translate(name, "Mail server") in language.error(name, error)
+
+
 def raised() -> Iterator[str]:
     """What may be wrong with what somebody entered, as patterns: `{}` for each value."""
     for name in ERRORS:

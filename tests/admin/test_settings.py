@@ -523,6 +523,8 @@ def test_diagnostics(owner: Browser, inhabited: Installation) -> None:
     """Strategies with the elected one, refusals in words, broken modules, variables without secrets, who did what, and
     which tasks fail, as the list says."""
     assert "no task is failing or late" in owner.get("diagnostics")
+    assert call(inhabited.home, "api-key", "add", "ci", "--role", "viewer").status == 0
+    assert "<td>ligne de commande</td>" in owner.request("/cron/admin/diagnostics", HTTP_ACCEPT_LANGUAGE="fr")
     inhabited.add("ill", argv=["/bin/false"], lastRunStatus="failed", consecutiveFailures=1)
     assert "failing: ill; what their last runs printed says why" in owner.get("diagnostics")
     inhabited.wsgi({**inhabited.signed("@due"), "QUERY_STRING": "sig=1"})

@@ -135,9 +135,14 @@ def _audit(visit: Visit) -> Html:
         newest = []
 
     entries: list[Any] = [entry for line in newest[-AUDIT_SHOWN - 1:] if (entry := history.parse(line))]
-    rows = [h("<tr><td>{when}</td><td>{who}</td><td>{ip}</td><td>{did} <b>{to}</b></td></tr>", when=moment(
-        visit, entry.get("at")), who=entry.get("who") or "–", ip=entry.get("ip"), did=visit.t(str(entry.get("did"))),
-        to=entry.get("to")) for entry in reversed(entries)]
+    rows = []
+
+    for entry in reversed(entries):
+        who = str(entry.get("who") or "–")
+        rows.append(h("<tr><td>{when}</td><td>{who}</td><td>{ip}</td><td>{did} <b>{to}</b></td></tr>",
+                      when=moment(visit, entry.get("at")), who=who if entry.get("ip") else visit.said(who),
+                      ip=entry.get("ip"), did=visit.t(str(entry.get("did"))), to=entry.get("to")))
+
     return visit.html("audit", table=table(visit, "Who did what", ["Time", "Who", "Address", "What"], rows))
 
 

@@ -98,7 +98,7 @@ def _counted(changes: Sequence[dict[str, Any]], dry_run: bool) -> str:
     if same and not number and not gone:
         return f"nothing is different: {'the task is' if same == 1 else f'all {same} tasks are'} as in the file"
 
-    return (f"{number} tasks {would}imported" + (f", {gone} {would}removed" if gone else "")
+    return (f"{number} task{'' if number == 1 else 's'} {would}imported" + (f", {gone} {would}removed" if gone else "")
             + (f", {same} the same" if same else ""))
 
 
