@@ -74,7 +74,8 @@ class Disk:
 
     def read_anew(self) -> None:
         """Forget what was not written to it."""
-        system("umount", self.place)
+        # What ended just now may keep a file of it open for a moment.
+        until(lambda: subprocess.run(["umount", self.place], capture_output=True).returncode == 0, "the unmounting")
         system("mount", "-o", "loop", self.image, self.place)
 
 

@@ -104,6 +104,9 @@ def cut(kind: str, after: float = AFTER) -> Loss:
             os.close(descriptor)
             installation.end()
 
+        # Who made a mount namespace meanwhile has the dead file system mounted still, and a new mount of the same file
+        # would be that.
+        file = shutil.copyfile(file, os.path.join(folder, "copy"))
         # 1: it repaired something, as it should
         subprocess.run(["e2fsck", "-fy", file], check=False, capture_output=True, env={**os.environ, "PATH": PATH})
 
