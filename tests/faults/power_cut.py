@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.installation import Installation
+from tests.installation import Installation, until
 from webscheduler.store import history_reading, state
 
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
@@ -79,7 +79,8 @@ def mounted(file: str, folder: str) -> Iterator[Path]:
     try:
         yield place
     finally:
-        _call("umount", str(place))
+        # What ended just now may keep a file of it open for a moment.
+        until(lambda: subprocess.run(["umount", str(place)], capture_output=True).returncode == 0, "the unmounting")
 
 
 def _call(*words: str) -> None:
