@@ -157,8 +157,9 @@ while not os.path.exists(sys.argv[1]):
         (facts,) = installation.facts()
         command = until(lambda: processes.command_of(facts["run"]))
         supervisor = int(Path(f"/proc/{command[0]}/stat").read_text().rpartition(")")[2].split()[1])
+        who = locks.identity(supervisor)
         os.kill(supervisor, signal.SIGKILL)
-        until(lambda: not Path(f"/proc/{supervisor}/fd").exists() or not os.listdir(f"/proc/{supervisor}/fd"))
+        until(lambda: not locks.alive(who))
         assert installation.trigger("wsgi").document["reason"] == "locked"
         assert processes.live_runs(str(installation.home))
         go_on.touch()
