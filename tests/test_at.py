@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -30,9 +30,13 @@ from tests.servers import KINDS, give, workplace
 from tests.servers import start as serving
 from tests.servers.serve import __file__ as serve
 from tests.servers.server import free_port
+from webscheduler.body import MAX_BACKUP
 from webscheduler.cli import parser
+from webscheduler.cli.elsewhere import Elsewhere
+from webscheduler.errors import Stale
 from webscheduler.remote import client, sites
-from webscheduler.store import keys
+from webscheduler.store import keys, state
+from webscheduler.store.task import new_task
 
 WSGI = "from webscheduler.wsgi import application\n"
 KEY = "wsk_" + "A" * 43
@@ -67,9 +71,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """An installation with some tasks and runs; the site `lab` has its owner's key."""
     folder, port = tmp_path_factory.mktemp("lab"), free_port()
     made = Lab(folder, f"http://127.0.0.1:{port}/sub")
-    made.near("add", "backup", "--command", "hello", "--every", "1h", "--group", "night")
+    made.near("add", "quiet", "--command", "hello", "--cron", "7 3 * * *", "--disabled")  # not in the order of names
     made.near("add", "broken", "--title", "It fails", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
-    made.near("add", "quiet", "--command", "hello", "--cron", "7 3 * * *", "--disabled")
+    made.near("add", "backup", "--command", "hello", "--every", "1h", "--group", "night")
     assert made.near("run", "backup").status == 0
     assert made.near("run", "broken").status == 1
     (folder / "application.py").write_text(WSGI)
@@ -234,7 +238,11 @@ def test_a_site_is_kept_as_a_secret(lab: Lab) -> None:
     file = lab.folder / "config" / "webscheduler" / "sites.json"
     assert file.stat().st_mode & 0o777 == 0o600
     before = file.read_bytes()
+    (lab.home / "throttle.json").unlink(missing_ok=True)
     assert lab.add("more", KEY).status == 1
+    tries = json.loads((lab.home / "throttle.json").read_text())
+    assert 0 < max(level for level, _ in tries.values()) <= 1  # whichever way a key may have to go
+    (lab.home / "throttle.json").unlink()
     assert "that is no key" in lab.add("more", "password\x1b[31m").complaint
     assert "must be letters" in lab.add("all", lab.keys["owner"]).complaint
     assert "there is no terminal" in call(lab.home, "site", "add", "more", lab.url, env=lab.environ).complaint
@@ -286,6 +294,7 @@ def test_doctor_says_what_is_seen_from_outside(lab: Lab) -> None:
     found = {(mark, about) for mark, about, _ in lines}
     assert found >= {("ok", "api"), ("ok", "clock"), ("ok", "version"), ("ok", "key"), ("error", "tasks")}
     assert "broken is failing" in done.out
+    assert done.out.count("never called") == 1
     assert {each["state"] for each in lab.far("doctor", "--json").document} >= {"ok", "mend"}
 
 
@@ -347,7 +356,7 @@ def test_a_run_is_streamed_and_ends_as_on_the_host(lab: Lab) -> None:
 
     assert b"one\ntwo\nthr\\x1b[31mee\n" in seen
     assert f"`webscheduler --at lab logs --run {run}` shows all of its output".encode() in seen
-    assert lab.near("remove", "long", "--yes").status == 0  # a list here is in the order of adding, there by name
+    assert lab.near("remove", "long", "--yes").status == 0
 
 
 def test_a_run_prints_each_stream_to_its_own(lab: Lab) -> None:
@@ -426,6 +435,66 @@ def test_an_import_is_shown_and_repeating_it_changes_nothing(lab: Lab) -> None:
     bad = lab.folder / "bad.json"
     bad.write_text("{")
     assert lab.far("import", "json", str(bad)).status == 2
+
+
+def test_what_was_changed_since_it_was_read_stays(lab: Lab) -> None:
+    """Each verb that changes a task says so, in a sentence, and changes nothing; read again, it may be changed."""
+    lab.near("add", "shared", "--command", "hello")
+    place = Elsewhere(sites.Site("lab", lab.url, lab.keys["owner"], False))
+    changes: dict[str, Callable[[], object]] = {
+        "edit": lambda: place.edit("shared", {"title": "mine"}), "rename": lambda: place.rename("shared", "mine"),
+        "enable": lambda: place.set_enabled(["shared"], True), "disable": lambda: place.set_enabled(["shared"], False),
+        "remove": lambda: place.remove("shared", False)}
+    place.check(["shared"])
+
+    for verb, change in changes.items():
+        lab.installation.edit("shared", title=f"somebody else's before {verb}")
+
+        with pytest.raises(Stale, match="somebody else changed shared since it was read"):
+            change()
+
+    assert lab.installation.row("shared")["title"] == "somebody else's before remove"
+    assert place.shown("shared")[0]["title"] == "somebody else's before remove"
+    place.edit("shared", {"title": "mine"})
+    place.remove("shared", False)
+
+
+def test_what_takes_several_answers_is_put_together(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export and list are those of the host; an import that is too long as it was written is sent, and says how much it
+    does not list; an export is never of two moments."""
+    kept = (lab.home / "state.json").read_bytes()
+    ask, asked = client.ask, []
+    row = {"command": "hello", "enabled": True, "description": "é" * 2000}
+
+    try:
+        state.update(str(lab.home), lambda tasks: tasks.update(
+            {f"long {number}": new_task(time.time(), row) for number in range(150)[::-1]}))
+        document = lab.near("export", "json").document
+        assert len(json.dumps(document)) > 1024 ** 2
+        assert lab.far("export", "json").document == document
+        assert lab.far("list").out == lab.near("list").out
+        document["tasks"] = {name: {**each, "description": "è" * 2000} for name, each in document["tasks"].items()
+                             if name.startswith("long")}
+        file = lab.folder / "large.json"
+        file.write_text(json.dumps(document, indent=600))
+        assert file.stat().st_size > MAX_BACKUP
+        done = lab.far("import", "json", str(file), "--dry-run")
+        assert (done.status, done.out.splitlines()[-1:]) == (0, ["150 tasks would be imported"]), done.err
+        assert re.fullmatch(r"webscheduler: \d+ more tasks are not listed: the answer has no room\n", done.err)
+
+        def meanwhile(*args: Any, **more: Any) -> Any:
+            asked.append(ask(*args, **more))
+            lab.installation.edit("long 7", title=str(len(asked)))
+            return asked[-1]
+
+        monkeypatch.setattr(client, "ask", meanwhile)
+
+        with pytest.raises(Stale, match="somebody changed it since"):
+            Elsewhere(sites.Site("lab", lab.url, lab.keys["owner"], False)).exported("json", False)
+
+        assert [answer.status for answer in asked] == [200, 412]
+    finally:
+        (lab.home / "state.json").write_bytes(kept)
 
 
 @pytest.fixture(scope="module")
@@ -527,7 +596,7 @@ def test_each_kind_of_server_works_or_says_why_not(name: str, many: tuple[Path, 
 
     if name == "cgi":
         doctor = call(folder / "home", "--at", name, "doctor", env=environ)
-        assert "the key into X-Webscheduler-Key, since Authorization does not arrive" in doctor.out
+        assert "calls put the path after the URL" in doctor.out
 
 
 class Hostile(BaseHTTPRequestHandler):

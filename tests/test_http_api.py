@@ -14,7 +14,7 @@ import pytest
 from tests.installation import DOORS, Answer, Installation, answered, asking, until
 from webscheduler import signing
 from webscheduler.http_api import openapi, table
-from webscheduler.store import keys, state
+from webscheduler.store import keys, processes, state
 from webscheduler.store.task import FIELDS
 
 BASE = "https://example.org/cron"
@@ -280,7 +280,7 @@ def test_states_are_those_of_the_panel(program: Program) -> None:
         program.installation.add(name, **fields)
 
     program.installation.trigger("cgi", "running")
-    until(lambda: program.installation.claims(), "the run")
+    until(lambda: processes.live_runs(str(program.installation.home)), "the run")
 
     for name in rows:
         (found,) = program.good("GET", f"/tasks?state={name}&after=@due")["tasks"]

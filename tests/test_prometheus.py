@@ -22,7 +22,7 @@ from tests.test_docs import DOCS
 from tests.test_pages import served
 
 PAGE = (DOCS / "how-to" / "monitoring.md").read_text()
-CONFIGURATION, RULES, HEADERS = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+CONFIGURATION, RULES, PARTS, HEADERS = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 NAMED = "/etc/prometheus/webscheduler.key"
 
 
@@ -59,6 +59,9 @@ def test_promtool_takes_configuration_and_rules(key: Path) -> None:
     checked = subprocess.run([program, "check", "config", written(key, CONFIGURATION)], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
     assert "SUCCESS: 4 rules found" in checked.stdout
+    parts = subprocess.run([program, "check", "config", written(key, PARTS)], capture_output=True, text=True)
+    assert parts.returncode == 0, parts.stderr
+    assert [job["params"] for job in yaml.safe_load(PARTS)["scrape_configs"]] == [{"until": ["m"]}, {"after": ["m"]}]
     written(key, CONFIGURATION + "wrong: 1\n")
     assert subprocess.run([program, "check", "config", key.with_name("prometheus.yml")], capture_output=True).returncode
 

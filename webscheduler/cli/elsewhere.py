@@ -8,11 +8,13 @@ elsewhere is checked before (`client.shaped`), and printed as any text of others
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
 import time
 from contextlib import suppress
+from urllib.parse import parse_qs
 
 from ..errors import BadInput, Conflict, WebschedulerError
 from ..printable import escaped
@@ -42,10 +44,11 @@ LONGEST = 300.0  # seconds for the answer of a host that lets no run outlive its
 FOLLOW = 2.0  # seconds between two looks at history
 MOST_AT_ONCE = 8  # sites
 TRIES = 5  # calls in a row that may fail while a run is followed
-ADDED = ("state", "running", "nextRuns")  # what the API adds to a task's document
+ADDED = ("state", "running", "nextRuns", "position")  # what the API adds to a task's document
 NULL = type(None)
 TASK = {"name": str, "enabled": bool, "state": str, "running": list}
 ENTRY = {"command": str, "status": str, "run": (str, NULL)}
+COMMANDS = {"commands": [{"name": str, "source": str, "description": str, "arguments": bool}]}
 HEALTH = {"status": str, "tasks": int, "unhealthy": [{"name": str, "status": str}],
           "running": [{"name": str, "run": str, "startedAt": (str, NULL)}], "places": {"held": [dict]},
           "lastTickAt": (str, NULL), "warnings": [str], "errors": [str]}
@@ -68,10 +71,16 @@ class Elsewhere:
 
     def __init__(self, site: Site) -> None:
         self.site = site
+        self.stamps: dict[tuple[str, ...], str] = {}  # by the paths of the tasks that were read
 
     def call(self, method: str, *path: str, like: Any = dict, **more: Any) -> Any:
-        """The document that the API answers, which must be like that."""
-        found = client.call(self.site, method, *path, **more)
+        """The document that the API answers, which must be like that. What is changed of a task must be what was read
+        of it."""
+        task = path[:2] if path[0] == "tasks" else ()
+        stamp = "" if method == "GET" else self.stamps.get(task, "")
+        answer = client.ask(self.site, method, *path, stamp=stamp, **more)
+        found = client.read(self.site, answer)
+        self.stamps.update({task: answer.headers["etag"]} if "etag" in answer.headers else {})
         return found if like is None else shaped(self.site, found, like)
 
     def _task(self, found: dict[str, Any]) -> Shown:
@@ -91,7 +100,8 @@ class Elsewhere:
         return {**document, **{name: document.get(name) for name in ("nextRunAt", "oldSecretUntil", "url")}}, alive, ""
 
     def _documents(self, group: str | None = None) -> list[dict[str, Any]]:
-        return client.pages(self.site, "tasks", "tasks", query={"group": group, "limit": 500}, more="after")
+        found = client.pages(self.site, "tasks", {"tasks": [dict]}, group=group, limit=500)["tasks"]
+        return sorted(found, key=lambda each: float(shaped(self.site, each.get("position", math.inf), (int, float))))
 
     def listed(self, group: str | None, failing: bool, whole: bool) -> tuple[list[Shown], Leaders]:
         everything = [self._task(each) for each in self._documents()]
@@ -121,17 +131,20 @@ class Elsewhere:
         return {**self._task(found)[0], "secret": shaped(self.site, found, {"secret": str})["secret"]}
 
     def edit(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
-        return self._task(self.call("PATCH", "tasks", name, body=_allowed(fields)))[0]
+        body = _allowed(fields)
+        self.check([name])
+        return self._task(self.call("PATCH", "tasks", name, body=body))[0]
 
     def check(self, names: list[str]) -> None:
         for name in names:
-            self.call("GET", "tasks", name)
+            if ("tasks", name) not in self.stamps:
+                self.call("GET", "tasks", name)
 
     def remove(self, name: str, keep_logs: bool) -> None:
         self.call("DELETE", "tasks", name, query={"keepLogs": "true"} if keep_logs else {}, like=None)
 
     def rename(self, old: str, new: str) -> None:
-        self.call("PATCH", "tasks", old, body={"name": check_name(new)})
+        self.edit(old, {"name": check_name(new)})
 
     def names_in(self, group: str) -> list[str]:
         return [str(each.get("name")) for each in self._documents(group)]
@@ -166,14 +179,10 @@ class Elsewhere:
         raise only_there("--end-old")
 
     def commands(self) -> list[dict[str, Any]]:
-        found = self.call("GET", "commands", like={"commands": [
-            {"name": str, "source": str, "description": str, "arguments": bool}]})
-        commands: list[dict[str, Any]] = found["commands"]
-        return commands
+        return list(client.pages(self.site, "commands", COMMANDS, after="")["commands"])
 
-    def report(self, limit: float = client.LIMIT) -> dict[str, Any]:
-        found: dict[str, Any] = self.call("GET", "health", like=HEALTH, limit=limit)
-        return found
+    def report(self, end: float = math.inf) -> dict[str, Any]:
+        return client.pages(self.site, "health", HEALTH, end=end, after="")
 
     def findings(self, offline: bool) -> list[Finding]:
         """What can be seen of it from outside."""
@@ -186,9 +195,8 @@ class Elsewhere:
 
     def starts(self, name: str, start: float | None, count: int) -> list[str]:
         """When the task starts next, ISO 8601."""
-        found: list[str] = self.call("GET", "tasks", name, "next", like={"next": [str]}, query={
-            "count": count, "from": None if start is None else format_time(start)})["next"]
-        return found
+        return list(self.call("GET", "tasks", name, "next", like={"next": [str]}, query={
+            "count": count, "from": None if start is None else format_time(start)})["next"])
 
     def run(self, name: str, quiet: bool) -> Result | None:
         """See `Here`; what was printed as it came is not in the entry again. Ctrl-C ends the watching, not the run."""
@@ -257,33 +265,49 @@ class Elsewhere:
             time.sleep(POLL[1] / 2)
 
     def exported(self, target: str, secrets: bool) -> bytes:
-        """The tasks for another scheduler, or as JSON for `import`."""
-        answer = client.ask(self.site, "GET", "export", query={
-            "format": target, "secrets": "true" if secrets else None})
-        kind = answer.headers.get("content-type", "")
+        """The tasks for another scheduler, or as JSON for `import`: of one moment, though they may come in parts.
+        Raises Stale."""
+        query = {"format": target, "secrets": "true" if secrets else None, "after": ""}
+        text, stamp, document, tasks = b"", "", {}, {}
 
-        if answer.status == 200 and target != "json" and kind.startswith("text/") and "html" not in kind:
-            client.check_length(self.site, answer)
-            return answer.body
+        for _ in range(client.MOST_PAGES):
+            answer = client.ask(self.site, "GET", "export", query=query, stamp=stamp)
+            kind, stamp = answer.headers.get("content-type", ""), answer.headers.get("etag", "")
 
-        return json.dumps(shaped(self.site, client.read(self.site, answer), {"tasks": dict}), indent=2).encode() + b"\n"
+            if answer.status == 200 and target != "json" and kind.startswith("text/") and "html" not in kind:
+                client.check_length(self.site, answer)
+                text += answer.body
+            else:
+                document = shaped(self.site, client.read(self.site, answer), {"tasks": dict})
+                tasks.update(document["tasks"])
 
-    def imported(self, document: bytes, prune: bool, stamp: str = "") -> tuple[
-            list[dict[str, Any]], bool, list[str], str]:
-        """(what importing the document changes, whether it was changed, what there is to say of it, their stamp).
-        stamp: of changes that are still to be the same, and are then made; without it none is. Raises Stale."""
+            link = re.match(r"<\?([^>]*)>", answer.headers.get("link", ""))
+            query["after"] = parse_qs(link[1]).get("after", [""])[0] if link else ""
+
+            if not query["after"]:
+                document.pop("next", None)
+                return text or json.dumps({**document, "tasks": tasks}, indent=2).encode() + b"\n"
+
+        raise Refused(f"{self.site.name}: its export does not end")
+
+    def imported(self, document: bytes, prune: bool, stamp: str = "") -> tuple[dict[str, Any], str]:
+        """(what importing the document changes: `changes`, as far as they are listed, `counts` by their kind, whether
+        it was `written`, what is `said` of it; their stamp). stamp: of changes that are still to be the same, and are
+        then made; without it none is. Raises Stale."""
         query = {"prune": "true" if prune else None, "dryRun": None if stamp else "true"}
         answer = client.ask(self.site, "POST", "import", query=query, body=document, stamp=stamp,
                             limit=LONGEST if stamp else client.LIMIT)
         found = shaped(self.site, client.read(self.site, answer), {
-            "changes": [{"task": str, "change": str, "fields": dict}], "written": bool, "said": [str]})
+            "changes": [{"task": str, "change": str, "fields": dict}], "counts": dict, "written": bool,
+            "said": [str]})
+        shaped(self.site, list(found["counts"].values()), [int])
 
         for change in found["changes"]:
             for pair in change["fields"].values():
                 if shaped(self.site, pair, list) and len(pair) != 2:
                     shaped(self.site, None, list)
 
-        return found["changes"], found["written"], found["said"], answer.headers.get("etag") or "*"
+        return found, answer.headers.get("etag") or "*"
 
     def live_runs(self, name: str) -> list[Facts]:
         return self.shown(name)[1]
@@ -298,10 +322,9 @@ class Elsewhere:
         return entry is not None, entry
 
     def entries(self, name: str | None, status: str | None, limit: int, whole: bool) -> list[Entry]:
-        query = {"task": name, "status": status, "limit": min(limit, 200), "output": "true" if whole else None}
-        found: list[Entry] = client.pages(self.site, "runs", "runs", query=query, more="cursor", limit=limit) if (
-            limit) else []
-        return shaped(self.site, found, [ENTRY])  # type: ignore[no-any-return]
+        return list(client.pages(
+            self.site, "runs", {"runs": [ENTRY]}, "cursor", limit, task=name, status=status, limit=min(limit, 200),
+            output="true" if whole else None)["runs"][:limit]) if limit else []
 
     def one(self, name: str | None, run: str) -> dict[str, Any]:
         path = "tasks", name or self._task_of(run), "runs", run
@@ -324,10 +347,9 @@ class Elsewhere:
 
         if begun:
             at = parse_time("{}-{}-{}T{}:{}:{}+00:00".format(*begun.groups()))
-            found = client.pages(self.site, "runs", "runs", more="cursor", query={
-                "since": format_time(at - 5), "limit": 200})
 
-            for entry in found:
+            for entry in client.pages(self.site, "runs", {"runs": [dict]}, "cursor", since=format_time(at - 5),
+                                      limit=200)["runs"]:
                 if entry.get("run") == run:
                     return str(entry.get("command"))
 
@@ -433,7 +455,7 @@ def _asked(known: list[Site]) -> list[tuple[str, dict[str, Any]]]:
                 if site.by_query is None:
                     client.connect(site)
 
-                found[site.name] = Elsewhere(site).report(max(0.1, begun + client.LIMIT - time.monotonic()))
+                found[site.name] = Elsewhere(site).report(begun + client.LIMIT)
             except WebschedulerError as error:
                 found[site.name] = {"error": re.sub(f"^{re.escape(site.name)}: ", "", str(error))}
 

@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import shutil
 import sys
 import tempfile
 import time
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import IO, Any
 
 from .. import applying, editing
+from ..body import MAX_BACKUP
 from ..errors import BadInput
 from ..host import bundle, entry_files
 from ..interchange import exporting, histories, importing
@@ -44,26 +47,28 @@ def _import(args: Namespace) -> None:
         importing.keep_zone(settings, arrival, args.keep_zone)
         changes = applying.differences(settings, arrival, now, args.prune)
 
-    shown = [change._asdict() for change in changes]
-    _show_and_ask(args, shown)
+    found: dict[str, Any] = {"changes": [change._asdict() for change in changes], "counts": Counter(
+        change.change for change in changes), "said": arrival.said}
+    _show_and_ask(args, found)
 
     with progress("importing") as say:
-        written = not args.dry_run and applying.apply(settings, arrival, changes, now, False, args.keep_logs, say)
+        found["written"] = not args.dry_run and applying.apply(settings, arrival, changes, now, False, args.keep_logs,
+                                                               say)
 
-    _print_imported(args, shown, written)
-    print_error(*arrival.said)
+    _print_imported(args, found)
 
-    if args.format == "crontab" and shown and not args.dry_run and not args.disabled:
+    if args.format == "crontab" and changes and not args.dry_run and not args.disabled:
         print_error("both the crontab and the tasks run these now: remove the lines from the crontab, or `webscheduler "
                     "disable --group crontab`")
 
 
-def _show_and_ask(args: Namespace, shown: list[dict[str, Any]]) -> None:
+def _show_and_ask(args: Namespace, found: dict[str, Any]) -> None:
     """Show the changes, and ask before tasks are removed."""
-    gone = [change["task"] for change in shown if change["change"] == "remove"]
+    gone = [change["task"] for change in found["changes"] if change["change"] == "remove"]
+    gone += [f"{more} more" for more in [found["counts"].get("remove", 0) - len(gone)] if more > 0]
 
     if not args.json:
-        print("".join(f"{text}\n" for text in _described(shown, args.keep_logs)), end="")
+        print("".join(f"{text}\n" for text in _described(found["changes"], args.keep_logs)), end="")
 
     if gone and not args.dry_run:
         histories_too = "" if args.keep_logs else f" and {'its history' if len(gone) == 1 else 'their histories'}"
@@ -90,10 +95,9 @@ def _described(changes: Sequence[dict[str, Any]], keep_logs: bool) -> Iterator[s
                         for field, (before, after) in fields.items())
 
 
-def _counted(changes: Sequence[dict[str, Any]], dry_run: bool) -> str:
-    kinds = [change["change"] for change in changes]
-    same, gone = kinds.count("same"), kinds.count("remove")
-    number, would = len(kinds) - same - gone, "would be " if dry_run else ""
+def _counted(counts: Mapping[str, int], dry_run: bool) -> str:
+    same, gone = counts.get("same", 0), counts.get("remove", 0)
+    number, would = sum(counts.values()) - same - gone, "would be " if dry_run else ""
 
     if same and not number and not gone:
         return f"nothing is different: {'the task is' if same == 1 else f'all {same} tasks are'} as in the file"
@@ -102,13 +106,14 @@ def _counted(changes: Sequence[dict[str, Any]], dry_run: bool) -> str:
             + (f", {same} the same" if same else ""))
 
 
-def _print_imported(args: Namespace, shown: list[dict[str, Any]], written: bool) -> None:
-    done(_counted(shown, args.dry_run), not args.json)
+def _print_imported(args: Namespace, found: dict[str, Any]) -> None:
+    done(_counted(found["counts"], args.dry_run), not args.json)
 
     if args.json:
-        print_json({"changes": shown, "written": written})
+        print_json({"changes": found["changes"], "written": found["written"]})
 
     sys.stdout.flush()
+    print_error(*found["said"])
 
 
 def _check_far(options: Iterable[tuple[str, object]]) -> None:
@@ -131,14 +136,13 @@ def _import_elsewhere(args: Namespace) -> None:
     except OSError as error:
         raise BadInput(f"{source}: {error.strerror}")
 
-    shown, written, said, stamp = args.place.imported(document, args.prune)
-    _show_and_ask(args, shown)
+    if len(document) > MAX_BACKUP:
+        with suppress(ValueError):  # without what is there to be read by people, there is room for more
+            document = json.dumps(json.loads(document), ensure_ascii=False, separators=(",", ":")).encode()
 
-    if not args.dry_run:
-        shown, written, said, _ = args.place.imported(document, args.prune, stamp)
-
-    _print_imported(args, shown, written)
-    print_error(*said)
+    found, stamp = args.place.imported(document, args.prune)
+    _show_and_ask(args, found)
+    _print_imported(args, found if args.dry_run else args.place.imported(document, args.prune, stamp)[0])
 
 
 def _check_options(args: Namespace) -> None:

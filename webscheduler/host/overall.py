@@ -20,31 +20,36 @@ if TYPE_CHECKING:
     from .findings import Finding
 
 
-def overall(settings: Settings, now: float, when: Callable[[str], str] = str) -> dict[str, Any]:
+def overall(settings: Settings, now: float, when: Callable[[str], str] = str,
+            tasks: dict[str, str] | None = None) -> dict[str, Any]:
     """How the installation is: status (healthy, failing or late; failing too where a file or a task cannot be loaded
     or a task has no command), tasks (their number), unhealthy, running, places (`most`; `held`, by which due runs
     if all are), lastTickAt, tickEverySeconds, warnings (what `doctor` finds of tasks), errors (those it calls so).
-    when: formats times in these."""
+    when: formats times in these. tasks: gets the names of the tasks that warnings are of."""
     try:
-        tasks, damage = state.read_strictly(settings.home), []
+        every, damage = state.read_strictly(settings.home), []
     except Unusable as error:
-        tasks, damage = state.read(settings.home), [str(error)]
+        every, damage = state.read(settings.home), [str(error)]
 
-    rows, alive = health.as_they_are(settings.home, tasks, now)
-    every, tasks = tasks, shown(rows)
-    good, broken = load_tasks(tasks)
-    running = [_running(facts) for facts in alive if facts.get("name") in tasks or facts.get("name") not in every]
+    rows, alive = health.as_they_are(settings.home, every, now)
+    known = shown(rows)
+    good, broken = load_tasks(known)
+    running = [_running(facts) for facts in alive if facts.get("name") in known or facts.get("name") not in every]
     held, most = health.places(settings.home), settings["maxConcurrentTasks"]
     unhealthy = [{"name": name, "status": "failing", "lastRunAt": None, "lastRunStatus": None} for name in broken]
     unhealthy += [{"name": name, "status": how, "lastRunAt": good[name]["lastRunAt"],
                    "lastRunStatus": good[name]["lastRunStatus"]}
                   for name, how in health.states(settings, dict(good), now).items() if how != "healthy"]
-    said = [each for each in doctor.of_tasks(settings, tasks, now) if each.state != OK]
+    said = [each for each in doctor.of_tasks(settings, known, now) if each.state != OK]
     wrong = [each for each in said if each.state == ERROR]
     found = [each["status"] for each in unhealthy] + ["failing"] * len(damage)
     found += ["failing" for each in wrong if each.about == "tasks"]
+
+    if tasks is not None:
+        tasks.update((each.text(when), str(each.values["task"])) for each in said if "task" in each.values)
+
     return {"status": next((how for how in ("failing", "late") if how in found), "healthy"),
-            "tasks": len(tasks), "unhealthy": unhealthy, "running": running,
+            "tasks": len(known), "unhealthy": unhealthy, "running": running,
             "places": {"most": most, "held": [_running(facts) for facts in held] if len(held) >= most else []},
             "lastTickAt": good[DUE]["lastRunAt"] if DUE in good else None,
             "tickEverySeconds": health.rhythm(settings.home)["every"],

@@ -12,7 +12,8 @@ Each error is a problem document (RFC 9457), which names the field that is wrong
 from __future__ import annotations
 
 import time
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from ..addresses import address, by_https, client
 from ..errors import BadInput, Busy, Conflict, NoSuchTask, Stale, WebschedulerError, foreseen
@@ -22,11 +23,7 @@ from ..store.settings import Settings, load_settings
 from . import table
 from .table import Problem
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..wsgi import Environ
+Environ = dict[str, Any]
 
 FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_FORWARDED")
 BUSY_SECONDS = "5"
@@ -52,6 +49,9 @@ def answer(environ: Environ, home: str, clock: Callable[[], float] = time.time, 
         response = Problem(status, str(error), error.field).response()
     except (WebschedulerError, OSError) as error:
         response = _unavailable(environ, home, error).response()
+
+    if len(response.body) > table.MAX_ANSWER:
+        response = Problem(503, "the answer is longer than 1 MiB").response()
 
     response.headers += _cors(environ, settings)
     return response
@@ -107,7 +107,8 @@ def _refuse(home: str, peer: str, now: float, wrong: bool) -> NoReturn:
 def _cors(environ: Environ, settings: Settings) -> list[tuple[str, str]]:
     """The headers that let pages of the origins in the settings read the answer (Fetch, "CORS protocol")."""
     origins, origin = settings["apiOrigins"], str(environ.get("HTTP_ORIGIN", ""))
-    found = [("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", "ETag, Location, Retry-After")]
+    found = [("Access-Control-Allow-Origin", origin),
+             ("Access-Control-Expose-Headers", "ETag, Link, Location, Retry-After")]
     return [*(("Vary", "Origin") for _ in origins[:1]), *(found if origin in origins else [])]
 
 

@@ -10,48 +10,80 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from typing import Any, Callable
+from urllib.parse import urlencode
 
 from .. import __version__, applying
 from ..commands import registry
+from ..editing import stamp as stamp_of
 from ..errors import BadInput, Stale
 from ..host.overall import overall
-from ..http import NOSNIFF, Response
+from ..http import NOSNIFF, Response, fields
 from ..interchange import exporting, importing
 from ..runs import health
 from ..store import state
 from ..store.task import DUE, shown
 from ..times import instant
 from ..vocabulary import RUNNING, SUCCESS
-from .table import Call, respond
+from .table import CHANGES, Call, fit, page, respond
 from .tasks import stamps
 
 TEXT = "text/plain; charset=utf-8"
+OF_HEALTH = ("unhealthy", "running", "warnings", "errors")  # what of it may be long
 METRICS = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus, "Exposition formats"
 
 
-def health_of(call: Call) -> dict[str, Any]:
-    """GET /health. Viewers are not told where the home is."""
-    found = overall(call.settings, call.now)
+def health_of(call: Call) -> Response:
+    """GET /health. Viewers are not told where the home is. What is of no task is in the first part."""
+    tasks: dict[str, str] = {}
+    found = overall(call.settings, call.now, tasks=tasks)
 
-    if not call.person.may("editor"):
-        found = json.loads(json.dumps(found).replace(json.dumps(call.home)[1:-1], "…"))
+    def of(row: Any) -> str:
+        return tasks.get(row, "") if isinstance(row, str) else str(row["name"])
 
-    return found
+    def part(names: Collection[str], more: dict[str, Any]) -> Any:
+        value = {**found, **{field: [row for row in found[field] if of(row) in names] for field in OF_HEALTH}, **more}
+        return value if call.person.may("editor") else json.loads(
+            json.dumps(value).replace(json.dumps(call.home)[1:-1], "…"))
+
+    return page(call, {of(row) for field in OF_HEALTH for row in found[field]}, part)
 
 
-def commands(call: Call) -> dict[str, Any]:
+def commands(call: Call) -> Response:
     """GET /commands."""
-    return {"commands": [{field: value for field, value in row.items() if field != "cwd"}
-                         for row in registry.documents(call.settings)]}
+    rows = {row["name"]: {field: value for field, value in row.items() if field != "cwd"}
+            for row in registry.documents(call.settings)}
+    return page(call, rows, lambda names, more: {
+        "commands": [row for name, row in rows.items() if name in names], **more})
 
 
 def export(call: Call) -> Response:
-    """GET /export."""
-    kind = call.query["format"]
-    body = exporting.whole(kind, call.settings, state.read_strictly(call.home), call.query["secrets"])
+    """GET /export. Parts that have the same stamp are of the same tasks."""
+    kind, rows = call.query["format"], state.read_strictly(call.home)
+    stamp = _checked_stamp(call, [*call.settings.items(), *((name, stamp_of(name, row)) for name, row in rows.items())])
+
+    def part(names: Collection[str], more: dict[str, Any]) -> Response:
+        body = exporting.whole(kind, call.settings, rows, call.query["secrets"], names, more)
+        query = urlencode([*((name, text) for name, text in fields(str(call.environ.get("QUERY_STRING", "")))
+                             if name != "after"), ("after", more.get("next"))], errors="surrogatepass")
+        return Response(body, kind="application/json" if kind == "json" else TEXT, headers=[
+            NOSNIFF, ("ETag", f'"{stamp}"'), *([("Link", f'<?{query}>; rel="next"')] if more.get("next") else [])])
+
+    found = page(call, shown(rows), part)
     call.note("exported tasks", kind)
-    return Response(body, kind="application/json" if kind == "json" else TEXT, headers=[NOSNIFF])
+    return found
+
+
+def _checked_stamp(call: Call, value: Any) -> str:
+    """The stamp of what is read, or is to be changed. Raises Stale if it is none of If-Match."""
+    stamp = hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]
+    seen = stamps(call)
+
+    if seen and stamp not in seen:
+        raise Stale("somebody changed it since it was looked at: do it again")
+
+    return stamp
 
 
 def import_tasks(call: Call) -> Response:
@@ -70,18 +102,23 @@ def import_tasks(call: Call) -> Response:
     changes = applying.differences(call.settings, arrival, call.now, call.query["prune"], True)
 
     found = [change._asdict() for change in changes]
-    stamp = hashlib.sha256(json.dumps(found).encode()).hexdigest()[:32]
-    seen = stamps(call)
-
-    if seen and stamp not in seen:
-        raise Stale("what the import changes is not what it was: look at it again")
-
+    stamp = _checked_stamp(call, found)
     written = not call.query["dryRun"] and applying.apply(call.settings, arrival, changes, call.now, True)
 
     if written:
         call.note("imported tasks", " ".join(change.task for change in changes if change.change != "same"))
 
-    return respond(call, {"changes": found, "written": written, "said": arrival.said}, ETag=f'"{stamp}"')
+    counts = {kind: sum(change.change == kind for change in changes) for kind in CHANGES}
+    ordered = sorted(found, key=lambda change: CHANGES.index(change["change"]))
+
+    def part(count: int) -> Response:
+        more = len(found) - count
+        return respond(call, {
+            "changes": ordered[:count] if more > 0 else found, "counts": counts, "written": written,
+            "said": arrival.said[:count] + [f"{more} more tasks are not listed: the answer has no room"] * (more > 0),
+        }, ETag=f'"{stamp}"')
+
+    return fit(max(len(found), len(arrival.said)), part)[0]
 
 
 # Name -> its help, and its value for the row of a task; None: there is none.
@@ -112,17 +149,23 @@ def metrics(call: Call) -> Response:
 
         labels = hide_in(call.home, labels, call.settings)
 
-    known = [(_escaped(label), {**row, RUNNING: name in running, "late": name in late})
-             for label, (name, row) in zip(labels, tasks.items())]
-    lines = [*_metric("up", "Whether this installation works.", [(f'{{version="{__version__}"}}', 1)])]
-
-    for metric, (about, value) in OF_TASKS.items():
-        lines += _metric(f"task_{metric}", about, [(f'{{task="{label}"}}', value(row)) for label, row in known])
-
+    escapes = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r'\"'})
+    known = {name: (label.translate(escapes), {**row, RUNNING: name in running, "late": name in late})
+             for label, (name, row) in zip(labels, tasks.items())}
     last = instant(tasks.get(DUE, {}).get("lastRunAt"))
-    lines += _metric("tick_last_timestamp_seconds", "When due tasks were last looked for.", [("", last or None)])
-    return Response("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"), kind=METRICS,
-                    headers=[NOSNIFF])
+
+    def part(names: Collection[str], _: dict[str, Any]) -> Response:
+        lines = _metric("up", "Whether this installation works.", [(f'{{version="{__version__}"}}', 1)])
+
+        for metric, (about, value) in OF_TASKS.items():
+            lines += _metric(f"task_{metric}", about, [
+                (f'{{task="{label}"}}', value(row)) for name, (label, row) in known.items() if name in names])
+
+        lines += _metric("tick_last_timestamp_seconds", "When due tasks were last looked for.", [("", last or None)])
+        return Response("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"), kind=METRICS,
+                        headers=[NOSNIFF])
+
+    return page(call, known, part)
 
 
 def _metric(name: str, about: str, values: list[tuple[str, Any]]) -> list[str]:
@@ -132,6 +175,4 @@ def _metric(name: str, about: str, values: list[tuple[str, Any]]) -> list[str]:
     return [f"# HELP webscheduler_{name} {about}", f"# TYPE webscheduler_{name} gauge", *samples]
 
 
-def _escaped(label: str) -> str:
-    return label.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 

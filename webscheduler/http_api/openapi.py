@@ -78,11 +78,12 @@ def _operation(route: Route) -> Json:
     found: Json = {"operationId": route.function.replace(":", "-"), "summary": route.summary,
                    "description": f"Least role: {route.role}."}
 
-    if writes and (names or route.answers.get(200) == "Imported") and not route.path.endswith(("/run", "/cancel")):
+    if route.path.endswith(("/export", "/import")) or (
+            writes and names and not route.path.endswith(("/run", "/cancel"))):
         problems.add(412)
         parameters.append({"name": "If-Match", "in": "header", "required": False, "schema": TEXT, "description":
-                           "Stamps of which the task, or what an import changes, must have one: ETag of an answer "
-                           "before."})
+                           "Stamps of which the task, what is exported, or what an import changes, must have one: "
+                           "ETag of an answer before."})
 
     if route.body is not None:
         problems |= {413, 415}
@@ -154,8 +155,8 @@ def _schemas() -> Json:
     task = {"name": TEXT, **{name: of_field(row, row.nullable) for name, row in FIELDS.items()
                              if name not in (*SECRETS, *OF_COMMAND_LINE, "slug")},
             "oldSecretUntil": MAYBE, "url": MAYBE, "state": {"type": "string", "enum": list(STATES)},
-            "running": NAMES, "nextRuns": NAMES}
-    optional = ("url", "pingUrl", "nextRuns")
+            "running": NAMES, "nextRuns": NAMES, "position": {"type": "integer"}}
+    optional = ("url", "pingUrl", "nextRuns", "position")
     broken = shape({"name": TEXT, "error": TEXT})
     return {
         "Problem": shape({"type": TEXT, "title": TEXT, "status": {"type": "integer"}, "detail": TEXT, "field": TEXT},
@@ -177,7 +178,7 @@ def _of_runs() -> Json:
     written, so it is described without being promised."""
     run = {"type": "object", "properties": {key: {"description": f"docs/reference/history.md: {key}"} for key in ENTRY},
            "required": ["command", "status"]}
-    change = shape({"task": TEXT, "change": {"type": "string", "enum": ["add", "edit", "rename", "remove", "same"]},
+    change = shape({"task": TEXT, "change": {"type": "string", "enum": list(table.CHANGES)},
                     "fields": {"type": "object", "additionalProperties": {"type": "array"}}})
     command = shape({"name": TEXT, "source": TEXT, "description": TEXT, "arguments": BOOL})
     number = {"type": "integer"}
@@ -189,6 +190,7 @@ def _of_runs() -> Json:
         "Health": {"type": "object", "properties": {"status": {"enum": ["healthy", "failing", "late"]}},
                    "required": ["status", "tasks", "unhealthy", "running", "places", "lastTickAt", "tickEverySeconds",
                                 "warnings", "errors"]},
-        "Commands": shape({"commands": {"type": "array", "items": command}}),
-        "Imported": shape({"changes": {"type": "array", "items": change}, "written": BOOL, "said": NAMES}),
+        "Commands": shape({"commands": {"type": "array", "items": command}, "next": MAYBE}, ("next",)),
+        "Imported": shape({"changes": {"type": "array", "items": change}, "written": BOOL, "said": NAMES,
+                           "counts": shape(dict.fromkeys(table.CHANGES, number))}),
     }

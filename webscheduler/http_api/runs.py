@@ -10,24 +10,21 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 from ..errors import BadInput
-from ..http import server_kind
+from ..http import Response, server_kind
 from ..runs import by_hand, cancel, output
 from ..runs.output import MOST, STREAMS
 from ..store import history, history_view, state
 from ..store.task import DUE, is_internal, shown
 from ..times import parse_time
 from ..vocabulary import ENTRY, FINISHED, RUNNING
-from .table import MAX_ANSWER, Problem, respond
+from .table import MAX_ANSWER, Call, Problem, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-    from ..http import Response
     from ..shapes import Entry, Facts
-    from .table import Call
 
 ROOM = MAX_ANSWER * 2 // 5  # characters of a list, before the last entry of it
 LONGEST_ENTRY = MAX_ANSWER // 2

@@ -12,7 +12,7 @@ import functools
 import importlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn, Union
 from urllib.parse import unquote_to_bytes
 
@@ -33,6 +33,7 @@ Rules = dict[str, Field]
 Schema = Union[str, dict[str, Any], None]  # the name of one of `openapi`, or one; None: no content
 
 MAX_ANSWER = 1024 * 1024  # bytes
+CHANGES = ("remove", "rename", "edit", "add", "same")  # by an import, in the order in which they find room
 REQUIRED = object()  # as the default of a field: it must be given
 JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
 
@@ -71,6 +72,7 @@ class Route(NamedTuple):
     answers: dict[int, Schema] = {}
 
 
+AFTER = Field("text", None, "Only what is after this name: `next` of the answer before. Empty for the first part.", 200)
 NAME = Field("text", REQUIRED, "The task's name: 1 to 100 printable characters, the first not - . or @.", 100)
 # The fields of a task that a body may have.
 OF_TASK = {name: row for name, row in FIELDS.items() if row.by == "user" and name not in OF_COMMAND_LINE}
@@ -83,8 +85,7 @@ ROUTES = (
         "group": Field("text", None, "Only tasks of this group.", 100, True),
         "command": Field("text", None, "Only tasks that run this command.", 200, True),
         "limit": Field("int", 100, "At most so many; fewer if they are long.", (1, 500)),
-        "after": Field("text", None, "Only tasks after this name: `next` of the answer before.", 100, True),
-    }, answers={200: "Tasks"}),
+        "after": AFTER}, answers={200: "Tasks"}),
     Route("POST", TASKS, "editor", "tasks:create", "Make a task that runs a registered command",
           body={"name": NAME, **OF_TASK, "command": Field("text", REQUIRED, FIELDS["command"].sentence, 200)},
           answers={201: "NewTask"}),
@@ -130,20 +131,23 @@ ROUTES = (
     Route("POST", "/api/v1/run-due", "editor", "runs:run_due", "Run all due tasks", body={},
           answers={200: "Run", 202: "Started"}),
     Route("GET", "/api/v1/health", "viewer", "installation:health_of", "How the installation is",
-          answers={200: "Health"}),
+          {"after": AFTER}, answers={200: "Health"}),
     Route("GET", "/api/v1/commands", "viewer", "installation:commands", "List the registered commands",
-          answers={200: "Commands"}),
+          {"after": AFTER}, answers={200: "Commands"}),
     Route("GET", "/api/v1/export", "owner", "installation:export", "The tasks, as the command line exports them", {
         "format": Field("choice", "json", "json: for `import`; others: for another scheduler.",
                         ("json", "crontab", "systemd", "kubernetes", "github")),
-        "secrets": Field("bool", False, "json: with the secrets, so that URLs stay valid.")},
+        "secrets": Field("bool", False, "json: with the secrets, so that URLs stay valid."), "after": AFTER},
         answers={200: {"content": {"application/json": {"schema": {"type": "object"}},
-                                   "text/plain": {"schema": {"type": "string"}}}}}),
+                                   "text/plain": {"schema": {"type": "string"}}},
+                       "headers": {name: {"schema": {"type": "string"}} for name in ("ETag", "Link")}}}),
     Route("POST", "/api/v1/import", "owner", "installation:import_tasks", "Make the tasks what an export says", {
         "dryRun": Field("bool", False, "Only tell what would change."),
         "prune": Field("bool", False, "Remove the tasks that are not in it.")}, body=MAX_BACKUP,
         answers={200: "Imported"}),
-    Route("GET", "/api/v1/metrics", "viewer", "installation:metrics", "Metrics for Prometheus", answers={
+    Route("GET", "/api/v1/metrics", "viewer", "installation:metrics", "Metrics for Prometheus", {
+        "after": Field("text", None, "Only of tasks after this name.", 200, True),
+        "until": Field("text", None, "Only of tasks up to this name.", 200, True)}, answers={
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}),
 )
 
@@ -207,6 +211,40 @@ def respond(call: Call, value: Any, status: int = 200, **headers: str) -> Respon
 
     return Response(json.dumps(value).encode(), status, headers=[
         NOSNIFF, *((name.replace("_", "-"), text) for name, text in headers.items())])
+
+
+def fit(most: int, render: Callable[[int], Response]) -> tuple[Response, int]:
+    """What `render` answers about the first n of so many, and n: the greatest, or nearly so, for which there is room; 0
+    if there is none for the first."""
+    while len((found := render(most)).body) > MAX_ANSWER and most:
+        most = min(most * 7 // 8, most * MAX_ANSWER // len(found.body))
+
+    return found, most
+
+
+def page(call: Call, names: Iterable[str], render: Callable[[dict[str, None], dict[str, Any]], Any]) -> Response:
+    """The answer about as many of these, by their names, as it has room for, so that what others add and remove
+    meanwhile moves no page. render: makes it about some of them, and of what it says besides in a part: `next`. Raises
+    Problem where something would be missing without a word."""
+    after, until, is_list = call.query["after"], call.query.get("until"), "limit" in call.query
+    left = sorted(name for name in names if (not after or name > after) and (until is None or name <= until))
+    most = min(len(left), call.query.get("limit", len(left)))
+
+    def part(count: int) -> Response:
+        last = left[count - 1] if 0 < count < len(left) else None
+        value = render(dict.fromkeys(left[:count]), {} if after is None and not is_list else {"next": last})
+        return value if isinstance(value, Response) else respond(call, value)
+
+    found, count = fit(most, part)
+
+    if count < most and ("until" in call.query or (after is None and not is_list)):
+        field, how = ("until", "nearer to `after`") if "until" in call.query else ("after", "first empty, then `next`")
+        raise Problem(400, f"{field}: all in one answer is longer than 1 MiB: give it, {how}", field)
+
+    if most and not count:
+        raise Problem(503, f"what there is to say of {left[0]!r} alone is longer than 1 MiB")
+
+    return found
 
 
 def _target(environ: dict[str, Any]) -> tuple[list[tuple[str, str]], str, bool]:

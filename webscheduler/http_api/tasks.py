@@ -8,10 +8,11 @@ What an answer shows of a task is what was written, not what another has written
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Collection
 from datetime import datetime
 from itertools import islice
+from typing import Any
 from urllib.parse import quote
 
 from .. import editing, signing
@@ -22,27 +23,24 @@ from ..schedule import slots
 from ..store import state
 from ..store.task import FIELDS, Task, check_name, load_task, load_tasks, shown
 from ..times import parse_time, time_zone
-from .table import MAX_ANSWER, OF_TASK, Problem, respond
+from .table import OF_TASK, Call, Problem, page, respond
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from ..shapes import Facts
-    from .table import Call
 
-ROOM = MAX_ANSWER - 4096  # bytes of the tasks in a list
 NEXT_RUNS = 5
 LATEST = parse_time("9999-01-01T00:00:00+00:00")
 HIDDEN = (*editing.OF_COMMAND_LINE, "slug")
 
 
-def index(call: Call) -> dict[str, Any]:
-    """GET /tasks: by name, so that what others add and remove meanwhile moves no page."""
+def index(call: Call) -> Response:
+    """GET /tasks."""
     query = call.query
     rows, alive = health.as_they_are(call.home, state.read(call.home), call.now)
     running = {facts.get("name") for facts in alive}
-    names = sorted(name for name, row in shown(rows).items() if query["after"] is None or name > query["after"])
+    places = {name: place for place, name in enumerate(rows)}
+    names = list(shown(rows))
 
     for field in ("group", "command"):
         if query[field] is not None:
@@ -53,22 +51,13 @@ def index(call: Call) -> dict[str, Any]:
         late = set(health.late(call.settings, rows, names, call.now) if query["state"] in health.UNLESS_LATE else ())
         names = [name for name in names if health.state_of(rows[name], name in running, name in late) == query["state"]]
 
-    late = set(health.late(call.settings, rows, names[:query["limit"]], call.now))
-    tasks, broken = load_tasks({name: rows[name] for name in names[:query["limit"]]})
-    found: list[dict[str, Any]] = []
-    room = ROOM
+    def part(names: Collection[str], more: dict[str, Any]) -> dict[str, Any]:
+        late = set(health.late(call.settings, rows, list(names), call.now))
+        tasks, broken = load_tasks({name: rows[name] for name in names})
+        return {"tasks": [{**_public(call, tasks[name], alive, name in late), "position": places[name]}
+                          if name in tasks else {"name": name, "error": broken[name]} for name in names], **more}
 
-    for name in names[:query["limit"]]:
-        row = _public(call, tasks[name], alive, name in late) if name in tasks else {
-            "name": name, "error": broken[name]}
-        room -= len(json.dumps(row)) + 2
-
-        if room < 0 and found:
-            break
-
-        found.append(row)
-
-    return {"tasks": found, "next": names[len(found) - 1] if len(found) < len(names) else None}
+    return page(call, names, part)
 
 
 def _public(call: Call, task: Task, alive: list[Facts], late: bool) -> dict[str, Any]:

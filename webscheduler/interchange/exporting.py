@@ -23,9 +23,9 @@ import json
 import pkgutil
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from itertools import count
-from typing import Callable, NamedTuple, Union
+from typing import Any, Callable, NamedTuple, Union
 
 from .. import signing
 from ..commands import registry
@@ -116,10 +116,14 @@ class Export:
         return text + "".join(f"\n# ---- {name}\n{content}" for name, content in self.files.items())
 
 
-def whole(kind: str, settings: Settings, rows: state.Tasks, with_secrets: bool = False) -> bytes:
-    """What `webscheduler export` prints of these tasks. kind: `json`, or one of FORMATS. Raises BadInput."""
+def whole(kind: str, settings: Settings, rows: state.Tasks, with_secrets: bool = False,
+          names: Container[str] | None = None, more: dict[str, Any] | None = None) -> bytes:
+    """What `webscheduler export` prints of these tasks. kind: `json`, or one of FORMATS. names: of those of which it is
+    to be; more: what a part in JSON says besides. Raises BadInput."""
     if kind == "json":
-        return json.dumps(importing.document(settings, rows, with_secrets), indent=2).encode() + b"\n"
+        rows = {name: row for name, row in rows.items() if names is None or name in names}
+        return json.dumps({**importing.document(settings, rows, with_secrets), **(more or {})}, indent=2).encode() + (
+            b"\n")
 
     base = settings["baseUrl"] if FORMATS[kind].by_url else ""
 
@@ -127,7 +131,7 @@ def whole(kind: str, settings: Settings, rows: state.Tasks, with_secrets: bool =
         raise BadInput("no baseUrl is set: `webscheduler config set baseUrl https://...`", "baseUrl")
 
     tasks = [load_task(name, row) for name, row in rows.items()]
-    return str(export(kind, settings, tasks, base=base)).encode()
+    return str(export(kind, settings, tasks, base=base, names=names)).encode()
 
 
 class Program:
@@ -161,14 +165,15 @@ class Program:
                 raise BadInput(f"no other scheduler can set a variable named {name!r}")
 
 
-def export(kind: str, settings: Settings, tasks: Iterable[Task], image: str = "", base: str = "") -> Export:
+def export(kind: str, settings: Settings, tasks: Iterable[Task], image: str = "", base: str = "",
+           names: Container[str] | None = None) -> Export:
     """The tasks in a format of FORMATS. image: of the containers, for Kubernetes. base: what URLs begin with; then jobs
-    call the tasks' URLs instead of running their commands."""
+    call the tasks' URLs instead of running their commands. names: of those that are written."""
     made = Export(kind, settings, image, base)
     made.tasks = {task.name: task for task in tasks}
 
     for task in made.tasks.values():
-        if task.name != DUE and not is_internal(task.name, task):
+        if task.name != DUE and not is_internal(task.name, task) and (names is None or task.name in names):
             made.add(task, FORMATS[kind].row)
 
     return made

@@ -254,6 +254,9 @@ def of_document(text: str, source: str) -> Arrival:
         if not isinstance(found.get("version"), int) or found["version"] > VERSION:
             raise BadInput(f"{source} was made by a newer webscheduler: update this one")
 
+        if found.get("next"):
+            raise BadInput(f"{source} is a part of an export: `webscheduler --at SITE export json` joins the parts")
+
         behind, found = found, found.get("tasks")
     elif isinstance(found, dict) and isinstance(found.get("tasks"), dict) and any(
             isinstance(row, dict) for name, row in found["tasks"].items() if name not in FIELDS):

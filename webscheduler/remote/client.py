@@ -9,8 +9,10 @@ be before anybody reads it: whatever a server answers, it is a result or one sen
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from ..errors import BadInput, Conflict, Stale, WebschedulerError
@@ -18,10 +20,6 @@ from ..fetching import Answer, fetch
 from ..printable import escaped
 from ..store.fields import parse_json
 from .sites import Site, shown
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 LIMIT = 10.0  # seconds for a call
 MOST = 4 * 1024 * 1024  # bytes of an answer, which should have at most one MiB
@@ -46,17 +44,10 @@ class Refused(WebschedulerError):
         self.status, self.ours = status, ours
 
 
-def call(site: Site, method: str, *path: str, query: dict[str, Any] | None = None, body: Any = None,
-         limit: float = LIMIT) -> Any:
-    """The document that the API answers; None without one. path: below /api/v1, not encoded. body: what is sent as
-    JSON, or bytes that are. Raises BadInput for what the API refuses as such, else Refused."""
-    return read(site, ask(site, method, *path, query=query, body=body, limit=limit))
-
-
 def ask(site: Site, method: str, *path: str, query: dict[str, Any] | None = None, body: Any = None,
         limit: float = LIMIT, stamp: str = "") -> Answer:
-    """The answer itself, which may say no. stamp: what is changed must have it. Raises Refused if none came, or a
-    redirect that is not followed."""
+    """The answer, which may say no. path: below /api/v1, not encoded. body: what is sent as JSON, or bytes that are.
+    stamp: what is changed must have it. Raises Refused if none came, or a redirect that is not followed."""
     # Servers refuse an encoded slash in a path, and with a plain one the task `a/run` is what runs `a`. In a query each
     # segment is encoded twice, and none is special.
     by_query = site.by_query or any("/" in each for each in path)
@@ -68,10 +59,10 @@ def ask(site: Site, method: str, *path: str, query: dict[str, Any] | None = None
     else:
         url = f"{site.url}/api/{'/'.join(segments)}" + (f"?{urlencode(given, doseq=True)}" if given else "")
 
-    sign_in = "@" in urlsplit(site.url).netloc  # then Authorization is for the server
-    headers = {"Accept": ", ".join(JSON), "X-Webscheduler-Key": site.key} if site.by_header or sign_in else {
-        "Accept": ", ".join(JSON), "Authorization": f"Bearer {site.key}"}
-    headers.update({"If-Match": stamp} if stamp else {})
+    # The key goes into both headers, since some servers keep the one to themselves, and to find out would take a second
+    # try of a wrong key. With a user in the URL, Authorization is for the server.
+    headers = {"Accept": ", ".join(JSON), "X-Webscheduler-Key": site.key, **({"If-Match": stamp} if stamp else {}),
+               **({} if "@" in urlsplit(site.url).netloc else {"Authorization": f"Bearer {site.key}"})}
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
 
     if data is not None:
@@ -188,48 +179,48 @@ def _is_like(value: Any, like: Any) -> bool:
     return isinstance(value, like)
 
 
-def pages(site: Site, name: str, *path: str, query: dict[str, Any], more: str, limit: int | None = None) -> list[Any]:
-    """The rows of a list, page by page; at most `limit`. name: of the rows in each page; more: the query's field that
-    takes where the next page begins. Raises BadInput, Refused."""
-    found: list[Any] = []
-    query = dict(query)
+def pages(site: Site, path: str, like: dict[str, Any], more: str = "after", most: float = math.inf,
+          end: float = math.inf, **query: Any) -> dict[str, Any]:
+    """A document that comes in parts, with its lists joined, until one has `most` rows. like: see `shaped`; more: the
+    query's field that takes where the next part begins; end: of `time.monotonic`, by which all must have come. Raises
+    BadInput, Refused."""
+    lists: dict[str, list[Any]] = {name: [] for name, rule in like.items() if isinstance(rule, list)}
 
     for _ in range(MOST_PAGES):
-        page = shaped(site, call(site, "GET", *path, query=query), {name: [dict], "next": (str, type(None))})
-        found += page[name]
+        limit = min(LIMIT, max(0.1, end - time.monotonic()))
+        answer = ask(site, "GET", path, query=query, limit=limit)
+        part: dict[str, Any] = shaped(site, read(site, answer), {**like, "next": (str, type(None))})
 
-        if page["next"] is None or (limit is not None and len(found) >= limit):
-            return found[:limit]
+        for name, rows in lists.items():
+            rows += part[name]
 
-        if page["next"] == query.get(more):
+        if part["next"] is None or max(map(len, lists.values())) >= most:
+            return {name: lists.get(name, value) for name, value in part.items() if name != "next"}
+
+        if part["next"] == query.get(more):
             break
 
-        query[more] = page["next"]
+        query[more] = part["next"]
 
-    raise Refused(f"{site.name}: its list of {name} does not end")
+    raise Refused(f"{site.name}: its list of {path} does not end")
 
 
 def connect(site: Site, limit: float = LIMIT) -> dict[str, Any]:
     """What the installation says of itself, within `limit` seconds in all. Finds out how it can be called, unless that
     is known. Raises Refused."""
     problem: Refused | None = None
-    ways = [(site.by_query, site.by_header)] if site.by_query is not None else [
-        (False, False), (False, True), (True, False), (True, True)]
     end = time.monotonic() + limit
 
-    for by_query, by_header in ways:
-        if by_header and len(ways) > 1 and not (problem and problem.status == 401):
-            continue  # it is not the key that did not arrive
-
-        site.by_query, site.by_header = by_query, by_header
+    for by_query in [False, True] if site.by_query is None else [site.by_query]:
+        site.by_query = by_query
 
         try:
-            about: dict[str, Any] = shaped(site, call(site, "GET", limit=max(0.1, end - time.monotonic())), ABOUT)
+            about: dict[str, Any] = shaped(site, read(site, ask(site, "GET", limit=end - time.monotonic())), ABOUT)
         except Refused as error:
             problem = error if problem is None or (error.ours and not problem.ours) else problem
-            site.by_query = site.by_header = None
+            site.by_query = None
 
-            if error.status == 0 or (error.ours and error.status not in (401, 404)) or time.monotonic() >= end:
+            if error.status == 0 or (error.ours and error.status != 404) or time.monotonic() >= end:
                 break
         else:
             zone = about.get("timezone")

@@ -12,14 +12,11 @@ import os
 import sys
 import tempfile
 from contextlib import suppress
+from typing import Any
 
 from ..errors import BadInput, Unusable, did_you_mean
 from ..fetching import split_url
 from ..store import NAME_CHARACTERS
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 ALL = "all"  # of --at: each site
 KEY = "WEBSCHEDULER_API_KEY"
@@ -28,13 +25,11 @@ PREFIX = "wsk_"
 
 class Site:
     """name: as it was named, or its URL; url: of the installation, without `/` at its end; key; by_query: whether the
-    path must be in the query; by_header: whether the key must be in X-Webscheduler-Key. Both are None while they are
-    not known; timezone: that of the installation, if known."""
+    path must be in the query, None while that is not known; timezone: that of the installation, if known."""
 
-    def __init__(self, name: str, url: str, key: str, by_query: bool | None = None, by_header: bool | None = None,
+    def __init__(self, name: str, url: str, key: str, by_query: bool | None = None,
                  timezone: str | None = None) -> None:
-        self.name, self.url, self.key = name, url, key
-        self.by_query, self.by_header, self.timezone = by_query, by_header, timezone
+        self.name, self.url, self.key, self.by_query, self.timezone = name, url, key, by_query, timezone
 
 
 def path() -> str:
@@ -60,7 +55,7 @@ def read() -> dict[str, Site]:
             found = json.loads(source.read())
 
         return {name: Site(name, _text(row, "url"), check_key(_text(row, "key")), row.get("byQuery"),
-                           row.get("byHeader"), row.get("timezone")) for name, row in sorted(found.items())}
+                           row.get("timezone")) for name, row in sorted(found.items())}
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -78,8 +73,8 @@ def _text(row: Any, field: str) -> str:
 
 def write(sites: dict[str, Site]) -> None:
     """Replace the file. Raises Unusable."""
-    rows = {name: {"url": site.url, "key": site.key, "byQuery": site.by_query, "byHeader": site.by_header,
-                   "timezone": site.timezone} for name, site in sites.items()}
+    rows = {name: {"url": site.url, "key": site.key, "byQuery": site.by_query, "timezone": site.timezone}
+            for name, site in sites.items()}
     file = path()
 
     try:
