@@ -266,8 +266,7 @@ def _page(visit: Visit, task: Task | None, form: Form) -> Response:
     body = visit.html("form", title=title, problem=warning(form.problem()), action=visit.href("edit", **query),
                       preview=visit.href("preview"), was=form.stamp(), refused=scripts.refused(
                           visit) if "command" in form.rules else "", first=form.sections(FIRST, made),
-                      more=form.sections(MORE, made), open=Html(" open") if task is not None or any(
-                          name in labels for labels in MORE.values() for name in form.errors) else "",
+                      more=form.sections(MORE, made), open=Html(" open") if task is not None or form.errors else "",
                       back=visit.href("task" if task is not None else "", name=task and task.name))
     return page(visit, title, body, 422 if form.errors and visit.method == "POST" else 200)
 
