@@ -632,7 +632,13 @@ def test_a_full_disk_leaves_no_task_locked(installation: Installation, quota: An
     assert all(answer.status in (202, 503) for answer in answers)
     # What is still ending may hold its claim for a moment.
     until(lambda: installation.trigger("wsgi").document.get("status") == "running")
-    installation.idle()
+
+    def recorded() -> bool:
+        """Who found a dead run while another process had the history locked left it to whoever comes next."""
+        installation.gone()
+        return not installation.claims() or not installation.trigger("wsgi")
+
+    until(recorded, "the record of all runs")
     runs = [run["run"] for run in installation.runs()]
     assert len(set(runs)) == len(runs)
     assert installation.runs()[-1]["status"] == "success"
