@@ -88,9 +88,9 @@ def test_a_detached_run_inherits_nothing(kind: Kind, seen: Callable[[Kind], Resu
         assert found["2"].startswith("pipe:")
 
     (line,) = result.lines["timed-fork"]
-    # It imports while we look: a library is open for a moment then, and not inherited.
+    # Not inherited: a library, open for a moment while it imports, or for good (libffi 3.5 keeps its own file open).
     files = [target for target in result.descriptors
-             if not target.startswith("pipe:") and target != "/dev/null" and not target.endswith(".so")]
+             if not re.match(r"pipe:|/dev/null$|.*\.so[.\d]*$", target)]
     assert sorted(re.sub(".*/home/", "", target) for target in files) == [
         f"output/{line['run']}.log", *[f"runs/timed-fork@{line['run']}"] * 2
     ]  # fmt: skip
