@@ -315,6 +315,9 @@ def test_works_where_nothing_of_posix_is(lab: Lab) -> None:
                   ["commands"], ["export", "json"]):
         assert windows("--at", "lab", *words) == lab.far(*words)
 
+    file = lab.folder / "export.json"
+    assert windows("--at", "lab", "export", "json", "--output", str(file)).status == 0
+    assert file.read_text() == lab.far("export", "json").out
     assert windows("--at", "lab", "doctor").status == 1
     assert windows("--at", "lab", "edit", "backup", "--priority", "7").status == 0
     assert windows("site", "add", "second", lab.url, "--key-file", str(lab.folder / "key")).status == 0

@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
-from contextlib import suppress
 from typing import Any
 
 from ..errors import BadInput, Unusable, did_you_mean
 from ..fetching import split_url
 from ..store import NAME_CHARACTERS
+from ..store.files import replace_file
 
 ALL = "all"  # of --at: each site
 KEY = "WEBSCHEDULER_API_KEY"
@@ -79,20 +78,7 @@ def write(sites: dict[str, Site]) -> None:
 
     try:
         os.makedirs(os.path.dirname(file), mode=0o700, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(file))  # 0600
-
-        try:
-            with open(descriptor, "w", encoding="utf-8") as target:
-                json.dump(rows, target, indent=2)
-                target.flush()
-                os.fsync(target.fileno())
-
-            os.replace(temporary, file)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-
-            raise
+        replace_file(file, json.dumps(rows, indent=2).encode())
     except OSError as error:
         raise Unusable(f"{file} cannot be written: {error.strerror}")
 

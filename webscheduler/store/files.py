@@ -54,7 +54,8 @@ def replace_file(path: str, content: bytes | Iterable[bytes], mode: int = 0o600,
     targets = [copy, path] if copy else [path]
     temporaries = [f"{target}.{os.getpid()}.{os.urandom(4).hex()}.tmp" for target in targets]
     # Opened before anything changes: later, an error would say that nothing was written.
-    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if sync == "all" else -1
+    synced = sync == "all" and hasattr(os, "O_DIRECTORY")  # Windows opens no directory
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if synced else -1
 
     try:
         for target, temporary in zip(targets, temporaries):
@@ -78,10 +79,12 @@ def replace_file(path: str, content: bytes | Iterable[bytes], mode: int = 0o600,
 
 
 def _make_file(path: str, content: bytes | Iterable[bytes], mode: int, sync: bool) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, how, mode)
 
     try:
-        os.fchmod(descriptor, mode)  # the umask may have taken bits of it away
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, mode)  # the umask may have taken bits of it away
 
         for part in (content,) if isinstance(content, bytes) else content:
             _write(descriptor, part)
