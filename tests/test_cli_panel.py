@@ -65,6 +65,7 @@ def test_a_password_comes_from_standard_input(installation: Installation) -> Non
     assert piped(installation, "bert", "--role", "editor").status == 0
     assert (role(installation, "anna"), role(installation, "bert")) == ("viewer", "editor")
     assert PASSWORD not in (installation.home / "users.json").read_text()
+    assert audit(installation)[-1] == ("command line", "set the password of", "bert")
 
 
 @pytest.mark.parametrize(("words", "password", "field"), [

@@ -32,6 +32,7 @@ from webscheduler.admin import (
 from webscheduler.host import findings, url_check
 from webscheduler.runs import cancel
 from webscheduler.schedule.describe import MESSAGES
+from webscheduler.store import history
 
 PACKAGE = Path(language.__file__).parent
 CORE = PACKAGE.parent
@@ -229,6 +230,8 @@ def test_the_browser_chooses(accepted: str, expected: str) -> None:
 def test_french_lists_first_days_and_sizes(inhabited: Installation) -> None:
     """The last of a list has its word, the first day of a month is no number, and sizes have French units."""
     inhabited.configure(language="fr")
+    entry = history.entry(run="home-1", status="success", duration=0.34, cpuSeconds=1.5, maxRssBytes=3 << 19)
+    history.append(str(inhabited.home), "comma", entry)
     browser = Browser(inhabited)
     browser.sign_in()
     said = {"0 9,18 1 * *": "Le 1er du mois à 09:00 et 18:00",
@@ -240,8 +243,11 @@ def test_french_lists_first_days_and_sizes(inhabited: Installation) -> None:
 
     page = browser.get("")
     assert [text for text in said.values() if text not in page.text] == []
-    assert re.search(r"\d Gio", browser.get("diagnostics").text)
+    assert re.search(r"\d,\d Gio", browser.get("diagnostics").text)
     assert "Aucune exécution pour l’instant" in browser.get("history")
+    inhabited.add("comma")
+    run = browser.get("run", name="comma", run="home-1").text
+    assert [text for text in ("0,34 s", "1,5 s", "1,5 Mio") if text not in run] == []
     assert "Aucune exécution trouvée" in browser.get("history", status="problems")
 
 

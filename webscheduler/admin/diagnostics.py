@@ -25,7 +25,7 @@ from ..store.refusals import read_refusals
 from ..times import format_time
 from ..vocabulary import RUNNING, STRATEGIES
 from . import language, scripts
-from .show import ask, badge, button, facts, link, moment, page, paragraph, roughly, table
+from .show import ask, badge, button, decimal, facts, link, moment, page, paragraph, roughly, table
 from .web import Html, Visit, error_text, escape, h
 
 SHOWN = re.compile(
@@ -60,7 +60,7 @@ def _host(visit: Visit) -> list[tuple[Html, object]]:
             (visit.t("Python that runs tasks"), h("<code>{path}</code>", path=registry.interpreter(visit.settings))),
             (visit.t("Home"), h("<code>{home}</code>", home=visit.home)),
             (visit.t("Clock"), moment(visit, format_time(visit.now), exact=True)),
-            (visit.t("Free space"), visit.t("{n} GiB", n=f"{space.free / 2**30:.1f}"))]
+            (visit.t("Free space"), visit.t("{n} GiB", n=decimal(visit, f"{space.free / 2**30:.1f}")))]
 
 
 def check(visit: Visit) -> Response:

@@ -257,7 +257,7 @@ def _row(visit: Visit, task: Task, state: str, commands: Collection[str], at: Co
         '<span class="badge {kind}">{text}</span>', kind=state, text=visit.t(STATES[state]))
     words = exit_words(visit, task["lastRunExitCode"])
     last = h('<a href="{href}">{when}</a> <span class="sub">{took} {words}</span>', words=words, took=show.duration(
-        task["lastRunDuration"]), when=moment(visit, task["lastRunAt"], linked=True), href=visit.href(
+        visit, task["lastRunDuration"]), when=moment(visit, task["lastRunAt"], linked=True), href=visit.href(
         "run", name=name, run=task["lastRunId"])) if task["lastRunAt"] else "–"
     return visit.html(
         "row", state="" if task["enabled"] else "off", href=visit.href("task", name=name), title=label(task),

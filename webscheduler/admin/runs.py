@@ -54,7 +54,8 @@ def _row(visit: Visit, entry: Entry, single: bool) -> Html:
              when=h('<a href="{href}">{when}</a>', when=when, href=href) if run else when,
              task="" if single else h('<td><a href="{href}">{name}</a></td>', name=name,
                                       href=visit.href("task", name=name)),
-             outcome=outcome(visit, entry), took=duration(entry.get("duration")) if run else "", by=_by(visit, entry),
+             outcome=outcome(visit, entry), took=duration(visit, entry.get("duration")) if run else "",
+             by=_by(visit, entry),
              times=h(' <span class="sub">× {n}</span>', n=count) if isinstance(count, int) and count > 1 else "")
 
 
@@ -150,7 +151,7 @@ def _ended(visit: Visit, entry: Entry) -> Html:
         "ended", outcome=[outcome(visit, entry), note], again=again, facts=facts(visit, [
             ("Started", moment(visit, entry.get("startedAt"), exact=True)),
             ("Ended", moment(visit, entry.get("finishedAt"), exact=True)),
-            ("Duration", duration(entry.get("duration"))),
+            ("Duration", duration(visit, entry.get("duration"))),
             *((title, show.amount(visit, key, value)) for key, title in show.COSTS.items()
               if (value := history_view.cost(entry, key)) is not None), ("Started by", _by(visit, entry)),
             ("Strategy", entry.get("strategy") or "–"),

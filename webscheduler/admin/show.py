@@ -203,13 +203,18 @@ def roughly(visit: Visit, seconds: float, ahead: bool = False) -> Html:
     return visit.count(int(seconds / size + ahead / 2), one, several)
 
 
-def duration(seconds: float | None) -> str:
+def decimal(visit: Visit, number: str) -> str:
+    """A number with a point as the visitor's language writes it."""
+    return number.replace(".", visit.t("."))
+
+
+def duration(visit: Visit, seconds: float | None) -> str:
     """How long a run took: 0.34 s, 12 s, 3 min 20 s, 2 h 5 min."""
     if seconds is None:
         return "–"
 
     if seconds < 10:
-        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
+        return decimal(visit, f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s")
 
     whole = int(seconds)
     units = (("d", whole // 86400), ("h", whole // 3600 % 24), ("min", whole // 60 % 60), ("s", whole % 60))
@@ -299,7 +304,8 @@ def chart(visit: Visit, entries: Sequence[Entry]) -> Html:
         "chart", curves=_curves(visit, runs), bars=_bars(runs, 60), width=max(len(runs), FEW) * 7 - 2, n=len(runs),
         first=moment(visit, runs[0].get("startedAt")), last=moment(visit, runs[-1].get("startedAt")),
         took=visit.t("Duration of the last {n} runs: {least} to {most}, half of them at most {middle}.", n=len(runs),
-                     least=duration(took[0]), most=duration(took[-1]), middle=duration(took[(len(took) - 1) // 2])),
+                     least=duration(visit, took[0]), most=duration(visit, took[-1]),
+                     middle=duration(visit, took[(len(took) - 1) // 2])),
         rate=visit.t("Runs that succeeded: {good} of the last {n} ({rate}%)", good=_good(runs), n=len(runs),
                      rate=100 * _good(runs) // len(runs)),
         shares=[h('<path class="bar {kind}" d="M{at} 0h{n}v1h-{n}z"/>', kind=status, at=at, n=count)
@@ -309,7 +315,10 @@ def chart(visit: Visit, entries: Sequence[Entry]) -> Html:
 
 def amount(visit: Visit, key: str, value: float) -> Html | str:
     """What a run took, in its unit."""
-    return duration(value) if key == "cpuSeconds" else visit.t("{n} MiB", n=f"{value / 2**20:.1f}")
+    if key == "cpuSeconds":
+        return duration(visit, value)
+
+    return visit.t("{n} MiB", n=decimal(visit, f"{value / 2**20:.1f}"))
 
 
 def _curves(visit: Visit, runs: Sequence[Entry]) -> list[Html]:

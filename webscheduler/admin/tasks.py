@@ -135,7 +135,7 @@ def last_run(visit: Visit, task: Task, entries: list[Entry], running: bool) -> H
     run = next((entry for entry in entries if entry.get("run") and entry.get("run") == task["lastRunId"]), None)
     return h('{outcome} <a href="{href}">{when}</a> · {took}', when=moment(visit, task["lastRunAt"], linked=True),
              outcome=outcome(visit, run or {"status": task["lastRunStatus"], "exitCode": task["lastRunExitCode"]}),
-             took=duration(task["lastRunDuration"]),
+             took=duration(visit, task["lastRunDuration"]),
              href=visit.href("run", name=task.name, run=task["lastRunId"]))
 
 
@@ -190,7 +190,7 @@ def one(visit: Visit) -> Response:
                 ("Next run", next_run(visit, coming(visit, task)))]),
             ("Last run", last_run(visit, task, entries, bool(alive))),
             ("Last call", call) if call else None, ("Group", task["group"]),
-            ("Strategy", strategy(visit, task)), ("Time limit", duration(limit) if limit else "–"),
+            ("Strategy", strategy(visit, task)), ("Time limit", duration(visit, limit) if limit else "–"),
             ("After success", _names(visit, task["onSuccess"])) if task["onSuccess"] else None,
             ("After a failure", _names(visit, task["onFailure"])) if task["onFailure"] else None,
             ("Created", moment(visit, task["createdAt"], "–")),

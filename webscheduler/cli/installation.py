@@ -47,17 +47,18 @@ def _init(args: Namespace) -> None:
     for folder in filter(None, (args.cgi_bin, args.passenger)):
         entry_files.directory(folder)
 
+    if args.password_stdin:
+        password = (sys.stdin.readline() if sys.stdin else "").rstrip("\r\n")
+        people.check_password(args.password_stdin, password)
+
     if os.path.isdir(args.home):
         check_owner(args.home)
 
     new = make_directory(args.home)
-    seen = _look(args.home, given, new)
+
+    seen = _check(args, given, new)
     create_home(args.home, time.time(), "" if asked else "UTC")
     done(f"{line(args.home)} is created.") if new else print(f"{line(args.home)} is complete.")
-
-    if args.python:
-        doctor.check_python(args.home, args.python)
-
     save_settings(args.home, given)
 
     if args.cgi_bin:
@@ -68,30 +69,41 @@ def _init(args: Namespace) -> None:
         done(f"{line(path)} is {what}. Now, and after each change, touch tmp/restart.txt in its folder")
 
     if args.password_stdin:
-        password = (sys.stdin.readline() if sys.stdin else "").rstrip("\r\n")
         people.set_password(args.home, args.password_stdin, password, "owner", now=time.time())
         done(f"{line(args.password_stdin)} can sign in to the panel.")
 
     folder = args.cgi_bin or args.passenger or (_ask_all(args.home, args) if asked else "")
 
     if seen.state != OK and (folder or asked):
-        seen = _look(args.home, {}, False)
+        seen = _look(args.home, {})
 
     print(f"{line(args.home)}: {line(seen.text())}")
     _print_next_steps(load_settings(args.home), bool(folder))
 
 
-def _look(home: str, given: dict[str, Any], new: bool) -> Finding:
+def _check(args: Namespace, given: dict[str, Any], new: bool) -> Finding:
+    """What `_look` finds, before anything is in the home. Raises BadInput if the home, or the Python that was given,
+    cannot be used; a new home is removed again."""
+    try:
+        if args.python:
+            doctor.check_python(args.home, args.python)
+
+        return _look(args.home, given)
+    except BadInput:
+        if new:
+            with suppress(OSError):
+                os.rmdir(args.home)
+
+        raise
+
+
+def _look(home: str, given: dict[str, Any]) -> Finding:
     """What `url_check.look` finds, with the address that was given or is set. Raises BadInput if the home is in the
-    site; a new one is removed again."""
+    site."""
     base = given.get("baseUrl") or read_settings(home).get("baseUrl")
     found = url_check.look(home, base if isinstance(base, str) else "")
 
     if found.state == ERROR:
-        if new:
-            with suppress(OSError):
-                os.rmdir(home)
-
         raise BadInput(f"{home}: {found.text()}")
 
     return found
