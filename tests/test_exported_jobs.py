@@ -8,6 +8,7 @@ tests/test_crontab.py has Debian's cron run what is exported.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import random
 import shlex
@@ -26,6 +27,7 @@ import pytest
 
 from tests.commandline import call
 from tests.installation import Installation
+from tests.pages import DOCS
 from tests.test_pages import Quiet
 from tests.test_transfer import occurrences
 from webscheduler import signing
@@ -353,6 +355,43 @@ def test_workflows_follow_githubs_schema(stocked: Installation, tmp_path: Path) 
     assert paris[True]["schedule"] == [{"cron": "*/2 * * * *", "timezone": "Europe/Paris"}]
     assert yaml.safe_load((folder / "webscheduler-sundays.yml").read_text())[True]["schedule"] == [
         {"cron": "0 3 * * 0,5,6"}]
+
+
+@needs("check_jsonschema")
+@needs("kubernetes_validate")
+@needs("yaml")
+@needs_systemd
+def test_what_a_page_gives_callers_is_taken_by_them(tmp_path: Path) -> None:
+    """The files to paste of docs/how-to/callers.md, by the same schemas, and systemd."""
+    import kubernetes_validate
+    import yaml
+
+    folder, kinds = tmp_path / "pasted", []
+    folder.mkdir()
+
+    for caller in json.loads((DOCS / "how-to" / "callers.json").read_text())["callers"]:
+        for lines in caller["lines"]:
+            place, text = Path(lines["where"].split("`")[1] if "`" in lines["where"] else ""), "\n".join(lines["text"])
+
+            if lines["language"] == "sh":
+                continue
+
+            kinds.append(caller["name"])
+            (folder / place.name).write_text(text + "\n")
+
+            if caller["name"].startswith("Kubernetes"):
+                for version in versions():
+                    assert kubernetes_validate.validate(yaml.safe_load(text), version, strict=True)
+
+    for schema, name in (("github-workflows", "webscheduler.yml"), ("gitlab-ci", ".gitlab-ci.yml")):
+        checked = subprocess.run([sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}",
+                                  str(folder / name)], capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stdout
+
+    units = [str(folder / f"webscheduler-due.{kind}") for kind in ("service", "timer")]
+    checked = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
+    assert [line for line in checked.stderr.splitlines() if "webscheduler" in line] == []
+    assert kinds == ["GitHub Actions", "GitLab", "Kubernetes CronJob", "systemd timer", "systemd timer"]
 
 
 def test_what_github_does_otherwise_is_said(stocked: Installation) -> None:
