@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests import CHECKOUT
 from tests.commandline import call, environment
 from tests.installation import Installation, until, waits_for
 from tests.listeners import PASSWORD, Hook, listening, mail_server, make_certificate
@@ -23,6 +24,7 @@ from webscheduler.errors import BadInput
 from webscheduler.runs import channels
 from webscheduler.store.fields import HIDDEN
 from webscheduler.store.settings import SETTINGS, check_setting, load_settings, parse_setting, save_settings
+from webscheduler.vocabulary import ENTRY
 
 # Over TLS from the start aiosmtpd does not see that there is TLS.
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS:UserWarning")
@@ -124,7 +126,8 @@ def test_a_password_is_sent_to_nobody_else(installation: Installation, trusted: 
 # A webhook
 
 def test_a_signed_post(installation: Installation, trusted: Path, tmp_path: Path) -> None:
-    """openssl computes the same over what was posted; the time is signed too. The certificate is checked."""
+    """openssl computes the same over what was posted; the time is signed too. The certificate is checked. The
+    reference names each key."""
     key = "k" * 15 + "$"
 
     with listening(trusted) as hook:
@@ -139,6 +142,8 @@ def test_a_signed_post(installation: Installation, trusted: Path, tmp_path: Path
                              text=True, check=True).stdout.split()[-1]
     assert (method, path, headers["Content-Type"]) == ("POST", "/hook", "application/json")
     assert headers["X-Webscheduler-Signature"] == f"sha256={openssl}"
+    page = (CHECKOUT / "docs" / "reference" / "notifications.md").read_text()
+    assert not [key for key in {*document, "late"} - set(ENTRY) if f"\n| `{key}` |" not in page]
     assert document.pop("sentAt").startswith("20")
     assert document == {"text": "[webscheduler] job ended", "installation": "webscheduler", **NOTICE["facts"]}
 

@@ -23,6 +23,8 @@ from tests import CHECKOUT, PACKAGE
 from tests.outside import Outside, installed, until, waits_for
 from tests.released import unpack
 from tests.test_old_home import FOLDERS, NOBODY, OWNER, PASSWORD
+from webscheduler.store.task import FIELDS
+from webscheduler.vocabulary import ENTRY
 
 VECTORS = Path(__file__).parent / "vectors"
 RELEASED = re.findall(r"^## \[(.*)\] - \d", (CHECKOUT / "CHANGELOG.md").read_text(), re.MULTILINE)
@@ -94,6 +96,21 @@ def test_each_release_has_left_its_home(version: str) -> None:
     """A version with a date in the CHANGELOG has a home among the vectors: `python -m tests.test_versions --write`."""
     assert (vectors(version) / "home" / "state.json").exists()
     assert json.loads((vectors(version) / "home_urls.json").read_text())
+
+
+def test_the_home_of_this_version_has_all_that_it_writes() -> None:
+    """Before a release, not of an earlier state: each field of a task and each key of a line of history. What comes
+    under Unreleased is for the next one."""
+    home = vectors(webscheduler.__version__) / "home"
+    unreleased = (CHECKOUT / "CHANGELOG.md").read_text().partition("\n## [Unreleased]\n")[2].partition("\n## [")[0]
+
+    if unreleased.strip():
+        pytest.skip("there are changes after the release")
+
+    tasks = json.loads((home / "state.json").read_text()).values()
+    lines = [json.loads(line) for file in (home / "logs").iterdir() for line in file.read_text().splitlines()]
+    assert tasks and not [set(FIELDS) - set(task) for task in tasks if not set(FIELDS) <= set(task)]
+    assert lines and {tuple(line) for line in lines} == {tuple(ENTRY)}
 
 
 @pytest.mark.parametrize("version", RELEASED)
