@@ -22,6 +22,7 @@ import yaml
 
 from tests import CHECKOUT
 from tests.benchmarks import page, table
+from tests.embedding import EXAMPLES, shown
 from tests.installation import Installation
 from tests.pages import DOCS, FENCE, blocks, name, prose
 from webscheduler.cli import parse
@@ -320,12 +321,13 @@ def test_there_are_french_pages() -> None:
                                               "panel.fr.md", "first-task.fr.md"]
 
 
-@pytest.mark.parametrize("example", [
-    "flask_site.py", "django_site.py", "script.py", "django_command.py", "flask_command.py"])
-def test_the_examples_are_those_that_are_tested(example: str) -> None:
-    """What stands between the lines of dashes of a tested file stands in the documentation, word for word."""
-    shown = (CHECKOUT / "tests" / "embedding" / example).read_text().split("# " + "-" * 115 + "\n")[1]
-    assert f"```python\n{shown.strip()}\n```" in (DOCS / "how-to" / "embedding.md").read_text()
+def test_the_examples_are_those_that_are_tested() -> None:
+    """What is Python in a page, but for imports alone and the signatures of the reference, stands between the lines of
+    dashes of a tested file, word for word, and the other way round."""
+    pages = [page for page in DOCS.rglob("*.md") if page.name != "python.md"]
+    fences = [code for page in pages for code in re.findall(r"(?ms)^```python\n(.*?)^```$", page.read_text())]
+    assert {code.strip() for code in fences if not re.fullmatch(r"(from .*\s*)+", code)} == {
+        shown(example.name) for example in EXAMPLES}
 
 
 @pytest.mark.parametrize("page", ["ovh.md", "ovh.fr.md"])

@@ -25,7 +25,7 @@ import pytest
 
 from tests import CHECKOUT, python_path
 from tests.commandline import call
-from tests.embedding import needs
+from tests.embedding import needs, shown
 from tests.installation import PATIENCE, Installation, asking, python_options, until, waits_for
 from tests.servers.server import free_port
 from webscheduler import create_app
@@ -39,17 +39,13 @@ IMPOSTURES = {
     "Cookie": "webscheduler=olga; session=olga; sessionid=olga",
 }
 
-# A module of a site's, as the documentation shows it.
-TASKS = '''
-from django.apps import apps
-from django.conf import settings
-from webscheduler import schedulable
+# What a test adds to the function of a site that the documentation shows.
+ADDED = """
+    from django.apps import apps
+    from django.conf import settings
 
-@schedulable("shop:clean", expression="0 3 * * *")
-def clean():
-    """Remove carts that nobody came back for."""
     print(apps.ready, settings.CURRENCY)
-'''
+"""
 
 
 class Page(NamedTuple):
@@ -327,16 +323,20 @@ def test_functions_of_a_site_are_commands(installation: Installation, tmp_path: 
     shop.mkdir(parents=True)
     (shop / "__init__.py").touch()
     (shop / "settings.py").write_text("SECRET_KEY = 'x'\nUSE_TZ = True\nCURRENCY = 'CHF'\n")
-    (shop / "tasks.py").write_text(TASKS)
+    (shop / "tasks.py").write_text(shown("site_tasks.py") + ADDED)
+    (shop / "more.py").write_text(shown("arguments.py"))
     variables = json.dumps({"DJANGO_SETTINGS_MODULE": "shop.settings", "PYTHONPATH": str(tmp_path / "site")})
 
-    for words in (["config", "set", "modules", "shop.tasks"], ["config", "set", "setup", "django:setup"],
-                  ["config", "set", "environment", variables], ["sync"], ["run", "shop:clean"]):
+    for words in (["config", "set", "modules", "shop.tasks shop.more"], ["config", "set", "setup", "django:setup"],
+                  ["config", "set", "environment", variables], ["sync"], ["run", "shop:clean"],
+                  ["edit", "app:cleanup:expired", "--arguments", "a 'b c'"], ["run", "app:cleanup:expired"]):
         done = call(installation.home, *words)
         assert done.status == 0, done
 
     run, = installation.history("shop:clean")
     assert run["output"] == "True CHF\n"
+    run, = installation.history("app:cleanup:expired")
+    assert run["output"] == "removed: a b c\n"
     assert installation.row("shop:clean")["expression"] == "0 3 * * *"
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
-"""The examples that docs/how-to/embedding.md shows: sites that embed the scheduler, `flask_site` and `django_site`, and
-`script`, `django_command` and `flask_command`, which use an installation.
+"""The examples that pages show, most of them docs/how-to/embedding.md: sites that embed the scheduler, `flask_site` and
+`django_site`; `script`, `django_command` and `flask_command`, which use an installation; `site_tasks` and `arguments`,
+whose functions are commands.
 
 Each site is one file with an `application`, as a WSGI server wants it, and accounts whose passwords are their names:
 olga owns the scheduler, vera reads, nobody has an account and nothing to do with it.
@@ -10,8 +11,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from pathlib import Path
 
 import pytest
+
+EXAMPLES = sorted(file for file in Path(__file__).parent.glob("*.py") if file.name != "__init__.py")
+
+
+def shown(name: str) -> str:
+    """What stands between the lines of dashes of an example, as the documentation shows it."""
+    return (Path(__file__).parent / name).read_text().split("# " + "-" * 115 + "\n")[1].strip()
 
 
 def needs(package: str) -> None:
