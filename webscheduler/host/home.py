@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from typing import Any
 
 from ..accounts import both_users, name_of
 from ..errors import BadInput, Unusable
@@ -18,6 +17,10 @@ from ..store import state
 from ..store.files import replace_file
 from ..store.settings import save_settings
 from ..store.task import DUE, DUE_FIELDS, new_task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..shapes import Any
 
 FOLDERS = ("locks", "runs", "logs", "output", "commands")
 DOCUMENT_ROOTS = ("public_html", "htdocs", "www", "html", "httpdocs", "web", "cgi-bin", "public", "webroot", "wwwroot")
