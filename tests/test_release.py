@@ -5,6 +5,7 @@ committed or not dated. `.ci/run` makes one of each state that it tests."""
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import webscheduler
 from tests import CHECKOUT
 from tests.embedding import needs
 from tests.installation import PATIENCE
@@ -96,6 +98,27 @@ def test_one_bound_of_the_wheel_is_held_and_explained() -> None:
 
     assert f'[ "$size" -le {LARGEST} ] || die "the wheel' in (CHECKOUT / ".ci" / "release").read_text()
     assert f"at most {LARGEST:,})" in (CHECKOUT / "docs" / "explanation" / "left-out.md").read_text()
+
+
+def test_what_was_made_is_whole() -> None:
+    """What `.ci/release` left in dist/: each file is in the sums, which are right; the list of parts names filelock and
+    nothing else; the notes are the CHANGELOG's about this version, whole (of a draft, before them what has none)."""
+    made, version = CHECKOUT / "dist", f"webscheduler-{webscheduler.__version__}"
+    fresh = (made / "SHA256SUMS").exists() and (
+        (made / "SHA256SUMS").stat().st_mtime > (CHECKOUT / "CHANGELOG.md").stat().st_mtime)
+
+    if not fresh and not os.environ.get("WEBSCHEDULER_REQUIRE_ALL"):
+        pytest.skip("dist/ is not of this state: .ci/release --draft")
+
+    said = dict(reversed(line.split("  ")) for line in (made / "SHA256SUMS").read_text().splitlines())
+    assert set(said) == {f"{version}-py3-none-any.whl", f"{version}.tar.gz", f"{version}.cdx.json", "webscheduler.cgi"}
+    assert {name: digest for name, digest in sums(made).items() if name in said} == said
+    parts = json.loads((made / f"{version}.cdx.json").read_bytes())
+    assert parts["metadata"]["component"]["version"] == webscheduler.__version__
+    assert [part["name"] for part in parts["components"]] == ["filelock"]
+    text = (CHECKOUT / "CHANGELOG.md").read_text().partition(f"\n## [{webscheduler.__version__}] - ")[2]
+    section = text.partition("\n")[2].partition("\n## [")[0].strip()
+    assert section and (made / "NOTES.md").read_text().strip().endswith(section)
 
 
 UNDATED = "## [Unreleased]\n\n### Added\n- Something.\n\n"
