@@ -484,6 +484,9 @@ def test_what_takes_several_answers_is_put_together(lab: Lab, monkeypatch: pytes
         done = lab.far("import", "json", str(file), "--dry-run")
         assert (done.status, done.out.splitlines()[-1:]) == (0, ["150 tasks would be imported"]), done.err
         assert re.fullmatch(r"webscheduler: \d+ more tasks are not listed: the answer has no room\n", done.err)
+        file.write_text("[" * (MAX_BACKUP + 1))
+        deep = lab.far("import", "json", str(file))
+        assert (deep.status, deep.err.count("\n")) == (1, 1)  # one sentence, though it cannot be made shorter
 
         def meanwhile(*args: Any, **more: Any) -> Any:
             asked.append(ask(*args, **more))

@@ -139,7 +139,7 @@ def test_init_refuses_an_interpreter_that_no_first_line_can_name(tmp_path: Path)
     ("--password-stdin", "anna", b"short\n"), ("--password-stdin", "a b", b"long enough 7\n")])
 def test_init_makes_nothing_of_what_it_refuses(tmp_path: Path, option: str, value: str, given: bytes) -> None:
     """A mistake in a word of the call: the next call creates the home, and says so."""
-    done = call(tmp_path / "home", "init", option, value, given=given)
+    done = call(tmp_path / "home", "--home", str(tmp_path / "new" / "home"), "init", option, value, given=given)
     assert (done.status, done.out, done.complaint.count("\n")) == (2, "", 0)
     assert os.listdir(tmp_path) == []
 

@@ -55,7 +55,6 @@ def _init(args: Namespace) -> None:
         check_owner(args.home)
 
     new = make_directory(args.home)
-
     seen = _check(args, given, new)
     create_home(args.home, time.time(), "" if asked else "UTC")
     done(f"{line(args.home)} is created.") if new else print(f"{line(args.home)} is complete.")
@@ -81,18 +80,18 @@ def _init(args: Namespace) -> None:
     _print_next_steps(load_settings(args.home), bool(folder))
 
 
-def _check(args: Namespace, given: dict[str, Any], new: bool) -> Finding:
+def _check(args: Namespace, given: dict[str, Any], new: list[str]) -> Finding:
     """What `_look` finds, before anything is in the home. Raises BadInput if the home, or the Python that was given,
-    cannot be used; a new home is removed again."""
+    cannot be used. new: directories that were made for it; after any exception, Ctrl-C too, they are removed again."""
     try:
         if args.python:
             doctor.check_python(args.home, args.python)
 
         return _look(args.home, given)
-    except BadInput:
-        if new:
-            with suppress(OSError):
-                os.rmdir(args.home)
+    except BaseException:
+        with suppress(OSError):
+            for place in new:
+                os.rmdir(place)
 
         raise
 

@@ -137,7 +137,7 @@ def _import_elsewhere(args: Namespace) -> None:
         raise BadInput(f"{source}: {error.strerror}")
 
     if len(document) > MAX_BACKUP:
-        with suppress(ValueError):  # without what is there to be read by people, there is room for more
+        with suppress(ValueError, RecursionError):  # without what people need to read it, there is room for more
             document = json.dumps(json.loads(document), ensure_ascii=False, separators=(",", ":")).encode()
 
     found, stamp = args.place.imported(document, args.prune)

@@ -26,10 +26,10 @@ FOLDERS = ("locks", "runs", "logs", "output", "commands")
 DOCUMENT_ROOTS = ("public_html", "htdocs", "www", "html", "httpdocs", "web", "cgi-bin", "public", "webroot", "wwwroot")
 
 
-def create_home(home: str, now: float, zone: str = "UTC", environ: dict[str, Any] | None = None) -> bool:
-    """Create or complete the home; True if it is new. zone: the time zone of a new one; empty: to be asked for.
-    environ: see `document_root_above`. Raises BadInput for a place that a web server may serve."""
-    new = make_directory(home, environ)
+def create_home(home: str, now: float, zone: str = "UTC", environ: dict[str, Any] | None = None) -> None:
+    """Create or complete the home. zone: the time zone of a new one; empty: to be asked for. environ: see
+    `document_root_above`. Raises BadInput for a place that a web server may serve."""
+    make_directory(home, environ)
 
     try:
         for directory in FOLDERS:
@@ -46,17 +46,22 @@ def create_home(home: str, now: float, zone: str = "UTC", environ: dict[str, Any
 
     state.create(home)
     state.update(home, lambda tasks: tasks.setdefault(DUE, new_task(now, {"group": "built-in", **DUE_FIELDS})))
-    return new
 
 
-def make_directory(home: str, environ: dict[str, Any] | None = None) -> bool:
-    """Make the home without anything in it; True if it is new. Raises BadInput for a place that may be served."""
+def make_directory(home: str, environ: dict[str, Any] | None = None) -> list[str]:
+    """Make the home without anything in it. Returns the directories that were not there, it first. Raises BadInput for
+    a place that may be served."""
     root = document_root_above(home, environ)
 
     if root:
         raise BadInput(f"{home} is inside {root}, which a web server may serve: choose another home")
 
-    new = not os.path.isdir(home)
+    new: list[str] = []
+    place = home
+
+    while not os.path.isdir(place):
+        new.append(place)
+        place = os.path.dirname(place) or "."
 
     try:
         os.makedirs(home, 0o700, exist_ok=True)

@@ -127,7 +127,7 @@ def cause(answer: Answer) -> str:
 
 def look(home: str, base: str | None) -> Finding:
     """Whether a web server shows the home, about `home`: ERROR if it does, OK if not, WARNING if that is not known.
-    base: the setting `baseUrl`. Takes up to a minute where nothing answers in time."""
+    base: the setting `baseUrl`. The home may still be empty. Takes up to a minute where nothing answers in time."""
     base = (base or "").rstrip("/")
 
     if not base:
