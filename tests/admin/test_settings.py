@@ -109,6 +109,9 @@ def test_what_restoring_changes_is_shown_before(owner: Browser, inhabited: Insta
     assert "Nothing is different." in restore(owner, document, "?do=preview")
     document["tasks"]["task"]["argv"] = ["/bin/sh"]
     assert ">task: left out<" in restore(owner, document, "?do=preview").text
+    inhabited.configure(language="fr")
+    assert ">task: laissée de côté<" in restore(owner, document, "?do=preview").text
+    inhabited.configure(language="en")
     document["tasks"]["task"]["expression"] = "99 * * * *"
     assert "Nothing was changed: task task: expression:" in restore(owner, document, "?do=preview")
 

@@ -315,7 +315,7 @@ def _restore(visit: Visit, text: str, changes: list[str] | None) -> tuple[
 
         for name in rows:
             if name in left_out or not isinstance(tasks.get(name), dict):
-                changes.append(f"{name}: {'left out' if name in left_out else 'added'}")
+                changes.append(f"{name}: {visit.t('left out' if name in left_out else 'added')}")
             else:
                 changes += _differences(f"{name}: ", new_task(visit.now, tasks[name]), after[name])
 
