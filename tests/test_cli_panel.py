@@ -18,6 +18,7 @@ from webscheduler.store import keys, people
 from webscheduler.times import instant
 
 PASSWORD = "correct horse battery"
+TYPED: list[float] = []  # when, Unix seconds
 
 
 def piped(installation: Installation, *words: str, password: str = PASSWORD) -> Done:
@@ -35,6 +36,8 @@ def typed(installation: Installation, *passwords: str) -> Done:
         while not process.stderr.read1().endswith(b": "):  # type: ignore[attr-defined]
             pass  # what is typed before it is asked for is dropped
 
+        time.sleep(0.01)  # a moment to type
+        TYPED.append(time.time())
         os.write(ours, password.encode() + b"\n")
 
     done = finished(process)
@@ -95,6 +98,8 @@ def test_a_terminal_is_asked_twice_and_shows_nothing(installation: Installation)
     assert done.status == 0
     assert PASSWORD not in done.out + done.err
     assert role(installation, "anna") == "owner"
+    (line,) = map(json.loads, (installation.home / "audit.jsonl").read_text().splitlines())
+    assert instant(line["at"]) > TYPED[-1] - 0.001  # it has milliseconds
 
 
 KEY = re.compile(r"wsk_[A-Za-z0-9_-]{43}\n")

@@ -27,8 +27,8 @@ COMMAND_LINE = people.Person("command line", "owner")  # no user can have this n
 def _set_password(args: Namespace) -> None:
     user = _user(args)
     people.check_name(user)
-    now = time.time()
-    new = people.set_password(args.home, user, _password(user), args.role, now=now)
+    password, now = _password(user), time.time()  # not before it was typed
+    new = people.set_password(args.home, user, password, args.role, now=now)
     done(f"{line(user)} can sign in." if new else f"{line(user)} has a new password and is signed out everywhere.")
     people.note(args.home, now, COMMAND_LINE, "", "set the password of", user)
 
