@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import re
 import string
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from webscheduler.admin import (
 from webscheduler.host import findings, url_check
 from webscheduler.runs import cancel
 from webscheduler.schedule.describe import MESSAGES
-from webscheduler.store import history
+from webscheduler.store import capabilities, history
 
 PACKAGE = Path(language.__file__).parent
 CORE = PACKAGE.parent
@@ -243,7 +244,10 @@ def test_french_lists_first_days_and_sizes(inhabited: Installation) -> None:
 
     page = browser.get("")
     assert [text for text in said.values() if text not in page.text] == []
+    facts: Any = {"name": "comma", "strategy": "fork", "server": "wsgi/x"}
+    capabilities.record_end(str(inhabited.home), facts, 12.5, time.time())
     assert re.search(r"\d,\d Gio", browser.get("diagnostics").text)
+    assert "une exécution de 12,5 s a survécu" in browser.page.text
     assert "Aucune exécution pour l’instant" in browser.get("history")
     inhabited.add("comma")
     run = browser.get("run", name="comma", run="home-1").text

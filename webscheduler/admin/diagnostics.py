@@ -86,7 +86,8 @@ def _findings(visit: Visit, found: list[Finding]) -> list[Html]:
 def _said(visit: Visit, message: str, values: dict[str, Any]) -> Html:
     """A finding in the visitor's language."""
     return visit.t(message, **{
-        name: moment(visit, value, exact=True) if name in MOMENTS else language.error(visit.language, str(value))
+        name: moment(visit, value, exact=True) if name in MOMENTS else decimal(visit, str(value)) if name in (
+            "n", "seconds") else language.error(visit.language, str(value))
         for name, value in values.items()})
 
 
