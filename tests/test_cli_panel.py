@@ -71,6 +71,14 @@ def test_a_password_comes_from_standard_input(installation: Installation) -> Non
     assert audit(installation)[-1] == ("command line", "set the password of", "bert")
 
 
+def test_a_password_is_set_though_the_audit_cannot_tell_of_it(installation: Installation) -> None:
+    """Who is told of an error would set it again."""
+    (installation.home / "audit.jsonl").mkdir()
+    done = piped(installation, "anna")
+    assert (done.status, done.out, role(installation, "anna")) == (0, "anna can sign in.\n", "owner")
+    assert done.complaint.startswith("audit.jsonl: ")
+
+
 @pytest.mark.parametrize(("words", "password", "field"), [
     (["anna"], "", "password"),
     (["anna"], "short", "password"),

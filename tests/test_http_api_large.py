@@ -152,7 +152,10 @@ def test_the_parts_of_an_export_are_the_export(large: Program) -> None:
     assert {part.headers["ETag"] for part in parts} == {parts[0].headers["ETag"]}
     assert [part.document["next"] is None for part in parts] == [False] * (len(parts) - 1) + [True]
     assert tasks.keys() == state.read_strictly(str(large.installation.home)).keys()
-    assert "is a part of an export" in large.problem(400, "POST", "/import?prune=true", parts[0].document)["detail"]
+
+    for part in (parts[0], parts[-1]):
+        assert "is a part of an export" in large.problem(400, "POST", "/import?prune=true", part.document)["detail"]
+
     link = large.ask("GET", "", PATH_INFO="", QUERY_STRING="api=v1/export&secrets=true&after=").headers["Link"]
     assert dict(parse_qsl(link.partition("<?")[2].partition(">")[0])) == {
         "api": "v1/export", "secrets": "true", "after": parts[0].document["next"]}

@@ -18,7 +18,7 @@ from ..errors import BadInput
 from ..store import keys, people
 from ..store.fields import from_text
 from .parser import JSON, checked
-from .terminal import done, line, local_time, print_json, print_table
+from .terminal import done, line, local_time, print_error, print_json, print_table
 
 ACTIONS = {"add": " NAME --role ROLE", "list": "", "revoke": " NAME"}  # of `api-key`, with their arguments
 COMMAND_LINE = people.Person("command line", "owner")  # no user can have this name: it has a space
@@ -30,7 +30,8 @@ def _set_password(args: Namespace) -> None:
     password, now = _password(user), time.time()  # not before it was typed
     new = people.set_password(args.home, user, password, args.role, now=now)
     done(f"{line(user)} can sign in." if new else f"{line(user)} has a new password and is signed out everywhere.")
-    people.note(args.home, now, COMMAND_LINE, "", "set the password of", user)
+    people.note_done(args.home, now, COMMAND_LINE, "", "set the password of", user,
+                     lambda text: print_error(text.partition(" ")[2]))
 
 
 def _user(args: Namespace) -> str:

@@ -254,7 +254,7 @@ def of_document(text: str, source: str) -> Arrival:
         if not isinstance(found.get("version"), int) or found["version"] > VERSION:
             raise BadInput(f"{source} was made by a newer webscheduler: update this one")
 
-        if found.get("next"):
+        if "next" in found:  # null in the last, with which --prune would remove what the others have
             raise BadInput(f"{source} is a part of an export: `webscheduler --at SITE export json` joins the parts")
 
         behind, found = found, found.get("tasks")
