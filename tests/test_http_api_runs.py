@@ -260,7 +260,7 @@ def test_there_is_no_such_run(program: Program, run: str) -> None:
     run = unquote_to_bytes(run).decode("latin-1")
     program.installation.add()
     for path in ("", "/output"):
-        program.problem(404, "GET", f"/tasks/task/runs/{run}{path}")
+        assert program.problem(404, "GET", f"/tasks/task/runs/{run}{path}")["detail"]
 
 
 @pytest.mark.parametrize("printed", [b"\1" * 400000, b"\xff" * 400000, "é".encode() * 200000, "😀".encode() * 100000],
